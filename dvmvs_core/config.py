@@ -1,0 +1,207 @@
+"""Every setting of the network, the keyframe buffer and the engine, as frozen dataclasses.
+
+Sizes are (height, width) in pixels, distances in metres. Unknown keys fail, so a misspelt setting never goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from dvmvs_core.errors import ConfigError
+
+NETWORKS = ("fusionnet", "pairnet")
+MATCHINGS = ("learned", "patch")
+PRECISIONS = ("float32",)
+SIZE_MULTIPLE = 32
+"""The network halves its input five times and joins the halves again, so both sides must divide by this."""
+
+
+class _Config:
+    """Conversion to and from plain dictionaries, shared by all configurations."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        """Build the configuration from a dictionary, refusing names that it does not have.
+
+        Raises:
+            ConfigError: for an unknown name, or a value that the configuration refuses.
+        """
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(fields))
+        if unknown:
+            raise ConfigError(
+                f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(fields))}"
+            )
+        built = {}
+        for name, value in values.items():
+            default = fields[name].default_factory
+            nested = isinstance(value, dict) and default is not dataclasses.MISSING
+            built[name] = default.from_dict(value) if nested else value
+            if isinstance(value, list):
+                built[name] = tuple(value)
+        try:
+            return cls(**built)
+        except TypeError as error:
+            raise ConfigError(f"{cls.__name__}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a dictionary that JSON can hold and `from_dict` takes back."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any):
+        """Return a copy with some settings changed; unknown names raise ConfigError."""
+        return type(self).from_dict({**_shallow(self), **changes})
+
+
+def _shallow(config: _Config) -> dict[str, Any]:
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Config):
+    """The shape of one network: what a checkpoint must agree with.
+
+    Args:
+        preset: the name of the preset that the sizes started from.
+        network: "fusionnet" (with a ConvLSTM between encoder and decoder) or "pairnet" (without).
+        height: network input height in pixels, a multiple of 32.
+        width: network input width in pixels, a multiple of 32.
+        min_depth_m: nearest depth hypothesis, and the nearest depth that can be predicted.
+        max_depth_m: farthest depth hypothesis, and the farthest depth that can be predicted.
+        depth_hypotheses: number of planes, spaced evenly in inverse depth.
+        extractor_stem: channels of the feature extractor's first convolution.
+        extractor_channels: channels after each of its five stages (strides 2 to 32).
+        pyramid_channels: channels of every feature-pyramid level.
+        hyper_channels: width unit of encoder, ConvLSTM and decoder.
+        matching: "learned" correlates pyramid features; "patch" correlates fixed zero-mean normalised 3×3 grey patches.
+        mask_out_of_view: leave samples outside a measurement frame's view out of the mean over measurement frames.
+            The published network counts them as zeros, and its weights depend on it.
+        exact_sampling: sample a measurement frame where the homography points. The published network samples pixel u at
+            u·(w-1)/w, up to one pixel off at the right and bottom border, and its weights depend on it.
+    """
+
+    preset: str = "paper"
+    network: str = "fusionnet"
+    height: int = 256
+    width: int = 320
+    min_depth_m: float = 0.25
+    max_depth_m: float = 20.0
+    depth_hypotheses: int = 64
+    extractor_stem: int = 32
+    extractor_channels: tuple[int, int, int, int, int] = (16, 24, 40, 96, 320)
+    pyramid_channels: int = 32
+    hyper_channels: int = 32
+    matching: str = "learned"
+    mask_out_of_view: bool = False
+    exact_sampling: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that no network can have."""
+        _require(self.network in NETWORKS, f"network must be one of {NETWORKS}; got {self.network!r}")
+        _require(self.matching in MATCHINGS, f"matching must be one of {MATCHINGS}; got {self.matching!r}")
+        for name in ("height", "width"):
+            size = getattr(self, name)
+            _require(
+                isinstance(size, int) and size > 0 and size % SIZE_MULTIPLE == 0,
+                f"{name} must be a positive multiple of {SIZE_MULTIPLE}; got {size!r}",
+            )
+        _require(
+            0 < self.min_depth_m < self.max_depth_m,
+            f"depth range must satisfy 0 < min_depth_m < max_depth_m; got {self.min_depth_m} and {self.max_depth_m}",
+        )
+        _require(self.depth_hypotheses >= 2, f"depth_hypotheses must be at least 2; got {self.depth_hypotheses}")
+        _require(
+            len(self.extractor_channels) == 5,
+            f"extractor_channels must have 5 entries, one a stage; got {self.extractor_channels!r}",
+        )
+        for name in ("extractor_stem", "pyramid_channels", "hyper_channels"):
+            _require(getattr(self, name) > 0, f"{name} must be positive; got {getattr(self, name)!r}")
+
+
+PRESETS = {
+    "paper": ModelConfig(),
+    "small": ModelConfig(
+        preset="small",
+        extractor_stem=16,
+        extractor_channels=(16, 24, 32, 64, 128),
+        pyramid_channels=16,
+        hyper_channels=16,
+        matching="patch",
+        mask_out_of_view=True,
+        exact_sampling=True,
+    ),
+}
+
+
+def preset(name: str, **overrides: Any) -> ModelConfig:
+    """Return a named preset, with some settings overridden.
+
+    Raises:
+        ConfigError: if there is no such preset, or an override is refused.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset {name!r}; presets are {', '.join(sorted(PRESETS))}")
+    return PRESETS[name].replace(**overrides)
+
+
+@dataclass(frozen=True)
+class KeyframeConfig(_Config):
+    """When a frame becomes a keyframe, and which earlier keyframes it is measured against (paper, section 3.4).
+
+    Args:
+        buffer_size: keyframes kept; the oldest leaves first.
+        pose_distance: least combined pose distance to the newest keyframe (unitless, see geometry.pose_distance).
+        optimal_baseline_m: translation between reference and measurement frame that is scored best.
+        optimal_rotation: rotation measure between them that is scored best.
+        measurement_frames: how many measurement frames to select.
+        max_lost_frames: invalid poses in a row that are forgiven before tracking counts as lost.
+    """
+
+    buffer_size: int = 30
+    pose_distance: float = 0.1
+    optimal_baseline_m: float = 0.15
+    optimal_rotation: float = 0.0
+    measurement_frames: int = 2
+    max_lost_frames: int = 30
+
+    def __post_init__(self) -> None:
+        """Refuse values under which no keyframe could ever be predicted."""
+        _require(self.buffer_size >= 2, f"buffer_size must be at least 2; got {self.buffer_size}")
+        _require(self.pose_distance >= 0, f"pose_distance must not be negative; got {self.pose_distance}")
+        _require(
+            self.optimal_baseline_m >= 0, f"optimal_baseline_m must not be negative; got {self.optimal_baseline_m}"
+        )
+        _require(
+            1 <= self.measurement_frames < self.buffer_size,
+            f"measurement_frames must lie between 1 and buffer_size - 1 = {self.buffer_size - 1};"
+            f" got {self.measurement_frames}",
+        )
+        _require(self.max_lost_frames >= 0, f"max_lost_frames must not be negative; got {self.max_lost_frames}")
+
+
+@dataclass(frozen=True)
+class EngineConfig(_Config):
+    """How the engine runs a network.
+
+    Args:
+        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda" or "cuda:N".
+        precision: arithmetic of the network; "float32".
+        crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
+        keyframes: the keyframe rule.
+    """
+
+    device: str = "auto"
+    precision: str = "float32"
+    crop: bool = False
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a precision that the engine does not have."""
+        _require(self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}; got {self.precision!r}")

@@ -1,0 +1,122 @@
+"""Which frames become keyframes, and which earlier keyframes each is measured against.
+
+Source: Düzçeker et al. 2021, section 3.4, with the rules for lost tracking of the public implementation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.geometry import is_finite_pose, pose_distance
+
+Payload = TypeVar("Payload")
+
+SHORT_BASELINE_WEIGHT = 5.0
+"""A baseline shorter than the optimal one is punished this much harder than one that is as much too long."""
+
+
+class KeyframeDecision(Enum):
+    """What the buffer did with a frame. The values are the response codes of the public implementation."""
+
+    FIRST = 0
+    """The buffer was empty: stored, but there is nothing to measure it against, so no depth."""
+    KEYFRAME = 1
+    """Far enough from the newest keyframe: stored; predict its depth."""
+    TOO_CLOSE = 2
+    """Too close to the newest keyframe: dropped."""
+    TRACKING_LOST = 3
+    """Too many invalid poses in a row: the buffer was cleared; forget the recurrent state."""
+    STILL_LOST = 4
+    """Tracking is still lost, and the buffer is empty already."""
+    INVALID_POSE = 5
+    """The pose is invalid, but not for long enough to give the keyframes up."""
+
+
+class Keyframe(NamedTuple):
+    """A pose in the buffer, with whatever the owner of the buffer keeps for it."""
+
+    world_T_cam: np.ndarray
+    payload: object
+
+
+class KeyframeBuffer(Generic[Payload]):
+    """First-in, first-out buffer of keyframes.
+
+    Args:
+        config: the keyframe rule.
+    """
+
+    def __init__(self, config: KeyframeConfig) -> None:
+        self._config = config
+        self._keyframes: deque[Keyframe] = deque(maxlen=config.buffer_size)
+        self._lost_frames = 0
+
+    def __len__(self) -> int:
+        """Return the number of keyframes stored."""
+        return len(self._keyframes)
+
+    def add(self, world_T_cam: np.ndarray, payload: Payload) -> KeyframeDecision:
+        """Decide on one frame, in the order of time, and store it if it is a keyframe.
+
+        Args:
+            world_T_cam: (4, 4) pose; NaN or infinity where tracking is lost.
+            payload: what `measurement_frames` shall give back for this keyframe.
+        """
+        if not is_finite_pose(world_T_cam):
+            return self._lose()
+        self._lost_frames = 0
+        if not self._keyframes:
+            self._keyframes.append(Keyframe(world_T_cam, payload))
+            return KeyframeDecision.FIRST
+        if pose_distance(world_T_cam, self._keyframes[-1].world_T_cam).combined < self._config.pose_distance:
+            return KeyframeDecision.TOO_CLOSE
+        self._keyframes.append(Keyframe(world_T_cam, payload))
+        return KeyframeDecision.KEYFRAME
+
+    def measurement_frames(self) -> list[Payload]:
+        """Return the payloads of the best measurement frames for the newest keyframe, best first."""
+        *candidates, reference = self._keyframes
+        chosen = select_measurement_frames(
+            reference.world_T_cam, [keyframe.world_T_cam for keyframe in candidates], self._config
+        )
+        return [candidates[i].payload for i in chosen]
+
+    def clear(self) -> None:
+        """Forget every keyframe and the count of lost frames."""
+        self._keyframes.clear()
+        self._lost_frames = 0
+
+    def _lose(self) -> KeyframeDecision:
+        self._lost_frames += 1
+        if self._lost_frames <= self._config.max_lost_frames:
+            return KeyframeDecision.INVALID_POSE
+        if not self._keyframes:
+            return KeyframeDecision.STILL_LOST
+        self._keyframes.clear()
+        return KeyframeDecision.TRACKING_LOST
+
+
+def select_measurement_frames(
+    world_T_ref: np.ndarray, candidates: list[np.ndarray], config: KeyframeConfig
+) -> list[int]:
+    """Return the indices of the candidate poses that suit a reference pose best, best first.
+
+    The penalty is rotation² + weight · (translation − optimal_baseline_m)², with weight 5 below the optimal baseline
+    and 1 above. Equal penalties keep their order in the buffer.
+
+    Args:
+        world_T_ref: (4, 4) pose of the reference frame.
+        candidates: poses (4, 4) of the keyframes to choose from, oldest first.
+        config: the keyframe rule; at most `config.measurement_frames` are chosen.
+    """
+    distances = [pose_distance(world_T_ref, world_T_meas) for world_T_meas in candidates]
+    baseline_error = np.array([d.translation - config.optimal_baseline_m for d in distances])
+    rotation_error = np.array([d.rotation - config.optimal_rotation for d in distances])
+    weight = np.where(baseline_error < 0, SHORT_BASELINE_WEIGHT, 1.0)
+    penalty = rotation_error**2 + weight * baseline_error**2
+    return [int(i) for i in np.argsort(penalty, kind="stable")[: config.measurement_frames]]

@@ -1,0 +1,85 @@
+"""Crop, resize and normalise an image and its intrinsics together.
+
+The image is resized in float32, not in uint8, and the intrinsics are scaled without a half-pixel term: both as
+published, and the released weights depend on both.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dvmvs_core.errors import FrameError
+
+IMAGE_SCALE = 255.0
+IMAGE_MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
+IMAGE_STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
+"""Statistics of ImageNet in RGB order, which the published feature extractor was pretrained with."""
+
+
+def normalise(image: np.ndarray) -> np.ndarray:
+    """Return (3, h, w) float32 for the network from an RGB image (h, w, 3) with values 0…255."""
+    scaled = image.astype(np.float32) / np.float32(IMAGE_SCALE)
+    return np.ascontiguousarray(((scaled - IMAGE_MEAN) / IMAGE_STD).transpose(2, 0, 1))
+
+
+class Preprocessor:
+    """Maps images, depth and intrinsics of one camera to the network's resolution.
+
+    Args:
+        K: (3, 3) intrinsics of the camera's images, pixels; its skew is dropped.
+        size: (H, W) of the camera's images.
+        new_size: (h, w) of the network's input.
+        crop: remove columns or rows, the same number on both sides, so that the aspect ratio is kept. Without it the
+            image is stretched, as in the published test.
+        distortion_crop: pixels to remove at every border first; used only together with `crop`.
+
+    Attributes:
+        K: (3, 3) float32 intrinsics at the network's resolution.
+    """
+
+    def __init__(
+        self,
+        K: np.ndarray,
+        size: tuple[int, int],
+        new_size: tuple[int, int],
+        crop: bool = False,
+        distortion_crop: int = 0,
+    ) -> None:
+        self.size = size
+        self.new_size = new_size
+        self.crop_x, self.crop_y = self._crop(distortion_crop) if crop else (0, 0)
+        scale_x = new_size[1] / (size[1] - 2 * self.crop_x)
+        scale_y = new_size[0] / (size[0] - 2 * self.crop_y)
+        self.K = np.array(
+            (
+                (K[0, 0] * scale_x, 0.0, (K[0, 2] - self.crop_x) * scale_x),
+                (0.0, K[1, 1] * scale_y, (K[1, 2] - self.crop_y) * scale_y),
+                (0.0, 0.0, 1.0),
+            ),
+            dtype=np.float32,
+        )
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """Return (h, w, 3) float32 with values 0…255 from an RGB image (H, W, 3) uint8."""
+        cropped = self._cropped(image).astype(np.float32)
+        return cv2.resize(cropped, self.new_size[::-1], interpolation=cv2.INTER_LINEAR)
+
+    def depth(self, depth: np.ndarray) -> np.ndarray:
+        """Return (h, w) from a depth image (H, W), by nearest neighbour: no depth is invented between surfaces."""
+        return cv2.resize(self._cropped(depth), self.new_size[::-1], interpolation=cv2.INTER_NEAREST)
+
+    def _crop(self, border: int) -> tuple[int, int]:
+        height, width = self.size[0] - 2 * border, self.size[1] - 2 * border
+        new_height, new_width = self.new_size
+        if width / height > new_width / new_height:
+            return int((width - height * new_width / new_height) // 2) + border, border
+        return border, int((height - width * new_height / new_width) // 2) + border
+
+    def _cropped(self, image: np.ndarray) -> np.ndarray:
+        if image.shape[:2] != self.size:
+            raise FrameError(
+                f"image must have the size {self.size} that its intrinsics were given for; got {image.shape[:2]}"
+            )
+        height, width = self.size
+        return image[self.crop_y : height - self.crop_y, self.crop_x : width - self.crop_x]

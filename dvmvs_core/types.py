@@ -1,0 +1,109 @@
+"""What goes into the engine and what comes out, as frozen dataclasses of numpy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dvmvs_core.errors import FrameError
+from dvmvs_core.geometry import is_finite_pose, is_rotation
+
+
+def check_intrinsics(K: np.ndarray) -> np.ndarray:
+    """Return K as float64 (3, 3).
+
+    Raises:
+        FrameError: if it has another shape, holds NaN or infinity, or a focal length is not positive.
+    """
+    K = np.asarray(K, dtype=np.float64)
+    if K.shape != (3, 3):
+        raise FrameError(f"K must have shape (3, 3); got {K.shape}. From a CameraInfo use .k, not .p")
+    if not np.isfinite(K).all():
+        raise FrameError(f"K must be finite; got {K.tolist()}. Calibrate the camera")
+    if K[0, 0] <= 0 or K[1, 1] <= 0:
+        raise FrameError(
+            f"K must have positive focal lengths; got fx={K[0, 0]:g}, fy={K[1, 1]:g}. Calibrate the camera"
+        )
+    return K
+
+
+def check_pose(world_T_cam: np.ndarray) -> np.ndarray:
+    """Return the pose as float64 (4, 4); NaN and infinity are let through, since they mean that tracking is lost.
+
+    Raises:
+        FrameError: if it has another shape, or its upper left 3×3 is not a rotation, or its last row is not 0 0 0 1.
+    """
+    world_T_cam = np.asarray(world_T_cam, dtype=np.float64)
+    if world_T_cam.shape != (4, 4):
+        raise FrameError(f"world_T_cam must have shape (4, 4); got {world_T_cam.shape}")
+    if not is_finite_pose(world_T_cam):
+        return world_T_cam
+    if not is_rotation(world_T_cam[:3, :3]):
+        raise FrameError(
+            "world_T_cam must hold a rotation (R Rᵀ = 1, det R = 1) in its upper left 3×3; got"
+            f" {np.round(world_T_cam[:3, :3], 4).tolist()}. Remove scale or shear from the pose"
+        )
+    if not np.allclose(world_T_cam[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6):
+        raise FrameError(f"world_T_cam must end with the row 0 0 0 1; got {world_T_cam[3].tolist()}")
+    return world_T_cam
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An image with its intrinsics, pose and time.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB, rectified.
+        K: (3, 3) float64 intrinsics of that image, pixels.
+        world_T_cam: (4, 4) float64 pose; NaN or infinity where tracking is lost.
+        stamp_ns: time of exposure in nanoseconds.
+        index: position in the sequence, or a running number for a live camera; -1 if it has none.
+
+    Raises:
+        FrameError: if a part has the wrong shape or type, or cannot be intrinsics or a pose.
+    """
+
+    image: np.ndarray
+    K: np.ndarray
+    world_T_cam: np.ndarray
+    stamp_ns: int
+    index: int = -1
+
+    def __post_init__(self) -> None:
+        """Check every part, so that no later stage has to."""
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or 0 in self.image.shape:
+            raise FrameError(f"image must have shape (H, W, 3); got {self.image.shape}")
+        if self.image.dtype != np.uint8:
+            raise FrameError(f"image must be uint8 RGB; got {self.image.dtype}. Scale it to 0…255 first")
+        object.__setattr__(self, "K", check_intrinsics(self.K))
+        object.__setattr__(self, "world_T_cam", check_pose(self.world_T_cam))
+
+
+@dataclass(frozen=True, eq=False)
+class DepthPrediction:
+    """Dense metric depth of one keyframe, at the network's resolution.
+
+    Attributes:
+        depth: (h, w) float32, metres along the optical axis.
+        K: (3, 3) float64 intrinsics of the depth image.
+        image: (h, w, 3) uint8 RGB, the reference image at the same resolution.
+        world_T_cam: (4, 4) float64 pose of the reference frame.
+        stamp_ns: time of the reference frame.
+        frame_index: `Frame.index` of the reference frame.
+        measurement_index: `Frame.index` of each measurement frame, best first.
+        measurement_stamps_ns: their times.
+        latency_ms: time that the engine took for this frame.
+        confidence: (h, w) float32 in 0…1, or None where the engine does not estimate it.
+    """
+
+    depth: np.ndarray
+    K: np.ndarray
+    image: np.ndarray
+    world_T_cam: np.ndarray
+    stamp_ns: int
+    frame_index: int
+    measurement_index: tuple[int, ...]
+    measurement_stamps_ns: tuple[int, ...]
+    latency_ms: float
+    confidence: np.ndarray | None = None

@@ -1,0 +1,30 @@
+"""Data that some tests need and that the repository does not carry."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _folder(variable: str, needed: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: it names the folder that holds {needed}")
+    folder = Path(value)
+    if not (folder / needed).exists():
+        pytest.skip(f"{variable}={value} holds no {needed}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hololens() -> Path:
+    """The real test sequence: a scene folder of 200 HoloLens frames."""
+    return _folder("DVMVS_TEST_DATA", "hololens-000") / "hololens-000"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Stand-in weights and golden figures of the published method."""
+    return _folder("DVMVS_REFERENCE", "goldens")

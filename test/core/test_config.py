@@ -1,0 +1,72 @@
+"""Settings: defaults, presets and refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from dvmvs_core.config import PRESETS, EngineConfig, KeyframeConfig, ModelConfig, preset
+from dvmvs_core.errors import ConfigError
+
+
+def test_paper_is_the_published_configuration():
+    paper = preset("paper")
+    assert (paper.height, paper.width, paper.depth_hypotheses) == (256, 320, 64)
+    assert (paper.min_depth_m, paper.max_depth_m) == (0.25, 20.0)
+    assert (paper.pyramid_channels, paper.hyper_channels) == (32, 32)
+    assert paper.matching == "learned" and not paper.mask_out_of_view
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_config_survives_json(name):
+    config = preset(name)
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_nested_config_survives_json():
+    config = EngineConfig(keyframes=KeyframeConfig(measurement_frames=3))
+    assert EngineConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_unknown_setting_is_named():
+    with pytest.raises(ConfigError, match="ModelConfig has no setting hieght.*height"):
+        ModelConfig.from_dict({"hieght": 256})
+
+
+def test_unknown_preset_is_named():
+    with pytest.raises(ConfigError, match="'huge'.*paper, small"):
+        preset("huge")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 330}, "width must be a positive multiple of 32; got 330"),
+        ({"height": 0}, "height must be"),
+        ({"min_depth_m": 30.0}, "min_depth_m < max_depth_m"),
+        ({"network": "resnet"}, "network must be one of"),
+        ({"matching": "sift"}, "matching must be one of"),
+        ({"depth_hypotheses": 1}, "at least 2"),
+        ({"extractor_channels": (1, 2)}, "5 entries"),
+        ({"hyper_channels": 0}, "hyper_channels must be positive"),
+    ],
+)
+def test_impossible_network_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        preset("paper", **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"buffer_size": 1}, {"pose_distance": -0.1}, {"measurement_frames": 0}, {"measurement_frames": 30}],
+)
+def test_impossible_keyframe_rule_is_refused(changes):
+    with pytest.raises(ConfigError, match="must"):
+        KeyframeConfig(**changes)
+
+
+def test_configurations_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        preset("paper").height = 64
