@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# The networks of most tests are tiny: a second thread costs more in waiting than it brings, most of all on a busy
+# machine. Set before anything loads torch, and inherited by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def _folder(variable: str, needed: str) -> Path:
     value = os.environ.get(variable)

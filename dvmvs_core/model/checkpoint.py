@@ -1,0 +1,332 @@
+"""Checkpoints: one safetensors file for one or both networks, strict in what it takes.
+
+Layout of a file ("dvmvs-1"): tensors named ``NETWORK/MODULE.KEY`` ("fusionnet/decoder.refine.0.0.weight"), and in the
+header ``format``, ``networks`` (JSON: the ModelConfig of each network) and ``metadata`` (JSON: anything else worth
+knowing, such as training data and metrics). Matrices and kernels may be float16 on disk; vectors, among them the
+statistics of the batch norms, stay float32. In memory everything is float32.
+
+The layout of the released DeepVideoMVS checkpoints (a folder of pickled state dictionaries) is only imported, never
+written. Pickles are opened with torch's weights-only reader, so a file cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
+from dvmvs_core.errors import ConfigError, WeightsError
+from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
+
+FORMAT = "dvmvs-1"
+SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+SUFFIX = ".safetensors"
+
+_RELEASED_FILES = {
+    "fusionnet": ("0_feature_extractor", "1_feature_pyramid", "2_encoder", "3_lstm_fusion", "4_decoder"),
+    "pairnet": ("0_feature_extractor", "1_feature_pyramid", "2_encoder", "3_decoder"),
+}
+# torchvision renamed its pyramid's convolutions from "inner_blocks.0.weight" to "inner_blocks.0.0.weight".
+_NESTED_PYRAMID_KEY = re.compile(r"^(fpn\.(?:inner|layer)_blocks\.\d+)\.0\.(weight|bias)$")
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself, read without loading its tensors.
+
+    Attributes:
+        path: The file.
+        networks: The configuration of each network in it; the first is what loading takes by default.
+        parameters: Number of values of each network, batch-norm statistics included.
+        metadata: What was saved with it.
+        size_bytes: Size of the file.
+    """
+
+    path: Path
+    networks: dict[str, ModelConfig]
+    parameters: dict[str, int]
+    metadata: dict[str, Any]
+    size_bytes: int
+
+
+def save_checkpoint(
+    path: str | Path,
+    networks: Mapping[str, nn.Module],
+    metadata: Mapping[str, Any],
+    half: bool = True,
+) -> None:
+    """Writes networks to one file; a file that is there is replaced only by a complete one.
+
+    Args:
+        path: The file to write; its folder must exist.
+        networks: The networks by name, "fusionnet" and/or "pairnet".
+        metadata: Values that JSON can hold.
+        half: Store matrices and kernels as float16.
+
+    Raises:
+        WeightsError: If a network is not what its name says, holds NaN or infinity (or values that float16
+            cannot hold), or the file cannot be written.
+    """
+    path = Path(path)
+    tensors = {}
+    for name, network in networks.items():
+        if name not in NETWORKS or network.config.network != name:
+            raise WeightsError(
+                f"networks must be saved under their own name, one of {', '.join(NETWORKS)};"
+                f" got a {network.config.network} as {name!r}"
+            )
+        for key, tensor in network.state_dict().items():
+            stored = _stored(tensor, half)
+            if not stored.isfinite().all():
+                raise WeightsError(
+                    f"{name}/{key} holds NaN, infinity or values beyond float16, so {path} was not written;"
+                    " the training has diverged, or half=False is needed"
+                )
+            tensors[f"{name}/{key}"] = stored
+    header = {
+        "format": FORMAT,
+        "networks": json.dumps({name: network.config.to_dict() for name, network in networks.items()}),
+        "metadata": json.dumps(dict(metadata)),
+    }
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, unfinished, header)
+        os.replace(unfinished, path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot write {path}: {error}; is its folder there and writable?") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load_network(
+    path_or_name: str | Path, network: str | None = None, preset: str | None = None
+) -> tuple[PairNet | FusionNet, ModelConfig]:
+    """Loads one network in float32 on the CPU, in evaluation mode.
+
+    Args:
+        path_or_name: A file, or the name of a shipped checkpoint.
+        network: "fusionnet" or "pairnet"; None takes the first in the file.
+        preset: The preset that it must be of; None takes any.
+
+    Raises:
+        WeightsError: If there is no such checkpoint, it is broken, does not hold the network or is of another
+            preset, or its tensors are not exactly those of the network.
+    """
+    info = read_info(path_or_name)
+    name = network or next(iter(info.networks))
+    if name not in info.networks:
+        raise WeightsError(
+            f"{info.path} holds {' and '.join(info.networks)}; {name} was asked for: choose another network or file"
+        )
+    config = info.networks[name]
+    if preset is not None and config.preset != preset:
+        raise WeightsError(
+            f"{info.path} is of preset {config.preset}; {preset} was asked for: choose another preset or file"
+        )
+    prefix = f"{name}/"
+    with _opened(info.path) as file:
+        tensors = {key[len(prefix) :]: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
+    built = build_network(config)
+    _fill(built, tensors, source=f"{info.path}, {name}")
+    return built.eval(), config
+
+
+def read_info(path_or_name: str | Path) -> CheckpointInfo:
+    """Reads what a checkpoint holds, without its tensors.
+
+    Args:
+        path_or_name: A file, or the name of a shipped checkpoint.
+
+    Raises:
+        WeightsError: If there is no such checkpoint, or it is not one.
+    """
+    path = _resolve(path_or_name)
+    with _opened(path) as file:
+        header = file.metadata() or {}
+        sizes = {key: file.get_slice(key).get_shape() for key in file.keys()}
+    if header.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} must be a checkpoint of format {FORMAT}; its header says {header.get('format')!r}."
+            " Released checkpoints are imported with: dvmvs weights import DIR OUT.safetensors"
+        )
+    try:
+        networks = {k: ModelConfig.from_dict(v) for k, v in json.loads(header["networks"]).items()}
+        metadata = json.loads(header["metadata"])
+    except (KeyError, ValueError, AttributeError, TypeError, ConfigError) as error:
+        raise WeightsError(
+            f"{path} has a header that this version cannot read ({error}); was it written by a newer one?"
+        ) from error
+    if not networks:
+        raise WeightsError(f"{path} must hold at least one network; it holds none")
+    parameters = {
+        name: sum(math.prod(shape) for key, shape in sizes.items() if key.startswith(f"{name}/")) for name in networks
+    }
+    return CheckpointInfo(path, networks, parameters, metadata, path.stat().st_size)
+
+
+def list_shipped() -> list[str]:
+    """Names of the checkpoints that come with the package, sorted."""
+    return sorted(path.stem for path in SHIPPED_FOLDER.glob(f"*{SUFFIX}"))
+
+
+def import_released(directory: str | Path, out: str | Path, config: ModelConfig | None = None) -> CheckpointInfo:
+    """Turns a folder in the layout of the released DeepVideoMVS checkpoints into one safetensors file.
+
+    The folder holds 0_feature_extractor, 1_feature_pyramid, 2_encoder and, for FusionNet, 3_lstm_fusion and
+    4_decoder, or 3_decoder for PairNet. Other files are ignored. What the source holds in float16 is written in
+    float16, all else in float32, so no digit is lost.
+
+    Args:
+        directory: The folder.
+        out: The file to write.
+        config: Sizes to expect; the preset "paper" if None. Its network is set to the one found.
+
+    Returns:
+        What was written.
+
+    Raises:
+        WeightsError: If a file is missing or unsafe, or its tensors are not exactly those of the network.
+    """
+    directory = Path(directory)
+    name = _released_network(directory)
+    network = build_network((config or PRESETS["paper"]).replace(network=name))
+    was_half = True
+    for file_name in _RELEASED_FILES[name]:
+        tensors = _read_released(directory / file_name)
+        was_half &= all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
+        module = getattr(network, file_name[2:])
+        _fill(module, tensors, source=str(directory / file_name))
+    save_checkpoint(out, {name: network}, {"source": "released DeepVideoMVS layout"}, half=was_half)
+    return read_info(out)
+
+
+def _released_network(directory: Path) -> str:
+    """Which network a released folder holds."""
+    if not directory.is_dir():
+        raise WeightsError(f"{directory} must be a folder of released checkpoint files; there is no such folder")
+    there = {path.name for path in directory.iterdir() if path.is_file()}
+    name = "fusionnet" if there & {"3_lstm_fusion", "4_decoder"} else "pairnet"
+    missing = [file for file in _RELEASED_FILES[name] if file not in there]
+    if missing:
+        raise WeightsError(
+            f"{directory} lacks {', '.join(missing)}: FusionNet needs {', '.join(_RELEASED_FILES['fusionnet'])};"
+            f" PairNet needs {', '.join(_RELEASED_FILES['pairnet'])}"
+        )
+    if name == "fusionnet" and "3_decoder" in there:
+        raise WeightsError(
+            f"{directory} holds both PairNet's 3_decoder and FusionNet's files; keep each network in its own folder"
+        )
+    return name
+
+
+def _read_released(path: Path) -> dict[str, Tensor]:
+    """The state dictionary of one released file, under flat pyramid names."""
+    try:
+        # Released files hold CUDA tensors, hence map_location.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers below torch.load raise anything from EOFError to UnpicklingError
+        reason = str(error).strip().splitlines()
+        raise WeightsError(
+            f"{path} cannot be read as a state dictionary: it is truncated, not a torch file, or holds more than"
+            f" tensors, which is refused because it could run code ({reason[0] if reason else type(error).__name__})"
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise WeightsError(f"{path} must hold a dictionary of tensors; it holds {_describe(state)}")
+    return {_NESTED_PYRAMID_KEY.sub(r"\1.\2", str(key)): tensor for key, tensor in state.items()}
+
+
+def _describe(state: object) -> str:
+    if not isinstance(state, Mapping):
+        return f"a {type(state).__name__}"
+    other = next(key for key, value in state.items() if not isinstance(value, Tensor))
+    return f"a {type(state[other]).__name__} under {other!r}"
+
+
+def _resolve(path_or_name: str | Path) -> Path:
+    """The file that a path or the name of a shipped checkpoint means."""
+    path = Path(path_or_name)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise WeightsError(
+            f"{path} is a folder; a weights file is needed. If it holds released checkpoints, import them with:"
+            f" dvmvs weights import {path} OUT.safetensors"
+        )
+    shipped = list_shipped()
+    if str(path_or_name) in shipped:
+        return SHIPPED_FOLDER / f"{path_or_name}{SUFFIX}"
+    raise WeightsError(
+        f"there is no weights file {path_or_name} and no shipped checkpoint of that name;"
+        f" shipped are: {', '.join(shipped) or 'none'}"
+    )
+
+
+def _opened(path: Path):
+    """The file, opened for reading; every way in which it can be broken is a WeightsError."""
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        if _is_pickle(path):
+            raise WeightsError(
+                f"{path} is a pickle (a torch file?), which is not loaded because it could run code; safetensors is"
+                " needed. Released checkpoints are imported with: dvmvs weights import DIR OUT.safetensors"
+            ) from error
+        raise WeightsError(
+            f"{path} is truncated or not a safetensors file ({error}); copy or download it again"
+        ) from error
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file that is not safetensors starts like a pickle, or like torch's zip of one."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Loads tensors, cast to float32, into a module that must have exactly those."""
+    expected = module.state_dict()
+    problems = [
+        *_listed("missing", [key for key in expected if key not in tensors]),
+        *_listed("unexpected", [key for key in tensors if key not in expected]),
+        *_listed(
+            "misshapen",
+            [
+                f"{key} (must have shape {tuple(expected[key].shape)}; got {tuple(tensor.shape)})"
+                for key, tensor in tensors.items()
+                if key in expected and tensor.shape != expected[key].shape
+            ],
+        ),
+    ]
+    if not problems:
+        problems = _listed("NaN or infinite", [k for k, t in tensors.items() if not t.isfinite().all()])
+    if problems:
+        raise WeightsError(f"{source}: the tensors do not fit the network. {'. '.join(problems)}")
+    module.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in tensors.items()})
+
+
+def _listed(kind: str, names: list[str]) -> list[str]:
+    """One sentence that names the first few, or nothing."""
+    if not names:
+        return []
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return [f"{len(names)} {kind}: {', '.join(names[:_NAMES_SHOWN])}{more}"]
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    """The tensor as it goes to disk."""
+    tensor = tensor.detach().cpu().contiguous()
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.float16 if half and tensor.ndim > 1 else torch.float32)

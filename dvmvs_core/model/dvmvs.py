@@ -1,0 +1,164 @@
+"""PairNet and FusionNet, whole.
+
+Both compare a reference frame with measurement frames in a plane sweep and decode depth from it; FusionNet
+carries what it saw from keyframe to keyframe in a ConvLSTM. Both are stateless modules: whoever calls
+FusionNet keeps its state.
+
+Source: Düzçeker et al., "DeepVideoMVS: Multi-View Stereo on Video with Recurrent Spatio-Temporal Fusion",
+CVPR 2021, figure 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from dvmvs_core.config import ModelConfig
+from dvmvs_core.model.convlstm import LSTMFusion, LSTMState
+from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes
+from dvmvs_core.model.encoder_decoder import (
+    CostVolumeDecoder,
+    CostVolumeEncoder,
+    DepthPyramid,
+    EncodedVolume,
+)
+from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFeatures
+from dvmvs_core.model.hidden_state import warp_hidden_state
+from dvmvs_core.model.intrinsics import scale_intrinsics
+from dvmvs_core.model.patch_matching import patch_descriptors
+
+
+class _PlaneSweepNet(nn.Module):
+    """What both networks share: features of one image, and the encoded comparison of several."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        planes = inverse_depth_planes(config.min_depth_m, config.max_depth_m, config.depth_hypotheses)
+        self.register_buffer("inverse_depths", planes, persistent=False)
+        self.feature_extractor = FeatureExtractor(config.extractor_stem, config.extractor_channels)
+        self.feature_pyramid = FeaturePyramid(config.extractor_channels, config.pyramid_channels)
+        self.encoder = CostVolumeEncoder(config.pyramid_channels, config.depth_hypotheses, config.hyper_channels)
+
+    def extract(self, image: Tensor) -> ImageFeatures:
+        """Features of a normalised image (B, 3, H, W), whether as reference or as measurement frame."""
+        half, quarter, eighth, sixteenth = self.feature_pyramid(self.feature_extractor(image))
+        matching = half if self.config.matching == "learned" else patch_descriptors(image)
+        return ImageFeatures(half, quarter, eighth, sixteenth, matching)
+
+    def _encode(
+        self,
+        reference: ImageFeatures,
+        measurements: Sequence[Tensor],
+        world_T_ref: Tensor,
+        world_T_meas: Sequence[Tensor],
+        K: Tensor,
+    ) -> EncodedVolume:
+        costs = cost_volume(
+            reference.matching,
+            measurements,
+            world_T_ref,
+            world_T_meas,
+            K,
+            self.inverse_depths,
+            mask_out_of_view=self.config.mask_out_of_view,
+            exact_sampling=self.config.exact_sampling,
+        )
+        return self.encoder(reference, costs)
+
+    def _new_decoder(self) -> CostVolumeDecoder:
+        return CostVolumeDecoder(self.config.hyper_channels, self.config.min_depth_m, self.config.max_depth_m)
+
+
+class PairNet(_PlaneSweepNet):
+    """Depth of a reference frame from measurement frames, each keyframe for itself.
+
+    Args:
+        config: Sizes, depth range and matching.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.decoder = self._new_decoder()
+
+    def forward(
+        self,
+        image: Tensor,
+        reference: ImageFeatures,
+        measurements: Sequence[Tensor],
+        world_T_ref: Tensor,
+        world_T_meas: Sequence[Tensor],
+        K: Tensor,
+    ) -> DepthPyramid:
+        """Predicts depth.
+
+        Args:
+            image: Normalised image of the reference frame, (B, 3, H, W).
+            reference: Its features, from ``extract``.
+            measurements: The ``matching`` map of each measurement frame; at least one.
+            world_T_ref: (B, 4, 4).
+            world_T_meas: (B, 4, 4) of each measurement frame.
+            K: Intrinsics at full resolution, (B, 3, 3).
+
+        Returns:
+            Depth at five scales, metres.
+        """
+        encoded = self._encode(reference, measurements, world_T_ref, world_T_meas, K)
+        return self.decoder(image, encoded)
+
+
+class FusionNet(_PlaneSweepNet):
+    """Depth of a reference frame from measurement frames and from all that was seen before.
+
+    Args:
+        config: Sizes, depth range and matching.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.lstm_fusion = LSTMFusion(16 * config.hyper_channels)
+        self.decoder = self._new_decoder()
+
+    def forward(
+        self,
+        image: Tensor,
+        reference: ImageFeatures,
+        measurements: Sequence[Tensor],
+        world_T_ref: Tensor,
+        world_T_meas: Sequence[Tensor],
+        K: Tensor,
+        state: LSTMState | None,
+        previous_world_T_cam: Tensor | None,
+        depth_estimate: Tensor | None,
+    ) -> tuple[DepthPyramid, LSTMState]:
+        """Predicts depth and the state for the next keyframe.
+
+        Args:
+            image: Normalised image of the reference frame, (B, 3, H, W).
+            reference: Its features, from ``extract``.
+            measurements: The ``matching`` map of each measurement frame; at least one.
+            world_T_ref: (B, 4, 4).
+            world_T_meas: (B, 4, 4) of each measurement frame.
+            K: Intrinsics at full resolution, (B, 3, 3).
+            state: What the last call returned; None at the start and after tracking was lost.
+            previous_world_T_cam: Pose of the last call's reference frame, (B, 4, 4); None leaves the hidden
+                state unwarped.
+            depth_estimate: Depth expected in the current view, (B, 1, H/32, W/32), metres, 0 = unknown:
+                ``lstm_depth_estimate`` of the reprojected last prediction. Needed with a previous pose.
+
+        Returns:
+            Depth at five scales, metres; the new state.
+        """
+        encoded = self._encode(reference, measurements, world_T_ref, world_T_meas, K)
+        if state is not None and previous_world_T_cam is not None:
+            lstm_K = scale_intrinsics(K, 1 / 32)
+            hidden = warp_hidden_state(state.hidden, depth_estimate, previous_world_T_cam, world_T_ref, lstm_K)
+            state = state._replace(hidden=hidden)
+        state = self.lstm_fusion(encoded.bottom, state)
+        return self.decoder(image, encoded._replace(bottom=state.hidden)), state
+
+
+def build_network(config: ModelConfig) -> PairNet | FusionNet:
+    """The network that ``config.network`` names, freshly initialised."""
+    return FusionNet(config) if config.network == "fusionnet" else PairNet(config)

@@ -1,0 +1,184 @@
+"""State, caches and refusals of the engine, with a small untrained network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dvmvs_core.config import EngineConfig, KeyframeConfig, preset
+from dvmvs_core.engine import DepthEngine, resolve_device
+from dvmvs_core.errors import DeviceError, FrameError
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.types import Frame
+
+TINY = {
+    "height": 64,
+    "width": 96,
+    "depth_hypotheses": 8,
+    "extractor_stem": 4,
+    "extractor_channels": (4, 4, 4, 8, 8),
+    "pyramid_channels": 4,
+    "hyper_channels": 4,
+}
+K = np.array(((80.0, 0, 60), (0, 80.0, 40), (0, 0, 1)))
+
+
+def make_frame(index, size=(80, 120), K=K, lost=False):
+    image = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
+    world_T_cam = np.eye(4)
+    world_T_cam[0, 3] = 0.15 * index
+    return Frame(image, K, np.full((4, 4), np.nan) if lost else world_T_cam, stamp_ns=1000 + index, index=index)
+
+
+@pytest.fixture(params=["fusionnet", "pairnet"])
+def make_engine(request):
+    """Return engines that all share one set of random weights."""
+    torch.manual_seed(0)
+    weights = build_network(preset("small", network=request.param, **TINY)).state_dict()
+
+    def make(**keyframes):
+        network = build_network(preset("small", network=request.param, **TINY))
+        network.load_state_dict(weights)
+        return DepthEngine(network, EngineConfig(device="cpu", keyframes=KeyframeConfig(**keyframes)))
+
+    return make
+
+
+def depths_of(engine, frames):
+    return [p.depth for p in map(engine.step, frames) if p is not None]
+
+
+def count_extractions(engine, monkeypatch):
+    calls = []
+    extract = engine._network.extract
+    monkeypatch.setattr(engine._network, "extract", lambda image: calls.append(1) or extract(image))
+    return calls
+
+
+def test_first_frame_has_no_depth_and_the_second_has(make_engine):
+    engine = make_engine()
+    assert engine.last_decision is None
+    assert engine.step(make_frame(0)) is None
+    assert engine.last_decision is KeyframeDecision.FIRST
+    prediction = engine.step(make_frame(1))
+    assert engine.last_decision is KeyframeDecision.KEYFRAME
+    assert prediction.depth.shape == (64, 96) and prediction.depth.dtype == np.float32
+    assert (prediction.depth >= 0.25).all() and (prediction.depth <= 20.0).all()
+    assert (prediction.frame_index, prediction.measurement_index) == (1, (0,))
+    assert (prediction.stamp_ns, prediction.measurement_stamps_ns) == (1001, (1000,))
+    np.testing.assert_allclose(prediction.K, ((64, 0, 48), (0, 64, 32), (0, 0, 1)))
+    assert prediction.image.shape == (64, 96, 3) and prediction.image.dtype == np.uint8
+
+
+def test_a_frame_that_did_not_move_is_dropped(make_engine):
+    engine = make_engine()
+    for expected in (KeyframeDecision.FIRST, KeyframeDecision.TOO_CLOSE):
+        assert engine.step(make_frame(0)) is None
+        assert engine.last_decision is expected
+
+
+def test_every_image_is_extracted_once(make_engine, monkeypatch):
+    engine = make_engine(measurement_frames=3)
+    calls = count_extractions(engine, monkeypatch)
+    assert len(depths_of(engine, map(make_frame, range(6)))) == 5
+    assert len(calls) == 6
+
+
+def test_index_file_mode_gives_the_same_depths_and_caches_too(make_engine, monkeypatch):
+    frames = [make_frame(i) for i in range(6)]
+    online = make_engine()
+    offline = make_engine()
+    calls = count_extractions(offline, monkeypatch)
+    for frame in frames:
+        prediction = online.step(frame)
+        if prediction is not None:
+            again = offline.predict(frame, [frames[i] for i in prediction.measurement_index])
+            np.testing.assert_array_equal(again.depth, prediction.depth)
+            assert again.measurement_index == prediction.measurement_index
+    assert len(calls) == 6
+
+
+def test_raw_images_are_not_kept(make_engine):
+    engine = make_engine()
+    depths_of(engine, map(make_frame, range(4)))
+    views = [keyframe.payload for keyframe in engine._keyframes._keyframes]
+    assert [view.frame for view in views] == [None] * 4
+
+
+def test_reset_makes_the_engine_new(make_engine):
+    frames = [make_frame(i) for i in range(4)]
+    engine = make_engine()
+    first = depths_of(engine, frames)
+    engine.reset()
+    for a, b in zip(first, depths_of(engine, frames), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_warm_up_leaves_no_trace(make_engine):
+    frames = [make_frame(i) for i in range(3)]
+    cold, warm = make_engine(), make_engine()
+    warm.warm_up()
+    assert warm.last_decision is None
+    for a, b in zip(depths_of(cold, frames), depths_of(warm, frames), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_lost_tracking_clears_the_recurrent_state(make_engine):
+    engine = make_engine(max_lost_frames=2)
+    frames = [make_frame(i) for i in range(4)]
+    fresh = depths_of(make_engine(), frames)
+    depths_of(engine, map(make_frame, range(10, 14)))
+    decisions = []
+    for i in range(4):
+        engine.step(make_frame(20 + i, lost=True))
+        decisions.append(engine.last_decision.name)
+    assert decisions == ["INVALID_POSE", "INVALID_POSE", "TRACKING_LOST", "STILL_LOST"]
+    for a, b in zip(fresh, depths_of(engine, frames), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_short_loss_keeps_the_state(make_engine):
+    frames = [make_frame(i) for i in range(5)]
+    engine = make_engine()
+    unbroken = depths_of(make_engine(), frames)
+    broken = depths_of(engine, frames[:3]) + depths_of(engine, [make_frame(9, lost=True), *frames[3:]])
+    for a, b in zip(unbroken, broken, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("change", [{"size": (100, 200)}, {"K": K * np.array(((1.1,), (1.1,), (1.0,)))}])
+def test_another_camera_starts_anew(make_engine, change):
+    engine = make_engine()
+    depths_of(engine, map(make_frame, range(3)))
+    frames = [make_frame(i, **change) for i in range(10, 13)]
+    changed = depths_of(engine, frames)
+    assert len(changed) == 2
+    for a, b in zip(depths_of(make_engine(), frames), changed, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_recurrence_matters_to_fusionnet_only(make_engine):
+    """The last frame against the same measurement frame, with and without two predictions before it."""
+    frames = [make_frame(i) for i in range(4)]
+    alone, after = make_engine(), make_engine()
+    depth_alone = alone.predict(frames[3], [frames[2]]).depth
+    after.predict(frames[1], [frames[0]])
+    after.predict(frames[2], [frames[1]])
+    depth_after = after.predict(frames[3], [frames[2]]).depth
+    same = np.array_equal(depth_alone, depth_after)
+    assert same == (alone.model_config.network == "pairnet")
+
+
+def test_predict_refuses_what_it_cannot_measure(make_engine):
+    with pytest.raises(FrameError, match="at least 1 measurement frame"):
+        make_engine().predict(make_frame(0), [])
+    with pytest.raises(FrameError, match="frame 7 has no finite pose"):
+        make_engine().predict(make_frame(0), [make_frame(7, lost=True)])
+
+
+@pytest.mark.parametrize("name", ["tpu", "meta", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(DeviceError, match="device"):
+        resolve_device(name)
