@@ -70,5 +70,5 @@ class TransformExtrapolationError(TransformError):
 
     @property
     def may_come(self) -> bool:
-        """Whether waiting can help: the time asked for is newer than everything received so far."""
-        return None not in (self.stamp_ns, self.newest_ns) and self.stamp_ns > self.newest_ns
+        """Whether waiting can help: the time asked for is not older than everything that is known."""
+        return None in (self.stamp_ns, self.oldest_ns) or self.stamp_ns >= self.oldest_ns

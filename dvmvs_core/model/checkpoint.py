@@ -5,8 +5,8 @@ header ``format``, ``networks`` (JSON: the ModelConfig of each network) and ``me
 knowing, such as training data and metrics). Matrices and kernels may be float16 on disk; vectors, among them the
 statistics of the batch norms, stay float32. In memory everything is float32.
 
-The layout of the released DeepVideoMVS checkpoints (a folder of pickled state dictionaries) is only imported, never
-written. Pickles are opened with torch's weights-only reader, so a file cannot run code.
+The layout of the released DeepVideoMVS checkpoints (a folder of pickled state dictionaries) can be imported and
+exported. Pickles are opened with torch's weights-only reader, so a file cannot run code.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +211,40 @@ def import_released(directory: str | Path, out: str | Path, config: ModelConfig 
         _fill(module, tensors, source=str(directory / file_name))
     save_checkpoint(out, {name: network}, {"source": "released DeepVideoMVS layout"}, half=was_half)
     return read_info(out)
+
+
+def export_released(path_or_name: str | Path, directory: str | Path, network: str | None = None) -> list[Path]:
+    """Writes one network in the layout of the released DeepVideoMVS checkpoints, which their code loads.
+
+    Args:
+        path_or_name: A file, or the name of a shipped checkpoint.
+        directory: The folder to write, which must not exist yet; all of it appears at once.
+        network: "fusionnet" or "pairnet"; None takes the first in the file.
+
+    Returns:
+        The files written.
+
+    Raises:
+        WeightsError: If the folder exists or cannot be written, or the checkpoint cannot be loaded.
+    """
+    directory = Path(directory)
+    if directory.exists():
+        raise WeightsError(f"{directory} exists already; remove it or choose another folder")
+    loaded, config = load_network(path_or_name, network)
+    names = _RELEASED_FILES[config.network]
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as temporary:
+            unfinished = Path(temporary) / directory.name
+            unfinished.mkdir()
+            for name in names:
+                # Their torch is older than the zip container.
+                state = getattr(loaded, name[2:]).state_dict()
+                torch.save(state, unfinished / name, _use_new_zipfile_serialization=False)
+            unfinished.rename(directory)
+    except OSError as error:
+        raise WeightsError(f"cannot write {directory}: {error}") from error
+    return [directory / name for name in names]
 
 
 def _released_network(directory: Path) -> str:

@@ -1,0 +1,35 @@
+# dvmvs_ros from a fresh clone, without a ROS installation. `make help` lists the targets.
+#
+# On a ROS 2 distribution use colcon instead (README.md).
+
+SEQUENCE ?=
+OUT ?= out/demo
+PYTEST_ARGS ?=
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+
+# .venv holds its own ROS 2: a distribution sourced in this shell would mix its libraries in.
+unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO RMW_IMPLEMENTATION
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv: packages, ROS 2 from wheels, tf2_msgs (PYTHON=python3.12 chooses the interpreter)
+	@PYTHON='$(PYTHON)' bash scripts/setup.sh
+
+demo: setup ## run the node on a synthetic sequence, or on SEQUENCE=scene-folder-or-bag; writes OUT=out/demo
+	@.venv/bin/python -m dvmvs_ros.demo $(if $(SEQUENCE),--sequence '$(SEQUENCE)') --out '$(OUT)'
+
+test: setup ## run the tests (PYTEST_ARGS='-k keyframes' for some of them)
+	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## check style and imports with ruff
+	@.venv/bin/ruff check .
+
+clean: ## remove all that these targets made: .venv, out/, build output and caches
+	rm -rf .venv out build install log *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

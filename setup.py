@@ -1,0 +1,84 @@
+"""Metadata, entry points and installed files of dvmvs_ros, for pip and for colcon alike.
+
+All of it stands here and none in pyproject.toml: a `[project]` table there would make setuptools
+ignore these entry points, and colcon reads setup.py.
+"""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "dvmvs_ros"
+
+REQUIRES = [
+    "numpy>=1.26",
+    "opencv-python>=4.8,<5",  # cv_bridge breaks with OpenCV 5
+    "torch>=2.4",
+    "safetensors>=0.4",
+    "rosbags>=0.11",
+    "tyro>=0.9",
+    "rich>=13",
+    "scipy>=1.11",
+    # rosbags needs these two as well; chunks of a broken bag are read with them directly.
+    "lz4>=4",
+    "backports.zstd>=1 ; python_version < '3.14'",
+]
+
+EXTRAS = {
+    # ROS 2 itself, for a machine without a ROS installation. tf2_msgs has no wheel: see pip_ros/.
+    "ros": [
+        "ros-kilted-rclpy",
+        "ros-kilted-common-interfaces",
+        "ros-kilted-rmw-fastrtps-cpp",
+    ],
+    "test": [
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "hypothesis>=6.100",
+        "ruff>=0.9",
+        "colcon-core",
+        "colcon-ros",
+        "setuptools>=68,<80",  # the newest that colcon accepts
+    ],
+}
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Dense metric depth from one moving camera, for ROS 2 (DeepVideoMVS)",
+    long_description=Path("README.md").read_text() if Path("README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    maintainer="dvmvs_ros maintainers",
+    maintainer_email="dvmvs-ros-maintainers@example.com",
+    license="Apache-2.0",
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    python_requires=">=3.10",
+    packages=find_packages(include=["dvmvs_core", "dvmvs_core.*", "dvmvs_ros", "dvmvs_ros.*"]),
+    package_data={"dvmvs_core": ["weights/*.safetensors", "weights/*.md"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
+        (f"share/{NAME}/config", sorted(glob("config/*.*"))),
+    ],
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "dvmvs = dvmvs_core.cli.main:main",
+            "depth_node = dvmvs_ros.depth_node:main",
+            "replay_node = dvmvs_ros.replay_node:main",
+            "recorder_node = dvmvs_ros.recorder_node:main",
+        ],
+    },
+)

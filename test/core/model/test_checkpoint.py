@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dvmvs_core.config import preset
+from dvmvs_core.errors import WeightsError
+from dvmvs_core.model import checkpoint
+from dvmvs_core.model.checkpoint import (
+    export_released,
+    import_released,
+    list_shipped,
+    load_network,
+    read_info,
+    save_checkpoint,
+)
+from dvmvs_core.model.dvmvs import build_network
+
+FILES = {
+    "fusionnet": ["0_feature_extractor", "1_feature_pyramid", "2_encoder", "3_lstm_fusion", "4_decoder"],
+    "pairnet": ["0_feature_extractor", "1_feature_pyramid", "2_encoder", "3_decoder"],
+}
+
+
+def tiny(network="fusionnet", **overrides):
+    sizes = {
+        "height": 32, "width": 32, "depth_hypotheses": 4, "hyper_channels": 2, "pyramid_channels": 4,
+        "extractor_stem": 4, "extractor_channels": (4, 4, 4, 4, 4),
+    }  # fmt: skip
+    return preset("small", network=network, **{**sizes, **overrides})
+
+
+def write_released(folder, network, nested=False):
+    """A folder in the released layout; ``nested`` uses torchvision's newer names of the pyramid."""
+    folder.mkdir(exist_ok=True)
+    for name in FILES[network.config.network]:
+        state = getattr(network, name[2:]).state_dict()
+        if nested and name == "1_feature_pyramid":
+            state = {k.replace(".weight", ".0.weight").replace(".bias", ".0.bias"): v for k, v in state.items()}
+        torch.save(state, folder / name, _use_new_zipfile_serialization=False)
+    return folder
+
+
+def assert_same(module, other, half=False):
+    state, expected = module.state_dict(), other.state_dict()
+    assert list(state) == list(expected)
+    for key, tensor in expected.items():
+        rounded = tensor.half().float() if half and tensor.ndim > 1 else tensor
+        assert torch.equal(state[key], rounded), key
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, {n: build_network(tiny(n)) for n in ("fusionnet", "pairnet")}, {"steps": 3})
+    return path
+
+
+# ---- saving and loading
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_what_is_saved_is_loaded(tmp_path, half):
+    network = build_network(tiny())
+    path = tmp_path / "w.safetensors"
+    save_checkpoint(path, {"fusionnet": network}, {}, half=half)
+    loaded, config = load_network(path)
+    assert config == network.config == loaded.config
+    assert not loaded.training
+    assert all(t.dtype == torch.float32 for t in loaded.parameters())
+    assert_same(loaded, network, half=half)
+
+
+def test_half_precision_halves_the_file_and_spares_statistics(tmp_path, saved):
+    stored = load_file(saved)
+    assert stored["fusionnet/lstm_fusion.lstm_cell.conv.weight"].dtype == torch.float16
+    assert stored["fusionnet/encoder.aggregator0.1.running_var"].dtype == torch.float32
+
+
+def test_first_network_is_the_default_and_others_can_be_chosen(saved):
+    assert load_network(saved)[1].network == "fusionnet"
+    assert load_network(str(saved), "pairnet")[1].network == "pairnet"
+
+
+def test_info_tells_what_is_inside(saved):
+    info = read_info(saved)
+    assert list(info.networks) == ["fusionnet", "pairnet"]
+    assert info.networks["pairnet"] == tiny("pairnet")
+    assert info.metadata == {"steps": 3}
+    assert info.size_bytes == saved.stat().st_size
+    assert info.parameters["fusionnet"] == sum(t.numel() for t in build_network(tiny()).state_dict().values())
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def fails_half_way(tensors, path, header):
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", fails_half_way)
+    with pytest.raises(WeightsError, match="no space left"):
+        save_checkpoint(saved, {"fusionnet": build_network(tiny())}, {})
+    assert saved.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [saved]
+
+
+def test_diverged_weights_are_not_saved(tmp_path):
+    network = build_network(tiny())
+    with torch.no_grad():
+        network.decoder.depth_layer_full[0].bias.fill_(float("nan"))
+    with pytest.raises(WeightsError, match=r"depth_layer_full\.0\.bias holds NaN"):
+        save_checkpoint(tmp_path / "w.safetensors", {"fusionnet": network}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_under_the_wrong_name_is_not_saved(tmp_path):
+    with pytest.raises(WeightsError, match="got a fusionnet as 'pairnet'"):
+        save_checkpoint(tmp_path / "w.safetensors", {"pairnet": build_network(tiny())}, {})
+
+
+def test_shipped_checkpoints_load_by_name(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SHIPPED_FOLDER", tmp_path)
+    assert list_shipped() == ["tiny"]
+    assert load_network("tiny")[1] == tiny()
+
+
+@pytest.mark.parametrize("name", list_shipped())
+def test_each_shipped_checkpoint_loads_and_has_a_card(name):
+    load_network(name)
+    card = (checkpoint.SHIPPED_FOLDER / f"{name}.md").read_text()
+    for heading in ("Network", "Data", "Licence", "Command", "Metrics", "Limits"):
+        assert f"## {heading}" in card
+
+
+# ---- files that must be refused
+
+
+def test_unknown_name_lists_the_shipped_ones(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SHIPPED_FOLDER", tmp_path)
+    with pytest.raises(WeightsError, match=r"no weights file big .*shipped are: tiny"):
+        load_network("big")
+
+
+def test_folder_is_refused_with_the_command_that_helps(tmp_path):
+    with pytest.raises(WeightsError, match="dvmvs weights import"):
+        load_network(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 5, 200, -1])
+def test_truncated_file(saved, size):
+    saved.write_bytes(saved.read_bytes()[:size])
+    with pytest.raises(WeightsError, match="truncated or not a safetensors file"):
+        load_network(saved)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_torch_file(tmp_path, legacy):
+    path = tmp_path / "w.pth"
+    torch.save({"a": torch.ones(3)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(WeightsError, match="pickle .*dvmvs weights import"):
+        load_network(path)
+
+
+def test_safetensors_of_something_else(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.ones(3)}, path)
+    with pytest.raises(WeightsError, match="must be a checkpoint of format dvmvs-1; its header says None"):
+        read_info(path)
+
+
+@pytest.mark.parametrize(
+    "networks", ["not json", "{}", "[]", '{"fusionnet": {"no_such_setting": 1}}', '{"fusionnet": 3}']
+)
+def test_unreadable_header(saved, networks):
+    header = {"format": "dvmvs-1", "networks": networks, "metadata": "{}"}
+    save_file(load_file(saved), saved, header)
+    with pytest.raises(WeightsError, match=r"cannot read|at least one network"):
+        load_network(saved)
+
+
+def test_other_network_than_asked_for(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_checkpoint(path, {"pairnet": build_network(tiny("pairnet"))}, {})
+    with pytest.raises(WeightsError, match="holds pairnet; fusionnet was asked for"):
+        load_network(path, "fusionnet")
+
+
+def test_other_preset_than_asked_for(saved):
+    assert load_network(saved, preset="small")
+    with pytest.raises(WeightsError, match="of preset small; paper was asked for"):
+        load_network(saved, preset="paper")
+
+
+def broken(saved, change):
+    with checkpoint._opened(saved) as file:
+        header = file.metadata()
+    tensors = load_file(saved)
+    change(tensors)
+    save_file(tensors, saved, header)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("fusionnet/decoder.refine.0.0.weight"), r"1 missing: decoder\.refine\.0\.0\.weight"),
+        (lambda t: t.update({"fusionnet/stray": torch.ones(1)}), r"1 unexpected: stray"),
+        (
+            lambda t: t.update({"fusionnet/decoder.depth_layer_half.0.bias": torch.ones(2)}),
+            r"1 misshapen: decoder\.depth_layer_half\.0\.bias \(must have shape \(1,\); got \(2,\)\)",
+        ),
+        (
+            lambda t: t.update({"fusionnet/decoder.depth_layer_half.0.bias": torch.tensor([float("inf")])}),
+            r"1 NaN or infinite: decoder\.depth_layer_half\.0\.bias",
+        ),
+        (lambda t: [t.pop(k) for k in list(t) if "decoder" in k], r"missing: .* and \d+ more"),
+    ],
+)
+def test_tensors_that_do_not_fit(saved, change, message):
+    broken(saved, change)
+    with pytest.raises(WeightsError, match=message):
+        load_network(saved)
+
+
+# ---- the released layout
+
+
+@pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_released_folder_is_imported_exactly(tmp_path, network, nested):
+    original = build_network(tiny(network))
+    folder = write_released(tmp_path / "released", original, nested)
+    (folder / "0_a_stray_file").write_text("ignored")
+    info = import_released(folder, tmp_path / "w.safetensors", tiny())
+    assert list(info.networks) == [network]
+    assert_same(load_network(tmp_path / "w.safetensors")[0], original)
+
+
+def test_float16_files_are_read_as_float32_and_stay_small(tmp_path):
+    folder = write_released(tmp_path / "released", build_network(tiny()).half())
+    import_released(folder, tmp_path / "w.safetensors", tiny())
+    assert load_file(tmp_path / "w.safetensors")["fusionnet/encoder.aggregator0.0.weight"].dtype == torch.float16
+    assert load_network(tmp_path / "w.safetensors")[0].encoder.aggregator0[0].weight.dtype == torch.float32
+
+
+def test_legacy_files_of_a_cuda_machine_are_imported(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+    original = build_network(tiny())
+    folder = write_released(tmp_path / "released", original)
+    monkeypatch.undo()
+    assert b"cuda:0" in (folder / "2_encoder").read_bytes()
+    import_released(folder, tmp_path / "w.safetensors", tiny())
+    assert_same(load_network(tmp_path / "w.safetensors")[0], original)
+
+
+@pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
+def test_export_is_the_inverse_of_import(tmp_path, saved, network):
+    written = export_released(saved, tmp_path / "released", network)
+    assert (
+        sorted(p.name for p in written) == sorted(p.name for p in (tmp_path / "released").iterdir()) == FILES[network]
+    )
+    import_released(tmp_path / "released", tmp_path / "again.safetensors", tiny())
+    assert_same(load_network(tmp_path / "again.safetensors")[0], load_network(saved, network)[0])
+
+
+def test_export_replaces_no_folder(tmp_path, saved):
+    (tmp_path / "released").mkdir()
+    with pytest.raises(WeightsError, match="exists already"):
+        export_released(saved, tmp_path / "released")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["released", "tiny.safetensors"]
+
+
+@pytest.fixture
+def released(tmp_path):
+    return write_released(tmp_path / "released", build_network(tiny()))
+
+
+def refused(released, tmp_path, match):
+    out = tmp_path / "out.safetensors"
+    with pytest.raises(WeightsError, match=match):
+        import_released(released, out, tiny())
+    assert not out.exists()
+
+
+def test_import_names_missing_files(released, tmp_path):
+    (released / "1_feature_pyramid").unlink()
+    refused(released, tmp_path, r"lacks 1_feature_pyramid: FusionNet needs .*PairNet needs")
+
+
+def test_import_of_a_missing_folder(tmp_path):
+    refused(tmp_path / "nowhere", tmp_path, "no such folder")
+
+
+def test_import_of_an_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", tmp_path, "lacks 0_feature_extractor")
+
+
+def test_import_of_both_networks_in_one_folder(released, tmp_path):
+    write_released(released, build_network(tiny("pairnet")))
+    refused(released, tmp_path, "each network in its own folder")
+
+
+def test_import_names_misshapen_tensors_and_the_file(released, tmp_path):
+    write_released(released, build_network(tiny(hyper_channels=4)))
+    refused(released, tmp_path, r"2_encoder: .*misshapen: aggregator0\.0\.weight \(must have shape")
+
+
+def test_import_names_missing_and_unexpected_tensors(released, tmp_path):
+    state = torch.load(released / "4_decoder", weights_only=True)
+    state["renamed"] = state.pop("depth_layer_full.0.bias")
+    torch.save(state, released / "4_decoder")
+    refused(released, tmp_path, r"1 missing: depth_layer_full\.0\.bias\. 1 unexpected: renamed")
+
+
+def test_import_of_a_truncated_file(released, tmp_path):
+    path = released / "2_encoder"
+    path.write_bytes(path.read_bytes()[:1000])
+    refused(released, tmp_path, "2_encoder cannot be read")
+
+
+@pytest.mark.parametrize("content", [torch.ones(3), {"epoch": 3}, {"state": {"a": torch.ones(1)}}])
+def test_import_of_something_else(released, tmp_path, content):
+    torch.save(content, released / "2_encoder")
+    refused(released, tmp_path, "must hold a dictionary of tensors; it holds an? ")
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("container", ["legacy", "zip", "plain pickle"])
+def test_import_runs_no_code(released, tmp_path, container):
+    marker = tmp_path / "was-executed"
+    path = released / "2_encoder"
+    if container == "plain pickle":
+        path.write_bytes(pickle.dumps(Malicious(marker), protocol=2))
+    else:
+        torch.save({"a": Malicious(marker)}, path, _use_new_zipfile_serialization=container == "zip")
+    refused(released, tmp_path, "refused because it could run code")
+    assert not marker.exists()
