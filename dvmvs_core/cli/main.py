@@ -1,0 +1,106 @@
+"""The `dvmvs` command: finds the subcommand, parses its options and turns known failures into one line.
+
+A subcommand is a module of this package with a frozen dataclass `Options` (or a union of them, for commands with
+commands of their own) and a function `run(options)`, which may return an exit code. Only the module asked for is
+imported, and it imports what is heavy inside `run`, so that every `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from dvmvs_core import __version__
+from dvmvs_core.errors import DvmvsError
+
+COMMANDS = {
+    "predict": "depth of every keyframe of a sequence, as one npz and pictures",
+    "evaluate": "predict, and score against sensor depth: eight metrics per keyframe, sequence and overall",
+    "keyframes": "which frames become keyframes, and their measurement frames, as an index file",
+    "bag": "a scene folder as a rosbag2: image, camera_info, tf and sensor depth",
+    "export": "published data sets (ScanNet, 7-Scenes, TUM RGB-D, ICL-NUIM, RGB-D Scenes v2) as scenes or npz",
+    "synthesize": "procedural scenes with exact depth, as scene folders",
+    "train": "train PairNet or FusionNet",
+    "weights": "list, describe, import and export checkpoints",
+}
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if arguments else EXIT_USAGE
+    command, *rest = arguments
+    if command == "--version":
+        print(f"dvmvs {__version__}")
+        return 0
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
+        print(f"dvmvs: there is no command {command!r}; {hint}", file=sys.stderr)
+        return EXIT_USAGE
+    _show_warnings()
+    try:
+        code = _run(command, rest)
+        sys.stdout.flush()
+        return code
+    except DvmvsError as error:
+        return _fail(command, error)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `head` does; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    except OSError as error:  # no space, no permission: for the user to mend
+        return _fail(command, error)
+    except KeyboardInterrupt:
+        print("dvmvs: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    import tyro
+
+    module = importlib.import_module(f"dvmvs_core.cli.{command}")
+    options = tyro.cli(
+        module.Options,
+        prog=f"dvmvs {command}",
+        description=module.__doc__,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return module.run(options) or 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    return (
+        "usage: dvmvs COMMAND ...\n\nDense metric depth from one moving camera with known poses.\n\n"
+        f"commands:\n{commands}\n\n"
+        "dvmvs COMMAND --help describes a command; dvmvs --version prints the version."
+    )
+
+
+def _fail(command: str, error: Exception) -> int:
+    print(f"dvmvs {command}: {' '.join(str(error).split())}", file=sys.stderr)
+    return EXIT_FAILURE
+
+
+def _show_warnings() -> None:
+    package = logging.getLogger("dvmvs_core")
+    if not any(isinstance(handler, _StderrHandler) for handler in package.handlers):
+        package.addHandler(_StderrHandler(logging.WARNING))
+
+
+class _StderrHandler(logging.Handler):
+    """One line a warning, to whatever stderr is at the time: a progress bar may have put itself before it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"dvmvs: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)

@@ -1,0 +1,74 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from dvmvs_core.data.sequence import Sequence
+    from dvmvs_core.engine import DepthEngine
+
+
+SequencePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SEQUENCE")]
+"""A scene folder or a rosbag2."""
+
+OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+OptionalCount = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Count = Annotated[int, tyro.conf.arg(metavar="N")]
+Metres = Annotated[float, tyro.conf.arg(metavar="METRES")]
+_Topic = Annotated[str | None, tyro.conf.arg(metavar="TOPIC")]
+
+
+@dataclass(frozen=True)
+class BagOptions:
+    """What to read from a rosbag2, where the choice by type would be wrong."""
+
+    image_topic: _Topic = None
+    """topic of the rectified colour images"""
+    camera_info_topic: _Topic = None
+    """topic of their intrinsics"""
+    depth_topic: _Topic = None
+    """topic of sensor depth registered to them"""
+    world_frame: Annotated[str | None, tyro.conf.arg(metavar="FRAME")] = None
+    """frame that poses are expressed in; by default odom, or else the root of the camera's tree"""
+
+    def open(self, path: Path) -> Sequence:
+        """Open a sequence."""
+        from dvmvs_core.data.bag import BagTopics
+        from dvmvs_core.data.sequence import open_sequence
+
+        return open_sequence(
+            path, BagTopics(self.image_topic, self.camera_info_topic, self.depth_topic, self.world_frame)
+        )
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which network runs where."""
+
+    weights: Annotated[str, tyro.conf.arg(metavar="FILE|NAME")] = "small"
+    """a safetensors file, or the name of a shipped checkpoint (dvmvs weights list)"""
+    network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
+    """which of the networks, where the weights hold both"""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    precision: Literal["float32"] = "float32"
+    """arithmetic of the network"""
+    measurement_frames: Count = 2
+    """how many measurement frames each keyframe gets"""
+
+    def build(self) -> DepthEngine:
+        """Build the engine and run it once, so that no measured frame pays for the start."""
+        from dvmvs_core.config import EngineConfig, KeyframeConfig
+        from dvmvs_core.engine import DepthEngine
+
+        keyframes = KeyframeConfig(measurement_frames=self.measurement_frames)
+        config = EngineConfig(device=self.device, precision=self.precision, keyframes=keyframes)
+        engine = DepthEngine.from_weights(self.weights, self.network, config)
+        engine.warm_up()
+        return engine

@@ -1,0 +1,24 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table; all columns but the first are right-aligned, and a header of empty names is left out."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    header = tuple(header)
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", show_header=any(header))
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(str, row))
+    # Piped, a table keeps its natural width: folding columns at 80 characters would make it unreadable.
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)

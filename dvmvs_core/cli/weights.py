@@ -1,0 +1,106 @@
+"""List and describe checkpoints, import released ones and export to their layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+_Weights = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
+_Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+_File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.safetensors")]
+
+
+@dataclass(frozen=True)
+class List:
+    """List the checkpoints that come with the package."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Describe a checkpoint without loading it."""
+
+    weights: _Weights
+    """a safetensors file, or the name of a shipped checkpoint"""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Turn a folder of released files (0_feature_extractor … 4_decoder) into one safetensors file."""
+
+    folder: _Folder
+    """the folder; what else lies in it is ignored"""
+    out: _File
+    """the safetensors file to write"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a network of a checkpoint in the released layout: one file of tensors a module."""
+
+    weights: _Weights
+    """a safetensors file, or the name of a shipped checkpoint"""
+    out: _Folder
+    """folder to write to; it must not exist yet"""
+    network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
+    """which of the networks, where the weights hold both"""
+
+
+Options = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+)
+
+
+def run(options: List | Info | Import | Export) -> None:
+    """Run one of the four."""
+    {List: _list, Info: _info, Import: _import, Export: _export}[type(options)](options)
+
+
+def _list(options: List) -> None:
+    from dvmvs_core.cli.tables import print_table
+    from dvmvs_core.model.checkpoint import list_shipped, read_info
+
+    rows = []
+    for name in list_shipped():
+        info = read_info(name)
+        for network, config in info.networks.items():
+            size = f"{config.width}×{config.height}"
+            rows.append((name, network, config.preset, size, f"{info.parameters[network]:,}"))
+    print_table("shipped checkpoints", ("name", "network", "preset", "input", "parameters"), rows)
+
+
+def _info(options: Info) -> None:
+    from dvmvs_core.model.checkpoint import read_info
+
+    _describe(read_info(options.weights))
+
+
+def _import(options: Import) -> None:
+    from dvmvs_core.model.checkpoint import import_released
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    _describe(import_released(options.folder, options.out))
+
+
+def _export(options: Export) -> None:
+    from dvmvs_core.model.checkpoint import export_released
+
+    files = export_released(options.weights, options.out, options.network)
+    print(f"{options.out}: {', '.join(file.name for file in files)}")
+
+
+def _describe(info) -> None:
+    from dvmvs_core.cli.tables import print_table
+
+    rows = [("size", f"{info.size_bytes / 1e6:.1f} MB")]
+    for network, config in info.networks.items():
+        rows.append((network, f"preset {config.preset}, {info.parameters[network]:,} parameters"))
+        rows.append(("  input", f"{config.width}×{config.height}"))
+        rows.append(("  depth", f"{config.min_depth_m}-{config.max_depth_m} m, {config.depth_hypotheses} planes"))
+    rows.extend((key, value) for key, value in info.metadata.items())
+    print_table(str(info.path), ("", ""), rows)

@@ -1,0 +1,1 @@
+"""Sequences of posed frames from scene folders and bags, transforms over time, and synthetic worlds."""

@@ -1,0 +1,206 @@
+"""The messages of a rosbag2 by topic, whole or damaged, from one file or several.
+
+A bag that `rosbags` opens is read through its index, in the order of time. Where it does not (a recorder that was
+killed leaves no index and no metadata.yaml) each file is read from front to back as far as it goes, and `notes` says
+so. `rosbags` meets damaged files with exceptions of every kind, which is why all of them are caught around it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from urllib.parse import quote
+
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
+from dvmvs_core.data.mcap_salvage import salvage_mcap
+from dvmvs_core.errors import DataError, MessageError
+
+logger = logging.getLogger(__name__)
+
+STORAGE_SUFFIXES = (".mcap", ".db3")
+
+
+class RawMessage(NamedTuple):
+    """One message: its topic, time of recording and serialised bytes."""
+
+    topic: str
+    log_ns: int
+    data: bytes
+
+
+class Topic(NamedTuple):
+    """One topic of a bag: its message type, and how many messages it has."""
+
+    message_type: str
+    count: int
+
+
+class BagFiles:
+    """A rosbag2, opened for any number of passes.
+
+    Args:
+        path: bag folder, or a single .mcap or .db3 file.
+
+    Attributes:
+        topics: name → type and number of messages.
+        notes: sentences about what could not be read.
+
+    Raises:
+        DataError: if nothing at all can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        self._sources = self._open()
+        self.topics: dict[str, Topic] = {}
+        for source in self._sources:
+            for name, topic in source.topics.items():
+                known = self.topics.get(name)
+                self.topics[name] = Topic(topic.message_type, topic.count + (known.count if known else 0))
+        if not any(topic.count for topic in self.topics.values()):
+            raise DataError(f"{path} holds no message{'; ' + '; '.join(self.notes) if self.notes else ''}")
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+        """Yield the messages of some topics. Passes are independent of each other and may run side by side."""
+        for source in self._sources:
+            try:
+                yield from source.messages(topics)
+            except Exception as error:
+                note = f"{source.path} is damaged ({_one_line(error)}): messages after the damage are missing"
+                if note not in self.notes:
+                    self.notes.append(note)
+                    logger.warning(note)
+
+    def of_type(self, message_type: str) -> list[str]:
+        """Return the names of the topics with a message type and at least one message, sorted."""
+        return sorted(name for name, topic in self.topics.items() if topic.message_type == message_type and topic.count)
+
+    def _open(self) -> list[_Source]:
+        try:
+            return [_IndexedSource(self.path)]
+        except Exception as error:
+            reason = _one_line(error)
+        if self.path.is_file():
+            return [self._salvage(self.path, reason)]
+        files = sorted((f for f in self.path.iterdir() if f.suffix in STORAGE_SUFFIXES), key=_natural_order)
+        if not files:
+            raise DataError(f"{self.path} must hold *.mcap or *.db3 files; found none ({reason})")
+        self.notes.append(f"{self.path} does not open as a whole ({reason}), so its files were read one by one")
+        return [self._open_file(file) for file in files]
+
+    def _open_file(self, file: Path) -> _Source:
+        try:
+            return _IndexedSource(file)
+        except Exception as error:
+            return self._salvage(file, _one_line(error))
+
+    def _salvage(self, file: Path, reason: str) -> _Source:
+        source = _CutMcap(file) if file.suffix == ".mcap" else _CutSqlite(file)
+        count = sum(topic.count for topic in source.topics.values())
+        self.notes.append(f"{file} is cut off or damaged ({reason}): {count} messages could still be read")
+        return source
+
+
+class _Source(Protocol):
+    """One readable piece of a bag."""
+
+    path: Path
+    topics: dict[str, Topic]
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]: ...
+
+
+class _IndexedSource:
+    """A bag folder or file that is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with Reader(path) as reader:
+            self.topics = {name: Topic(info.msgtype or "", info.msgcount) for name, info in reader.topics.items()}
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+        with Reader(self.path) as reader:
+            connections = [c for c in reader.connections if c.topic in topics]
+            if connections:  # none would mean all
+                for connection, log_ns, data in reader.messages(connections):
+                    yield RawMessage(connection.topic, log_ns, data)
+
+
+class _CutMcap:
+    """What is left of an mcap file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        counts = Counter((message.topic, message.message_type) for message in salvage_mcap(path))
+        self.topics = {topic: Topic(message_type, count) for (topic, message_type), count in counts.items()}
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+        for message in salvage_mcap(self.path):
+            if message.topic in topics:
+                yield RawMessage(message.topic, message.log_ns, message.data)
+
+
+class _CutSqlite:
+    """What is left of a sqlite3 file, in the order of insertion, up to the first page that is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        counts: Counter[tuple[str, str]] = Counter()
+        for message in self._rows():
+            counts[message[:2]] += 1
+        self.topics = {topic: Topic(message_type, count) for (topic, message_type), count in counts.items()}
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+        for topic, _, log_ns, data in self._rows():
+            if topic in topics:
+                yield RawMessage(topic, log_ns, data)
+
+    def _rows(self) -> Iterator[tuple[str, str, int, bytes]]:
+        database = sqlite3.connect(f"file:{quote(str(self.path))}?immutable=1", uri=True)
+        try:
+            # Without this, SQLite refuses a file that is shorter than its header says.
+            database.execute("PRAGMA writable_schema = ON")
+            names = {key: (name, kind) for key, name, kind in database.execute("SELECT id, name, type FROM topics")}
+            for key, log_ns, data in database.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY id"):
+                if key in names and isinstance(data, bytes):
+                    yield *names[key], log_ns, data
+        except sqlite3.Error as error:
+            logger.debug("%s: reading ended: %s", self.path, error)
+        finally:
+            database.close()
+
+
+def deserialise(data: bytes, message_type: str) -> object:
+    """Return a message of a standard type from its CDR bytes.
+
+    Raises:
+        MessageError: if the bytes are not of that type.
+    """
+    try:
+        return typestore().deserialize_cdr(data, message_type)
+    except Exception as error:
+        raise MessageError(f"a {message_type} of {len(data)} bytes is damaged: {_one_line(error)}") from error
+
+
+@functools.cache
+def typestore():
+    """Return the standard message types; those used here are the same on every ROS 2 distribution."""
+    return get_typestore(Stores.LATEST)
+
+
+def _natural_order(file: Path) -> list:
+    """Split files are numbered without leading zeros: bag_2 comes before bag_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

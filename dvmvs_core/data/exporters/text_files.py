@@ -1,0 +1,48 @@
+"""Text files of numbers, with the line named in every error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dvmvs_core.errors import DataError
+
+
+def read_words(path: Path, count: int | None = None) -> list[tuple[int, list[str]]]:
+    """Return (line number, words) of each line that is neither empty nor a # comment.
+
+    Args:
+        path: the file.
+        count: words that each line must have, or None for any number.
+
+    Raises:
+        DataError: if the file cannot be read, or a line has another number of words.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise DataError(f"{path} cannot be read: {reason}") from error
+    lines = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if count is not None and len(words) != count:
+            raise DataError(f"{path}, line {number} must hold {count} words; got {len(words)}: {line.strip()[:60]}")
+        lines.append((number, words))
+    return lines
+
+
+def read_rows(path: Path, count: int | None = None) -> list[list[float]]:
+    """Return the numbers of each line that is neither empty nor a # comment.
+
+    Raises:
+        DataError: if the file cannot be read, or a line has another number of words, or one is not a number.
+    """
+    rows = []
+    for number, words in read_words(path, count):
+        try:
+            rows.append([float(word) for word in words])
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
+    return rows

@@ -1,0 +1,74 @@
+"""The published index format: which frames get depth, and against which measurement frames.
+
+One line a keyframe, "REFERENCE.png BEST.png SECOND.png …", or the line "TRACKING LOST" where all state must be
+forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.data.sequence import PoseItem
+from dvmvs_core.errors import DataError
+from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
+
+TRACKING_LOST = "TRACKING LOST"
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """One keyframe of an index file.
+
+    Attributes:
+        reference: file name of the reference image; None where tracking was lost.
+        measurements: file names of the measurement images, best first.
+    """
+
+    reference: str | None
+    measurements: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return TRACKING_LOST if self.reference is None else " ".join((self.reference, *self.measurements))
+
+
+def simulate_keyframes(poses: Iterable[PoseItem], config: KeyframeConfig) -> Iterator[IndexEntry]:
+    """Yield what the online keyframe buffer decides on poses alone."""
+    buffer: KeyframeBuffer[str] = KeyframeBuffer(config)
+    for pose in poses:
+        decision = buffer.add(pose.world_T_cam, pose.name)
+        if decision is KeyframeDecision.KEYFRAME:
+            yield IndexEntry(pose.name, tuple(buffer.measurement_frames()))
+        elif decision is KeyframeDecision.TRACKING_LOST:
+            yield IndexEntry(None)
+
+
+def format_index(entries: Iterable[IndexEntry]) -> str:
+    """Return the text of an index file."""
+    return "".join(f"{entry}\n" for entry in entries)
+
+
+def read_index(path: Path) -> list[IndexEntry]:
+    """Read an index file.
+
+    Raises:
+        DataError: if it cannot be read, is empty, or a line names no measurement frame.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} must be a keyframe index file; {error}") from error
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        names = line.split()
+        if line.strip() == TRACKING_LOST:
+            entries.append(IndexEntry(None))
+        elif len(names) == 1:
+            raise DataError(f"{path}, line {number} must name a reference and its measurement frames; got {line!r}")
+        elif names:
+            entries.append(IndexEntry(names[0], tuple(names[1:])))
+    if not entries:
+        raise DataError(f"{path} must hold one keyframe a line; it is empty")
+    return entries

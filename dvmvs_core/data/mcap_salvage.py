@@ -1,0 +1,120 @@
+"""Reads what is left of an mcap file that was cut off or damaged, from front to back and without its index.
+
+A file is its magic bytes, then records: opcode (1 byte), length (8 bytes), content. Messages (0x05) lie in the open
+or in chunks (0x06), after the schema (0x03) and the channel (0x04) that they refer to. Integers are little-endian.
+Source: https://mcap.dev/spec
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import lz4.frame
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAGIC = b"\x89MCAP0\r\n"
+SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
+
+RECORD_HEAD = struct.Struct("<BQ")
+CHUNK_HEAD = struct.Struct("<QQQI")
+MESSAGE_HEAD = struct.Struct("<HIQQ")
+
+
+class SalvagedMessage(NamedTuple):
+    """One message: its topic, type, time of recording and serialised bytes."""
+
+    topic: str
+    message_type: str
+    log_ns: int
+    data: bytes
+
+
+def salvage_mcap(path: Path) -> Iterator[SalvagedMessage]:
+    """Yield every whole message up to the end of the data, or to where it breaks off.
+
+    Messages come in the order of the file. A chunk that cannot be decompressed to its end gives what comes out of it.
+    """
+    schemas: dict[int, str] = {}
+    channels: dict[int, tuple[str, str]] = {}
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            return
+        for opcode, content in _top_records(stream):
+            try:
+                if opcode == SCHEMA:
+                    schemas[_uint16(content)] = _text(content, 2)[0]
+                elif opcode == CHANNEL:
+                    topic, _ = _text(content, 4)
+                    channels[_uint16(content)] = (topic, schemas.get(_uint16(content, 2), ""))
+                elif opcode == MESSAGE:
+                    channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(content)
+                    if channel in channels:
+                        yield SalvagedMessage(*channels[channel], log_ns, content[MESSAGE_HEAD.size :])
+            except (struct.error, UnicodeDecodeError):
+                continue
+
+
+def _top_records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The records of a file in order, those inside chunks in the place of their chunk."""
+    size = os.fstat(stream.fileno()).st_size
+    while len(head := stream.read(RECORD_HEAD.size)) == RECORD_HEAD.size:
+        opcode, length = RECORD_HEAD.unpack(head)
+        if opcode == DATA_END:
+            return
+        content = stream.read(min(length, size - stream.tell()))  # a damaged length may be beyond any memory
+        if opcode == CHUNK:
+            yield from _records(_decompress(content))
+        elif len(content) == length:
+            yield opcode, content
+        if len(content) < length:
+            return
+
+
+def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """The whole records in the content of a chunk."""
+    position = 0
+    while position + RECORD_HEAD.size <= len(content):
+        opcode, length = RECORD_HEAD.unpack_from(content, position)
+        position += RECORD_HEAD.size
+        if position + length > len(content):
+            return
+        yield opcode, content[position : position + length]
+        position += length
+
+
+def _decompress(chunk: bytes) -> bytes:
+    """The records of a chunk, as far as they come out of what there is of it."""
+    try:
+        compression, after = _text(chunk, CHUNK_HEAD.size)
+        data = chunk[after + 8 :]
+        if compression == "":
+            return data
+        if compression == "zstd":
+            return zstd.ZstdDecompressor().decompress(data)
+        if compression == "lz4":
+            return lz4.frame.LZ4FrameDecompressor().decompress(data)
+    except (struct.error, UnicodeDecodeError, zstd.ZstdError, RuntimeError, EOFError):
+        pass
+    return b""
+
+
+def _uint16(content: bytes, offset: int = 0) -> int:
+    return struct.unpack_from("<H", content, offset)[0]
+
+
+def _text(content: bytes, offset: int) -> tuple[str, int]:
+    """The string at an offset, and the offset after it."""
+    (length,) = struct.unpack_from("<I", content, offset)
+    start = offset + 4
+    if start + length > len(content):
+        raise struct.error("the string reaches beyond its record")
+    return content[start : start + length].decode(), start + length

@@ -1,0 +1,269 @@
+"""Scene folders in the published layout.
+
+images/*.png or *.jpg (in sorted order), depth/*.png (uint16 millimetres, 0 = invalid, optional),
+poses.txt (camera-to-world, 16 numbers a line), K.txt (3 lines of 3 numbers), stamps.txt (seconds, one a
+line, optional).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
+from dvmvs_core.errors import DataError, FrameError
+from dvmvs_core.geometry import is_finite_pose
+from dvmvs_core.types import Frame, check_intrinsics, check_pose
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+FRAMES_PER_SECOND = 30
+"""Taken where a scene has no stamps.txt."""
+
+FIRST_STAMP_NS = 1_000_000_000
+"""Stamp of the first image where a scene has no stamps.txt: not 0, which ROS reads as "no time given"."""
+
+MILLIMETRES = 1000.0
+
+
+class SceneSequence(Sequence):
+    """A scene folder.
+
+    Args:
+        path: the folder.
+
+    Attributes:
+        K: (3, 3) float64 intrinsics of every image.
+
+    Raises:
+        DataError: if a part is missing, or has another number of entries than there are images, or cannot be what it
+            should be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._images = _sorted_files(path / "images", IMAGE_SUFFIXES)
+        if not self._images:
+            raise DataError(f"{path / 'images'} must hold the images as png or jpg; found none")
+        self._depths = _pair_depths(path / "depth", self._images)
+        super().__init__(path, has_depth=any(self._depths))
+        self.K = read_intrinsics(path / "K.txt")
+        self._poses = read_poses(path / "poses.txt")
+        _check_count(path / "poses.txt", len(self._poses), len(self._images))
+        self._stamps_ns = self._read_stamps(path / "stamps.txt")
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._images)
+
+    def poses(self) -> Iterator[PoseItem]:
+        """Yield the poses without opening any image."""
+        for i, image in enumerate(self._images):
+            yield PoseItem(i, image.name, self._stamps_ns[i], self._poses[i])
+
+    def items(self, depth: bool = True) -> Iterator[SequenceItem]:
+        """Yield the frames.
+
+        Raises:
+            DataError: if an image is missing or truncated, or depth has another size than its image.
+        """
+        for i, path in enumerate(self._images):
+            frame = Frame(read_image(path), self.K, self._poses[i], self._stamps_ns[i], i)
+            sensor_depth = read_depth(self._depths[i]) if depth and self._depths[i] else None
+            if sensor_depth is not None and sensor_depth.shape != frame.image.shape[:2]:
+                raise DataError(
+                    f"{self._depths[i]} must have the size of its image, {_size(frame.image)};"
+                    f" got {_size(sensor_depth)}. Register depth to the colour camera first"
+                )
+            yield SequenceItem(frame, path.name, sensor_depth)
+
+    def sensor_depths(self, indices: Collection[int]) -> Iterator[DepthItem]:
+        """Yield the sensor depth of the images with these indices."""
+        for i in sorted(set(indices)):
+            if self._depths[i]:
+                yield DepthItem(i, self.K, read_depth(self._depths[i]))
+
+    def _read_stamps(self, path: Path) -> list[int]:
+        if not path.exists():
+            return [FIRST_STAMP_NS + round(i * 1e9 / FRAMES_PER_SECOND) for i in range(len(self))]
+        stamps_ns = []
+        for line, words in _read_words(path):
+            try:
+                # Decimal: a float has too few digits for nanoseconds of today's clock.
+                stamps_ns.append(int(Decimal(words[0]).scaleb(9).to_integral_value()))
+            except (InvalidOperation, ValueError, OverflowError) as error:
+                raise DataError(f"{path}, line {line} must be a time in seconds; got {words[0]!r}") from error
+        _check_count(path, len(stamps_ns), len(self))
+        for line, (earlier, later) in enumerate(zip(stamps_ns, stamps_ns[1:], strict=False), start=2):
+            if later <= earlier:
+                raise DataError(
+                    f"{path}, line {line}: stamps must increase; got {later / 1e9} s after {earlier / 1e9} s"
+                )
+        return stamps_ns
+
+
+def read_intrinsics(path: Path) -> np.ndarray:
+    """Read K (3, 3) float64 from a text file of three lines.
+
+    Raises:
+        DataError: if the file is missing, or does not hold intrinsics.
+    """
+    rows = _read_numbers(path, None)
+    if [len(row) for row in rows] != [3, 3, 3]:
+        raise DataError(f"{path} must hold 3 lines of 3 numbers; got lines of {[len(row) for row in rows]} numbers")
+    try:
+        return check_intrinsics(np.array(rows))
+    except FrameError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def read_poses(path: Path) -> np.ndarray:
+    """Read camera-to-world poses (N, 4, 4) float64, one flattened matrix a line.
+
+    Files hold a few digits only, so their rotations are orthonormal to about 1e-5. Each is replaced by the
+    nearest exact rotation (largest change on the HoloLens sample scene: 4e-6), so that a pose is the same whether
+    it is read here or comes as a quaternion through a bag or TF. Poses with NaN or infinity mean lost tracking
+    and are kept as they are.
+
+    Raises:
+        DataError: if the file is missing, a line does not hold 16 numbers, or they are not a rigid transform.
+    """
+    poses = []
+    for line, numbers in enumerate(_read_numbers(path, 16), start=1):
+        try:
+            world_T_cam = check_pose(np.array(numbers).reshape(4, 4))
+        except FrameError as error:
+            raise DataError(f"{path}, line {line}: {error}") from error
+        poses.append(_exact(world_T_cam) if is_finite_pose(world_T_cam) else world_T_cam)
+    return np.array(poses).reshape(-1, 4, 4)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: if the file is missing, truncated or not an image.
+    """
+    return cv2.cvtColor(decode_image(path, cv2.IMREAD_COLOR, "an 8-bit image"), cv2.COLOR_BGR2RGB)
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Read depth as (H, W) float32 metres, 0 = invalid.
+
+    Raises:
+        DataError: if the file is missing, truncated or not a one-channel 16-bit image.
+    """
+    millimetres = decode_image(path, cv2.IMREAD_UNCHANGED, "a 16-bit depth image")
+    if millimetres.dtype != np.uint16 or millimetres.ndim != 2:
+        raise DataError(
+            f"{path} must be a one-channel uint16 image of millimetres; got {millimetres.dtype} of shape"
+            f" {millimetres.shape}"
+        )
+    return (millimetres / MILLIMETRES).astype(np.float32)
+
+
+def decode_image(path: Path, flags: int, expected: str) -> np.ndarray:
+    """Decode a png or jpg file.
+
+    Args:
+        path: the file.
+        flags: how cv2.imdecode should do it.
+        expected: what it should be, for the message.
+
+    Raises:
+        DataError: if it is missing, cut off or damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if not _is_whole(data):
+        raise DataError(f"{path} must be {expected}; it ends early or is no png or jpg. Copy it again")
+    image = _imdecode(data, flags)
+    if image is None:
+        raise DataError(f"{path} must be {expected}; it is damaged. Copy it again")
+    return image
+
+
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a file ends as its format must: some decoders fill up a cut-off image with grey without a word."""
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" in data[-64:]
+    if data.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in data[-1024:]
+    return False
+
+
+def _sorted_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(folder / entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in suffixes)
+
+
+def _pair_depths(folder: Path, images: list[Path]) -> list[Path | None]:
+    """The depth file of each image: by name, or by order where no name agrees (published scenes go by order alone)."""
+    files = _sorted_files(folder, (".png",))
+    by_stem = {file.stem: file for file in files}
+    paired = [by_stem.get(image.stem) for image in images]
+    if files and not any(paired):
+        if len(files) != len(images):
+            raise DataError(
+                f"{folder} must hold one depth image an image, with the same name; got {len(files)} for"
+                f" {len(images)} images, and no name agrees"
+            )
+        return list(files)
+    return paired
+
+
+def _read_numbers(path: Path, count: int | None) -> list[list[float]]:
+    """The numbers of each line that is not empty, `count` of them if given."""
+    rows = []
+    for line, words in _read_words(path):
+        try:
+            numbers = [float(word) for word in words]
+        except ValueError as error:
+            raise DataError(f"{path}, line {line}: {error}") from error
+        if count is not None and len(numbers) != count:
+            raise DataError(f"{path}, line {line} must hold {count} numbers; got {len(numbers)}")
+        rows.append(numbers)
+    return rows
+
+
+def _read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line that is not empty, and its words."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} must be a text file of numbers; {error}") from error
+    for line, content in enumerate(text.splitlines(), start=1):
+        if words := content.replace(",", " ").split():
+            yield line, words
+
+
+def _check_count(path: Path, count: int, images: int) -> None:
+    if count != images:
+        missing = "lines are missing" if count < images else "images are missing"
+        raise DataError(f"{path} must hold one line an image; got {count} lines for {images} images: {missing}")
+
+
+def _exact(world_T_cam: np.ndarray) -> np.ndarray:
+    """The pose with the nearest rotation, by the polar decomposition."""
+    left, _, right = np.linalg.svd(world_T_cam[:3, :3])
+    exact = world_T_cam.copy()
+    exact[:3, :3] = left @ right
+    return exact
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}×{image.shape[0]}"

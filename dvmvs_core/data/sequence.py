@@ -1,0 +1,152 @@
+"""One interface over everything that a recording can be: a scene folder or a rosbag2.
+
+A sequence streams: one frame at a time is in memory, and every pass reads the recording anew.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dvmvs_core.errors import DataError
+from dvmvs_core.types import Frame
+
+if TYPE_CHECKING:
+    from dvmvs_core.data.bag import BagTopics
+
+
+@dataclass(frozen=True, eq=False)
+class PoseItem:
+    """Where the camera was for one image of a sequence.
+
+    Attributes:
+        index: position of the image in the sequence, from 0.
+        name: file name of the image; made up from the index where images have no files.
+        stamp_ns: its time.
+        world_T_cam: (4, 4) float64 pose; NaN or infinity where tracking is lost.
+    """
+
+    index: int
+    name: str
+    stamp_ns: int
+    world_T_cam: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class DepthItem:
+    """What the depth sensor saw at one image of a sequence.
+
+    Attributes:
+        index: position of the image in the sequence.
+        K: (3, 3) float64 intrinsics of the depth image, which are those of the colour image.
+        sensor_depth: (H, W) float32 metres, 0 = invalid.
+    """
+
+    index: int
+    K: np.ndarray
+    sensor_depth: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceItem:
+    """One frame of a sequence.
+
+    Attributes:
+        frame: image, intrinsics, pose and stamp; `frame.index` is its position in the sequence.
+        name: file name of the image; made up from the index where images have no files.
+        sensor_depth: (H, W) float32 metres, 0 = invalid; None if there is none for this frame.
+    """
+
+    frame: Frame
+    name: str
+    sensor_depth: np.ndarray | None
+
+
+class Sequence(ABC):
+    """A recording of posed images, in the order of their stamps.
+
+    Attributes:
+        path: where it is stored.
+        name: a short name for tables and files.
+        has_depth: whether sensor depth comes with it.
+        notes: sentences about what is wrong with the recording without making it useless.
+        dropped: reason → number of images that the newest pass left out.
+    """
+
+    def __init__(self, path: Path, has_depth: bool) -> None:
+        self.path = path
+        self.name = path.name if path.is_dir() else path.stem
+        self.has_depth = has_depth
+        self.notes: list[str] = []
+        self.dropped: Counter[str] = Counter()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of images stored; as many items come out, less those counted in `dropped`."""
+
+    @abstractmethod
+    def poses(self) -> Iterator[PoseItem]:
+        """Yield the poses without reading any pixel.
+
+        Raises:
+            DataError: if the recording is broken.
+        """
+
+    @abstractmethod
+    def items(self, depth: bool = True) -> Iterator[SequenceItem]:
+        """Yield the frames.
+
+        Args:
+            depth: read sensor depth too, where there is any.
+
+        Raises:
+            DataError: if the recording is broken.
+        """
+
+    @abstractmethod
+    def sensor_depths(self, indices: Collection[int]) -> Iterator[DepthItem]:
+        """Yield the sensor depth of the images with these indices, less those that have none.
+
+        Raises:
+            DataError: if the recording is broken.
+        """
+
+
+def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence:
+    """Open a scene folder or a rosbag2, by what lies at the path.
+
+    Args:
+        path: scene folder, bag folder, or a single .mcap or .db3 file.
+        topics: topics and frames of a bag where the found ones would be wrong; of no effect on a folder.
+
+    Raises:
+        DataError: if there is neither, or it is broken.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; a sequence is a scene folder or a rosbag2")
+    if path.suffix == ".bag":
+        raise DataError(f"{path} is a ROS 1 bag; convert it first: rosbags-convert --src {path} --dst {path.stem}")
+    if _is_bag(path):
+        from dvmvs_core.data.bag import BagSequence, BagTopics
+
+        return BagSequence(path, topics or BagTopics())
+    if path.is_dir() and any((path / part).exists() for part in ("images", "poses.txt", "K.txt")):
+        from dvmvs_core.data.scene import SceneSequence
+
+        return SceneSequence(path)
+    raise DataError(
+        f"{path} is neither a scene folder (images/, poses.txt, K.txt) nor a rosbag2 (metadata.yaml, *.mcap or *.db3)"
+    )
+
+
+def _is_bag(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "metadata.yaml").exists() or any(_is_bag(part) for part in path.iterdir() if part.is_file())
+    return path.suffix in (".mcap", ".db3")

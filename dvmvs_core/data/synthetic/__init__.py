@@ -1,0 +1,1 @@
+"""Procedural indoor worlds: training clips and scene folders, rendered on the fly from a seed."""

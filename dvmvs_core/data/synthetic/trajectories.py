@@ -1,0 +1,206 @@
+"""Smooth hand-held and robot-like camera paths that keep clear of a world's geometry.
+
+Camera axes: x right, y down, z forward. World axes: z up. A path is walked by steering: noisy acceleration, pushed away
+from whatever comes near, at 10 Hz; a cubic spline through it, plus the bob of a hand, gives poses at any rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+CLEARANCE_M = 0.33
+"""No camera comes closer to a surface (measured to the enclosing boxes)."""
+
+_STEP_S = 0.1
+_COMFORT_M = 0.75
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a camera is carried.
+
+    Attributes:
+        speed: Metres a second.
+        turn: Deviation of the turning rate, radians a second.
+        bearing: Direction of motion relative to the view, radians (0 forward, pi / 2 to the left).
+        wander: Deviation of the bearing's drift, radians a square-root second.
+        orbit_m: Distance of the point kept in view while moving sideways; infinite for none.
+        pitch: Mean pitch, radians, negative looks down.
+        height_m: Mean height above the floor.
+        shake: Scale of the hand's bob, 0 for a robot.
+    """
+
+    speed: float
+    turn: float
+    bearing: float
+    wander: float
+    orbit_m: float
+    pitch: float
+    height_m: float
+    shake: float
+
+
+def sample_style(rng: np.random.Generator, brisk: bool = False) -> Style:
+    """Draw how a camera is carried: scanning sideways, walking, backing off, orbiting, or on a robot."""
+    kind = rng.choice(["scan", "walk", "orbit", "back"], p=[0.4, 0.25, 0.25, 0.1])
+    side = rng.choice([-1.0, 1.0])
+    bearing = {
+        "scan": side * rng.uniform(0.9, 2.0),
+        "walk": side * rng.uniform(0.0, 0.5),
+        "orbit": side * np.pi / 2,
+        "back": np.pi + rng.normal(0.0, 0.4),
+    }[kind]
+    robot = rng.random() < 0.2
+    return Style(
+        speed=rng.uniform(1.1, 1.4) if brisk else rng.uniform(0.35, 1.2),
+        turn=rng.uniform(0.5, 0.8) if brisk else rng.uniform(0.2, 1.1),
+        bearing=float(bearing),
+        wander=rng.uniform(0.1, 0.6),
+        orbit_m=rng.uniform(1.2, 4.0) if kind == "orbit" else np.inf,
+        pitch=float(np.clip(rng.normal(-0.25, 0.22), -0.9, 0.35)),
+        height_m=rng.uniform(0.4, 1.0) if robot else rng.uniform(1.15, 1.75),
+        shake=0.1 if robot else rng.uniform(0.5, 1.5),
+    )
+
+
+def walk(
+    rng: np.random.Generator,
+    style: Style,
+    starts: np.ndarray,
+    duration_s: float,
+    rate_hz: float,
+    clearance: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Walk one path from each start.
+
+    Args:
+        rng: Source of randomness.
+        style: How the camera is carried.
+        starts: (C, 3) metres, clear of geometry.
+        duration_s: Length of the paths.
+        rate_hz: Poses a second.
+        clearance: Takes points (N, 3) to the distance from the nearest surface (N,), metres.
+
+    Returns:
+        (world_T_cam (C, T, 4, 4) float64, smallest clearance of each path (C,)).
+    """
+    count = len(starts)
+    steps = int(np.ceil(duration_s / _STEP_S)) + 2
+    position = starts.copy()
+    yaw = rng.uniform(-np.pi, np.pi, count)
+    rate = rng.normal(0.0, style.turn, count)
+    bearing = style.bearing + rng.normal(0.0, 0.2, count)
+    pitch_offset = rng.normal(0.0, 0.08, count)
+    velocity = style.speed * np.stack([np.cos(yaw + bearing), np.sin(yaw + bearing), 0.0 * yaw], axis=1)
+    track = np.empty((steps, count, 5))  # x, y, z, yaw, pitch
+    probe = np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, 0.0, 0.1]])
+    for step in range(steps):
+        track[step] = np.column_stack([position, yaw, style.pitch + pitch_offset])
+        room = clearance((position[:, None] + probe).reshape(-1, 3)).reshape(count, 4)
+        slope = (room[:, 1:] - room[:, :1]) / 0.1
+        away = slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 0.3)
+        push = 6.0 * np.clip(_COMFORT_M - room[:, 0], 0.0, 0.6)[:, None] * away
+        heading = yaw + bearing
+        wanted = style.speed * np.stack([np.cos(heading), np.sin(heading), 0.0 * yaw], axis=1)
+        velocity += _STEP_S * (2.0 * (wanted - velocity) + push * max(style.speed, 0.5))
+        velocity[:, 2] += _STEP_S * (1.5 * (style.height_m - position[:, 2]) - velocity[:, 2])
+        # A push turns the walker too, or it would lean on the wall for ever.
+        sideways = np.cos(heading) * push[:, 1] - np.sin(heading) * push[:, 0]
+        bearing += _STEP_S * 0.8 * sideways + np.sqrt(_STEP_S) * style.wander * rng.normal(0.0, 1.0, count)
+        to_right = np.sin(yaw) * velocity[:, 0] - np.cos(yaw) * velocity[:, 1]
+        rate += _STEP_S * -1.2 * rate + np.sqrt(_STEP_S) * style.turn * 1.5 * rng.normal(0.0, 1.0, count)
+        yaw = yaw + _STEP_S * (rate + to_right / style.orbit_m)
+        pitch_offset += -0.6 * _STEP_S * pitch_offset + np.sqrt(_STEP_S) * 0.12 * rng.normal(0.0, 1.0, count)
+        position = position + _STEP_S * velocity
+    times = np.arange(steps) * _STEP_S
+    dense_times = np.arange(int(round(duration_s * rate_hz))) / rate_hz
+    dense = CubicSpline(times, track)(dense_times).transpose(1, 0, 2)  # (C, T, 5)
+    bob = _bob(rng, dense_times, count) * style.shake
+    points = dense[..., :3] + bob[..., :3] * 0.012
+    smallest = clearance(points.reshape(-1, 3)).reshape(count, -1).min(axis=1)
+    poses = camera_poses(
+        points,
+        dense[..., 3] + 0.012 * bob[..., 3],
+        dense[..., 4] + 0.012 * bob[..., 4],
+        rng.normal(0.0, 0.04, (count, 1)) + 0.015 * bob[..., 5],
+    )
+    return poses, smallest
+
+
+def _bob(rng: np.random.Generator, times: np.ndarray, count: int) -> np.ndarray:
+    """Six channels of a hand's unrest (C, T, 6): two sinusoids each, between a sway and a step's rhythm."""
+    frequency = rng.uniform([0.3, 1.4], [0.9, 2.2], (count, 1, 6, 2))
+    phase = rng.uniform(0.0, 2.0 * np.pi, (count, 1, 6, 2))
+    return np.sin(2.0 * np.pi * frequency * times[None, :, None, None] + phase).sum(-1) * 0.7
+
+
+def camera_poses(points: np.ndarray, yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> np.ndarray:
+    """Build world_T_cam.
+
+    Args:
+        points: (..., 3) metres.
+        yaw: (...) radians from world x towards world y.
+        pitch: (...) radians, positive looks up.
+        roll: (...) radians about the view, clockwise turns the camera to its right.
+
+    Returns:
+        (..., 4, 4) float64.
+    """
+    yaw, pitch, roll = np.broadcast_arrays(yaw, pitch, roll)
+    forward = np.stack([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)], axis=-1)
+    level_right = np.stack([np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)], axis=-1)
+    level_down = np.cross(forward, level_right)
+    c, s = np.cos(roll)[..., None], np.sin(roll)[..., None]
+    poses = np.zeros((*yaw.shape, 4, 4))
+    poses[..., :3, 0] = c * level_right + s * level_down
+    poses[..., :3, 1] = c * level_down - s * level_right
+    poses[..., :3, 2] = forward
+    poses[..., :3, 3] = points
+    poses[..., 3, 3] = 1.0
+    return poses
+
+
+def pose_distances(world_T_ref: np.ndarray, world_T_meas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Combined and translational pose distance, `geometry.pose_distance` for whole arrays.
+
+    Args:
+        world_T_ref: (..., 4, 4).
+        world_T_meas: (..., 4, 4).
+
+    Returns:
+        (combined, translation in metres), each (...).
+    """
+    translation = np.linalg.norm(world_T_meas[..., :3, 3] - world_T_ref[..., :3, 3], axis=-1)
+    trace = (world_T_ref[..., :3, :3] * world_T_meas[..., :3, :3]).sum((-1, -2))
+    rotation = np.sqrt(2.0 * (1.0 - np.minimum(trace, 3.0) / 3.0))
+    return np.hypot(translation, rotation), translation
+
+
+def choose_keyframes(
+    world_T_cam: np.ndarray, length: int, low: float = 0.125, high: float = 0.325, min_translation_m: float = 0.0625
+) -> np.ndarray | None:
+    """Pick consecutive keyframes as the published training rule does: greedily, each the first in range of the last.
+
+    Args:
+        world_T_cam: (T, 4, 4) a path.
+        length: Keyframes wanted.
+        low: Smallest combined pose distance.
+        high: Largest combined pose distance.
+        min_translation_m: Smallest translation.
+
+    Returns:
+        (length,) indices, or None where the path is too short.
+    """
+    chosen = [0]
+    while len(chosen) < length:
+        rest = world_T_cam[chosen[-1] + 1 :]
+        combined, translation = pose_distances(world_T_cam[chosen[-1]], rest)
+        valid = np.flatnonzero((combined >= low) & (combined <= high) & (translation >= min_translation_m))
+        if not len(valid):
+            return None
+        chosen.append(chosen[-1] + 1 + int(valid[0]))
+    return np.array(chosen)

@@ -1,0 +1,368 @@
+"""A tree of coordinate frames over time: what tf2 is on a robot, for bags and for machines without tf2.
+
+The answers are those of tf2: translations are interpolated linearly and rotations spherically between the two nearest
+transforms of an edge, nothing is ever extrapolated, and a static edge holds at every time. `a_T_b` maps coordinates in
+b to a, so `lookup(a, b, stamp_ns)` is tf2's `lookup_transform(a, b, stamp)`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dvmvs_core.data.quaternion import (
+    IDENTITY,
+    Quaternion,
+    Vector,
+    conjugate,
+    multiply,
+    normalised,
+    pose_matrix,
+    quaternion_of,
+    rotate,
+    slerp,
+)
+from dvmvs_core.errors import (
+    TransformConnectivityError,
+    TransformError,
+    TransformExtrapolationError,
+    TransformLookupError,
+)
+
+NORM_TOLERANCE = 1e-2
+"""How far the squared length of a quaternion may be from 1; tf2 refuses a transform beyond the same bound."""
+
+FRAMES_NAMED = 12
+"""How many frames an error message names at most."""
+
+
+class _Sample(NamedTuple):
+    """One transform of an edge: the parent frame, and parent_T_child."""
+
+    parent: str
+    translation: Vector
+    rotation: Quaternion
+
+
+class _StaticEdge:
+    """An edge that holds at every time."""
+
+    def __init__(self, sample: _Sample) -> None:
+        self.newest = sample
+
+    def parent(self, stamp_ns: int) -> str | None:
+        return self.newest.parent
+
+    def sample(self, stamp_ns: int) -> _Sample:
+        return self.newest
+
+
+class _MovingEdge:
+    """The transforms of one child frame in the order of time.
+
+    Args:
+        cache_ns: how much older than the newest transform a transform may be; None keeps all.
+    """
+
+    def __init__(self, cache_ns: int | None) -> None:
+        self._cache_ns = cache_ns
+        self.stamps: list[int] = []
+        self._samples: list[_Sample] = []
+
+    @property
+    def newest(self) -> _Sample | None:
+        return self._samples[-1] if self._samples else None
+
+    def add(self, stamp_ns: int, sample: _Sample) -> bool:
+        """Store a transform; False if it is older than the cache reaches."""
+        oldest_kept = None
+        if self._cache_ns is not None:
+            newest_ns = max(stamp_ns, self.stamps[-1]) if self.stamps else stamp_ns
+            oldest_kept = newest_ns - self._cache_ns
+            if stamp_ns < oldest_kept:
+                return False
+        first = bisect_left(self.stamps, stamp_ns)
+        after = bisect_right(self.stamps, stamp_ns)
+        if sample not in self._samples[first:after]:
+            self.stamps.insert(after, stamp_ns)
+            self._samples.insert(after, sample)
+        if oldest_kept is not None and self.stamps[0] < oldest_kept:
+            expired = bisect_left(self.stamps, oldest_kept)
+            del self.stamps[:expired]
+            del self._samples[:expired]
+        return True
+
+    def clear(self) -> None:
+        self.stamps.clear()
+        self._samples.clear()
+
+    def parent(self, stamp_ns: int) -> str | None:
+        """The parent at a time; None outside the times received."""
+        i = self._at_or_before(stamp_ns)
+        return None if i is None else self._samples[i].parent
+
+    def sample(self, stamp_ns: int) -> _Sample:
+        """The transform at a time inside the times received."""
+        i = self._at_or_before(stamp_ns)
+        older = self._samples[i]
+        if self.stamps[i] == stamp_ns:
+            return older
+        newer = self._samples[i + 1]
+        if newer.parent != older.parent:
+            return older  # as tf2: between two parents there is nothing to interpolate
+        ratio = (stamp_ns - self.stamps[i]) / (self.stamps[i + 1] - self.stamps[i])
+        return _Sample(
+            older.parent,
+            tuple((1.0 - ratio) * a + ratio * b for a, b in zip(older.translation, newer.translation, strict=True)),
+            slerp(older.rotation, newer.rotation, ratio),
+        )
+
+    def _at_or_before(self, stamp_ns: int) -> int | None:
+        if not self.stamps or not self.stamps[0] <= stamp_ns <= self.stamps[-1]:
+            return None
+        if stamp_ns == self.stamps[0] != self.stamps[-1]:
+            return 0  # as tf2: of several transforms at the oldest time the first received, elsewhere the last
+        return bisect_right(self.stamps, stamp_ns) - 1
+
+
+class TransformTree:
+    """Transforms between coordinate frames over time. Safe to use from several threads.
+
+    Args:
+        cache_s: seconds of transforms kept on every moving edge, counted back from its newest (tf2 keeps 10); None
+            keeps all, for recordings.
+    """
+
+    def __init__(self, cache_s: float | None = None) -> None:
+        self._cache_ns = None if cache_s is None else round(cache_s * 1e9)
+        self._edges: dict[str, _StaticEdge | _MovingEdge] = {}
+        self._frames: set[str] = set()
+        self._lock = threading.Lock()
+
+    def set_transform(
+        self,
+        parent: str,
+        child: str,
+        stamp_ns: int,
+        translation: Sequence[float],
+        quaternion: Sequence[float],
+        static: bool = False,
+    ) -> bool:
+        """Add parent_T_child at one time.
+
+        Args:
+            parent: frame that the transform maps to; a leading slash is dropped.
+            child: frame that it maps from. It has one parent at a time; a later transform may name another.
+            stamp_ns: its time; without meaning on a static edge.
+            translation: (x, y, z) in metres.
+            quaternion: (x, y, z, w).
+            static: whether the transform holds at every time.
+
+        Returns:
+            False if the transform is older than the cache reaches and was ignored.
+
+        Raises:
+            TransformError: empty or equal frame names, a value that is not finite, or a quaternion not of length 1.
+        """
+        parent, child = _without_slash(parent), _without_slash(child)
+        if not parent or not child:
+            raise TransformError(
+                f"a transform must name both its frames; got frame_id {parent!r} and child_frame_id {child!r}"
+            )
+        if parent == child:
+            raise TransformError(f"a transform must join two frames; got {parent!r} as parent and as child")
+        translation = tuple(map(float, translation))
+        quaternion = tuple(map(float, quaternion))
+        if not all(map(math.isfinite, translation + quaternion)):
+            raise TransformError(
+                f"the transform from {child!r} to {parent!r} must be finite; got translation {translation}"
+                f" and quaternion {quaternion}"
+            )
+        if abs(sum(value * value for value in quaternion) - 1.0) >= NORM_TOLERANCE:
+            raise TransformError(
+                f"the quaternion of the transform from {child!r} to {parent!r} must have length 1; got {quaternion}"
+            )
+        sample = _Sample(parent, translation, normalised(quaternion))
+        with self._lock:
+            self._frames.update((parent, child))
+            if static:
+                self._edges[child] = _StaticEdge(sample)
+                return True
+            edge = self._edges.get(child)
+            if not isinstance(edge, _MovingEdge):
+                edge = self._edges[child] = _MovingEdge(self._cache_ns)
+            return edge.add(stamp_ns, sample)
+
+    def set_pose(
+        self, parent: str, child: str, stamp_ns: int, parent_T_child: np.ndarray, static: bool = False
+    ) -> bool:
+        """Add parent_T_child (4, 4) at one time; otherwise as `set_transform`."""
+        if not np.isfinite(parent_T_child).all():
+            raise TransformError(f"the transform from {child!r} to {parent!r} must be finite")
+        rotation = quaternion_of(parent_T_child[:3, :3])
+        return self.set_transform(parent, child, stamp_ns, parent_T_child[:3, 3], rotation, static)
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """Return target_T_source (4, 4) float64 at a time.
+
+        Raises:
+            TransformLookupError: a frame has never been heard of.
+            TransformConnectivityError: no chain of transforms joins the frames.
+            TransformExtrapolationError: an edge of the chain has no transform at or around that time.
+            TransformError: the frames form a loop.
+        """
+        target, source = _without_slash(target), _without_slash(source)
+        with self._lock:
+            for frame in (target, source):
+                if frame not in self._frames:
+                    raise TransformLookupError(
+                        f"the frame {frame!r} is not known; {self._known_frames()}. "
+                        "Is it published, and spelt so?"
+                    )
+            upward = self._ancestors(source, stamp_ns, until={target})
+            downward = self._ancestors(target, stamp_ns, until=set(upward))
+            common = downward[-1]
+            if common not in upward:
+                raise self._no_path(target, source, stamp_ns, (common, upward[-1]))
+            common_T_source = self._product(upward[: upward.index(common)], stamp_ns)
+            common_T_target = self._product(downward[:-1], stamp_ns)
+        translation, rotation = _compose(_inverse(common_T_target), common_T_source)
+        return pose_matrix(translation, rotation)
+
+    def clear(self) -> None:
+        """Forget every moving transform; static ones stay, as in tf2, since they are published only once."""
+        with self._lock:
+            for edge in self._edges.values():
+                if isinstance(edge, _MovingEdge):
+                    edge.clear()
+
+    def frames(self) -> list[str]:
+        """Return the names of all frames heard of, sorted."""
+        with self._lock:
+            return sorted(self._frames)
+
+    def root(self, frame: str) -> str:
+        """Return the frame at the top of a frame's tree, by the newest parent of each edge.
+
+        Raises:
+            TransformLookupError: the frame has never been heard of.
+        """
+        frame = _without_slash(frame)
+        with self._lock:
+            if frame not in self._frames:
+                raise TransformLookupError(f"the frame {frame!r} is not known; {self._known_frames()}")
+            return self._lineage(frame)[-1]
+
+    def _ancestors(self, frame: str, stamp_ns: int, until: set[str]) -> list[str]:
+        """The frame and its ancestors at a time, up to one in `until`, the root, or an edge without data."""
+        chain = [frame]
+        while frame not in until:
+            edge = self._edges.get(frame)
+            frame = edge.parent(stamp_ns) if edge else None
+            if frame is None:
+                break
+            if frame in chain:
+                raise TransformError(
+                    f"the transforms form a loop: {' → '.join((*chain[chain.index(frame) :], frame))}."
+                    " Two publishers disagree about which frame is the parent"
+                )
+            chain.append(frame)
+        return chain
+
+    def _product(self, chain: list[str], stamp_ns: int) -> tuple[Vector, Quaternion]:
+        """top_T_first of a chain of frames, each with its edge upward."""
+        transform = ((0.0, 0.0, 0.0), IDENTITY)
+        for frame in chain:
+            sample = self._edges[frame].sample(stamp_ns)
+            transform = _compose((sample.translation, sample.rotation), transform)
+        return transform
+
+    def _lineage(self, frame: str) -> list[str]:
+        """The frame and its ancestors by the newest parent of each edge."""
+        chain = [frame]
+        while (edge := self._edges.get(frame)) and edge.newest and edge.newest.parent not in chain:
+            frame = edge.newest.parent
+            chain.append(frame)
+        return chain
+
+    def _no_path(
+        self, target: str, source: str, stamp_ns: int, ends: tuple[str, str]
+    ) -> TransformError:
+        """Say why two chains, which ended at `ends`, did not meet."""
+        cleared = any(
+            isinstance(edge := self._edges.get(end), _MovingEdge) and not edge.stamps for end in ends
+        )
+        joined = set(self._lineage(target)) & set(self._lineage(source))
+        if not joined and not cleared:
+            return TransformConnectivityError(
+                f"no chain of transforms joins {source!r} to {target!r}: {source!r} hangs below"
+                f" {self._lineage(source)[-1]!r}, {target!r} below {self._lineage(target)[-1]!r};"
+                f" {self._known_frames()}"
+            )
+        for end in ends:
+            edge = self._edges.get(end)
+            if isinstance(edge, _MovingEdge) and edge.parent(stamp_ns) is None:
+                return _extrapolation(target, source, stamp_ns, end, edge)
+        return TransformExtrapolationError(
+            f"the chain from {source!r} to {target!r} did not exist at {_seconds(stamp_ns)}", stamp_ns
+        )
+
+    def _known_frames(self) -> str:
+        frames = sorted(self._frames)
+        if not frames:
+            return "no transform was received at all"
+        more = len(frames) - FRAMES_NAMED
+        return f"known frames: {', '.join(frames[:FRAMES_NAMED])}" + (f" and {more} more" if more > 0 else "")
+
+
+def _extrapolation(
+    target: str, source: str, stamp_ns: int, child: str, edge: _MovingEdge
+) -> TransformExtrapolationError:
+    """Name the edge that has no transform around a time, and the times it has."""
+    wanted = f"the transform from {source!r} to {target!r} at {_seconds(stamp_ns)} needs"
+    if not edge.stamps:
+        return TransformExtrapolationError(
+            f"{wanted} {child!r} in its parent, of which nothing was received yet", stamp_ns
+        )
+    oldest, newest = edge.stamps[0], edge.stamps[-1]
+    side, near = ("before the oldest", oldest) if stamp_ns < oldest else ("after the newest", newest)
+    return TransformExtrapolationError(
+        f"{wanted} {child!r} in {edge.newest.parent!r}, which is known from {_seconds(oldest)} to {_seconds(newest)}:"
+        f" {_seconds(abs(stamp_ns - near))} {side}",
+        stamp_ns,
+        oldest,
+        newest,
+    )
+
+
+def _compose(
+    a_T_b: tuple[Vector, Quaternion], b_T_c: tuple[Vector, Quaternion]
+) -> tuple[Vector, Quaternion]:
+    """a_T_c."""
+    x, y, z = rotate(a_T_b[1], b_T_c[0])
+    tx, ty, tz = a_T_b[0]
+    return (x + tx, y + ty, z + tz), multiply(a_T_b[1], b_T_c[1])
+
+
+def _inverse(a_T_b: tuple[Vector, Quaternion]) -> tuple[Vector, Quaternion]:
+    """b_T_a."""
+    rotation = conjugate(a_T_b[1])
+    x, y, z = rotate(rotation, a_T_b[0])
+    return (-x, -y, -z), rotation
+
+
+def _seconds(stamp_ns: int) -> str:
+    """A time in seconds with all its nanoseconds, by integers since a float has too few digits for today's clock."""
+    sign = "-" if stamp_ns < 0 else ""
+    whole, nanoseconds = divmod(abs(stamp_ns), 10**9)
+    return f"{sign}{whole}.{nanoseconds:09d} s"
+
+
+def _without_slash(frame: str) -> str:
+    """ROS 1 names began with a slash; tf2 drops one, and so do we."""
+    return frame[1:] if frame.startswith("/") else frame

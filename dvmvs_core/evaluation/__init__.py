@@ -1,0 +1,1 @@
+"""Predicting over whole sequences, scoring what was predicted, and pictures of both."""

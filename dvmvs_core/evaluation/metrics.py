@@ -1,0 +1,84 @@
+"""How far predicted depth is from measured depth: the published eight figures, and the share within 5 %."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DepthMetrics:
+    """Errors of one depth map, or their mean over several. All are NaN where no pixel could be compared.
+
+    Attributes:
+        abs_error: mean |truth − prediction|, metres.
+        abs_relative_error: mean |truth − prediction| / truth.
+        abs_inverse_error: mean |1 / truth − 1 / prediction|, 1 / metres.
+        squared_relative_error: mean (truth − prediction)² / truth, metres.
+        rmse: square root of the mean (truth − prediction)², metres.
+        ratio_125: share of pixels where the larger depth is less than 1.25 times the smaller.
+        ratio_125_2: the same for 1.25².
+        ratio_125_3: the same for 1.25³.
+        ratio_105: the same for 1.05.
+    """
+
+    abs_error: float
+    abs_relative_error: float
+    abs_inverse_error: float
+    squared_relative_error: float
+    rmse: float
+    ratio_125: float
+    ratio_125_2: float
+    ratio_125_3: float
+    ratio_105: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the figures by name, with None for NaN, which JSON lacks."""
+        return {name: None if np.isnan(value) else value for name, value in dataclasses.asdict(self).items()}
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(DepthMetrics))
+
+
+def evaluate_depth(
+    prediction: np.ndarray, truth: np.ndarray, min_depth_m: float = 0.5, max_depth_m: float = np.inf
+) -> DepthMetrics:
+    """Compare one depth map with the truth. The prediction is neither clipped nor scaled.
+
+    Args:
+        prediction: (h, w) metres, positive.
+        truth: (h, w) metres.
+        min_depth_m: pixels whose truth is nearer are left out, and with them the invalid ones.
+        max_depth_m: pixels whose truth is farther are left out.
+
+    Source: Düzçeker et al. 2021, section 4.1, and the public implementation for range and order.
+    """
+    valid = (truth >= min_depth_m) & (truth <= max_depth_m)
+    if not valid.any():
+        return DepthMetrics(*[float("nan")] * len(NAMES))
+    g = truth[valid].astype(np.float64)
+    p = prediction[valid].astype(np.float64)
+    difference = np.abs(g - p)
+    ratio = np.maximum(g / p, p / g)
+    return DepthMetrics(
+        abs_error=float(difference.mean()),
+        abs_relative_error=float((difference / g).mean()),
+        abs_inverse_error=float(np.abs(1 / g - 1 / p).mean()),
+        squared_relative_error=float((difference**2 / g).mean()),
+        rmse=float(np.sqrt((difference**2).mean())),
+        ratio_125=float((ratio < 1.25).mean()),
+        ratio_125_2=float((ratio < 1.25**2).mean()),
+        ratio_125_3=float((ratio < 1.25**3).mean()),
+        ratio_105=float((ratio < 1.05).mean()),
+    )
+
+
+def mean_metrics(metrics: Iterable[DepthMetrics]) -> DepthMetrics:
+    """Return the mean of each figure over depth maps, leaving out those where it is NaN; NaN if none is left."""
+    table = np.array([dataclasses.astuple(m) for m in metrics], dtype=np.float64).reshape(-1, len(NAMES))
+    counts = np.isfinite(table).sum(axis=0)
+    sums = np.where(np.isfinite(table), table, 0.0).sum(axis=0)
+    return DepthMetrics(*[float(s / n) if n else float("nan") for s, n in zip(sums, counts, strict=True)])

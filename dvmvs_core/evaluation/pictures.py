@@ -1,0 +1,93 @@
+"""Depth as pictures: near is red, far is blue, black is unknown."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dvmvs_core.errors import DataError
+
+LARGEST_ERROR = 0.5
+"""Relative error that the error picture shows in its brightest colour."""
+
+CAPTION_HEIGHT = 28
+GAP = 4
+
+
+def colourise(depth: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
+    """Return depth as RGB, evenly over inverse depth, so that near steps show as clearly as far ones.
+
+    Args:
+        depth: (h, w) metres; 0 or NaN is unknown.
+        near_m: depth of the warmest colour.
+        far_m: depth of the coldest.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    valid = np.isfinite(depth) & (depth > 0)
+    inverse = 1.0 / np.where(valid, depth, 1.0)
+    share = (inverse - 1.0 / far_m) / max(1.0 / near_m - 1.0 / far_m, 1e-9)
+    return _coloured(share, valid, cv2.COLORMAP_TURBO)
+
+
+def colourise_error(depth: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the relative error |depth − truth| / truth as RGB (h, w, 3), black to yellow; unknown truth is grey."""
+    valid = np.isfinite(truth) & (truth > 0)
+    error = np.abs(depth - truth) / np.where(valid, truth, 1.0)
+    picture = _coloured(error / LARGEST_ERROR, valid, cv2.COLORMAP_INFERNO)
+    picture[~valid] = 70
+    return picture
+
+
+def depth_strip(image: np.ndarray, depth: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
+    """Return image | depth, and with a truth image | depth | sensor depth | error, side by side with captions.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        depth: (h, w) predicted metres.
+        truth: (h, w) sensor metres, 0 = invalid; None if there is none.
+
+    Returns:
+        (h + caption, about 2 w or 4 w, 3) uint8 RGB.
+    """
+    near_m, far_m = _range(depth, truth)
+    panels = [("image", image), (f"depth {near_m:.1f}-{far_m:.1f} m", colourise(depth, near_m, far_m))]
+    if truth is not None:
+        panels.append(("sensor depth", colourise(truth, near_m, far_m)))
+        panels.append((f"error 0-{LARGEST_ERROR:.0%}", colourise_error(depth, truth)))
+    columns = []
+    for caption, panel in panels:
+        columns.extend((_captioned(caption, panel), np.full((len(panel) + CAPTION_HEIGHT, GAP, 3), 255, np.uint8)))
+    return np.hstack(columns[:-1])
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """Return an RGB picture (h, w, 3) uint8 as PNG bytes."""
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise DataError(f"a picture of shape {picture.shape} could not be encoded as PNG")
+    return data.tobytes()
+
+
+def _range(depth: np.ndarray, truth: np.ndarray | None) -> tuple[float, float]:
+    """Depths that nearly all pixels lie between: of the truth where there is enough of it, else of the prediction."""
+    reference = depth if truth is None or np.count_nonzero(truth) < 0.05 * truth.size else truth
+    known = reference[np.isfinite(reference) & (reference > 0)]
+    if not known.size:
+        return 0.5, 5.0
+    near_m, far_m = np.percentile(known, (2, 98))
+    return float(near_m), float(max(far_m, near_m + 0.1))
+
+
+def _coloured(share: np.ndarray, valid: np.ndarray, colormap: int) -> np.ndarray:
+    values = np.clip(np.nan_to_num(share) * 255, 0, 255).astype(np.uint8)
+    picture = cv2.cvtColor(cv2.applyColorMap(values, colormap), cv2.COLOR_BGR2RGB)
+    picture[~valid] = 0
+    return picture
+
+
+def _captioned(caption: str, panel: np.ndarray) -> np.ndarray:
+    band = np.full((CAPTION_HEIGHT, panel.shape[1], 3), 255, np.uint8)
+    cv2.putText(band, caption, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
+    return np.vstack((band, panel))

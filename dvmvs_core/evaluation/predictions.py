@@ -1,0 +1,188 @@
+"""Predictions on disk: one npz for a sequence, written and read one depth map at a time.
+
+Arrays: depth (N, h, w) float32 metres; confidence (N, h, w) float32 where the engine estimates it; frame_index (N,);
+measurement_index (N, M), -1 = none; stamp_ns (N,); K (3, 3); world_T_cam (N, 4, 4); latency_ms (N,).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from dvmvs_core.data.atomic import replacing
+from dvmvs_core.errors import DataError
+from dvmvs_core.types import DepthPrediction
+
+IMAGES = ("depth", "confidence")
+"""Arrays of one image a keyframe, too large to hold for a long sequence."""
+
+REQUIRED = ("depth", "frame_index", "measurement_index", "stamp_ns", "K", "world_T_cam", "latency_ms")
+
+
+class PredictionWriter:
+    """Collects predictions and writes them as one npz when its block ends well; otherwise leaves no file.
+
+    Args:
+        path: the npz.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._predictions: list[DepthPrediction] = []
+        self._raw: dict[str, BinaryIO] = {}
+
+    def __enter__(self) -> PredictionWriter:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._raw = {name: tempfile.TemporaryFile(dir=self._path.parent) for name in IMAGES}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._write()
+        finally:
+            for raw in self._raw.values():
+                raw.close()
+
+    def __len__(self) -> int:
+        """Return the number of predictions so far."""
+        return len(self._predictions)
+
+    @property
+    def latencies_ms(self) -> list[float]:
+        """The engine's time for each prediction so far."""
+        return [prediction.latency_ms for prediction in self._predictions]
+
+    def append(self, prediction: DepthPrediction) -> None:
+        """Take the next prediction.
+
+        Raises:
+            DataError: if the intrinsics differ from those before, since a file holds one K.
+        """
+        if self._predictions and not np.array_equal(prediction.K, self._predictions[0].K):
+            raise DataError(
+                f"the intrinsics change at frame {prediction.frame_index}; one prediction file holds one camera only."
+                " Split the recording there"
+            )
+        for name in IMAGES:
+            image = getattr(prediction, name)
+            if image is not None:
+                self._raw[name].write(np.ascontiguousarray(image, dtype=np.float32))
+        self._predictions.append(_without_images(prediction))
+
+    def _write(self) -> None:
+        with replacing(self._path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+            for name in IMAGES:
+                raw = self._raw[name]
+                if name == "depth" or raw.tell():
+                    shape = (len(self), *self._predictions[0].image.shape[:2]) if self._predictions else (0, 0, 0)
+                    raw.seek(0)
+                    _write_array(archive, name, np.dtype(np.float32), shape, raw)
+            for name, array in self._small_arrays().items():
+                with archive.open(f"{name}.npy", "w") as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
+
+    def _small_arrays(self) -> dict[str, np.ndarray]:
+        predictions = self._predictions
+        most = max((len(p.measurement_index) for p in predictions), default=0)
+        measurement_index = np.full((len(predictions), most), -1, dtype=np.int64)
+        for row, p in zip(measurement_index, predictions, strict=True):
+            row[: len(p.measurement_index)] = p.measurement_index
+        return {
+            "frame_index": np.array([p.frame_index for p in predictions], dtype=np.int64),
+            "measurement_index": measurement_index,
+            "stamp_ns": np.array([p.stamp_ns for p in predictions], dtype=np.int64),
+            "K": predictions[0].K if predictions else np.full((3, 3), np.nan),
+            "world_T_cam": np.array([p.world_T_cam for p in predictions], dtype=np.float64).reshape(-1, 4, 4),
+            "latency_ms": np.array(self.latencies_ms, dtype=np.float64),
+        }
+
+
+class PredictionReader:
+    """Reads predictions back; depth maps come one at a time.
+
+    Args:
+        path: the npz.
+
+    Attributes:
+        frame_index: (N,) index of each reference frame in its sequence.
+        measurement_index: (N, M), -1 = none.
+        stamp_ns: (N,).
+        K: (3, 3) intrinsics of the depth maps.
+        world_T_cam: (N, 4, 4).
+        latency_ms: (N,).
+
+    Raises:
+        DataError: if the file is missing, damaged, or lacks an array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                missing = [name for name in REQUIRED if name not in arrays.files]
+                if missing:
+                    raise DataError(f"{path} must hold predictions; it lacks {', '.join(missing)}")
+                self.frame_index: np.ndarray = arrays["frame_index"]
+                self.measurement_index: np.ndarray = arrays["measurement_index"]
+                self.stamp_ns: np.ndarray = arrays["stamp_ns"]
+                self.K: np.ndarray = arrays["K"]
+                self.world_T_cam: np.ndarray = arrays["world_T_cam"]
+                self.latency_ms: np.ndarray = arrays["latency_ms"]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} cannot be read as predictions: {error}. Run dvmvs predict again") from error
+
+    def __len__(self) -> int:
+        """Return the number of predictions."""
+        return len(self.frame_index)
+
+    def depths(self) -> Iterator[np.ndarray]:
+        """Yield each depth map (h, w) float32, in the order of `frame_index`.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        with zipfile.ZipFile(self._path) as archive, archive.open("depth.npy") as entry:
+            np.lib.format.read_magic(entry)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+            size = int(np.prod(shape[1:])) * dtype.itemsize
+            for _ in range(shape[0]):
+                data = entry.read(size)
+                if len(data) < size:
+                    raise DataError(f"{self._path} ends early; run dvmvs predict again")
+                yield np.frombuffer(data, dtype).reshape(shape[1:])
+
+
+def _write_array(
+    archive: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...], raw: BinaryIO
+) -> None:
+    """Store raw values as an npy entry without having them in memory."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+        np.lib.format.write_array_header_1_0(entry, header)
+        shutil.copyfileobj(raw, entry)
+
+
+def _without_images(prediction: DepthPrediction) -> DepthPrediction:
+    """The prediction without pixels, which keeps only the size of its image."""
+    nothing = np.broadcast_to(np.uint8(0), prediction.image.shape)
+    return DepthPrediction(
+        depth=nothing[..., 0],
+        K=prediction.K,
+        image=nothing,
+        world_T_cam=prediction.world_T_cam,
+        stamp_ns=prediction.stamp_ns,
+        frame_index=prediction.frame_index,
+        measurement_index=prediction.measurement_index,
+        measurement_stamps_ns=prediction.measurement_stamps_ns,
+        latency_ms=prediction.latency_ms,
+    )

@@ -1,0 +1,1 @@
+"""How the networks are trained: losses, stages of unfreezing, and the loop that runs them."""

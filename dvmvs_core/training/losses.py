@@ -1,0 +1,102 @@
+"""The four depth losses of the method, summed over the five scales of a prediction (paper, section 3.5).
+
+Per scale a loss is Σ (loss of every valid pixel) / (number of valid pixels); scales have weight 1 each. A pixel is
+valid where the ground truth, resized to that scale by nearest neighbour, is not 0.
+
+Symbols: d ground-truth depth [m], p predicted depth [m].
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dvmvs_core.model.encoder_decoder import DepthPyramid
+
+
+class DepthLoss(str, enum.Enum):
+    """How the error of one pixel is measured."""
+
+    L1 = "l1"
+    """|d − p|, metres."""
+    L1_INVERSE = "l1-inv"
+    """|1/d − 1/p|, 1/metres; the default of the method, since the planes are spaced evenly in inverse depth."""
+    L1_RELATIVE = "l1-rel"
+    """|d − p| / d."""
+    HUBER = "huber"
+    """½(d − p)² where |d − p| < 1 m, else |d − p| − ½."""
+
+
+def resize_truth(truth: Tensor, height: int, width: int) -> Tensor:
+    """Resize ground-truth depth (B, H, W) to (B, height, width) by nearest neighbour."""
+    return functional.interpolate(truth[:, None], size=(height, width), mode="nearest")[:, 0]
+
+
+def pixel_losses(kind: DepthLoss, prediction: Tensor, truth: Tensor) -> Tensor:
+    """Return the loss of every pixel; both depths have the same shape and hold no zeros."""
+    if kind is DepthLoss.L1:
+        return (truth - prediction).abs()
+    if kind is DepthLoss.L1_INVERSE:
+        return (1.0 / truth - 1.0 / prediction).abs()
+    if kind is DepthLoss.L1_RELATIVE:
+        return (truth - prediction).abs() / truth
+    return functional.smooth_l1_loss(prediction, truth, reduction="none", beta=1.0)
+
+
+def masked_loss(kind: DepthLoss, prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum a loss over the valid pixels of one scale.
+
+    Args:
+        kind: which loss.
+        prediction: (B, h, w) depth, metres.
+        truth: (B, H, W) depth, metres, 0 where there is none; resized to (h, w) here.
+
+    Returns:
+        The sum (differentiable; 0 if no pixel is valid) and the number of valid pixels.
+    """
+    truth = resize_truth(truth, *prediction.shape[-2:])
+    valid = truth != 0
+    # Both are masked before the arithmetic, since 1/0 would turn the gradient into NaN even where it is not used.
+    return pixel_losses(kind, prediction[valid], truth[valid]).sum(), valid.sum()
+
+
+def depth_loss(pyramid: DepthPyramid, truth: Tensor, kind: DepthLoss = DepthLoss.L1_INVERSE) -> Tensor:
+    """Sum the mean loss of every scale; a scale without ground truth costs nothing.
+
+    Args:
+        pyramid: predicted depth at five scales, metres.
+        truth: (B, H, W) ground-truth depth, metres, 0 where there is none.
+        kind: which loss.
+
+    Returns:
+        A scalar.
+    """
+    total = truth.new_zeros(())
+    for prediction in pyramid:
+        loss, valid = masked_loss(kind, prediction, truth)
+        total = total + loss / valid.clamp(min=1)
+    return total
+
+
+@dataclass
+class LossMeter:
+    """Running means of all four losses at full resolution, over every valid pixel that was added."""
+
+    sums: dict[DepthLoss, float] = field(default_factory=lambda: dict.fromkeys(DepthLoss, 0.0))
+    valid: int = 0
+
+    @torch.no_grad()
+    def add(self, prediction: Tensor, truth: Tensor) -> None:
+        """Add a batch of full-resolution predictions, (B, H, W) each."""
+        for kind in DepthLoss:
+            loss, valid = masked_loss(kind, prediction, truth)
+            self.sums[kind] += float(loss)
+        self.valid += int(valid)
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of every loss by name; NaN if nothing valid was added."""
+        return {kind.value: self.sums[kind] / self.valid if self.valid else float("nan") for kind in DepthLoss}

@@ -1,0 +1,77 @@
+"""Learning rate, averaged weights and batch-norm statistics: what turns gradients into a network worth keeping."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+
+def learning_rate_at(peak: float, step: int, progress: float, warm_up_steps: int, floor: float = 0.02) -> float:
+    """Return the learning rate: linear warm-up in steps, then half a cosine over the run's progress.
+
+    Args:
+        peak: the highest rate.
+        step: optimiser steps done.
+        progress: the part of the run that is over, 0…1.
+        warm_up_steps: steps until the peak.
+        floor: the last rate, as a part of the peak.
+    """
+    warmth = min(1.0, (step + 1) / max(1, warm_up_steps))
+    decay = floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return peak * warmth * decay
+
+
+class WeightAverage:
+    """Exponential moving average of a network's weights, which is what gets validated and shipped.
+
+    Args:
+        network: the network that learns.
+        decay: how much of the average stays at each step; less in the first steps, so that it forgets
+            the initial weights.
+    """
+
+    def __init__(self, network: nn.Module, decay: float = 0.998) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the network after optimiser step `step`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages, values = self.network.state_dict(), network.state_dict()
+        for name, average in averages.items():
+            if average.is_floating_point():
+                average.lerp_(values[name], 1.0 - decay)
+            else:
+                average.copy_(values[name])
+
+
+@torch.no_grad()
+def recompute_batch_norm(network: nn.Module, passes: Iterable[Callable[[nn.Module], None]]) -> None:
+    """Replace the running statistics of every batch norm by their mean over some forward passes.
+
+    Averaged weights were never run in training, and statistics of small batches lag behind and jump: a network of a few
+    thousand steps evaluates badly without this.
+
+    Args:
+        network: changed in place; left in evaluation mode.
+        passes: each runs the network forward once on one batch.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    network.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative mean
+        layer.train()
+    try:
+        for run in passes:
+            run(network)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        network.eval()

@@ -1,0 +1,104 @@
+"""Forward passes over a clip: which frames are measured against which, and how the memory is carried along.
+
+Symbols: B clips, T frames a clip, H×W the network's resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.model.encoder_decoder import DepthPyramid
+from dvmvs_core.model.features import ImageFeatures
+from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
+from dvmvs_core.training.augmentation import TrainingClip
+
+MEMORY_STRIDE = 32
+"""Pixels of the image that one cell of the memory stands for."""
+
+
+def predictions(
+    network: PairNet | FusionNet, clip: TrainingClip, measurement_frames: int, predicted_state: bool = False
+) -> Iterator[tuple[DepthPyramid, Tensor]]:
+    """Predict the depth of every frame of a clip that has something to be measured against.
+
+    Args:
+        network: PairNet predicts all frames at once; FusionNet one after the other, all but the first.
+        clip: B clips of T frames.
+        measurement_frames: at most so many for each reference frame: the nearest in time for PairNet, the latest for
+            FusionNet, which has seen no later ones.
+        predicted_state: warp the hidden state with the depth predicted last, as at inference, instead of ground truth.
+
+    Yields:
+        Predicted depth and ground truth (N, H, W) of N reference frames.
+    """
+    if isinstance(network, FusionNet):
+        yield from _recurrent_predictions(network, clip, measurement_frames, predicted_state)
+    else:
+        yield _pairwise_predictions(network, clip, measurement_frames)
+
+
+def nearest_frames(reference: int, frames: int, count: int) -> list[int]:
+    """Return the `count` other frames of a clip that are nearest to a frame in time, earlier ones first."""
+    others = [index for index in range(frames) if index != reference]
+    return sorted(others, key=lambda index: (abs(index - reference), index))[:count]
+
+
+def _pairwise_predictions(network: PairNet, clip: TrainingClip, measurement_frames: int) -> tuple[DepthPyramid, Tensor]:
+    """Let every frame of a clip be a reference frame, so that no features are computed for measurement alone."""
+    batch, frames = clip.image.shape[:2]
+    features = network.extract(clip.image.flatten(0, 1))
+    matching = features.matching.unflatten(0, (batch, frames))
+    chosen = torch.tensor(
+        [nearest_frames(reference, frames, measurement_frames) for reference in range(frames)]
+    )  # (T, M)
+    pyramid = network(
+        clip.image.flatten(0, 1),
+        features,
+        [matching[:, column].flatten(0, 1) for column in chosen.unbind(1)],
+        clip.world_T_cam.flatten(0, 1),
+        [clip.world_T_cam[:, column].flatten(0, 1) for column in chosen.unbind(1)],
+        clip.K.repeat_interleave(frames, dim=0),
+    )
+    return pyramid, clip.depth.flatten(0, 1)
+
+
+def _recurrent_predictions(
+    network: FusionNet, clip: TrainingClip, measurement_frames: int, predicted_state: bool
+) -> Iterator[tuple[DepthPyramid, Tensor]]:
+    batch, frames = clip.image.shape[:2]
+    features = _by_frame(network.extract(clip.image.flatten(0, 1)), batch, frames)
+    pose = clip.world_T_cam.unbind(1)
+    state = previous_pose = previous_depth = None
+    for reference in range(1, frames):
+        measured = range(reference - 1, max(reference - 1 - measurement_frames, -1), -1)
+        if previous_pose is None:
+            estimate = None
+        elif predicted_state:
+            estimate = lstm_depth_estimate(
+                reproject_depth(previous_depth[:, None], previous_pose, pose[reference], clip.K)
+            )
+        else:
+            estimate = clip.depth[:, reference, None, ::MEMORY_STRIDE, ::MEMORY_STRIDE]
+        pyramid, state = network(
+            clip.image[:, reference],
+            features[reference],
+            [features[index].matching for index in measured],
+            pose[reference],
+            [pose[index] for index in measured],
+            clip.K,
+            state,
+            previous_pose,
+            estimate,
+        )
+        yield pyramid, clip.depth[:, reference]
+        previous_pose, previous_depth = pose[reference], pyramid.full.detach()
+
+
+def _by_frame(features: ImageFeatures, batch: int, frames: int) -> list[ImageFeatures]:
+    """Split maps of (B·T, C, h, w) into T sets of (B, C, h, w)."""
+    maps = [level.unflatten(0, (batch, frames)).unbind(1) for level in features]
+    return [ImageFeatures(*levels) for levels in zip(*maps, strict=True)]
