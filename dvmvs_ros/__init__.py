@@ -1,0 +1,1 @@
+"""ROS 2 nodes around `dvmvs_core`: convert, synchronise, call the engine, publish."""

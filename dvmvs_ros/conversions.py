@@ -1,0 +1,175 @@
+"""ROS messages to core types and back: layout only, no node and no maths beyond it.
+
+Messages are filled through `array.array.frombytes`, the only way that stays below a millisecond per megabyte on every
+distribution: assigning a numpy array or bytes makes some of them check each byte in Python.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Transform, TransformStamped
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from dvmvs_core.data.camera_info import CameraModel, camera_model
+from dvmvs_core.data.image_message import decode_depth, decode_image
+from dvmvs_core.data.quaternion import normalised, pose_matrix, quaternion_of
+from dvmvs_core.geometry import backproject
+from dvmvs_core.types import DepthPrediction
+
+NANOSECONDS = 1_000_000_000
+
+MAX_MILLIMETRES = 65535
+"""The largest depth that 16UC1 holds; what lies beyond is published as invalid."""
+
+
+def stamp_to_ns(stamp: Time) -> int:
+    """Return a message's time as nanoseconds."""
+    return stamp.sec * NANOSECONDS + stamp.nanosec
+
+
+def ns_to_stamp(stamp_ns: int) -> Time:
+    """Return nanoseconds as a message's time."""
+    sec, nanosec = divmod(int(stamp_ns), NANOSECONDS)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def make_header(stamp_ns: int, frame_id: str) -> Header:
+    """Return a header."""
+    return Header(stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
+
+
+def image_from_message(message: Image) -> np.ndarray:
+    """Return the pixels as (H, W, 3) uint8 RGB, sharing no memory with the message.
+
+    Raises:
+        MessageError: unknown encoding, or fewer bytes than height × step.
+    """
+    return decode_image(*_layout(message))
+
+
+def depth_from_message(message: Image) -> np.ndarray:
+    """Return depth as (H, W) float32 metres, 0 where invalid, from 32FC1 metres or 16UC1 millimetres.
+
+    Raises:
+        MessageError: unknown encoding, or fewer bytes than height × step.
+    """
+    return decode_depth(*_layout(message))
+
+
+def camera_from_message(message: CameraInfo) -> CameraModel:
+    """Return the intrinsics of the rectified image.
+
+    Raises:
+        MessageError: if the camera is not calibrated, or its size is zero.
+    """
+    return camera_model(message.height, message.width, message.k, message.p, message.d)
+
+
+def matrix_from_transform(transform: Transform) -> np.ndarray:
+    """Return a transform as a 4×4 float64 matrix."""
+    q, t = transform.rotation, transform.translation
+    return pose_matrix((t.x, t.y, t.z), normalised((q.x, q.y, q.z, q.w)))
+
+
+def transform_message(stamp_ns: int, parent: str, child: str, parent_T_child: np.ndarray) -> TransformStamped:
+    """Return a 4×4 rigid transform as a stamped transform."""
+    message = TransformStamped(header=make_header(stamp_ns, parent), child_frame_id=child)
+    rotation, translation = message.transform.rotation, message.transform.translation
+    rotation.x, rotation.y, rotation.z, rotation.w = quaternion_of(parent_T_child[:3, :3])
+    translation.x, translation.y, translation.z = parent_T_child[:3, 3].tolist()
+    return message
+
+
+def rgb_message(image: np.ndarray, header: Header) -> Image:
+    """Return (H, W, 3) uint8 RGB as rgb8."""
+    return _image_message(image, header, "rgb8")
+
+
+def metric_depth_message(depth: np.ndarray, header: Header) -> Image:
+    """Return (h, w) float32 metres as 32FC1 with NaN where it is invalid (REP 118)."""
+    valid = np.isfinite(depth) & (depth > 0)
+    return _image_message(np.where(valid, depth, np.nan).astype(np.float32), header, "32FC1")
+
+
+def raw_depth_message(depth: np.ndarray, header: Header) -> Image:
+    """Return (H, W) float32 metres as 16UC1 millimetres with 0 where it is invalid (REP 118)."""
+    millimetres = np.rint(depth * 1000.0)
+    millimetres[millimetres > MAX_MILLIMETRES] = 0
+    return _image_message(millimetres.astype(np.uint16), header, "16UC1")
+
+
+def camera_info_message(K: np.ndarray, height: int, width: int, header: Header) -> CameraInfo:
+    """Return the CameraInfo of a rectified image: no distortion, and k and p alike."""
+    return CameraInfo(
+        header=header,
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=K.reshape(-1).tolist(),
+        r=np.eye(3).reshape(-1).tolist(),
+        p=np.hstack((K, np.zeros((3, 1)))).reshape(-1).tolist(),
+    )
+
+
+def cloud_message(prediction: DepthPrediction, header: Header) -> PointCloud2:
+    """Return the valid depths as an unorganised xyz + rgb cloud in the camera's optical frame, without NaN.
+
+    Colour is packed 0x00RRGGBB into a float32 field `rgb`, as RViz and PCL read it.
+    """
+    valid = np.isfinite(prediction.depth) & (prediction.depth > 0)
+    colour = prediction.image[valid].astype(np.uint32)
+    points = np.empty((int(valid.sum()), 4), np.float32)
+    points[:, :3] = backproject(np.where(valid, prediction.depth, 0.0), prediction.K)[valid]
+    points[:, 3] = (colour[:, 0] << 16 | colour[:, 1] << 8 | colour[:, 2]).view(np.float32)
+    message = PointCloud2(
+        header=header,
+        height=1,
+        width=len(points),
+        fields=[
+            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+            for i, name in enumerate(("x", "y", "z", "rgb"))
+        ],
+        is_bigendian=False,
+        point_step=16,
+        row_step=16 * len(points),
+        is_dense=True,
+    )
+    _fill(message, points)
+    return message
+
+
+def points_from_message(message: PointCloud2) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N, 3) float32 metres and (N, 3) uint8 RGB of a cloud that `cloud_message` made."""
+    points = np.frombuffer(message.data, np.float32).reshape(-1, 4)
+    packed = points[:, 3].view(np.uint32)
+    colour = np.stack((packed >> 16, packed >> 8, packed), axis=-1).astype(np.uint8)
+    return points[:, :3], colour
+
+
+def _layout(message: Image) -> tuple:
+    m = message
+    return m.encoding, m.height, m.width, m.step, m.is_bigendian, m.data
+
+
+def _image_message(pixels: np.ndarray, header: Header, encoding: str) -> Image:
+    height, width = pixels.shape[:2]
+    message = Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=False,
+        step=pixels[0].nbytes,
+    )
+    _fill(message, pixels)
+    return message
+
+
+def _fill(message: Image | PointCloud2, array: np.ndarray) -> None:
+    data = message.data
+    del data[:]
+    if array.size:  # memoryview.cast refuses an empty array
+        data.frombytes(memoryview(np.ascontiguousarray(array)).cast("B"))

@@ -1,0 +1,186 @@
+"""The one place that knows whether a ROS distribution is there.
+
+With one, transforms come from its tf2_ros, and cv_bridge decodes the image encodings that the core does not know. On a
+machine with pip only, the core's own tree of transforms stands in for tf2_ros. The node uses `open_transforms` and
+`decode_image`, and cannot tell the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from tf2_msgs.msg import TFMessage
+
+from dvmvs_core.data.transforms import TransformTree
+from dvmvs_core.errors import (
+    MessageError,
+    TransformConnectivityError,
+    TransformError,
+    TransformExtrapolationError,
+    TransformLookupError,
+)
+from dvmvs_ros.conversions import image_from_message, matrix_from_transform, stamp_to_ns
+
+try:
+    import tf2_ros
+except ImportError:
+    tf2_ros = None
+
+try:
+    import cv_bridge
+except Exception:  # a cv_bridge built for another numpy or OpenCV raises more than ImportError
+    cv_bridge = None
+
+TF_QOS = QoSProfile(depth=100)
+TF_STATIC_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Transforms(Protocol):
+    """What the node needs of a transform buffer."""
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """Return target_T_source (4, 4) at a time.
+
+        Raises:
+            TransformError: if it is not known; an extrapolation error tells whether waiting can help.
+        """
+
+    def clear(self) -> None:
+        """Forget every moving transform; static ones stay."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+def open_transforms(
+    node: Node, cache_s: float, on_change: Callable[[], None], warn: Callable[[str], None]
+) -> Transforms:
+    """Listen to /tf and /tf_static.
+
+    Args:
+        node: the node to subscribe with.
+        cache_s: how far back transforms are remembered, seconds.
+        on_change: called after each message that brought transforms.
+        warn: called with a line for each transform that had to be refused.
+    """
+    if tf2_ros is not None:
+        return Tf2Transforms(node, cache_s, on_change)
+    return TreeTransforms(node, cache_s, on_change, warn)
+
+
+def decode_image(message: Image) -> np.ndarray:
+    """Return an image message as (H, W, 3) uint8 RGB, through cv_bridge where only it knows the encoding.
+
+    Raises:
+        MessageError: unknown encoding, or fewer bytes than height × step.
+    """
+    try:
+        return image_from_message(message)
+    except MessageError:
+        if cv_bridge is None:
+            raise
+        try:
+            return np.array(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
+        except Exception:
+            pass  # the core's message says which encodings there are; cv_bridge's does not
+        raise
+
+
+class Tf2Transforms:
+    """tf2_ros behind `Transforms`."""
+
+    def __init__(self, node: Node, cache_s: float, on_change: Callable[[], None]) -> None:
+        class Listener(tf2_ros.TransformListener):
+            def callback(self, data: TFMessage) -> None:
+                super().callback(data)
+                on_change()
+
+            def static_callback(self, data: TFMessage) -> None:
+                super().static_callback(data)
+                on_change()
+
+        # Without a node: with one, the buffer makes a service and a clock callback that outlive it. The node itself
+        # clears it when time jumps.
+        self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=cache_s))
+        self._listener = Listener(self._buffer, node)
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """Return target_T_source at a time (see `Transforms.lookup`)."""
+        try:
+            stamped = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
+        except tf2_ros.LookupException as error:
+            raise TransformLookupError(str(error)) from error
+        except tf2_ros.ConnectivityException as error:
+            raise TransformConnectivityError(str(error)) from error
+        except tf2_ros.ExtrapolationException as error:
+            # tf2 tells past and future apart in its text only.
+            oldest_ns = stamp_ns + 1 if "into the past" in str(error) else None
+            raise TransformExtrapolationError(str(error), stamp_ns, oldest_ns) from error
+        except tf2_ros.TransformException as error:
+            raise TransformError(str(error)) from error
+        return matrix_from_transform(stamped.transform)
+
+    def clear(self) -> None:
+        """Forget every moving transform."""
+        self._buffer.clear()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.unregister()
+
+
+class TreeTransforms:
+    """The core's tree of transforms behind `Transforms`, fed as tf2_ros feeds its buffer."""
+
+    def __init__(self, node: Node, cache_s: float, on_change: Callable[[], None], warn: Callable[[str], None]) -> None:
+        self._node = node
+        self._tree = TransformTree(cache_s)
+        self._on_change = on_change
+        self._warn = warn
+        self._subscriptions = [
+            node.create_subscription(TFMessage, "/tf", self._on_moving, TF_QOS),
+            node.create_subscription(TFMessage, "/tf_static", self._on_static, TF_STATIC_QOS),
+        ]
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """Return target_T_source at a time (see `Transforms.lookup`)."""
+        return self._tree.lookup(target, source, stamp_ns)
+
+    def clear(self) -> None:
+        """Forget every moving transform."""
+        self._tree.clear()
+
+    def close(self) -> None:
+        """Stop listening."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _on_moving(self, message: TFMessage) -> None:
+        self._add(message, static=False)
+
+    def _on_static(self, message: TFMessage) -> None:
+        self._add(message, static=True)
+
+    def _add(self, message: TFMessage, static: bool) -> None:
+        for stamped in message.transforms:
+            parent, child = stamped.header.frame_id, stamped.child_frame_id
+            t, q = stamped.transform.translation, stamped.transform.rotation
+            try:
+                self._tree.set_transform(
+                    parent,
+                    child,
+                    stamp_to_ns(stamped.header.stamp),
+                    (t.x, t.y, t.z),
+                    (q.x, q.y, q.z, q.w),
+                    static,
+                )
+            except TransformError as error:
+                self._warn(f"a transform was ignored: {error}")
+        self._on_change()

@@ -1,0 +1,32 @@
+"""Why an image that came in gave no answer from the engine."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class DropReason(Enum):
+    """One reason for each way to lose an image. The values are keys of `/diagnostics` and of `~/frame_status`."""
+
+    BAD_IMAGE = "bad_image"
+    """Unknown encoding, fewer bytes than it claims, or no stamp."""
+    BAD_CAMERA_INFO = "bad_camera_info"
+    """The camera_info is of another size than the image."""
+    NO_CAMERA_INFO = "no_camera_info"
+    """No camera_info came within the waiting time."""
+    NO_TRANSFORM = "no_transform"
+    """No transform came within the waiting time, or all that are known are newer than the image."""
+    BAD_FRAME = "bad_frame"
+    """Image, intrinsics and pose are there, but cannot be a frame."""
+    QUEUE_FULL = "queue_full"
+    """Too many images were waiting for their transform, and this one was the oldest."""
+    OUT_OF_ORDER = "out_of_order"
+    """Not newer than the image before it."""
+    TIME_JUMP = "time_jump"
+    """Time went backwards while it was waiting."""
+    WORKER_BUSY = "worker_busy"
+    """A newer frame took its place before the engine was free."""
+    ENGINE_ERROR = "engine_error"
+    """The engine failed on this frame."""
+    STOPPED = "stopped"
+    """The node was deactivated while it was waiting."""

@@ -1,0 +1,233 @@
+"""Plays a scene folder or a bag onto topics, as a robot would: image, camera_info, sensor depth, TF and /clock.
+
+At a rate, or in lockstep: then each image waits for the depth node's answer to the one before, so a slow machine loses
+nothing and the result is that of offline prediction.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TransformStamped
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
+
+from dvmvs_core.data.atomic import replacing
+from dvmvs_core.data.sequence import SequenceItem, open_sequence
+from dvmvs_core.errors import ConfigError, DvmvsError
+from dvmvs_core.geometry import inverse_pose, is_finite_pose
+from dvmvs_ros.conversions import (
+    camera_info_message,
+    make_header,
+    ns_to_stamp,
+    raw_depth_message,
+    rgb_message,
+    transform_message,
+)
+from dvmvs_ros.frame_status import FrameStatus
+from dvmvs_ros.process import POLL_S, ros_process
+
+BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)
+"""A camera that looks along the base's x axis: optical z is base x, optical x is base −y (REP 103)."""
+
+LAST_ANSWERS_S = 5.0
+"""Without lockstep, how long the player waits at the end for answers that are still to come."""
+
+PARAMETERS = (
+    ("sequence", "", "Scene folder or rosbag2 to play."),
+    ("rate", 1.0, "Speed, 1 = as recorded; 0 = as fast as possible, which makes sense in lockstep only."),
+    ("lockstep", False, "Wait for the depth node's answer to each image before sending the next."),
+    ("answer_timeout_s", 30.0, "Longest wait for an answer, seconds."),
+    ("loops", 1, "How often to play it; 0 = until stopped. Time jumps back in between."),
+    ("limit", 0, "Images to play; 0 = all."),
+    ("subscribers", 1, "Wait for this many subscribers of images, intrinsics and TF before starting; 0 = do not wait."),
+    ("world_frame", "odom", "Frame of the poses."),
+    ("base_frame", "base_link", "Moving frame that carries the camera; empty: the camera hangs below world_frame."),
+    ("camera_frame", "camera_optical_frame", "Optical frame of the camera."),
+    ("publish_clock", True, "Publish /clock, for nodes with use_sim_time."),
+    ("summary_file", "", "Write what was sent, when, and what was answered to this JSON file."),
+    ("progress", False, "Print one line of JSON a frame to standard output, for programs."),
+)
+"""(name, default, description)."""
+
+
+class ReplayNode(Node):
+    """Publishes a recording.
+
+    Publishers are reliable, which suits subscribers of either kind.
+    """
+
+    def __init__(self, **arguments) -> None:
+        super().__init__("replay_node", **arguments)
+        for name, default, description in PARAMETERS:
+            self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
+        self._image = self.create_publisher(Image, "camera/image_rect", QoSProfile(depth=10))
+        self._camera_info = self.create_publisher(CameraInfo, "camera/camera_info", QoSProfile(depth=10))
+        self._sensor_depth = self.create_publisher(Image, "camera/depth", QoSProfile(depth=10))
+        self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
+        self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
+        self._status = self.create_subscription(
+            DiagnosticArray, "depth_node/frame_status", self._on_status, QoSProfile(depth=100)
+        )
+        self._answers: dict[int, FrameStatus] = {}
+        self._answered = 0
+        self._sent: list[tuple[int, int]] = []
+
+    def __getitem__(self, name: str) -> bool | int | float | str:
+        """Return a parameter's value."""
+        return self.get_parameter(name).value
+
+    def play(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
+        """Play until the end or until stopped.
+
+        Raises:
+            DvmvsError: if the sequence cannot be read, or the parameters contradict each other.
+        """
+        if not self["sequence"]:
+            raise ConfigError("parameter sequence must name a scene folder or a rosbag2; got nothing")
+        if self["rate"] < 0 or (self["rate"] == 0 and not self["lockstep"]):
+            raise ConfigError(f"rate must be positive, or 0 in lockstep; got {self['rate']}")
+        sequence = open_sequence(self["sequence"])
+        total = min(self["limit"] or len(sequence), len(sequence))
+        self._executor, self._stop = executor, stop
+        self._publish_mounting()
+        self._wait_for_subscribers()
+        self.get_logger().info(f"playing {total} images of {sequence.name}")
+        for loop in count():
+            if stop.is_set() or (self["loops"] and loop >= self["loops"]):
+                break
+            self._answers.clear()
+            self._play_once(islice(sequence.items(), total), total)
+        if self.count_publishers(self._status.topic_name):
+            self._wait(lambda: self._answered >= len(self._sent), LAST_ANSWERS_S)
+        for note in sequence.notes:
+            self.get_logger().warning(note)
+        self.get_logger().info(f"played {len(self._sent)} images; {self._answered} were answered")
+        self._write_summary(sequence.name)
+
+    def _play_once(self, items: Iterable[SequenceItem], total: int) -> None:
+        started_s, first_ns = time.monotonic(), None
+        for item in items:
+            stamp_ns = item.frame.stamp_ns
+            first_ns = stamp_ns if first_ns is None else first_ns
+            if self["rate"] > 0:
+                due_s = started_s + (stamp_ns - first_ns) * 1e-9 / self["rate"]
+                self._wait(lambda: False, due_s - time.monotonic())
+            if self._stop.is_set():
+                return
+            self._publish(item)
+            if self["lockstep"] and not self._wait(lambda ns=stamp_ns: ns in self._answers, self["answer_timeout_s"]):
+                if self._stop.is_set():
+                    return
+                self.get_logger().warning(
+                    f"no answer to the image at {stamp_ns} ns within {self['answer_timeout_s']:g} s; going on"
+                )
+            if self["progress"]:
+                print(json.dumps({"sent": len(self._sent), "of": total, "answered": self._answered}), flush=True)
+
+    def _publish(self, item: SequenceItem) -> None:
+        frame = item.frame
+        header = make_header(frame.stamp_ns, self["camera_frame"])
+        height, width = frame.image.shape[:2]
+        if self["publish_clock"]:
+            self._clock_publisher.publish(Clock(clock=ns_to_stamp(frame.stamp_ns)))
+        if is_finite_pose(frame.world_T_cam):  # while tracking is lost, a robot publishes no transform either
+            self._tf.publish(TFMessage(transforms=[self._pose_message(frame.stamp_ns, frame.world_T_cam)]))
+        self._camera_info.publish(camera_info_message(frame.K, height, width, header))
+        if item.sensor_depth is not None:
+            self._sensor_depth.publish(raw_depth_message(item.sensor_depth, header))
+        message = rgb_message(frame.image, header)
+        self._sent.append((frame.stamp_ns, time.time_ns()))
+        self._image.publish(message)
+
+    def _pose_message(self, stamp_ns: int, world_T_cam: np.ndarray) -> TransformStamped:
+        if not self["base_frame"]:
+            return transform_message(stamp_ns, self["world_frame"], self["camera_frame"], world_T_cam)
+        world_T_base = world_T_cam @ inverse_pose(BASE_T_OPTICAL)
+        return transform_message(stamp_ns, self["world_frame"], self["base_frame"], world_T_base)
+
+    def _publish_mounting(self) -> None:
+        if self["base_frame"]:
+            mounting = transform_message(0, self["base_frame"], self["camera_frame"], BASE_T_OPTICAL)
+            self._tf_static.publish(TFMessage(transforms=[mounting]))
+
+    def _wait_for_subscribers(self) -> None:
+        wanted = self["subscribers"]
+        publishers: list[Publisher] = [self._image, self._camera_info, self._tf]
+
+        def missing() -> str | None:
+            for publisher in publishers:
+                if publisher.get_subscription_count() < wanted:
+                    return f"waiting for {wanted} subscribers of {publisher.topic_name}"
+            if self["lockstep"] and not self.count_publishers(self._status.topic_name):
+                return f"waiting for a publisher of {self._status.topic_name}"
+            return None
+
+        while wanted and not self._stop.is_set() and (reason := missing()):
+            self.get_logger().info(reason, throttle_duration_sec=5.0)
+            self._executor.spin_once(timeout_sec=POLL_S)
+        # Both sides of each connection must know of each other; this side being ready says nothing of the other.
+        self._wait(lambda: False, 0.5)
+
+    def _wait(self, until: Callable[[], bool], timeout_s: float) -> bool:
+        """Handle callbacks until a condition holds; False if the time ran out or the node was stopped."""
+        end_s = time.monotonic() + timeout_s
+        while not until():
+            left_s = end_s - time.monotonic()
+            if left_s <= 0 or self._stop.is_set():
+                return False
+            self._executor.spin_once(timeout_sec=min(left_s, POLL_S))
+        return True
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        status = FrameStatus.from_message(message)
+        self._answers[status.stamp_ns] = status
+        self._answered += 1
+
+    def _write_summary(self, name: str) -> None:
+        if not self["summary_file"]:
+            return
+        summary = {
+            "sequence": name,
+            "sent": [{"stamp_ns": stamp_ns, "published_ns": wall_ns} for stamp_ns, wall_ns in self._sent],
+            "answered": self._answered,
+        }
+        with replacing(Path(self["summary_file"])) as unfinished:
+            unfinished.write_text(json.dumps(summary, indent=1))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Play a recording; returns 0 when all of it was played, 1 for what a user can fix, 130 when stopped."""
+    with ros_process(args) as stop:
+        node = ReplayNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            node.play(executor, stop)
+        except DvmvsError as error:
+            node.get_logger().error(str(error))
+            return 1
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+        return 130 if stop.is_set() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
