@@ -40,6 +40,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "ruff>=0.9",
         "colcon-core",
+        "colcon-package-information",  # `colcon list`
         "colcon-ros",
         "setuptools>=68,<80",  # the newest that colcon accepts
     ],

@@ -113,6 +113,11 @@ class ModelConfig(_Config):
                 f"{name} must be a positive multiple of {SIZE_MULTIPLE}; got {size!r}",
             )
         _require(
+            self.network != "fusionnet" or min(self.height, self.width) > SIZE_MULTIPLE,
+            f"fusionnet warps its hidden state, which needs at least 2 cells a side: height and width of at least"
+            f" {2 * SIZE_MULTIPLE}; got {self.height} and {self.width}",
+        )
+        _require(
             0 < self.min_depth_m < self.max_depth_m,
             f"depth range must satisfy 0 < min_depth_m < max_depth_m; got {self.min_depth_m} and {self.max_depth_m}",
         )

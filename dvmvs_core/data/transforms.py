@@ -34,8 +34,8 @@ from dvmvs_core.errors import (
     TransformLookupError,
 )
 
-NORM_TOLERANCE = 1e-2
-"""How far the squared length of a quaternion may be from 1; tf2 refuses a transform beyond the same bound."""
+SHORTEST_QUATERNION = 1e-9
+"""A quaternion shorter than this has no direction; others are normalised, as by tf2."""
 
 FRAMES_NAMED = 12
 """How many frames an error message names at most."""
@@ -79,11 +79,16 @@ class _MovingEdge:
         return self._samples[-1] if self._samples else None
 
     def add(self, stamp_ns: int, sample: _Sample) -> bool:
-        """Store a transform; False if it is older than the cache reaches."""
-        oldest_kept = None
-        if self._cache_ns is not None:
-            newest_ns = max(stamp_ns, self.stamps[-1]) if self.stamps else stamp_ns
-            oldest_kept = newest_ns - self._cache_ns
+        """Store a transform; False if it is older than the cache reaches.
+
+        The cache reaches back from the newest transform before this one: as tf2, which leaves a publisher slower than
+        the cache its last two transforms to interpolate between.
+        """
+        if self._cache_ns is not None and self.stamps:
+            oldest_kept = self.stamps[-1] - self._cache_ns
+            expired = bisect_left(self.stamps, oldest_kept)
+            del self.stamps[:expired]
+            del self._samples[:expired]
             if stamp_ns < oldest_kept:
                 return False
         first = bisect_left(self.stamps, stamp_ns)
@@ -91,10 +96,6 @@ class _MovingEdge:
         if sample not in self._samples[first:after]:
             self.stamps.insert(after, stamp_ns)
             self._samples.insert(after, sample)
-        if oldest_kept is not None and self.stamps[0] < oldest_kept:
-            expired = bisect_left(self.stamps, oldest_kept)
-            del self.stamps[:expired]
-            del self._samples[:expired]
         return True
 
     def clear(self) -> None:
@@ -160,14 +161,14 @@ class TransformTree:
             child: frame that it maps from. It has one parent at a time; a later transform may name another.
             stamp_ns: its time; without meaning on a static edge.
             translation: (x, y, z) in metres.
-            quaternion: (x, y, z, w).
+            quaternion: (x, y, z, w); normalised here.
             static: whether the transform holds at every time.
 
         Returns:
             False if the transform is older than the cache reaches and was ignored.
 
         Raises:
-            TransformError: empty or equal frame names, a value that is not finite, or a quaternion not of length 1.
+            TransformError: empty or equal frame names, a value that is not finite, or a quaternion of length 0.
         """
         parent, child = _without_slash(parent), _without_slash(child)
         if not parent or not child:
@@ -183,9 +184,10 @@ class TransformTree:
                 f"the transform from {child!r} to {parent!r} must be finite; got translation {translation}"
                 f" and quaternion {quaternion}"
             )
-        if abs(sum(value * value for value in quaternion) - 1.0) >= NORM_TOLERANCE:
+        if math.hypot(*quaternion) < SHORTEST_QUATERNION:
             raise TransformError(
-                f"the quaternion of the transform from {child!r} to {parent!r} must have length 1; got {quaternion}"
+                f"the quaternion of the transform from {child!r} to {parent!r} must have length 1; got {quaternion}."
+                " A message that was never filled has length 0"
             )
         sample = _Sample(parent, translation, normalised(quaternion))
         with self._lock:

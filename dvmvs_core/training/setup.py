@@ -30,7 +30,7 @@ def initial_network(
     Args:
         network: "pairnet" or "fusionnet".
         preset_name: sizes of a network that starts from random weights.
-        init: weights to start from; a file that holds only a PairNet gives FusionNet all but its memory.
+        init: weights to start from; a file without a FusionNet gives FusionNet all but its memory from its PairNet.
         height: network input height, or None to keep the preset's or the file's.
         width: network input width, or None.
 
@@ -39,20 +39,19 @@ def initial_network(
 
     Raises:
         WeightsError: if `init` cannot be loaded.
-        ConfigError: if PairNet should start from a file without one.
+        ConfigError: if they hold no network to start from.
     """
     size = {name: value for name, value in (("height", height), ("width", width)) if value is not None}
     if init is None:
         return build_network(preset(preset_name, network=network, **size)), {}
-    loaded, config = load_network(init)
+    held = read_info(init).networks
+    origin = network if network in held else "pairnet"
+    if origin not in held:
+        raise ConfigError(f"{network} needs a pairnet to start from; {init} holds only {', '.join(held)}")
+    loaded, config = load_network(init, origin)
     built = build_network(config.replace(network=network, **size))
-    if config.network == network:
-        built.load_state_dict(loaded.state_dict())
-    elif network == "fusionnet":
-        fresh = {key: value for key, value in built.state_dict().items() if key.startswith("lstm_fusion.")}
-        built.load_state_dict({**fresh, **loaded.state_dict()})
-    else:
-        raise ConfigError(f"PairNet must start from a PairNet; {init} holds a {config.network}")
+    fresh = {key: value for key, value in built.state_dict().items() if key.startswith("lstm_fusion.")}
+    built.load_state_dict({**fresh, **loaded.state_dict()})
     return built, _companion(init, network)
 
 

@@ -45,6 +45,7 @@ def test_unknown_preset_is_named():
     [
         ({"width": 330}, "width must be a positive multiple of 32; got 330"),
         ({"height": 0}, "height must be"),
+        ({"height": 32}, "at least 2 cells a side.*got 32 and 320"),
         ({"min_depth_m": 30.0}, "min_depth_m < max_depth_m"),
         ({"network": "resnet"}, "network must be one of"),
         ({"matching": "sift"}, "matching must be one of"),

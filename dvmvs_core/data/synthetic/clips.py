@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.data.synthetic.camera import develop, sample_intrinsics
-from dvmvs_core.data.synthetic.raycast import Renderer, WorldTensors, clearance, solid_frames
+from dvmvs_core.data.synthetic.raycast import Renderer, WorldTensors, clearance, coarse_depth, solid_frames
 from dvmvs_core.data.synthetic.textures import build_texture_bank
 from dvmvs_core.data.synthetic.trajectories import (
     CLEARANCE_M,
@@ -204,7 +204,7 @@ class _WorldProbe:
         scale = np.diag([columns / width, rows / height, 1.0])
         coarse = torch.from_numpy(scale @ K).float().expand(len(poses), 3, 3)
         frames = WorldTensors(*(part.expand(len(poses), *part.shape[1:]) for part in self._world))
-        found = Renderer.depth_only(frames, torch.from_numpy(poses).float(), coarse, rows, columns)
+        found = coarse_depth(frames, torch.from_numpy(poses).float(), coarse, rows, columns)
         return found.flatten(1).numpy()
 
 

@@ -30,12 +30,17 @@ LIGHTS = 3
 SURFACES = SOLIDS + 6 * ROOMS
 """A surface is one solid, or one of the six faces of one room."""
 
+_BOX_PART, _ROUND_PART = slice(0, BOXES), slice(BOXES, SOLIDS)
 _FAR = 1e4
 _OCCLUSION_RADIUS = 0.25
 _OCCLUSION_STRENGTH = 0.65
 _SHADOW_DEPTH = 0.12
 """Metres of matter that swallow all light."""
 _NUMBER_MASK = 63
+_INNER_BOX = 0.75
+"""Size of the box that stands for a round solid in occlusion."""
+_BLOCK = 4096
+"""Rays traced together without a compiler: temporaries of all solids then fit a core's cache."""
 _log = logging.getLogger(__name__)
 
 
@@ -478,10 +483,51 @@ def _transmission(entry: Tensor, leave: Tensor, towards: Tensor) -> Tensor:
     return 1.0 - (crossed * torch.sqrt(towards.square().sum(1)) / _SHADOW_DEPTH).clamp(max=1.0)
 
 
+class _Scene(NamedTuple):
+    """A world with the tables that its stages share, all with a leading frame axis F."""
+
+    world: WorldTensors
+    unit: SolidFrames
+    metric: SolidFrames
+    inner_half: Tensor  # (F, S, 3): round solids darken their surroundings like the box inside them
+    origin: Tensor  # (F, S, 3): cameras in each solid's unit frame
+    pixel_angle: Tensor  # (F,)
+
+
+def _prepare(world: WorldTensors, world_T_cam: Tensor, K: Tensor, samples: int) -> _Scene:
+    unit = solid_frames(world, scaled=True)
+    rounded = (torch.arange(SOLIDS, device=K.device) >= BOXES)[:, None]
+    return _Scene(
+        world=world,
+        unit=unit,
+        metric=solid_frames(world, scaled=False),
+        inner_half=world.half * torch.where(rounded, _INNER_BOX, 1.0),
+        origin=(unit.rows @ world_T_cam[:, None, :3, 3:])[..., 0] - unit.shift,
+        pixel_angle=torch.rsqrt(K[:, 0, 0] * K[:, 1, 1]) / samples,
+    )
+
+
+def coarse_depth(world: WorldTensors, world_T_cam: Tensor, K: Tensor, height: int, width: int) -> Tensor:
+    """Z-depth (F, H, W) of a few small views, for choosing paths; arguments as of `Renderer.__call__`."""
+    scene = _prepare(world, world_T_cam, K, 1)
+    rays = camera_rays(world_T_cam, K, height, width)
+    return _first_hit(scene, rays, lambda stage, *args: stage(*args))[0].view(-1, height, width)
+
+
+def _first_hit(scene: _Scene, rays: Rays, run: Callable[..., Any]) -> tuple[Tensor, Tensor]:
+    tags = [
+        run(stage, scene.unit.rows[:, part], scene.origin[:, part], rays.direction)
+        for stage, part in ((box_entry, _BOX_PART), (round_entry, _ROUND_PART))
+    ]
+    room = run(room_exit, scene.world.room_low, scene.world.room_high, rays)
+    return run(nearest, room, *tags)
+
+
 class Renderer:
     """Renders frames of worlds with one texture bank.
 
-    Each stage compiles on its own: fused across stages, the per-pixel look-ups would run once per solid.
+    Each stage compiles on its own: fused across stages, the per-pixel look-ups would run once per solid. Without a
+    compiler the stages run on blocks of rays small enough for a core's cache, with the same results.
     """
 
     def __init__(self, bank: TextureBank, compile: bool = True) -> None:
@@ -489,11 +535,11 @@ class Renderer:
 
         Args:
             bank: The textures.
-            compile: Whether to run the stages under torch.compile (about ten times faster on a CPU; the first frames of
-                each resolution then take up to a minute). Needs a C++ compiler.
+            compile: Whether to run the stages under torch.compile: several times faster, but each new image size or
+                number of frames first compiles for up to a minute. Needs a C++ compiler.
         """
         self.bank = bank
-        self._stages = dict(_compiled_stages() if compile else _STAGES)
+        self._compile = compile
 
     def __call__(
         self,
@@ -519,80 +565,75 @@ class Renderer:
         Returns:
             (linear RGB (F, 3, H, W) float32, z-depth (F, H, W) metres).
         """
-        count = K.shape[0]
-        unit, metric = solid_frames(world, scaled=True), solid_frames(world, scaled=False)
-        origin = (unit.rows @ world_T_cam[:, None, :3, 3:])[..., 0] - unit.shift
-        rooms = (world.room_low, world.room_high)
-        # Round solids darken their surroundings like the box inside them.
-        rounded = (torch.arange(SOLIDS, device=K.device) >= BOXES)[:, None]
-        inner_half = world.half * torch.where(rounded, 0.75, 1.0)
-        pixel_angle = torch.rsqrt(K[:, 0, 0] * K[:, 1, 1]) / samples
+        scene = _prepare(world, world_T_cam, K, samples)
         rays = camera_rays(world_T_cam, K, height, width, samples)
-        depth, index = self._first_hit(unit, rooms, origin, rays)
-        hits = self._run("describe_hits", world, rays, pixel_angle, depth, index, self.bank.texels, self.bank.size)
-        open_sky = self._run("occlusion", metric, inner_half, *rooms, hits)
-        unshadowed = torch.ones_like(open_sky)
-        if shadows:
-            for stage, part in (("box_shadow", _BOX_PART), ("round_shadow", _ROUND_PART)):
-                passed = self._run(stage, unit.rows[:, part], unit.shift[:, part], world.light[:, 0], hits)
-                unshadowed = torch.minimum(unshadowed, passed)
-        colour = self._run("light_hits", world, rays, hits, open_sky, unshadowed)
-        colour = colour.view(count, 3, height * samples, width * samples)
+        colour, depth = self._in_blocks(self._trace, scene, rays, shadows)
+        colour = colour.view(-1, 3, height * samples, width * samples)
         if samples % 2 == 0:
-            depth, _ = self._first_hit(unit, rooms, origin, camera_rays(world_T_cam, K, height, width))
-            depth = depth.view(count, height, width)
+            (depth,) = self._in_blocks(self._depth, scene, camera_rays(world_T_cam, K, height, width))
+            depth = depth.view(-1, height, width)
         else:
-            depth = depth.view(count, height * samples, width * samples)
+            depth = depth.view(-1, height * samples, width * samples)
             depth = depth[:, samples // 2 :: samples, samples // 2 :: samples].contiguous()
         if samples > 1:
             colour = torch.nn.functional.avg_pool2d(colour, samples)
         return colour, depth
 
-    @staticmethod
-    def depth_only(world: WorldTensors, world_T_cam: Tensor, K: Tensor, height: int, width: int) -> Tensor:
-        """Depth (F, H, W) without colours and without compiling: for a few coarse views."""
-        unit = solid_frames(world, scaled=True)
-        origin = (unit.rows @ world_T_cam[:, None, :3, 3:])[..., 0] - unit.shift
-        rays = camera_rays(world_T_cam, K, height, width)
-        tags = [
-            entry(unit.rows[:, part], origin[:, part], rays.direction)
-            for entry, part in ((box_entry, _BOX_PART), (round_entry, _ROUND_PART))
-        ]
-        depth, _ = nearest(room_exit(world.room_low, world.room_high, rays), *tags)
-        return depth.view(-1, height, width)
+    def _trace(self, scene: _Scene, rays: Rays, shadows: bool) -> tuple[Tensor, Tensor]:
+        """Colour (F, 3, N) and depth (F, N) of rays."""
+        world = scene.world
+        depth, index = _first_hit(scene, rays, self._run)
+        hits = self._run(describe_hits, world, rays, scene.pixel_angle, depth, index, self.bank.texels, self.bank.size)
+        open_sky = self._run(occlusion, scene.metric, scene.inner_half, world.room_low, world.room_high, hits)
+        unshadowed = torch.ones_like(open_sky)
+        if shadows:
+            for stage, part in ((box_shadow, _BOX_PART), (round_shadow, _ROUND_PART)):
+                passed = self._run(stage, scene.unit.rows[:, part], scene.unit.shift[:, part], world.light[:, 0], hits)
+                unshadowed = torch.minimum(unshadowed, passed)
+        return self._run(light_hits, world, rays, hits, open_sky, unshadowed), depth
 
-    def _first_hit(
-        self, frames: SolidFrames, rooms: tuple[Tensor, Tensor], origin: Tensor, rays: Rays
-    ) -> tuple[Tensor, Tensor]:
-        found = [
-            self._run(stage, frames.rows[:, part], origin[:, part], rays.direction)
-            for stage, part in (("box_entry", _BOX_PART), ("round_entry", _ROUND_PART))
-        ]
-        return self._run("nearest", self._run("room_exit", *rooms, rays), *found)
+    def _depth(self, scene: _Scene, rays: Rays) -> tuple[Tensor]:
+        return (_first_hit(scene, rays, self._run)[0],)
 
-    def _run(self, stage: str, *args: object) -> Any:
-        try:
-            return self._stages[stage](*args)
-        except torch._dynamo.exc.BackendCompilerFailed as error:
-            _log.warning("torch.compile failed, so rendering runs several times slower: %s", str(error)[:200])
-            self._stages = dict(_STAGES)
-            return self._stages[stage](*args)
+    def _run(self, stage: Callable[..., Any], *args: object) -> Any:
+        if self._compile:
+            try:
+                return _compiled(stage)(*args)
+            except torch._dynamo.exc.BackendCompilerFailed as error:
+                _log.warning("torch.compile failed, so rendering runs several times slower: %s", str(error)[:200])
+                self._compile = False
+        return stage(*args)
+
+    def _in_blocks(
+        self, trace: Callable[..., tuple[Tensor, ...]], scene: _Scene, rays: Rays, *args: object
+    ) -> tuple[Tensor, ...]:
+        """Trace all rays at once where they compile to one loop or have a GPU, else block by block."""
+        if self._compile or rays.direction.is_cuda:
+            return trace(scene, rays, *args)
+        frames = []
+        for frame in range(len(rays.origin)):
+            own = _only_frame(scene, frame)
+            origin = rays.origin[frame : frame + 1]
+            blocks = [
+                trace(own, Rays(origin, part.contiguous()), *args)
+                for part in rays.direction[frame : frame + 1].split(_BLOCK, dim=-1)
+            ]
+            frames.append([torch.cat(parts, dim=-1) for parts in zip(*blocks, strict=True)])
+        return tuple(torch.cat(parts) for parts in zip(*frames, strict=True))
 
 
-_BOX_PART, _ROUND_PART = slice(0, BOXES), slice(BOXES, SOLIDS)
-_STAGES: dict[str, Callable[..., Any]] = {
-    stage.__name__: stage for stage in (room_exit, box_entry, round_entry, nearest, describe_hits, occlusion, box_shadow, round_shadow, light_hits)
-}
-_PER_SOLID = (box_entry, occlusion, box_shadow)
+def _only_frame(scene: Any, frame: int) -> Any:
+    """Cut one frame, keeping its axis, out of nested tuples of tensors."""
+    if isinstance(scene, Tensor):
+        return scene[frame : frame + 1]
+    return type(scene)(*(_only_frame(part, frame) for part in scene))
 
 
 @functools.cache
-def _compiled_stages() -> dict[str, Callable[..., Any]]:
+def _compiled(stage: Callable[..., Any]) -> Callable[..., Any]:
     """Compile once per process, whatever the number of renderers."""
-    # Inductor stores values that are read often: here those are one number per solid and pixel, dearer to store than
-    # to work out again.
+    # Inductor stores values that are read often: in these stages that would be numbers per solid and pixel, dearer to
+    # store than to work out again.
     fuse_all = {"realize_reads_threshold": 1000, "realize_opcount_threshold": 1000, "realize_acc_reads_threshold": 1000}
-    return {
-        name: torch.compile(stage, dynamic=False, options=fuse_all if stage in _PER_SOLID else None)
-        for name, stage in _STAGES.items()
-    }
+    per_solid = stage in (box_entry, occlusion, box_shadow)
+    return torch.compile(stage, dynamic=False, options=fuse_all if per_solid else None)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.data.keyframe_index import IndexEntry, format_index, read_index, simulate_keyframes
+from dvmvs_core.data.scene import read_poses
+from dvmvs_core.data.sequence import PoseItem, open_sequence
+from dvmvs_core.errors import DataError
+
+POSES = "goldens/hololens-000-poses-all-373.txt"
+
+
+def golden_index(reference, n):
+    return (reference / f"goldens/keyframe_indices/keyframe+hololens-dataset+000+nmeas+{n}").read_text()
+
+
+def golden_names(reference) -> dict[int, str]:
+    """The file name of each keyframe's index; the scene's numbers have gaps."""
+    sequence = json.loads((reference / "goldens/keyframes_online_nmeas1.json").read_text())["sequence"]
+    names = {}
+    for line, indices in zip(golden_index(reference, 1).splitlines(), sequence, strict=True):
+        names.update(zip(indices, line.split(), strict=True))
+    return names
+
+
+@pytest.mark.parametrize("n", (1, 2, 3))
+def test_all_373_poses_give_the_published_file_byte_for_byte(reference, n):
+    names = golden_names(reference)
+    poses = read_poses(reference / POSES)
+    items = [PoseItem(i, names.get(i, "not a keyframe"), i, pose) for i, pose in enumerate(poses)]
+    text = format_index(simulate_keyframes(items, KeyframeConfig(measurement_frames=n)))
+    assert text == golden_index(reference, n)
+
+
+@pytest.mark.parametrize("case", ("nan_50_70", "nan_50_90", "inf_0_5", "nan_0_40"))
+def test_lost_tracking_goes_as_published(reference, case):
+    golden = json.loads((reference / "goldens/keyframes_tracking_lost.json").read_text())[case]
+    value, first, last = case.split("_")
+    poses = read_poses(reference / POSES)[: len(golden["responses"])]
+    poses[int(first) : int(last)] = float(value)
+    items = [PoseItem(i, str(i), i, pose) for i, pose in enumerate(poses)]
+    entries = list(simulate_keyframes(items, KeyframeConfig(measurement_frames=2)))
+    assert sum(entry.reference is None for entry in entries) == golden["responses"].count(3)
+    found = [[int(name) for name in str(entry).split()] for entry in entries if entry.reference is not None]
+    assert found == golden["sequence"]
+
+
+def test_the_first_200_frames_give_the_first_146_lines(reference, hololens):
+    entries = list(simulate_keyframes(open_sequence(hololens).poses(), KeyframeConfig(measurement_frames=2)))
+    assert len(entries) == 146
+    assert format_index(entries) == "".join(golden_index(reference, 2).splitlines(keepends=True)[:146])
+
+
+def test_a_lost_stretch_is_a_line_of_its_own():
+    poses = [np.eye(4) for _ in range(36)]
+    for i in (0, 1, 34, 35):
+        poses[i][0, 3] = 0.2 * i
+    for i in range(2, 34):
+        poses[i][:] = np.inf
+    items = [PoseItem(i, f"{i}.png", i, pose) for i, pose in enumerate(poses)]
+    text = format_index(simulate_keyframes(items, KeyframeConfig()))
+    assert text == "1.png 0.png\nTRACKING LOST\n35.png 34.png\n"
+
+
+def test_a_file_comes_back_as_it_was_written(tmp_path):
+    entries = [IndexEntry("b.png", ("a.png",)), IndexEntry(None), IndexEntry("d.png", ("c.png", "b.png"))]
+    (tmp_path / "index").write_text(format_index(entries))
+    assert read_index(tmp_path / "index") == entries
+
+
+@pytest.mark.parametrize(("text", "said"), (("", "it is empty"), ("a.png b.png\nlonely.png\n", "line 2 must name")))
+def test_a_broken_file_is_one_clear_error(tmp_path, text, said):
+    (tmp_path / "index").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_index(tmp_path / "index")
+    with pytest.raises(DataError, match="must be a keyframe index file"):
+        read_index(tmp_path / "missing")

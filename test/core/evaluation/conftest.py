@@ -1,0 +1,51 @@
+"""An engine that needs no network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
+from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.types import DepthPrediction, Frame
+
+SIZE = (32, 64)
+
+
+class PlaneEngine:
+    """Sees a plane at 2 m in every keyframe; records what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple] = []
+        self._buffer = KeyframeBuffer(KeyframeConfig())
+
+    def reset(self) -> None:
+        self.calls.append(("reset",))
+        self._buffer.clear()
+
+    def step(self, frame: Frame) -> DepthPrediction | None:
+        if self._buffer.add(frame.world_T_cam, frame) is not KeyframeDecision.KEYFRAME:
+            return None
+        return self.predict(frame, self._buffer.measurement_frames())
+
+    def predict(self, reference: Frame, measurement_frames: list[Frame]) -> DepthPrediction:
+        measurements = tuple(frame.index for frame in measurement_frames)
+        self.calls.append((reference.index, measurements))
+        preprocessor = Preprocessor(reference.K, reference.image.shape[:2], SIZE)
+        return DepthPrediction(
+            depth=np.full(SIZE, 2.0, np.float32),
+            K=preprocessor.K.astype(np.float64),
+            image=preprocessor.image(reference.image).astype(np.uint8),
+            world_T_cam=reference.world_T_cam,
+            stamp_ns=reference.stamp_ns,
+            frame_index=reference.index,
+            measurement_index=measurements,
+            measurement_stamps_ns=tuple(frame.stamp_ns for frame in measurement_frames),
+            latency_ms=10.0 + reference.index,
+        )
+
+
+@pytest.fixture
+def engine() -> PlaneEngine:
+    return PlaneEngine()

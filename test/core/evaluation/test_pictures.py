@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dvmvs_core.evaluation.pictures import CAPTION_HEIGHT, GAP, colourise, colourise_error, depth_strip, encode_png
+
+
+def test_near_is_red_far_is_blue_and_unknown_is_black():
+    picture = colourise(np.array(((1.0, 5.0, 0.0, np.nan),)), near_m=0.9, far_m=5.5).astype(int)
+    assert picture[0, 0, 0] > picture[0, 0, 2]
+    assert picture[0, 1, 2] > picture[0, 1, 0]
+    assert not picture[0, 2:].any()
+
+
+def test_depth_outside_the_range_keeps_the_colour_of_the_end():
+    picture = colourise(np.array(((0.1, 1.0, 5.0, 100.0),)), near_m=1.0, far_m=5.0)
+    assert np.array_equal(picture[0, 0], picture[0, 1])
+    assert np.array_equal(picture[0, 2], picture[0, 3])
+
+
+def test_a_larger_error_is_brighter_and_unknown_truth_is_grey():
+    picture = colourise_error(np.array(((2.0, 2.2, 3.0, 2.0),)), np.array(((2.0, 2.0, 2.0, 0.0),))).astype(int)
+    brightness = picture.sum(axis=2)[0]
+    assert brightness[0] < brightness[1] < brightness[2]
+    assert set(picture[0, 3]) == {70}
+
+
+def test_a_strip_has_two_panels_or_four_and_shows_the_image_as_it_is():
+    image = np.random.default_rng(0).integers(0, 255, (32, 40, 3), dtype=np.uint8)
+    depth = np.full((32, 40), 2.0, np.float32)
+    assert depth_strip(image, depth).shape == (32 + CAPTION_HEIGHT, 2 * 40 + GAP, 3)
+    strip = depth_strip(image, depth, np.zeros_like(depth))
+    assert strip.shape == (32 + CAPTION_HEIGHT, 4 * 40 + 3 * GAP, 3)
+    assert np.array_equal(strip[CAPTION_HEIGHT:, :40], image)
+
+
+def test_png_keeps_the_colours():
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[..., 0] = 200
+    decoded = cv2.imdecode(np.frombuffer(encode_png(picture), np.uint8), cv2.IMREAD_COLOR)
+    assert decoded[0, 0].tolist() == [0, 0, 200]

@@ -1,0 +1,70 @@
+"""A network small enough to train in a test, and clips that need no renderer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from dvmvs_core.config import ModelConfig, preset
+from dvmvs_core.data.synthetic.clips import ClipBatch
+from dvmvs_core.training.loop import HeldOut
+
+HEIGHT, WIDTH = 64, 96
+
+
+def _wall_clips(seed: int, batch: int = 2, frames: int = 3) -> ClipBatch:
+    """A textured wall at 1.5 to 3 m in front of a camera that moves to the right by 0.15 m a frame.
+
+    The wall faces the camera, so moving by t shifts its image by fx t / depth pixels: frames are crops of one texture.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    fx, step = 80.0, 0.15
+    shift = torch.randint(4, 9, (batch,), generator=generator)  # pixels from frame to frame
+    depth = fx * step / shift  # 1.5…3 m
+    wide = torch.rand(batch, 3, HEIGHT, WIDTH + frames * 9, generator=generator)
+    wide = torch.nn.functional.avg_pool2d(wide, 3, 1, 1)
+    wide = (255 * (wide - wide.amin()) / (wide.amax() - wide.amin())).to(torch.uint8)
+    images = torch.stack(
+        [torch.stack([wide[b, :, :, s * t : s * t + WIDTH] for t in range(frames)]) for b, s in enumerate(shift)]
+    )
+    world_T_cam = torch.eye(4).repeat(batch, frames, 1, 1)
+    world_T_cam[:, :, 0, 3] = step * torch.arange(frames)
+    K = torch.tensor([[fx, 0.0, WIDTH / 2], [0.0, fx, HEIGHT / 2], [0.0, 0.0, 1.0]]).repeat(batch, 1, 1)
+    return ClipBatch(images, depth.view(-1, 1, 1, 1).expand(batch, frames, HEIGHT, WIDTH).contiguous(), world_T_cam, K)
+
+
+@pytest.fixture(scope="session")
+def wall_clips() -> Callable[[int], ClipBatch]:
+    """Gives the clips of a seed."""
+    return _wall_clips
+
+
+@pytest.fixture(scope="session")
+def wall_stream() -> Callable[[int], Iterator[ClipBatch]]:
+    """Gives the clips of a step and of all later ones: the same ones whenever a run starts."""
+    return lambda start: (_wall_clips(step) for step in itertools.count(start))
+
+
+@pytest.fixture
+def tiny() -> ModelConfig:
+    """The small preset at its narrowest."""
+    return preset(
+        "small",
+        network="pairnet",
+        height=HEIGHT,
+        width=WIDTH,
+        depth_hypotheses=16,
+        extractor_stem=4,
+        extractor_channels=(4, 4, 4, 8, 8),
+        pyramid_channels=4,
+        hyper_channels=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def held_out() -> HeldOut:
+    """Clips of seeds that no test trains on."""
+    return HeldOut(calibration=[_wall_clips(10_001)], validation=[_wall_clips(10_002)])

@@ -1,0 +1,79 @@
+"""The four losses, by hand and against the public implementation's figures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dvmvs_core.model.encoder_decoder import DepthPyramid
+from dvmvs_core.training.losses import DepthLoss, LossMeter, depth_loss, masked_loss
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (DepthLoss.L1, 0.5 + 2.0),
+        (DepthLoss.L1_INVERSE, abs(1 / 2 - 1 / 2.5) + abs(1 / 4 - 1 / 2)),
+        (DepthLoss.L1_RELATIVE, 0.5 / 2 + 2.0 / 4),
+        (DepthLoss.HUBER, 0.5 * 0.5**2 + (2.0 - 0.5)),
+    ],
+)
+def test_loss_sums_over_valid_pixels(kind: DepthLoss, expected: float) -> None:
+    truth = torch.tensor([[[2.0, 4.0], [0.0, 0.0]]])
+    prediction = torch.tensor([[[2.5, 2.0], [9.0, 9.0]]])
+    loss, valid = masked_loss(kind, prediction, truth)
+    assert valid == 2
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_scale_weighs_the_same() -> None:
+    truth = torch.full((1, 32, 32), 2.0)
+    off_by = (0.1, 0.2, 0.3, 0.4, 0.5)
+    pyramid = DepthPyramid(*(torch.full((1, 32 >> s, 32 >> s), 2.0 + off) for s, off in enumerate(off_by)))
+    assert depth_loss(pyramid, truth, DepthLoss.L1).item() == pytest.approx(sum(off_by), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", DepthLoss)
+def test_empty_truth_costs_nothing_and_has_a_gradient_of_zero(kind: DepthLoss) -> None:
+    inverse = torch.full((1, 32, 32), 0.5, requires_grad=True)
+    pyramid = DepthPyramid(*(1 / inverse[:, :: 1 << s, :: 1 << s] for s in range(5)))
+    loss = depth_loss(pyramid, torch.zeros(1, 32, 32), kind)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert inverse.grad.abs().max() == 0.0
+
+
+@pytest.mark.parametrize("kind", DepthLoss)
+def test_missing_truth_leaves_the_gradient_finite(kind: DepthLoss) -> None:
+    prediction = torch.full((1, 4, 4), 2.0, requires_grad=True)
+    truth = torch.full((1, 4, 4), 3.0)
+    truth[0, :2] = 0.0
+    masked_loss(kind, prediction, truth)[0].backward()
+    assert torch.isfinite(prediction.grad).all()
+    assert prediction.grad[0, :2].abs().max() == 0.0
+    assert (prediction.grad[0, 2:] != 0.0).all()
+
+
+def test_meter_weighs_pixels_not_batches() -> None:
+    meter = LossMeter()
+    meter.add(torch.full((1, 1, 3), 2.0), torch.full((1, 1, 3), 1.0))
+    meter.add(torch.full((1, 1, 1), 5.0), torch.full((1, 1, 1), 1.0))
+    assert meter.means()["l1"] == pytest.approx((3 * 1.0 + 4.0) / 4)
+    assert math.isnan(LossMeter().means()["l1"])
+
+
+def test_parity_with_the_public_implementation(reference) -> None:
+    units = np.load(reference / "goldens" / "units.npz")
+    truth = torch.from_numpy(units["lo_gt"])
+    coarse_to_fine = [torch.from_numpy(units[f"lo_p{scale}"]) for scale in range(5)]
+    pyramid = DepthPyramid(*reversed(coarse_to_fine))
+    order = (DepthLoss.L1, DepthLoss.L1_INVERSE, DepthLoss.L1_RELATIVE, DepthLoss.HUBER)
+    totals = [depth_loss(pyramid, truth, kind).item() for kind in order]
+    np.testing.assert_allclose(totals, units["lo_total"], rtol=1e-6)
+    meter = LossMeter()
+    meter.add(pyramid.full, truth)
+    sums = [meter.sums[k] for k in (DepthLoss.L1, DepthLoss.HUBER, DepthLoss.L1_INVERSE, DepthLoss.L1_RELATIVE)]
+    np.testing.assert_allclose([*sums, meter.valid], units["lo_full"], rtol=1e-6)

@@ -1,0 +1,77 @@
+"""What a run starts from: weights of another run, and clips made by another process."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import pytest
+import torch
+
+from dvmvs_core.data.synthetic.clips import SyntheticClips
+from dvmvs_core.errors import ConfigError
+from dvmvs_core.model.checkpoint import save_checkpoint
+from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.training import setup
+
+
+@pytest.fixture
+def pairnet_file(tiny, tmp_path):
+    """A PairNet in a file."""
+    torch.manual_seed(7)
+    save_checkpoint(tmp_path / "pairnet.safetensors", {"pairnet": build_network(tiny)}, {}, half=False)
+    return tmp_path / "pairnet.safetensors"
+
+
+def test_fusionnet_takes_all_but_its_memory_from_a_pairnet(pairnet_file) -> None:
+    torch.manual_seed(0)
+    network, companions = setup.initial_network("fusionnet", "small", str(pairnet_file), None, None)
+    (pairnet,) = companions.values()
+    theirs = pairnet.state_dict()
+    for key, value in network.state_dict().items():
+        if key.startswith("lstm_fusion."):
+            assert key not in theirs
+        else:
+            assert torch.equal(value, theirs[key]), key
+
+
+def test_a_network_goes_on_from_its_own_weights_where_a_file_holds_both(tiny, tmp_path) -> None:
+    both = {name: build_network(tiny.replace(network=name)) for name in ("fusionnet", "pairnet")}
+    save_checkpoint(tmp_path / "both.safetensors", both, {}, half=False)
+    for name, saved in both.items():
+        network, companions = setup.initial_network(name, "small", str(tmp_path / "both.safetensors"), None, None)
+        assert all(torch.equal(value, saved.state_dict()[key]) for key, value in network.state_dict().items())
+        assert list(companions) == (["pairnet"] if name == "fusionnet" else [])
+
+
+def test_size_can_change_between_runs(pairnet_file, tiny) -> None:
+    network, companions = setup.initial_network("pairnet", "small", str(pairnet_file), 128, None)
+    assert network.config == tiny.replace(height=128)
+    assert companions == {}
+
+
+def test_preset_is_used_without_weights() -> None:
+    network, companions = setup.initial_network("fusionnet", "small", None, 64, 96)
+    assert (network.config.preset, network.config.network) == ("small", "fusionnet")
+    assert (network.config.height, network.config.width) == (64, 96)
+    assert companions == {}
+
+
+def test_pairnet_cannot_start_from_a_fusionnet(tiny, tmp_path) -> None:
+    fusionnet = build_network(tiny.replace(network="fusionnet"))
+    save_checkpoint(tmp_path / "f.safetensors", {"fusionnet": fusionnet}, {})
+    with pytest.raises(ConfigError, match="needs a pairnet to start from"):
+        setup.initial_network("pairnet", "small", str(tmp_path / "f.safetensors"), None, None)
+
+
+def test_another_process_renders_the_same_batches_from_any_step_on(monkeypatch) -> None:
+    eager = functools.partial(SyntheticClips, compile=False, textures=8)
+    monkeypatch.setattr(setup, "SyntheticClips", eager)
+    here = SyntheticClips(32, 32, 2, seed=5, compile=False, textures=8)
+    batches = setup.training_clips((32, 32), frames=2, batch_size=1, seed=5)(start=3)
+    for index, batch in zip((3, 4), itertools.islice(batches, 2), strict=True):
+        expected = here.batch(1, index)
+        torch.testing.assert_close(batch.image, expected.image, atol=1, rtol=0.0)
+        torch.testing.assert_close(batch.depth, expected.depth, atol=1e-3, rtol=1e-4)
+        assert torch.equal(batch.world_T_cam, expected.world_T_cam)
+        assert torch.equal(batch.K, expected.K)

@@ -1,0 +1,64 @@
+"""Frozen means frozen: no gradient, and batch-norm statistics that stand still."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dvmvs_core.errors import ConfigError
+from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.training.loop import LoopConfig, Trainer
+from dvmvs_core.training.stages import FUSIONNET_STAGES, PAIRNET_STAGES, Stage, enter_stage, stage_at
+
+ONLY_DECODER = Stage("decoder", 1.0, ("decoder",))
+
+
+def changed_modules(network: torch.nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
+    """Names of the modules of which any weight or statistic is not what it was."""
+    after = network.state_dict()
+    return {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+
+
+@pytest.mark.parametrize(
+    ("stage", "learns"),
+    [
+        (ONLY_DECODER, {"decoder"}),
+        (Stage("memory", 1.0, ("lstm_fusion", "decoder")), {"lstm_fusion", "decoder"}),
+        (Stage("all", 1.0), {"feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder"}),
+    ],
+)
+def test_only_the_modules_of_the_stage_change(tiny, wall_stream, held_out, tmp_path, stage, learns) -> None:
+    torch.manual_seed(0)
+    network = build_network(tiny.replace(network="fusionnet"))
+    trainer = Trainer(network, wall_stream, held_out, (stage,), LoopConfig(steps=2), tmp_path)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    for _, batch in zip(range(2), wall_stream(0), strict=False):
+        trainer.train_step(batch)
+    assert changed_modules(network, before) == learns
+
+
+def test_frozen_batch_norm_keeps_statistics_and_affine_weights(tiny, wall_stream, held_out, tmp_path) -> None:
+    torch.manual_seed(0)
+    network = build_network(tiny)
+    stage = Stage("all", 1.0, batch_norm=False)
+    trainer = Trainer(network, wall_stream, held_out, (stage,), LoopConfig(steps=1), tmp_path)
+    layers = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [{k: v.clone() for k, v in layer.state_dict().items()} for layer in layers]
+    trainer.train_step(next(wall_stream(0)))
+    for layer, old in zip(layers, before, strict=True):
+        assert all(torch.equal(old[key], value) for key, value in layer.state_dict().items())
+
+
+def test_stages_follow_their_shares() -> None:
+    stages = (Stage("a", 0.25), Stage("b", 0.5), Stage("c", 0.25))
+    assert [stage_at(stages, p) for p in (0.0, 0.2499, 0.25, 0.7499, 0.75, 1.0)] == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("stages", [PAIRNET_STAGES, FUSIONNET_STAGES])
+def test_shares_make_a_whole_run(stages) -> None:
+    assert sum(stage.share for stage in stages) == pytest.approx(1.0)
+
+
+def test_a_stage_that_trains_nothing_is_refused(tiny) -> None:
+    with pytest.raises(ConfigError, match="trains none"):
+        enter_stage(build_network(tiny), Stage("memory", 1.0, ("lstm_fusion",)))
