@@ -31,9 +31,7 @@ class _Config:
         fields = {f.name: f for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - set(fields))
         if unknown:
-            raise ConfigError(
-                f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(fields))}"
-            )
+            raise ConfigError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(fields))}")
         built = {}
         for name, value in values.items():
             default = fields[name].default_factory
@@ -199,12 +197,14 @@ class EngineConfig(_Config):
         device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda" or "cuda:N".
         precision: arithmetic of the network; "float32".
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
+        confidence: estimate the confidence of every depth map.
         keyframes: the keyframe rule.
     """
 
     device: str = "auto"
     precision: str = "float32"
     crop: bool = False
+    confidence: bool = True
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvmvs_core.confidence import estimate_confidence
 from dvmvs_core.config import EngineConfig, ModelConfig
 from dvmvs_core.errors import DeviceError, FrameError
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 from dvmvs_core.model.checkpoint import load_network
+from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
 from dvmvs_core.preprocess import Preprocessor, normalise
 from dvmvs_core.types import DepthPrediction, Frame
 
 logger = logging.getLogger(__name__)
+
+CONFIDENCE_PREDICTIONS = 3
+"""Earlier predictions that a new one is compared with for its confidence."""
 
 
 @dataclass(eq=False)
@@ -43,13 +50,13 @@ class _View:
     matching: Tensor | None = None
 
 
-@dataclass(eq=False)
-class _Recurrence:
-    """What one prediction leaves for the next."""
+@dataclass(frozen=True, eq=False)
+class _Past:
+    """What one prediction leaves for those to come; only FusionNet has a state."""
 
-    lstm_state: object
-    world_T_cam: Tensor
     depth: Tensor
+    world_T_cam: Tensor
+    lstm_state: LSTMState | None
 
 
 class DepthEngine:
@@ -78,6 +85,7 @@ class DepthEngine:
         self._preprocessor: Preprocessor | None = None
         self._camera: tuple | None = None
         self._indexed_views: dict[int, _View] = {}
+        self._past: deque[_Past] = deque(maxlen=CONFIDENCE_PREDICTIONS)
         self.reset()
 
     @classmethod
@@ -104,7 +112,7 @@ class DepthEngine:
         """Forget all keyframes and the recurrent state, as after a jump in time or a new scene."""
         self._keyframes.clear()
         self._indexed_views.clear()
-        self._recurrence: _Recurrence | None = None
+        self._past.clear()
         self.last_decision: KeyframeDecision | None = None
 
     def step(self, frame: Frame) -> DepthPrediction | None:
@@ -123,7 +131,7 @@ class DepthEngine:
         self._follow_camera(frame)
         self.last_decision = self._keyframes.add(frame.world_T_cam, view := self._view(frame))
         if self.last_decision is KeyframeDecision.TRACKING_LOST:
-            self._recurrence = None
+            self._past.clear()
         if self.last_decision is not KeyframeDecision.KEYFRAME:
             return None
         return self._predict(frame, view, self._keyframes.measurement_frames(), started)
@@ -189,19 +197,15 @@ class DepthEngine:
         return torch.from_numpy(np.asarray(array, dtype=np.float32))[None].to(self.device)
 
     @torch.inference_mode()
-    def _predict(
-        self, frame: Frame, reference: _View, measurements: list[_View], started: float
-    ) -> DepthPrediction:
+    def _predict(self, frame: Frame, reference: _View, measurements: list[_View], started: float) -> DepthPrediction:
         resized = self._preprocessor.image(frame.image)
         image = self._tensor(normalise(resized))
         features = self._network.extract(image)
         reference.matching, reference.frame = features.matching, None
         matching = [self._matching(view) for view in measurements]
-        arguments = (image, features, matching, reference.world_T_cam, [v.world_T_cam for v in measurements], self._K)
-        if isinstance(self._network, FusionNet):
-            depth = self._fuse(arguments, reference.world_T_cam)
-        else:
-            depth = self._network(*arguments).full
+        depth, lstm_state = self._run_network(image, features, reference, measurements, matching)
+        confidence = self._confidence(depth, reference, measurements) if self.config.confidence else None
+        self._past.append(_Past(depth[:, None], reference.world_T_cam, lstm_state))
         return DepthPrediction(
             depth=depth[0].cpu().numpy(),
             K=self._preprocessor.K.astype(np.float64),
@@ -212,20 +216,39 @@ class DepthEngine:
             measurement_index=tuple(view.index for view in measurements),
             measurement_stamps_ns=tuple(view.stamp_ns for view in measurements),
             latency_ms=(time.perf_counter() - started) * 1e3,
+            confidence=None if confidence is None else confidence[0].cpu().numpy(),
         )
 
-    def _fuse(self, arguments: tuple, world_T_cam: Tensor) -> Tensor:
-        """Return the full depth (1, h, w) of the recurrent network, and keep its state for the next keyframe."""
-        previous = self._recurrence
-        if previous is None:
+    def _run_network(
+        self,
+        image: Tensor,
+        features: ImageFeatures,
+        reference: _View,
+        measurements: list[_View],
+        matching: list[Tensor],
+    ) -> tuple[Tensor, LSTMState | None]:
+        """Return the depth (1, h, w) and, from FusionNet, its new state."""
+        poses = [view.world_T_cam for view in measurements]
+        arguments = (image, features, matching, reference.world_T_cam, poses, self._K)
+        if isinstance(self._network, PairNet):
+            return self._network(*arguments).full, None
+        if not self._past:
             pyramid, state = self._network(*arguments, None, None, None)
-        else:
-            reprojected = reproject_depth(previous.depth, previous.world_T_cam, world_T_cam, self._K)
-            pyramid, state = self._network(
-                *arguments, previous.lstm_state, previous.world_T_cam, lstm_depth_estimate(reprojected)
-            )
-        self._recurrence = _Recurrence(state, world_T_cam, pyramid.full[:, None])
-        return pyramid.full
+            return pyramid.full, state
+        last = self._past[-1]
+        reprojected = reproject_depth(last.depth, last.world_T_cam, reference.world_T_cam, self._K)
+        pyramid, state = self._network(*arguments, last.lstm_state, last.world_T_cam, lstm_depth_estimate(reprojected))
+        return pyramid.full, state
+
+    def _confidence(self, depth: Tensor, reference: _View, measurements: list[_View]) -> Tensor:
+        return estimate_confidence(
+            depth,
+            self._K,
+            reference.world_T_cam,
+            reference.matching,
+            [(view.matching, view.world_T_cam) for view in measurements],
+            [(past.depth, past.world_T_cam) for past in self._past],
+        )
 
     def _matching(self, view: _View) -> Tensor:
         if view.matching is None:

@@ -19,6 +19,10 @@ class DeviceError(DvmvsError):
     """The requested compute device or precision is not available on this machine."""
 
 
+class PackageError(DvmvsError):
+    """An optional package that a command needs is not installed, or cannot be loaded."""
+
+
 class FrameError(DvmvsError):
     """An image, its intrinsics or its pose cannot be used as a frame."""
 

@@ -70,6 +70,8 @@ def test_first_frame_has_no_depth_and_the_second_has(make_engine):
     assert (prediction.stamp_ns, prediction.measurement_stamps_ns) == (1001, (1000,))
     np.testing.assert_allclose(prediction.K, ((64, 0, 48), (0, 64, 32), (0, 0, 1)))
     assert prediction.image.shape == (64, 96, 3) and prediction.image.dtype == np.uint8
+    assert prediction.confidence.shape == (64, 96) and prediction.confidence.dtype == np.float32
+    assert (prediction.confidence >= 0).all() and (prediction.confidence <= 1).all()
 
 
 def test_a_frame_that_did_not_move_is_dropped(make_engine):

@@ -28,7 +28,7 @@ FILES = {
 
 def tiny(network="fusionnet", **overrides):
     sizes = {
-        "height": 32, "width": 32, "depth_hypotheses": 4, "hyper_channels": 2, "pyramid_channels": 4,
+        "height": 64, "width": 64, "depth_hypotheses": 4, "hyper_channels": 2, "pyramid_channels": 4,
         "extractor_stem": 4, "extractor_channels": (4, 4, 4, 4, 4),
     }  # fmt: skip
     return preset("small", network=network, **{**sizes, **overrides})
