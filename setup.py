@@ -34,6 +34,8 @@ EXTRAS = {
         "ros-kilted-common-interfaces",
         "ros-kilted-rmw-fastrtps-cpp",
     ],
+    # Meshes from depth. Not in `make setup`: it is as large as all the rest but torch.
+    "reconstruct": ["open3d>=0.18"],
     "test": [
         "pytest>=8",
         "pytest-timeout>=2.3",
@@ -64,7 +66,7 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["dvmvs_core", "dvmvs_core.*", "dvmvs_ros", "dvmvs_ros.*"]),
-    package_data={"dvmvs_core": ["weights/*.safetensors", "weights/*.md"]},
+    package_data={"dvmvs_core": ["weights/*.safetensors", "weights/*.md", "evaluation/report/*.html", "evaluation/report/*.css"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 SILENCE_S = 120.0
 """A demo in which nothing happens for this long has failed."""
 
-SYNTHETIC_SEED = 1
-SYNTHETIC_FRAMES = 60
+SYNTHETIC_SEED = 8
+SYNTHETIC_FRAMES = 120
 SYNTHETIC_SIZE = (240, 320)
 
 METRIC_NAMES = {

@@ -213,7 +213,7 @@ class ReplayNode(Node):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Play a recording; returns 0 when all of it was played, 1 for what a user can fix, 130 when stopped."""
+    """Play a recording until its end or Ctrl-C; returns 0, or 1 for what a user can fix."""
     with ros_process(args) as stop:
         node = ReplayNode()
         executor = SingleThreadedExecutor()
@@ -226,7 +226,7 @@ def main(args: Sequence[str] | None = None) -> int:
         finally:
             executor.shutdown()
             node.destroy_node()
-        return 130 if stop.is_set() else 0
+        return 0
 
 
 if __name__ == "__main__":

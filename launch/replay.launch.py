@@ -57,3 +57,8 @@ def generate_launch_description():
 def _end(context):
     # After Ctrl-C the launch is ending already, and a second Shutdown would be an error in it.
     return [] if context.is_shutdown else [Shutdown(reason="the recording has ended")]
+
+
+def _end(context):
+    """End everything with the player, unless it ended because everything does."""
+    return [] if context.is_shutdown else [Shutdown(reason="the recording has ended")]

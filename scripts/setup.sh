@@ -129,8 +129,7 @@ stage_tf2_wheel() {
   local build=$state/build-environment
   rm -rf "$state/wheels"
   make_venv "$build"
-  PIP_CONSTRAINT=$PWD/constraints.txt PIP_BUILD_CONSTRAINT=$PWD/constraints.txt \
-    pip_in "$build" tf2_msgs wheel --no-deps --wheel-dir "$state/wheels" ./pip_ros/tf2_msgs
+  pip_in "$build" tf2_msgs wheel --no-deps --wheel-dir "$state/wheels" ./pip_ros/tf2_msgs
   rm -rf "$build"
   finish "$wheel_key"
 }
@@ -158,7 +157,7 @@ main() {
   installed_files=$(find config launch resource -type f | sort)
   environment_key=environment-$(digest - <<<"$python_identity")
   packages_key=packages-$(digest setup.py constraints.txt - <<<"$environment_key")
-  wheel_key=tf2_wheel-$(digest constraints.txt $tf2_sources - <<<"$environment_key")
+  wheel_key=tf2_wheel-$(digest $tf2_sources - <<<"$environment_key")
   package_key=package-$(digest setup.cfg pyproject.toml package.xml $installed_files - \
     <<<"$packages_key $wheel_key")
 

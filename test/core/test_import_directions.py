@@ -22,6 +22,7 @@ RANK = {
     "preprocess": 2,
     "keyframes": 2,
     "model": 2,
+    "confidence": 3,
     "engine": 3,
     "data": 4,
     "training": 4,

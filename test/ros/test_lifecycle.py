@@ -1,0 +1,126 @@
+"""configure, activate, deactivate, cleanup: through the services that a lifecycle manager uses."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from lifecycle_msgs.msg import State, Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters  # noqa: E402
+
+from dvmvs_ros.parameters import SETTINGS  # noqa: E402
+
+
+class Manager:
+    """Calls the services of one node."""
+
+    def __init__(self, client, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def call(self, service_type, service: str, **fields):
+        caller = self._client.node.create_client(service_type, f"/{self._name}/{service}")
+        self._client.wait(caller.service_is_ready, 30.0)
+        future = caller.call_async(service_type.Request(**fields))
+        self._client.wait(future.done)
+        self._client.node.destroy_client(caller)
+        return future.result()
+
+    def change(self, transition: int) -> bool:
+        return self.call(ChangeState, "change_state", transition=Transition(id=transition)).success
+
+    def state(self) -> int:
+        return self.call(GetState, "get_state").current_state.id
+
+    def set(self, name: str, value: str | int | float):
+        kinds = {
+            str: (ParameterType.PARAMETER_STRING, "string_value"),
+            int: (ParameterType.PARAMETER_INTEGER, "integer_value"),
+            float: (ParameterType.PARAMETER_DOUBLE, "double_value"),
+        }
+        kind, field = kinds[type(value)]
+        parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
+        return self.call(SetParameters, "set_parameters", parameters=[parameter]).results[0]
+
+
+@pytest.fixture(scope="module")
+def node(start_node, client):
+    """A node with weights that do not exist and a queue of the wrong type: it must live, and say so."""
+    node = start_node("depth_node", {"weights": "/no/such/file.safetensors", "transform_timeout_s": 1})
+    node.wait_for("cannot configure")
+    yield node
+    assert node.stop(signal.SIGTERM) == 0, node.log()
+    assert "terminate called" not in node.log() and "Traceback" not in node.log(), node.log()
+
+
+@pytest.fixture(scope="module")
+def manager(node, client) -> Manager:
+    return Manager(client, "depth_node")
+
+
+def test_a_parameter_of_the_wrong_type_is_one_clear_line_and_can_be_corrected(node, manager):
+    assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
+    (line,) = node.lines("cannot configure")
+    assert "transform_timeout_s must be a number with a point from 0 to 3600" in line
+    assert manager.set("transform_timeout_s", 1.0).successful
+
+
+def test_missing_weights_are_a_failure_and_not_the_end(node, manager):
+    assert not manager.change(Transition.TRANSITION_CONFIGURE)
+    assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert "/no/such/file.safetensors" in node.lines("cannot configure")[-1]
+
+
+def test_every_parameter_has_a_description_and_every_number_a_range(manager):
+    names = [setting.name for setting in SETTINGS]
+    for descriptor in manager.call(DescribeParameters, "describe_parameters", names=names).descriptors:
+        assert len(descriptor.description) > 10, descriptor.name
+        if descriptor.type == ParameterType.PARAMETER_INTEGER:
+            assert descriptor.integer_range, descriptor.name
+        if descriptor.type == ParameterType.PARAMETER_DOUBLE:
+            assert descriptor.floating_point_range, descriptor.name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("measurement_frames", 0, "measurement_frames"),
+        ("keyframe_pose_distance", -0.1, "keyframe_pose_distance"),
+        ("network", "resnet", "network must be one of"),
+        ("world_frame", "", "world_frame must not be empty"),
+        ("keyframe_buffer_size", 2, "measurement_frames must lie between"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_reason(manager, name, value, reason):
+    result = manager.set(name, value)
+    assert not result.successful
+    assert reason in result.reason, result.reason
+
+
+def test_the_whole_life_twice(node, manager, client, tiny_weights):
+    assert manager.set("weights", str(tiny_weights)).successful
+    for _ in range(2):
+        assert manager.change(Transition.TRANSITION_CONFIGURE), node.log()
+        refused = manager.set("weights", "small")
+        assert not refused.successful and "unconfigured" in refused.reason
+        for _ in range(2):
+            assert manager.change(Transition.TRANSITION_ACTIVATE), node.log()
+            assert manager.state() == State.PRIMARY_STATE_ACTIVE
+            client.wait(client.image.get_subscription_count)
+            assert manager.change(Transition.TRANSITION_DEACTIVATE), node.log()
+            client.wait(lambda: not client.image.get_subscription_count())
+        assert manager.change(Transition.TRANSITION_CLEANUP), node.log()
+        client.wait(lambda: not client.node.count_publishers("/depth/image"))
+    values = manager.call(GetParameters, "get_parameters", names=["weights"]).values
+    assert values[0].string_value == str(tiny_weights)
+
+
+def test_it_ends_cleanly_while_active(manager):
+    assert manager.change(Transition.TRANSITION_CONFIGURE)
+    assert manager.change(Transition.TRANSITION_ACTIVATE)
+    # The fixture ends the process with SIGTERM, and checks how it went.
