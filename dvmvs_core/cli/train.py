@@ -41,8 +41,12 @@ class Options:
     """frames a clip; FusionNet needs 5 or more to learn to remember"""
     measurement_frames: Count = 2
     """most measurement frames of a reference frame"""
+    loss: Literal["l1", "l1-inv", "l1-rel", "huber"] = "l1-inv"
+    """which error is minimised"""
     learning_rate: Annotated[float, tyro.conf.arg(metavar="RATE")] = 1e-3
     """Adam's highest rate"""
+    warm_up_steps: Count = 100
+    """steps of each stage until that rate"""
     seed: Count = 0
     """of weights, worlds and augmentation"""
     threads: OptionalCount = None
@@ -60,8 +64,9 @@ def run(options: Options) -> None:
     import torch
 
     from dvmvs_core.training.loop import LoopConfig, Trainer, describe
+    from dvmvs_core.training.losses import DepthLoss
     from dvmvs_core.training.setup import held_out_clips, initial_network, training_clips
-    from dvmvs_core.training.stages import FUSIONNET_STAGES, PAIRNET_STAGES
+    from dvmvs_core.training.stages import FUSIONNET_STAGES, PAIRNET_STAGES, TUNING_STAGES
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -70,16 +75,22 @@ def run(options: Options) -> None:
         steps=options.steps,
         minutes=options.minutes,
         seed=options.seed,
+        loss=DepthLoss(options.loss),
         learning_rate=options.learning_rate,
+        warm_up_steps=options.warm_up_steps,
         measurement_frames=options.measurement_frames,
     )
     network, companions = initial_network(options.network, options.preset, options.init, options.height, options.width)
+    if options.network == "fusionnet":
+        stages = FUSIONNET_STAGES
+    else:
+        stages = PAIRNET_STAGES if options.init is None else TUNING_STAGES
     size = (network.config.height, network.config.width)
     trainer = Trainer(
         network,
         training_clips(size, options.frames, options.batch_size, options.seed),
         held_out_clips(size, options.frames, options.batch_size),
-        FUSIONNET_STAGES if options.network == "fusionnet" else PAIRNET_STAGES,
+        stages,
         config,
         options.out,
         companions,

@@ -317,10 +317,9 @@ class Trainer:
         self.elapsed_s = state["elapsed_s"]
 
     def _enter_stage(self, index: int) -> None:
-        had_batch_norm = self._stage_index >= 0 and self.stage.batch_norm
         self._stage_index = index
         self._stage_start = self.step
-        if had_batch_norm and not self.stage.batch_norm:
+        if self.stage.calibrate:
             for network in (self.network, self._average.network):
                 self._calibrate(network)
         self._learn()

@@ -29,6 +29,7 @@ class Stage:
         predicted_state: how often the hidden state is warped with the depth that the network predicted, as at
             inference, instead of ground-truth depth, 0…1. PairNet has no state and ignores it.
         batch_norm: whether the batch-norm statistics and affine weights of the modules that learn, learn too.
+        calibrate: whether the batch-norm statistics are estimated anew when the stage begins.
     """
 
     name: str
@@ -36,10 +37,17 @@ class Stage:
     trained: tuple[str, ...] = EVERY_MODULE
     predicted_state: float = 0.0
     batch_norm: bool = True
+    calibrate: bool = False
 
 
-PAIRNET_STAGES = (Stage("everything", share=1.0),)
-"""One stage, since nothing comes pretrained."""
+PAIRNET_STAGES = (
+    Stage("everything", 0.8),
+    Stage("everything, batch norm fixed", 0.2, batch_norm=False, calibrate=True),
+)
+"""From random weights. In the end the network trains on the statistics that it will be used with."""
+
+TUNING_STAGES = (Stage("tuning, batch norm fixed", 1.0, batch_norm=False, calibrate=True),)
+"""PairNet from trained weights, as for another input size, at which its statistics are others."""
 
 FUSIONNET_STAGES = (
     Stage("memory and decoder", 0.15, ("lstm_fusion", "decoder"), batch_norm=False),

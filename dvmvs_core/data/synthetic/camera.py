@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,45 +28,86 @@ def sample_intrinsics(rng: np.random.Generator, height: int, width: int) -> np.n
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
-def develop(linear: Tensor, rng: np.random.Generator, strength: float = 1.0) -> Tensor:
-    """Turn one clip's linear light into camera images.
+@dataclass(frozen=True)
+class Development:
+    """How one camera turns light into colours.
 
-    Exposure, gamma, white balance, vignetting and blur are those of one camera; gain drifts a little from frame to
-    frame, and every pixel gets its own noise.
+    Attributes:
+        target: Mean linear brightness that exposure aims at.
+        follow: How far automatic exposure follows each frame's brightness: 0 keeps the gain, 1 keeps the brightness.
+        drift: Deviation of the gain's logarithm from frame to frame.
+        balance: (3,) white balance.
+        vignetting: Light lost half-way to the corners.
+        shoulder: How early highlights roll off.
+        gamma: Of the display curve.
+        contrast: Share of an S-shaped tone curve.
+        side: Weight of each neighbour pixel: positive blurs, negative sharpens as camera firmware does.
+        noise: Deviation at middle grey, of a full scale of 1.
+    """
+
+    target: float
+    follow: float
+    drift: float
+    balance: np.ndarray
+    vignetting: float
+    shoulder: float
+    gamma: float
+    contrast: float
+    side: float
+    noise: float
+
+
+def sample_development(rng: np.random.Generator, strength: float = 1.0) -> Development:
+    """Draw a camera; `strength` scales its deviations from a clean, well exposed one."""
+    return Development(
+        target=float(np.exp(rng.normal(np.log(0.22), 0.35 * strength))),
+        follow=rng.uniform(0.1, 0.7),
+        drift=0.02 * strength,
+        balance=np.exp(rng.normal(0.0, 0.06 * strength, 3)),
+        vignetting=rng.uniform(0.0, 0.18) * strength,
+        shoulder=rng.uniform(1.0, 1.6),
+        gamma=rng.uniform(1.9, 2.4),
+        contrast=rng.uniform(0.0, 0.9),
+        side=rng.uniform(-0.1, 0.15),
+        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.014)))) * strength,
+    )
+
+
+def develop(linear: Tensor, camera: Development, rng: np.random.Generator, reference: Tensor | None = None) -> Tensor:
+    """Turn linear light into camera images.
 
     Args:
         linear: (T, 3, H, W) linear RGB, any scale.
-        rng: Source of randomness.
-        strength: Scales every deviation from a clean, well exposed camera.
+        camera: How.
+        rng: Source of gain drift and pixel noise.
+        reference: Mean brightness that exposure was set for; that of these frames by default.
 
     Returns:
         (T, 3, H, W) uint8.
     """
     frames, _, height, width = linear.shape
     device = linear.device
-    brightness = linear.mean(1, keepdim=True)
-    exposure = float(np.exp(rng.normal(np.log(0.21), 0.35 * strength))) / float(brightness.mean().clamp(min=1e-4))
-    drift = np.exp(np.cumsum(rng.normal(0.0, 0.02 * strength, frames)))
-    # Automatic exposure follows each frame's own brightness part of the way.
-    automatic = (brightness.mean((1, 2, 3)) / brightness.mean()).pow(-rng.uniform(0.0, 0.5) * strength)
-    balance = np.exp(rng.normal(0.0, 0.06 * strength, 3))
-    gain = torch.tensor(exposure * drift[:, None] * balance[None, :], dtype=torch.float32, device=device)
-    image = linear * (gain * automatic[:, None])[:, :, None, None]
+    brightness = linear.mean((1, 2, 3)).clamp(min=1e-4)
+    if reference is None:
+        reference = brightness.mean()
+    drift = np.exp(np.cumsum(rng.normal(0.0, camera.drift, frames)))
+    gain = torch.tensor(camera.target * drift[:, None] * camera.balance, dtype=torch.float32, device=device)
+    exposure = (brightness / reference).pow(-camera.follow) / reference
+    image = linear * (gain * exposure[:, None])[:, :, None, None]
 
     y = torch.linspace(-1.0, 1.0, height, device=device)[:, None]
     x = torch.linspace(-1.0, 1.0, width, device=device)[None, :]
-    image = image * (1.0 - rng.uniform(0.0, 0.18) * strength * (x * x + y * y))
+    image = image * (1.0 - camera.vignetting * (x * x + y * y))
     # Highlights roll off instead of clipping hard.
-    image = 1.0 - torch.exp(-image * rng.uniform(1.0, 1.5))
-    image = image.clamp(0.0, 1.0).pow(1.0 / rng.uniform(1.9, 2.4))
+    image = (1.0 - torch.exp(-image * camera.shoulder)).clamp(0.0, 1.0).pow(1.0 / camera.gamma)
+    image = image + camera.contrast * (image * image * (3.0 - 2.0 * image) - image)
 
-    side = rng.uniform(0.0, 0.22)
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
-    rows = side * (padded[:, :, :-2] + padded[:, :, 2:]) + (1.0 - 2.0 * side) * padded[:, :, 1:-1]
-    image = side * (rows[..., :-2] + rows[..., 2:]) + (1.0 - 2.0 * side) * rows[..., 1:-1]
+    centre = 1.0 - 2.0 * camera.side
+    rows = camera.side * (padded[:, :, :-2] + padded[:, :, 2:]) + centre * padded[:, :, 1:-1]
+    image = camera.side * (rows[..., :-2] + rows[..., 2:]) + centre * rows[..., 1:-1]
 
     generator = torch.Generator(device=device).manual_seed(int(rng.integers(2**62)))
-    deviation = float(np.exp(rng.uniform(np.log(0.002), np.log(0.016)))) * strength
     noise = torch.randn(image.shape, generator=generator, device=device)
-    image = image + deviation * (0.6 + 0.8 * torch.sqrt(image.clamp(min=0.0))) * noise
+    image = image + camera.noise * (0.6 + 0.8 * torch.sqrt(image.clamp(min=0.0))) * noise
     return (image * 255.0 + 0.5).clamp(0.0, 255.0).to(torch.uint8)

@@ -1,8 +1,8 @@
 """A bank of procedural, mip-mapped textures, made once from a seed and kept in memory.
 
 Each texture is a periodic square of colours in 0..1. Every mip level is a 2x2 box average of the one above, so that a
-ray caster which picks the level by a pixel's footprint reads band-limited colours. All levels of all textures lie in one
-flat int32 tensor of packed 8-bit RGB: one gather reads one texel.
+ray caster which picks the level by a pixel's footprint reads band-limited colours. All levels of all textures lie in
+one flat int32 tensor of packed 8-bit RGB: one gather reads one texel.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-
-PLAIN = 0
-"""Index range [0, number of plain textures) holds weak, paint-like noise: most real walls are made of it."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +80,7 @@ def _pack_levels(image: np.ndarray) -> np.ndarray:
         level = 0.25 * (level[::2, ::2] + level[1::2, ::2] + level[::2, 1::2] + level[1::2, 1::2])
 
 
-def _noise(
-    rng: np.random.Generator, size: int, falloff: float, stretch: float = 1.0, low: float = 1.0
-) -> np.ndarray:
+def _noise(rng: np.random.Generator, size: int, falloff: float, stretch: float = 1.0, low: float = 1.0) -> np.ndarray:
     """Periodic (S, S) noise with amplitude falling as 1 / frequency^falloff, zero mean and unit deviation."""
     horizontal = np.fft.rfftfreq(size) * size
     vertical = np.fft.fftfreq(size) * size
@@ -101,7 +96,7 @@ def _colour(rng: np.random.Generator, saturation: float | None = None) -> np.nda
     if saturation is None:
         saturation = rng.choice([0.05, 0.25, 0.7], p=[0.35, 0.4, 0.25])
     hue = rng.choice([rng.uniform(0.02, 0.14), rng.uniform(0.0, 1.0)], p=[0.55, 0.45])
-    value = rng.uniform(0.12, 0.95)
+    value = rng.uniform(0.04, 0.97)
     phase = (hue + np.array([0.0, 2.0 / 3.0, 1.0 / 3.0])) * 2.0 * np.pi
     tint = 0.5 + 0.5 * np.cos(phase)
     return (value * (1.0 - saturation * (1.0 - tint))).astype(np.float32)

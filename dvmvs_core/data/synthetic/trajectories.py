@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation
 
 CLEARANCE_M = 0.33
 """No camera comes closer to a surface (measured to the enclosing boxes)."""
@@ -56,7 +57,7 @@ def sample_style(rng: np.random.Generator, brisk: bool = False) -> Style:
     }[kind]
     robot = rng.random() < 0.2
     return Style(
-        speed=rng.uniform(1.1, 1.4) if brisk else rng.uniform(0.35, 1.2),
+        speed=rng.uniform(1.2, 1.5) if brisk else rng.uniform(0.35, 1.2),
         turn=rng.uniform(0.5, 0.8) if brisk else rng.uniform(0.2, 1.1),
         bearing=float(bearing),
         wander=rng.uniform(0.1, 0.6),
@@ -204,3 +205,23 @@ def choose_keyframes(
             return None
         chosen.append(chosen[-1] + 1 + int(valid[0]))
     return np.array(chosen)
+
+
+def drift(rng: np.random.Generator, world_T_cam: np.ndarray, scale: float) -> np.ndarray:
+    """Add an odometry's random walk to poses.
+
+    Args:
+        rng: Source of randomness.
+        world_T_cam: (T, 4, 4).
+        scale: 1 stands for deviations of 4 mm and 0.1 degrees from one pose to the next.
+
+    Returns:
+        (T, 4, 4) float64; the first pose is unchanged.
+    """
+    steps = (len(world_T_cam) - 1, 3)
+    offsets = np.cumsum(rng.normal(0.0, 0.004 / np.sqrt(3.0), steps), axis=0) * scale
+    angles = np.cumsum(rng.normal(0.0, np.deg2rad(0.1) / np.sqrt(3.0), steps), axis=0) * scale
+    noisy = world_T_cam.copy()
+    noisy[1:, :3, :3] = Rotation.from_rotvec(angles).as_matrix() @ world_T_cam[1:, :3, :3]
+    noisy[1:, :3, 3] += offsets
+    return noisy

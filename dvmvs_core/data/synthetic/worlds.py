@@ -1,7 +1,7 @@
 """Random indoor worlds: rooms joined by doorways, furnished with assemblies of boxes, ellipsoids and cylinders.
 
-World axes: z up, floor at z = 0, metres. The rooms of a world are empty axis-aligned boxes (the main room, and a doorway
-with a room behind it, an annex, or niches and windows cut into walls); solids stand in them.
+World axes: z up, floor at z = 0, metres. The rooms of a world are empty axis-aligned boxes (the main room, and a
+doorway with a room behind it, an annex, or niches and windows cut into walls); solids stand in them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from dvmvs_core.data.synthetic.raycast import (
+from dvmvs_core.data.synthetic.world_tensors import (
     BOXES,
     CYLINDERS,
     ELLIPSOIDS,
@@ -53,23 +53,42 @@ class _Builder:
     def room_for(self, boxes: int) -> bool:
         return len(self.boxes) + boxes <= BOXES
 
-    def box(self, place: _Place, offset: tuple[float, float, float], half: tuple[float, float, float], material: int,
-            tilt: np.ndarray | None = None) -> None:
+    def box(
+        self,
+        place: _Place,
+        offset: tuple[float, float, float],
+        half: tuple[float, float, float],
+        material: int,
+        tilt: np.ndarray | None = None,
+    ) -> None:
         if len(self.boxes) < BOXES:
             self.boxes.append(self._solid(place, offset, half, material, tilt))
 
-    def cylinder(self, place: _Place, offset: tuple[float, float, float], half: tuple[float, float, float],
-                 material: int, tilt: np.ndarray | None = None) -> None:
+    def cylinder(
+        self,
+        place: _Place,
+        offset: tuple[float, float, float],
+        half: tuple[float, float, float],
+        material: int,
+        tilt: np.ndarray | None = None,
+    ) -> None:
         if len(self.cylinders) < CYLINDERS:
             self.cylinders.append(self._solid(place, offset, half, material, tilt))
 
-    def ellipsoid(self, place: _Place, offset: tuple[float, float, float], half: tuple[float, float, float],
-                  material: int) -> None:
+    def ellipsoid(
+        self, place: _Place, offset: tuple[float, float, float], half: tuple[float, float, float], material: int
+    ) -> None:
         if len(self.ellipsoids) < ELLIPSOIDS:
             self.ellipsoids.append(self._solid(place, offset, half, material, None))
 
-    def _solid(self, place: _Place, offset: tuple[float, float, float], half: tuple[float, float, float],
-               material: int, tilt: np.ndarray | None) -> _Solid:
+    def _solid(
+        self,
+        place: _Place,
+        offset: tuple[float, float, float],
+        half: tuple[float, float, float],
+        material: int,
+        tilt: np.ndarray | None,
+    ) -> _Solid:
         rotation = _turn_z(place.yaw)
         centre = np.array([place.x, place.y, 0.0]) + rotation @ np.array(offset)
         return _Solid(centre, np.maximum(half, 0.004), rotation if tilt is None else rotation @ tilt, material)
@@ -133,8 +152,18 @@ def _sample_rooms(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         sign = 1.0 if side else -1.0
         wall = high[0][axis] if side else low[0][axis]
 
-        def span(near: float, far: float, width: float, bottom: float, top: float, axis: int = axis,
-                 other: int = other, sign: float = sign, wall: float = wall, middle: float | None = None) -> float:
+        def span(
+            near: float,
+            far: float,
+            width: float,
+            bottom: float,
+            top: float,
+            axis: int = axis,
+            other: int = other,
+            sign: float = sign,
+            wall: float = wall,
+            middle: float | None = None,
+        ) -> float:
             slack = max(0.0, size[other] / 2 - width / 2 - 0.1)
             place = rng.uniform(-slack, slack) if middle is None else middle
             a, b = np.zeros(3), np.zeros(3)
@@ -170,7 +199,7 @@ def _furnish(builder: _Builder, low: np.ndarray, high: np.ndarray) -> None:
     makers = [_table, _shelf, _cupboard, _seat, _sofa, _heap, _leaning_board, _column, _lamp, _plinth]
     weights = np.array([0.2, 0.13, 0.13, 0.13, 0.07, 0.14, 0.07, 0.05, 0.05, 0.03])
     narrow = min(high[0][:2] - low[0][:2]) < 2.9
-    for _ in range(int(np.clip(area / 2.2, 6, 18))):
+    for _ in range(int(np.clip(area / 1.6, 9, 24))):
         maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
         if builder.room_for(6):
             _place(builder, low[0], high[0], maker, against_wall=narrow or rng.random() < 0.6)
@@ -178,6 +207,9 @@ def _furnish(builder: _Builder, low: np.ndarray, high: np.ndarray) -> None:
         _wall_panel(builder, low[0], high[0])
     if rng.random() < 0.3:
         _ceiling_beam(builder, low[0], high[0])
+    for _ in range(12):
+        if builder.room_for(1):
+            _place(builder, low[0], high[0], _heap, against_wall=rng.random() < 0.6)
 
 
 def _place(builder: _Builder, low: np.ndarray, high: np.ndarray, maker, against_wall: bool) -> None:
@@ -237,7 +269,10 @@ def _clutter(builder: _Builder, place: _Place, width: float, depth: float, top: 
 
 def _table(builder: _Builder, place: _Place, width: float, depth: float, ceiling: float) -> None:
     rng = builder.rng
-    height, thick = rng.choice([rng.uniform(0.68, 0.8), rng.uniform(0.35, 0.5)], p=[0.75, 0.25]), rng.uniform(0.012, 0.03)
+    height, thick = (
+        rng.choice([rng.uniform(0.68, 0.8), rng.uniform(0.35, 0.5)], p=[0.75, 0.25]),
+        rng.uniform(0.012, 0.03),
+    )
     top, legs = builder.material(), builder.material()
     builder.box(place, (0, 0, height - thick), (width / 2, depth / 2, thick), top)
     if rng.random() < 0.65:
@@ -325,8 +360,9 @@ def _heap(builder: _Builder, place: _Place, width: float, depth: float, ceiling:
         tilt = _turn_z(rng.normal(0, 0.5))
         shape = rng.choice(["box", "drum", "ball"], p=[0.7, 0.18, 0.12])
         if shape == "box":
-            builder.box(place, (rng.normal(0, 0.05), rng.normal(0, 0.05), top + half[2]), tuple(half),
-                        builder.material(), tilt)
+            builder.box(
+                place, (rng.normal(0, 0.05), rng.normal(0, 0.05), top + half[2]), tuple(half), builder.material(), tilt
+            )
             top += 2 * half[2]
         elif shape == "drum":
             radius = rng.uniform(0.1, 0.25)
@@ -379,9 +415,12 @@ def _wall_panel(builder: _Builder, low: np.ndarray, high: np.ndarray) -> None:
         return
     axis, side = int(rng.integers(2)), int(rng.integers(2))
     kind = rng.choice(["picture", "board", "door", "box"], p=[0.4, 0.2, 0.2, 0.2])
-    width = {"picture": rng.uniform(0.15, 0.5), "board": rng.uniform(0.5, 1.0), "door": 0.45, "box": rng.uniform(0.2, 0.6)}[kind]
-    tall = {"picture": rng.uniform(0.15, 0.45), "board": rng.uniform(0.35, 0.6), "door": 1.02, "box": rng.uniform(0.15, 0.4)}[kind]
-    thick = {"picture": 0.012, "board": 0.012, "door": 0.025, "box": rng.uniform(0.05, 0.18)}[kind]
+    width, tall, thick = {
+        "picture": (rng.uniform(0.15, 0.5), rng.uniform(0.15, 0.45), 0.012),
+        "board": (rng.uniform(0.5, 1.0), rng.uniform(0.35, 0.6), 0.012),
+        "door": (0.45, 1.02, 0.025),
+        "box": (rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.4), rng.uniform(0.05, 0.18)),
+    }[str(kind)]
     z = tall if kind == "door" else rng.uniform(max(tall, 0.9), max(high[2] - tall - 0.1, 1.0))
     spot = np.zeros(2)
     spot[axis] = low[axis] + thick if side == 0 else high[axis] - thick
@@ -405,9 +444,7 @@ def _ceiling_beam(builder: _Builder, low: np.ndarray, high: np.ndarray) -> None:
     builder.box(place, (0, 0, high[2] - half[2]), tuple(half), builder.material())
 
 
-def _finish(
-    builder: _Builder, low: np.ndarray, high: np.ndarray, textures: int, plain_textures: int
-) -> WorldTensors:
+def _finish(builder: _Builder, low: np.ndarray, high: np.ndarray, textures: int, plain_textures: int) -> WorldTensors:
     """Pad to fixed shapes, paint and light."""
     rng = builder.rng
     buried = _Solid(np.array(_BURIED), np.full(3, 0.1), np.eye(3), 0)
@@ -431,15 +468,20 @@ def _finish(
     is_room_surface = np.zeros(count, dtype=bool)
     is_room_surface[np.unique(room_material[:, [0, 1, 2, 3, 5]])] = True
 
-    plain = rng.random(count) < np.where(is_room_surface, 0.72, 0.3)
+    plain = rng.random(count) < np.where(is_room_surface, 0.62, 0.25)
     texture = np.where(plain, rng.integers(0, plain_textures, count), rng.integers(plain_textures, textures, count))
     strength = np.where(plain, rng.uniform(0.3, 1.5, count), rng.uniform(0.35, 1.1, count))
     tint = 1.0 + rng.normal(0.0, 0.12, (count, 3))
     gain = strength[:, None] * tint
-    own_colour = rng.uniform(0.15, 0.85, count)[:, None] + rng.normal(0.0, 0.06, (count, 3))
-    own_colour = np.where(is_room_surface[:, None], 0.5 + 0.45 * own_colour, own_colour)
-    bias = own_colour * (1.0 - strength[:, None]) * np.where(plain, 0.8, 0.7)[:, None]
-    side = np.exp(rng.uniform(np.log(0.35), np.log(2.2), count))
+    # Displayed brightness: a third of things is dark, walls are mostly bright. A paint replaces the texture's own tone.
+    dark = rng.random(count) < np.where(is_room_surface, 0.12, 0.38)
+    tone = np.where(dark, rng.uniform(0.04, 0.3, count), rng.uniform(0.35, 0.97, count))
+    tone = np.where(is_room_surface & ~dark, np.maximum(tone, rng.uniform(0.45, 0.97, count)), tone)
+    vivid = np.where(rng.random(count) < 0.25, 0.45, 0.07)
+    paint = tone[:, None] * (1.0 - vivid[:, None] * rng.random((count, 3)))
+    gain = np.where(plain[:, None], gain * (0.4 + 0.6 * tone[:, None]), gain * np.where(dark, 0.5, 1.0)[:, None])
+    bias = np.where(plain[:, None], paint - 0.7 * gain, paint * (1.0 - strength[:, None]).clip(0.0, 1.0))
+    side = np.exp(rng.uniform(np.log(0.28), np.log(1.9), count))
     side = np.where(is_room_surface, 1.6 * side, side)
     angle = rng.choice([0.0, np.pi / 2, 1.0], count, p=[0.45, 0.35, 0.2]) * np.where(rng.random(count) < 0.5, 1, -1)
     stretch = np.exp(rng.normal(0.0, 0.15, count))
@@ -454,13 +496,13 @@ def _finish(
         ],
         axis=1,
     )
-    gloss = np.where(rng.random(count) < 0.3, rng.uniform(0.05, 0.5, count), 0.0)
+    gloss = np.where(rng.random(count) < 0.35, rng.uniform(0.05, 0.8, count), 0.0)
 
     light = rng.uniform(low[0] + 0.2, high[0] - 0.2, (LIGHTS, 3))
     light[:, 2] = high[0][2] - rng.uniform(0.02, 0.4, LIGHTS)
     warmth = 1.0 + rng.normal(0.0, 0.08, (LIGHTS, 1)) * np.array([1.0, 0.0, -1.0])
-    power = rng.uniform(0.3, 2.0, (LIGHTS, 1)) * warmth
-    ambient = rng.uniform(0.25, 0.8) * (1.0 + rng.normal(0.0, 0.04, 3))
+    power = rng.uniform(0.4, 2.5, (LIGHTS, 1)) * warmth
+    ambient = rng.uniform(0.2, 0.65) * (1.0 + rng.normal(0.0, 0.04, 3))
 
     assert len(solids) == SOLIDS and len(material) == SURFACES
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.training.augmentation import prepare_clip
 from dvmvs_core.training.loop import LoopConfig, Trainer
+from dvmvs_core.training.optimisation import recompute_batch_norm
+from dvmvs_core.training.passes import predictions
 from dvmvs_core.training.stages import FUSIONNET_STAGES, PAIRNET_STAGES, Stage, enter_stage, stage_at
 
 ONLY_DECODER = Stage("decoder", 1.0, ("decoder",))
@@ -62,3 +67,21 @@ def test_shares_make_a_whole_run(stages) -> None:
 def test_a_stage_that_trains_nothing_is_refused(tiny) -> None:
     with pytest.raises(ConfigError, match="trains none"):
         enter_stage(build_network(tiny), Stage("memory", 1.0, ("lstm_fusion",)))
+
+
+def test_calibrating_stage_starts_from_statistics_of_the_held_out_clips(tiny, wall_stream, held_out, tmp_path) -> None:
+    torch.manual_seed(0)
+    stages = (Stage("all", 0.5), Stage("fixed", 0.5, batch_norm=False, calibrate=True))
+    trainer = Trainer(build_network(tiny), wall_stream, held_out, stages, LoopConfig(steps=4), tmp_path)
+    batches = wall_stream(0)
+    for _ in range(2):
+        trainer.train_step(next(batches))
+    expected = copy.deepcopy(trainer.network)
+    clip = prepare_clip(held_out.calibration[0])
+    recompute_batch_norm(expected, [lambda network: list(predictions(network, clip, 2))])
+    trainer.train_step(next(batches))
+    assert trainer.stage.name == "fixed"
+    statistics = {name: value for name, value in expected.named_buffers() if "running" in name}
+    assert len(statistics) > 50
+    for name, value in statistics.items():
+        torch.testing.assert_close(trainer.network.get_buffer(name), value)

@@ -1,0 +1,123 @@
+"""Camera paths and the rules that space keyframes on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvmvs_core.data.synthetic.camera import sample_intrinsics
+from dvmvs_core.data.synthetic.paths import WorldProbe, clip_path, sequence_path
+from dvmvs_core.data.synthetic.trajectories import (
+    CLEARANCE_M,
+    camera_poses,
+    choose_keyframes,
+    drift,
+    pose_distances,
+)
+from dvmvs_core.data.synthetic.worlds import sample_world
+from dvmvs_core.geometry import is_rotation, pose_distance
+
+
+def test_convention_camera_axes_are_right_down_forward():
+    pose = camera_poses(np.array([1.0, 2.0, 3.0]), np.array(0.0), np.array(0.0), np.array(0.0))
+    right, down, forward = pose[:3, :3].T
+    assert (right, down, forward) == (
+        pytest.approx([0, -1, 0], abs=1e-12),
+        pytest.approx([0, 0, -1], abs=1e-12),
+        pytest.approx([1, 0, 0], abs=1e-12),
+    )
+    assert pose[:3, 3].tolist() == [1, 2, 3]
+
+
+def test_pitch_looks_up_and_roll_keeps_the_view():
+    pitched = camera_poses(np.zeros(3), np.array(0.7), np.array(0.3), np.array(0.0))
+    rolled = camera_poses(np.zeros(3), np.array(0.7), np.array(0.3), np.array(0.2))
+    assert pitched[2, 2] == pytest.approx(np.sin(0.3))
+    assert rolled[:3, 2] == pytest.approx(pitched[:3, 2])
+    assert is_rotation(rolled[:3, :3])
+    assert np.arccos(rolled[:3, 0] @ pitched[:3, 0]) == pytest.approx(0.2)
+    assert rolled[2, 0] < 0  # turned to its right: the camera's right side went down
+
+
+def test_pose_distances_are_those_of_the_engine():
+    rng = np.random.default_rng(0)
+    poses = camera_poses(rng.normal(size=(6, 3)), rng.normal(size=6), rng.normal(size=6), rng.normal(size=6))
+    combined, translation = pose_distances(poses[0], poses[1:])
+    for index in range(5):
+        expected = pose_distance(poses[0], poses[index + 1])
+        assert combined[index] == pytest.approx(expected.combined)
+        assert translation[index] == pytest.approx(expected.translation)
+
+
+def slide(*positions: float) -> np.ndarray:
+    poses = np.tile(np.eye(4), (len(positions), 1, 1))
+    poses[:, 0, 3] = positions
+    return poses
+
+
+def test_keyframes_are_the_first_in_range_of_the_last():
+    path = slide(0.0, 0.05, 0.13, 0.2, 0.26, 0.3, 0.7)
+    assert choose_keyframes(path, 3).tolist() == [0, 2, 4]
+    assert choose_keyframes(path, 4) is None  # 0.44 m to the last is out of range
+    assert choose_keyframes(path, 4, high=0.5).tolist() == [0, 2, 4, 6]
+    assert choose_keyframes(slide(0.0), 1).tolist() == [0]
+
+
+def test_a_turn_alone_is_no_keyframe():
+    path = camera_poses(np.zeros((20, 3)), np.linspace(0.0, 1.0, 20), np.array(0.0), np.array(0.0))
+    assert choose_keyframes(path, 2) is None
+
+
+def test_drift_grows_with_its_scale_and_leaves_the_first_pose():
+    path = slide(*np.arange(200) * 0.1)
+    noisy = drift(np.random.default_rng(1), path, 1.0)
+    assert np.array_equal(noisy[0], path[0])
+    steps = np.diff(noisy[:, :3, 3] - path[:, :3, 3], axis=0)
+    assert np.linalg.norm(steps, axis=1).mean() == pytest.approx(0.0037, rel=0.15)
+    assert all(is_rotation(pose[:3, :3]) for pose in noisy)
+
+
+@pytest.mark.parametrize("length", (3, 8))
+def test_clips_keep_clear_see_something_and_follow_the_rule(length):
+    rng = np.random.default_rng(length)
+    medians = []
+    for _ in range(4):
+        world = sample_world(rng, 24, 6)
+        K = sample_intrinsics(rng, 60, 80)
+        path = clip_path(rng, world, K, 60, 80, length)
+        if path is None:
+            continue
+        probe = WorldProbe(world)
+        assert probe.clearance(path[:, :3, 3]).min() >= CLEARANCE_M - 1e-5
+        assert all(is_rotation(pose[:3, :3]) for pose in path)
+        combined, translation = pose_distances(path[:-1], path[1:])
+        assert (combined >= 0.666 * 0.125 - 1e-9).all() and (combined <= 1.5 * 0.325 + 1e-9).all()
+        assert (translation >= 0.666 * 0.0625 - 1e-9).all()
+        depth, _ = probe.view(path, K, 60, 80)
+        assert depth.min() > 0.2
+        medians.append(np.median(depth))
+    assert len(medians) >= 3
+    assert 1.0 < np.median(medians) < 5.0
+
+
+def test_a_sequence_is_smooth_and_makes_keyframes_at_a_usual_pace():
+    rng, paths = np.random.default_rng(2), []
+    while len(paths) < 3:
+        world = sample_world(rng, 24, 6)
+        path = sequence_path(rng, world, sample_intrinsics(rng, 60, 80), 60, 80, 90)
+        if path is not None:
+            assert WorldProbe(world).clearance(path[:, :3, 3]).min() >= CLEARANCE_M - 1e-5
+            paths.append(path)
+    shares = []
+    for path in paths:
+        assert path.shape == (90, 4, 4)
+        combined, translation = pose_distances(path[:-1], path[1:])
+        assert translation.max() < 0.12 and combined.max() < 0.2  # at 30 frames a second
+        assert np.linalg.norm(np.diff(path[:, :3, 3], 2, axis=0), axis=1).max() < 0.02
+        assert translation.sum() > 1.5
+        last, keyframes = 0, 0
+        for index in range(1, 90):
+            if pose_distances(path[last], path[index])[0] >= 0.1:
+                last, keyframes = index, keyframes + 1
+        shares.append(keyframes / 90)
+    assert 0.25 < np.mean(shares) < 0.7
