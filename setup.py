@@ -18,6 +18,7 @@ REQUIRES = [
     "opencv-python>=4.8,<5",  # cv_bridge breaks with OpenCV 5
     "torch>=2.4",
     "safetensors>=0.4",
+    "kornia>=0.8",
     "rosbags>=0.11",
     "tyro>=0.9",
     "rich>=13",
@@ -27,6 +28,13 @@ REQUIRES = [
     "backports.zstd>=1 ; python_version < '3.14'",
 ]
 
+# Fusing depth into meshes and casting rays at them. Of the two packages with the module open3d, the one without CUDA
+# has a quarter of the size (105 MB to fetch); it exists for Linux on x86_64 only.
+RECONSTRUCT = [
+    "open3d-cpu>=0.19 ; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "open3d>=0.18 ; sys_platform != 'linux' or platform_machine != 'x86_64'",
+]
+
 EXTRAS = {
     # ROS 2 itself, for a machine without a ROS installation. tf2_msgs has no wheel: see pip_ros/.
     "ros": [
@@ -34,9 +42,9 @@ EXTRAS = {
         "ros-kilted-common-interfaces",
         "ros-kilted-rmw-fastrtps-cpp",
     ],
-    # Meshes from depth. Not in `make setup`: it is as large as all the rest but torch.
-    "reconstruct": ["open3d>=0.18"],
+    "reconstruct": RECONSTRUCT,
     "test": [
+        *RECONSTRUCT,
         "pytest>=8",
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",
@@ -66,7 +74,10 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["dvmvs_core", "dvmvs_core.*", "dvmvs_ros", "dvmvs_ros.*"]),
-    package_data={"dvmvs_core": ["weights/*.safetensors", "weights/*.md", "evaluation/report/*.html", "evaluation/report/*.css"]},
+    package_data={
+        "dvmvs_core": ["weights/*.safetensors", "weights/*.md"],
+        "dvmvs_core.evaluation.report": ["*.html", "*.css"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

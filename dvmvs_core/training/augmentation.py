@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from kornia.enhance import adjust_brightness, adjust_contrast, adjust_gamma
 from torch import Tensor
 
 from dvmvs_core.data.synthetic.clips import ClipBatch
@@ -78,16 +79,16 @@ def _draw_scale(depth: Tensor, generator: torch.Generator, min_depth_m: float, m
 
 
 def _recolour(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Gamma, contrast and brightness in a random order; image (B, T, 3, H, W) in 0…1."""
+    """Gamma, contrast and brightness in a random order, each clamped to 0…1; image (B, T, 3, H, W)."""
 
     def draw(low: float, high: float) -> Tensor:
-        return (low + (high - low) * torch.rand(len(image), generator=generator)).view(-1, 1, 1, 1, 1)
+        return low + (high - low) * torch.rand(len(image), generator=generator)
 
     steps = (
-        lambda x: x ** (draw(*map(math.log, GAMMA_RANGE)).exp()),
-        lambda x: x * draw(*CONTRAST_RANGE),
-        lambda x: x + draw(*BRIGHTNESS_RANGE),
+        lambda x: adjust_gamma(x, draw(*map(math.log, GAMMA_RANGE)).exp()),
+        lambda x: adjust_contrast(x, draw(*CONTRAST_RANGE)),
+        lambda x: adjust_brightness(x, draw(*BRIGHTNESS_RANGE)),
     )
     for index in torch.randperm(len(steps), generator=generator).tolist():
-        image = steps[index](image).clamp(0.0, 1.0)
+        image = steps[index](image)
     return image
