@@ -6,14 +6,16 @@ distribution: assigning a numpy array or bytes makes some of them check each byt
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Transform, TransformStamped
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from dvmvs_core.data.camera_info import CameraModel, camera_model
-from dvmvs_core.data.image_message import decode_depth, decode_image
+from dvmvs_core.data.camera_info import CameraModel, read_camera_info
+from dvmvs_core.data.image_message import decode_compressed, decode_depth, decode_image
 from dvmvs_core.data.quaternion import normalised, pose_matrix, quaternion_of
 from dvmvs_core.geometry import backproject
 from dvmvs_core.types import DepthPrediction
@@ -22,6 +24,34 @@ NANOSECONDS = 1_000_000_000
 
 MAX_MILLIMETRES = 65535
 """The largest depth that 16UC1 holds; what lies beyond is published as invalid."""
+
+
+@dataclass(frozen=True)
+class CloudFilter:
+    """Which points a cloud holds.
+
+    Attributes:
+        min_confidence: least confidence, 0…1; 0 keeps also what has none.
+        min_depth_m: least depth along the optical axis.
+        max_depth_m: greatest depth along the optical axis.
+    """
+
+    min_confidence: float = 0.0
+    min_depth_m: float = 0.0
+    max_depth_m: float = np.inf
+
+    def keeps(self, prediction: DepthPrediction) -> np.ndarray:
+        """Return (h, w) bool: the pixels whose points stay."""
+        depth = prediction.depth
+        keep = np.isfinite(depth) & (depth > 0) & (depth >= self.min_depth_m) & (depth <= self.max_depth_m)
+        if prediction.confidence is not None:
+            keep &= prediction.confidence >= self.min_confidence
+        elif self.min_confidence > 0:
+            keep[:] = False
+        return keep
+
+
+EVERY_POINT = CloudFilter()
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -49,6 +79,15 @@ def image_from_message(message: Image) -> np.ndarray:
     return decode_image(*_layout(message))
 
 
+def image_from_compressed_message(message: CompressedImage) -> np.ndarray:
+    """Return the pixels of a JPEG or PNG as (H, W, 3) uint8 RGB.
+
+    Raises:
+        MessageError: if the bytes are no image.
+    """
+    return decode_compressed(message.format, message.data)
+
+
 def depth_from_message(message: Image) -> np.ndarray:
     """Return depth as (H, W) float32 metres, 0 where invalid, from 32FC1 metres or 16UC1 millimetres.
 
@@ -59,12 +98,12 @@ def depth_from_message(message: Image) -> np.ndarray:
 
 
 def camera_from_message(message: CameraInfo) -> CameraModel:
-    """Return the intrinsics of the rectified image.
+    """Return intrinsics and lens.
 
     Raises:
         MessageError: if the camera is not calibrated, or its size is zero.
     """
-    return camera_model(message.height, message.width, message.k, message.p, message.d)
+    return read_camera_info(message)
 
 
 def matrix_from_transform(transform: Transform) -> np.ndarray:
@@ -96,8 +135,13 @@ def metric_depth_message(depth: np.ndarray, header: Header) -> Image:
 def raw_depth_message(depth: np.ndarray, header: Header) -> Image:
     """Return (H, W) float32 metres as 16UC1 millimetres with 0 where it is invalid (REP 118)."""
     millimetres = np.rint(depth * 1000.0)
-    millimetres[millimetres > MAX_MILLIMETRES] = 0
+    millimetres[~((millimetres > 0) & (millimetres <= MAX_MILLIMETRES))] = 0  # NaN is neither
     return _image_message(millimetres.astype(np.uint16), header, "16UC1")
+
+
+def confidence_message(confidence: np.ndarray, header: Header) -> Image:
+    """Return (h, w) float32 confidence, 0…1, as 32FC1."""
+    return _image_message(confidence.astype(np.float32), header, "32FC1")
 
 
 def camera_info_message(K: np.ndarray, height: int, width: int, header: Header) -> CameraInfo:
@@ -114,27 +158,34 @@ def camera_info_message(K: np.ndarray, height: int, width: int, header: Header) 
     )
 
 
-def cloud_message(prediction: DepthPrediction, header: Header) -> PointCloud2:
-    """Return the valid depths as an unorganised xyz + rgb cloud in the camera's optical frame, without NaN.
+def cloud_message(prediction: DepthPrediction, header: Header, points_kept: CloudFilter = EVERY_POINT) -> PointCloud2:
+    """Return valid depths as an unorganised xyz + rgb + confidence cloud in the camera's optical frame, without NaN.
 
-    Colour is packed 0x00RRGGBB into a float32 field `rgb`, as RViz and PCL read it.
+    Colour is packed 0x00RRGGBB into a float32 field `rgb`, as RViz and PCL read it. A prediction without confidence
+    makes a cloud without the field `confidence`.
     """
-    valid = np.isfinite(prediction.depth) & (prediction.depth > 0)
-    colour = prediction.image[valid].astype(np.uint32)
-    points = np.empty((int(valid.sum()), 4), np.float32)
-    points[:, :3] = backproject(np.where(valid, prediction.depth, 0.0), prediction.K)[valid]
+    keep = points_kept.keeps(prediction)
+    colour = prediction.image[keep].astype(np.uint32)
+    fields = ["x", "y", "z", "rgb"]
+    if prediction.confidence is not None:
+        fields.append("confidence")
+    points = np.empty((int(keep.sum()), len(fields)), np.float32)
+    points[:, :3] = backproject(np.where(keep, prediction.depth, 0.0), prediction.K)[keep]
     points[:, 3] = (colour[:, 0] << 16 | colour[:, 1] << 8 | colour[:, 2]).view(np.float32)
+    if prediction.confidence is not None:
+        points[:, 4] = prediction.confidence[keep]
+    point_bytes = 4 * len(fields)
     message = PointCloud2(
         header=header,
         height=1,
         width=len(points),
         fields=[
             PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-            for i, name in enumerate(("x", "y", "z", "rgb"))
+            for i, name in enumerate(fields)
         ],
         is_bigendian=False,
-        point_step=16,
-        row_step=16 * len(points),
+        point_step=point_bytes,
+        row_step=point_bytes * len(points),
         is_dense=True,
     )
     _fill(message, points)
@@ -143,8 +194,8 @@ def cloud_message(prediction: DepthPrediction, header: Header) -> PointCloud2:
 
 def points_from_message(message: PointCloud2) -> tuple[np.ndarray, np.ndarray]:
     """Return (N, 3) float32 metres and (N, 3) uint8 RGB of a cloud that `cloud_message` made."""
-    points = np.frombuffer(message.data, np.float32).reshape(-1, 4)
-    packed = points[:, 3].view(np.uint32)
+    points = np.frombuffer(message.data, np.float32).reshape(-1, message.point_step // 4)
+    packed = points[:, 3].copy().view(np.uint32)
     colour = np.stack((packed >> 16, packed >> 8, packed), axis=-1).astype(np.uint8)
     return points[:, :3], colour
 

@@ -28,7 +28,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dvmvs_core.data.atomic import replacing
-from dvmvs_core.data.sequence import Sequence, open_sequence
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.errors import DvmvsError
 from dvmvs_ros import recorder_node
 from dvmvs_ros.children import Child, ProcessError, ros_environment

@@ -1,4 +1,4 @@
-"""The depth node: image, camera_info and TF in; depth image, its camera_info and a point cloud out.
+"""The depth node: image, camera_info and TF in; depth, its camera_info, confidence, a preview and a cloud out.
 
 Lifecycle: configure loads the weights and warms the network up; activate subscribes; deactivate drops what waits;
 cleanup frees the network. Callbacks convert and queue; the network runs in a thread of its own, which also publishes.
@@ -15,12 +15,15 @@ from functools import wraps
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from dvmvs_core.errors import DvmvsError, MessageError
 from dvmvs_core.types import DepthPrediction, Frame
@@ -28,8 +31,11 @@ from dvmvs_ros.conversions import (
     camera_from_message,
     camera_info_message,
     cloud_message,
+    confidence_message,
     make_header,
     metric_depth_message,
+    raw_depth_message,
+    rgb_message,
     stamp_to_ns,
 )
 from dvmvs_ros.distro import Transforms, decode_image, open_transforms
@@ -38,9 +44,12 @@ from dvmvs_ros.frame_status import FrameStatus
 from dvmvs_ros.frame_sync import Arrival, FrameSync
 from dvmvs_ros.log_forwarding import RosLogHandler
 from dvmvs_ros.node_statistics import Statistics
-from dvmvs_ros.parameters import NodeConfig, Parameters
+from dvmvs_ros.parameters import COMPRESSED, FROM_ODOMETRY, FROM_TF, MILLIMETRES, NodeConfig, Parameters
+from dvmvs_ros.pose_messages import PoseMessages
+from dvmvs_ros.preview import colour_depth
 from dvmvs_ros.process import ros_process, spin
 from dvmvs_ros.quiet_log import QuietLog
+from dvmvs_ros.rectification import Rectification
 from dvmvs_ros.worker import InferenceWorker
 
 if TYPE_CHECKING:
@@ -74,7 +83,7 @@ def _transition(method: Callable) -> Callable:
 
 
 class DepthNode(LifecycleNode):
-    """Publishes dense metric depth of a camera whose pose is known through TF."""
+    """Publishes dense metric depth of a camera whose pose is known, through TF or messages."""
 
     def __init__(self, **arguments) -> None:
         super().__init__("depth_node", **arguments)
@@ -103,6 +112,8 @@ class DepthNode(LifecycleNode):
         publish = self.create_lifecycle_publisher
         self._depth_publisher = publish(Image, "depth/image", **_output_qos())
         self._depth_info_publisher = publish(CameraInfo, "depth/camera_info", **_output_qos())
+        self._confidence_publisher = publish(Image, "depth/confidence", **_output_qos())
+        self._preview_publisher = publish(Image, "depth/preview", **_output_qos())
         self._points_publisher = publish(PointCloud2, "points", **_output_qos())
         self._status_publisher = publish(DiagnosticArray, "~/frame_status", QoSProfile(depth=STATUS_DEPTH))
         self._diagnostics_publisher = publish(DiagnosticArray, "/diagnostics", QoSProfile(depth=1))
@@ -126,12 +137,11 @@ class DepthNode(LifecycleNode):
         )
         self._worker.start()
         self._transforms_changed = self.create_guard_condition(self._update)
-        self._transforms: Transforms = open_transforms(
-            self, config.transform_cache_s, self._transforms_changed.trigger, self._warn
-        )
+        self._transforms = self._open_poses(config)
         self._sync = FrameSync(
             self._transforms.lookup,
             config.world_frame,
+            view=self._rectification(config),
             on_frame=self._on_frame,
             on_drop=self._drop,
             on_jump=self._on_jump,
@@ -145,15 +155,17 @@ class DepthNode(LifecycleNode):
         )
         self._inputs = [
             self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, **_sensor_qos()),
-            self.create_subscription(Image, "image", self._on_image, **_sensor_qos()),
+            self._subscribe_to_images(config.image_transport),
         ]
         self._timers_running = [
             self._every(WAITING_CHECK_PERIOD_S, self._update),
             self._every(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics),
         ]
         info, image = (subscription.topic_name for subscription in self._inputs)
+        from_tf = config.pose_source == FROM_TF
+        poses = f"poses in {config.world_frame!r} from /tf" if from_tf else f"poses from {self._transforms.topic}"
         self.get_logger().info(
-            f"active: images from {image}, intrinsics from {info}, poses in {config.world_frame!r} from /tf;"
+            f"active: images from {image}, intrinsics from {info}, {poses};"
             f" depth on {self._depth_publisher.topic_name}"
         )
         return TransitionCallbackReturn.SUCCESS
@@ -189,6 +201,40 @@ class DepthNode(LifecycleNode):
         self._stop()
         self._release()
         super().destroy_node()
+
+    def _subscribe_to_images(self, transport: str) -> Subscription:
+        if transport == COMPRESSED:
+            # As image_transport does it: the name is remapped first, then lengthened.
+            topic = f"{self.resolve_topic_name('image')}/compressed"
+            return self.create_subscription(CompressedImage, topic, self._on_image, **_sensor_qos())
+        return self.create_subscription(Image, "image", self._on_image, **_sensor_qos())
+
+    def _open_poses(self, config: NodeConfig) -> Transforms:
+        changed = self._transforms_changed.trigger
+        transforms = open_transforms(self, config.transform_cache_s, changed, self._warn)
+        if config.pose_source == FROM_TF:
+            return transforms
+        message_type = Odometry if config.pose_source == FROM_ODOMETRY else PoseStamped
+        return PoseMessages(
+            self,
+            message_type,
+            config.pose_source,
+            config.pose_frame,
+            config.transform_cache_s,
+            transforms,
+            changed,
+            self._warn,
+        )
+
+    def _rectification(self, config: NodeConfig) -> Rectification:
+        model = self._engine.model_config
+        return Rectification(
+            config.rectify,
+            self.resolve_topic_name("image"),
+            (model.height, model.width),
+            config.engine.crop,
+            self.get_logger().info,
+        )
 
     def _start(self) -> None:
         self._autostart.cancel()
@@ -239,6 +285,8 @@ class DepthNode(LifecycleNode):
         for publisher in (
             self._depth_publisher,
             self._depth_info_publisher,
+            self._confidence_publisher,
+            self._preview_publisher,
             self._points_publisher,
             self._status_publisher,
             self._diagnostics_publisher,
@@ -255,7 +303,7 @@ class DepthNode(LifecycleNode):
             return
         self._sync.add_camera_info(stamp_to_ns(message.header.stamp), camera)
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
         stamp_ns = stamp_to_ns(message.header.stamp)
         arrival = Arrival(
             stamp_ns=stamp_ns,
@@ -302,6 +350,7 @@ class DepthNode(LifecycleNode):
     # Outputs: the executor's thread for what is dropped, the inference thread for the rest
 
     def _infer(self, job: _Job) -> None:
+        self._engine.config = replace(self._engine.config, confidence=self._wants_confidence())
         prediction = self._engine.step(job.frame)
         decision = self._engine.last_decision
         self._statistics.add_decision(decision)
@@ -317,14 +366,27 @@ class DepthNode(LifecycleNode):
             ),
         )
 
+    def _wants_confidence(self) -> bool:
+        wanted = (self._confidence_publisher, self._points_publisher)
+        return any(publisher.get_subscription_count() for publisher in wanted)
+
     def _publish(self, prediction: DepthPrediction, arrival: Arrival) -> None:
         header = make_header(arrival.stamp_ns, arrival.camera_frame_id)
         height, width = prediction.depth.shape
         self._depth_info_publisher.publish(camera_info_message(prediction.K, height, width, header))
-        self._depth_publisher.publish(metric_depth_message(prediction.depth, header))
+        depth_message = raw_depth_message if self._config.depth_encoding == MILLIMETRES else metric_depth_message
+        self._depth_publisher.publish(depth_message(prediction.depth, header))
         self._statistics.add_published((time.perf_counter() - arrival.received_s) * 1e3)
-        if self._points_publisher.get_subscription_count():
-            self._points_publisher.publish(cloud_message(prediction, header))
+        outputs = self._settings.outputs()
+        # A first subscriber may have come while the network ran without confidence; it gets the next one.
+        confident = prediction.confidence is not None
+        if confident and self._confidence_publisher.get_subscription_count():
+            self._confidence_publisher.publish(confidence_message(prediction.confidence, header))
+        if self._preview_publisher.get_subscription_count():
+            preview = colour_depth(prediction.depth, outputs.preview_min_depth_m, outputs.preview_max_depth_m)
+            self._preview_publisher.publish(rgb_message(preview, header))
+        if confident and self._points_publisher.get_subscription_count():
+            self._points_publisher.publish(cloud_message(prediction, header, outputs.points_kept))
 
     def _on_engine_error(self, job: _Job, error: Exception) -> None:
         if not isinstance(error, DvmvsError):

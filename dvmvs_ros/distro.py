@@ -15,7 +15,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.data.transforms import TransformTree
@@ -26,7 +26,12 @@ from dvmvs_core.errors import (
     TransformExtrapolationError,
     TransformLookupError,
 )
-from dvmvs_ros.conversions import image_from_message, matrix_from_transform, stamp_to_ns
+from dvmvs_ros.conversions import (
+    image_from_compressed_message,
+    image_from_message,
+    matrix_from_transform,
+    stamp_to_ns,
+)
 
 try:
     import tf2_ros
@@ -75,12 +80,14 @@ def open_transforms(
     return TreeTransforms(node, cache_s, on_change, warn)
 
 
-def decode_image(message: Image) -> np.ndarray:
+def decode_image(message: Image | CompressedImage) -> np.ndarray:
     """Return an image message as (H, W, 3) uint8 RGB, through cv_bridge where only it knows the encoding.
 
     Raises:
-        MessageError: unknown encoding, or fewer bytes than height × step.
+        MessageError: unknown encoding, fewer bytes than height × step, or no JPEG or PNG.
     """
+    if isinstance(message, CompressedImage):
+        return image_from_compressed_message(message)
     try:
         return image_from_message(message)
     except MessageError:

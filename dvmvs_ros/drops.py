@@ -11,7 +11,7 @@ class DropReason(Enum):
     BAD_IMAGE = "bad_image"
     """Unknown encoding, fewer bytes than it claims, or no stamp."""
     BAD_CAMERA_INFO = "bad_camera_info"
-    """The camera_info is of another size than the image."""
+    """The camera_info is of another size than the image, or of a lens that cannot be rectified."""
     NO_CAMERA_INFO = "no_camera_info"
     """No camera_info came within the waiting time."""
     NO_TRANSFORM = "no_transform"

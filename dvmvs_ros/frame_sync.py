@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dvmvs_core.data.camera_info import CameraModel
-from dvmvs_core.errors import FrameError, TransformError, TransformExtrapolationError
+from dvmvs_core.errors import FrameError, MessageError, TransformError, TransformExtrapolationError
 from dvmvs_core.types import Frame
 from dvmvs_ros.drops import DropReason
 
@@ -23,6 +23,9 @@ JUMP_NS = 100_000_000
 
 Lookup = Callable[[str, str, int], np.ndarray]
 """(target frame, source frame, stamp_ns) → target_T_source (4, 4), raising TransformError."""
+
+View = Callable[[np.ndarray, CameraModel], tuple[np.ndarray, np.ndarray]]
+"""(image, its camera) → the image and the intrinsics (3, 3) of the frame, raising MessageError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,7 @@ class FrameSync:
     Args:
         lookup: gives the transform between two frames at a time.
         world_frame: the frame that poses are expressed in.
+        view: makes an image that fits a pinhole camera of what came.
         on_frame: called with each complete frame.
         on_drop: called for each image that is given up, the reason and a sentence for a person.
         on_jump: called when the images' stamps go back in time, after the queue was cleared.
@@ -80,6 +84,7 @@ class FrameSync:
         lookup: Lookup,
         world_frame: str,
         *,
+        view: View,
         on_frame: Callable[[Frame, Arrival], None],
         on_drop: Callable[[Arrival, DropReason, str], None],
         on_jump: Callable[[], None],
@@ -89,6 +94,7 @@ class FrameSync:
     ) -> None:
         self._lookup = lookup
         self._world_frame = world_frame
+        self._view = view
         self._on_frame = on_frame
         self._on_drop = on_drop
         self._on_jump = on_jump
@@ -164,11 +170,13 @@ class FrameSync:
             )
         try:
             world_T_cam = self._lookup(self._world_frame, arrival.camera_frame_id, arrival.stamp_ns)
-            return Frame(image, camera.K, world_T_cam, arrival.stamp_ns, arrival.index)
+            return Frame(*self._view(image, camera), world_T_cam, arrival.stamp_ns, arrival.index)
         except TransformExtrapolationError as error:
             gone = error.oldest_ns is not None and arrival.stamp_ns < error.oldest_ns
             return _Obstacle(DropReason.NO_TRANSFORM, str(error), not gone)
         except TransformError as error:
             return _Obstacle(DropReason.NO_TRANSFORM, str(error), True)
+        except MessageError as error:
+            return _Obstacle(DropReason.BAD_CAMERA_INFO, str(error), own is None)
         except FrameError as error:
             return _Obstacle(DropReason.BAD_FRAME, str(error), False)

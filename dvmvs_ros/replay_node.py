@@ -27,7 +27,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.data.atomic import replacing
-from dvmvs_core.data.sequence import SequenceItem, open_sequence
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.sequence import SequenceItem
 from dvmvs_core.errors import ConfigError, DvmvsError
 from dvmvs_core.geometry import inverse_pose, is_finite_pose
 from dvmvs_ros.conversions import (

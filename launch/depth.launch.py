@@ -16,20 +16,30 @@ from launch import LaunchDescription
 SHARE = get_package_share_directory("dvmvs_ros")
 
 TOPICS = (
-    ("image", "image", "/camera/image_rect", "Rectified images (sensor_msgs/Image)."),
+    ("image", "image", "/camera/image_rect", "Images, rectified or raw (sensor_msgs/Image)."),
     ("camera_info", "camera_info", "/camera/camera_info", "Intrinsics of those images (sensor_msgs/CameraInfo)."),
-    ("depth", "depth/image", "depth/image", "Depth out (sensor_msgs/Image, 32FC1, metres)."),
+    ("odometry", "odometry", "odometry", "Poses for pose_source:=odometry (nav_msgs/Odometry)."),
+    ("pose", "pose", "pose", "Poses for pose_source:=pose (geometry_msgs/PoseStamped)."),
+    ("depth", "depth/image", "depth/image", "Depth out (sensor_msgs/Image, 32FC1 or 16UC1)."),
     ("depth_info", "depth/camera_info", "depth/camera_info", "Intrinsics of the depth (sensor_msgs/CameraInfo)."),
-    ("points", "points", "points", "Cloud out (sensor_msgs/PointCloud2, xyz and rgb)."),
+    ("confidence", "depth/confidence", "depth/confidence", "Confidence out (sensor_msgs/Image, 32FC1, 0 to 1)."),
+    ("preview", "depth/preview", "depth/preview", "Coloured depth out, for a person (sensor_msgs/Image, rgb8)."),
+    ("points", "points", "points", "Cloud out (sensor_msgs/PointCloud2: xyz, rgb and confidence)."),
 )
 """(argument, name in the node, default, description)."""
 
 OVERRIDES = (
     ("weights", str, "A safetensors file, or the name of a shipped checkpoint."),
     ("device", str, "auto, cpu, cuda or cuda:N."),
+    ("image_transport", str, "raw, or compressed for JPEG or PNG on the image topic with /compressed behind."),
+    ("rectify", str, "Rectify by camera_info: auto, always or never."),
+    ("pose_source", str, "Where poses come from: tf, odometry or pose."),
+    ("pose_frame", str, "Frame whose pose the messages of odometry or pose are."),
     ("world_frame", str, "Continuous frame that poses are taken in, such as odom."),
     ("camera_frame", str, "Optical frame of the camera, where the images' frame_id is not it."),
     ("measurement_frames", int, "Earlier keyframes that each depth map is measured against."),
+    ("depth_encoding", str, "Encoding of the depth: 32FC1 (metres) or 16UC1 (millimetres)."),
+    ("points_min_confidence", float, "Least confidence, 0 to 1, of a point of the cloud."),
     ("autostart", bool, "Configure and activate without a lifecycle manager."),
 )
 """(parameter, type, description); an empty argument leaves the parameter to params_file."""

@@ -1,4 +1,8 @@
-"""Intrinsics out of the fields of a CameraInfo message, without ROS."""
+"""Intrinsics and lens out of the fields of a CameraInfo message, without ROS.
+
+A CameraInfo describes the sensor at full resolution. Its image may be a window of it (`roi`), and of that only every
+n-th pixel (`binning`); all intrinsics here are those of the image.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +13,113 @@ import numpy as np
 from dvmvs_core.errors import FrameError, MessageError
 from dvmvs_core.types import check_intrinsics
 
+EQUIDISTANT = ("equidistant", "fisheye")
+"""Names of the Kannala-Brandt model; an equidistant lens bends straight lines with any coefficients, zeros too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lens:
+    """How the raw image of a camera differs from the rectified one.
+
+    Attributes:
+        model: `distortion_model` of the message.
+        K: (3, 3) float64 intrinsics of the raw image, pixels.
+        coefficients: float64 distortion coefficients, in the order of the model.
+        R: (3, 3) rotation from the raw to the rectified camera.
+    """
+
+    model: str
+    K: np.ndarray
+    coefficients: np.ndarray
+    R: np.ndarray
+
 
 @dataclass(frozen=True, eq=False)
 class CameraModel:
-    """What a CameraInfo says of the rectified image.
+    """What a CameraInfo says of the image.
 
     Attributes:
-        K: (3, 3) float64 intrinsics, pixels.
+        K: (3, 3) float64 intrinsics of the rectified image, pixels.
         height: rows of the image.
         width: columns of the image.
-        distorted: whether the raw image has lens distortion, so that only a rectified one fits K.
+        lens: what rectifying the raw image takes; None without distortion, where both are the same.
     """
 
     K: np.ndarray
     height: int
     width: int
-    distorted: bool
+    lens: Lens | None = None
+
+    @property
+    def distorted(self) -> bool:
+        """Whether the raw image has lens distortion, so that only a rectified one fits K."""
+        return self.lens is not None
 
 
-def camera_model(height: int, width: int, k, p, d) -> CameraModel:
-    """Read the intrinsics of the rectified image.
+@dataclass(frozen=True)
+class Window:
+    """The part of the sensor that an image shows.
+
+    Attributes:
+        x: first column, pixels of the sensor.
+        y: first row.
+        width: columns of the sensor; 0 for all.
+        height: rows of the sensor; 0 for all.
+        binning_x: columns of the sensor that make one of the image; 0 means 1.
+        binning_y: rows of the sensor that make one of the image; 0 means 1.
+    """
+
+    x: int = 0
+    y: int = 0
+    width: int = 0
+    height: int = 0
+    binning_x: int = 1
+    binning_y: int = 1
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Return (rows, columns) of the image of a sensor of this size."""
+        return (self.height or height) // max(1, self.binning_y), (self.width or width) // max(1, self.binning_x)
+
+    def intrinsics(self, K: np.ndarray) -> np.ndarray:
+        """Return K (3, 3) of the image from K of the sensor."""
+        K = K.copy()
+        K[:2, 2] -= self.x, self.y
+        # Without a half-pixel term, as image_geometry has it.
+        K[:2] /= np.maximum(1, ((self.binning_x,), (self.binning_y,)))
+        return K
+
+
+FULL = Window()
+
+
+def read_camera_info(info) -> CameraModel:
+    """Return what a CameraInfo message says, read by rclpy or by rosbags.
+
+    Raises:
+        MessageError: if the camera is not calibrated, or its size is zero.
+    """
+    roi = info.roi
+    window = Window(roi.x_offset, roi.y_offset, roi.width, roi.height, info.binning_x, info.binning_y)
+    return camera_model(info.height, info.width, info.k, info.p, info.d, info.distortion_model, info.r, window)
+
+
+def camera_model(
+    height: int, width: int, k, p, d, distortion_model: str = "plumb_bob", r=None, window: Window = FULL
+) -> CameraModel:
+    """Read intrinsics and lens.
 
     `p` describes the rectified image and `k` the raw one; they agree for a camera without distortion. A driver that
     publishes rectified images without filling `p` leaves it zero, and then `k` is the only statement there is.
 
     Args:
-        height: rows.
-        width: columns.
+        height: rows of the sensor.
+        width: columns of the sensor.
         k: 9 numbers, row by row.
         p: 12 numbers, row by row.
         d: distortion coefficients, any number of them.
+        distortion_model: the meaning of `d`.
+        r: 9 numbers, row by row: the rotation of rectification; None or all zero for none.
+        window: the part of the sensor that the image shows.
 
     Raises:
         MessageError: if the camera is not calibrated, or its size is zero.
@@ -46,8 +127,15 @@ def camera_model(height: int, width: int, k, p, d) -> CameraModel:
     if height <= 0 or width <= 0:
         raise MessageError(f"camera_info must state the image's size; got width {width} and height {height}")
     projection = np.asarray(p, dtype=np.float64).reshape(3, 4)[:, :3]
-    K = projection if projection[0, 0] else np.asarray(k, dtype=np.float64).reshape(3, 3)
+    raw_K = np.asarray(k, dtype=np.float64).reshape(3, 3)
+    K = projection if projection[0, 0] else raw_K
+    coefficients = np.array(d, dtype=np.float64)
+    lens = None
+    if coefficients.any() or (distortion_model in EQUIDISTANT and coefficients.size):
+        rotation = np.eye(3) if r is None or not np.any(r) else np.array(r, dtype=np.float64).reshape(3, 3)
+        lens = Lens(distortion_model, window.intrinsics(raw_K), coefficients, rotation)
+    rows, columns = window.size(height, width)
     try:
-        return CameraModel(check_intrinsics(K), height, width, bool(np.any(np.asarray(d))))
+        return CameraModel(check_intrinsics(window.intrinsics(K)), rows, columns, lens)
     except FrameError as error:
         raise MessageError(f"camera_info: {error}") from error

@@ -7,20 +7,68 @@ of `step` bytes each; a row may end in padding, so `step` is obeyed and never as
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from dvmvs_core.errors import MessageError
 
-COLOUR_ENCODINGS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
-    "rgb8": (3, np.array),
-    "bgr8": (3, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)),
-    "rgba8": (4, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)),
-    "bgra8": (4, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)),
-    "mono8": (1, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)),
+FULL_SCALE = 257
+"""65535 / 255: what sixteen-bit values are divided by."""
+
+
+@dataclass(frozen=True)
+class ColourEncoding:
+    """How the pixels of an encoding lie in memory, and how they become RGB.
+
+    Attributes:
+        channels: values of a pixel in a row.
+        to_rgb: (rows, W, channels) of `value_type`, or (rows, W) for one channel, to (H, W, 3) RGB of that type.
+        value_type: numpy type of one value, less its byte order.
+        chroma_rows: whether half as many rows of chroma follow the H rows of brightness.
+        even: sides that the encoding divides into pairs: "" none, "x" the width, "xy" both.
+    """
+
+    channels: int
+    to_rgb: Callable[[np.ndarray], np.ndarray]
+    value_type: str = "u1"
+    chroma_rows: bool = False
+    even: str = ""
+
+
+def _by(conversion: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pixels: cv2.cvtColor(pixels, conversion)
+
+
+_LAYOUTS = {
+    "rgb": ColourEncoding(3, np.array),
+    "bgr": ColourEncoding(3, _by(cv2.COLOR_BGR2RGB)),
+    "rgba": ColourEncoding(4, _by(cv2.COLOR_RGBA2RGB)),
+    "bgra": ColourEncoding(4, _by(cv2.COLOR_BGRA2RGB)),
+    "mono": ColourEncoding(1, _by(cv2.COLOR_GRAY2RGB)),
+    # ROS names a mosaic by its first four pixels; OpenCV by those one pixel further in, hence the exchange.
+    "bayer_rggb": ColourEncoding(1, _by(cv2.COLOR_BayerBG2RGB), even="xy"),
+    "bayer_bggr": ColourEncoding(1, _by(cv2.COLOR_BayerRG2RGB), even="xy"),
+    "bayer_gbrg": ColourEncoding(1, _by(cv2.COLOR_BayerGR2RGB), even="xy"),
+    "bayer_grbg": ColourEncoding(1, _by(cv2.COLOR_BayerGB2RGB), even="xy"),
 }
-"""Encoding to (channels of one byte, conversion of (H, W, channels) uint8 to (H, W, 3) RGB)."""
+_UYVY = ColourEncoding(2, _by(cv2.COLOR_YUV2RGB_UYVY), even="x")
+_YUYV = ColourEncoding(2, _by(cv2.COLOR_YUV2RGB_YUY2), even="x")
+
+COLOUR_ENCODINGS: dict[str, ColourEncoding] = {
+    **{f"{name}8": layout for name, layout in _LAYOUTS.items()},
+    **{f"{name}16": replace(layout, value_type="u2") for name, layout in _LAYOUTS.items()},
+    "8UC1": _LAYOUTS["mono"],
+    "8UC3": _LAYOUTS["bgr"],
+    "yuv422": _UYVY,
+    "uyvy": _UYVY,
+    "yuv422_yuy2": _YUYV,
+    "yuyv": _YUYV,
+    "nv12": ColourEncoding(1, _by(cv2.COLOR_YUV2RGB_NV12), chroma_rows=True, even="xy"),
+    "nv21": ColourEncoding(1, _by(cv2.COLOR_YUV2RGB_NV21), chroma_rows=True, even="xy"),
+}
+"""Encodings of sensor_msgs/image_encodings that hold colour or grey."""
 
 DEPTH_ENCODINGS: dict[str, str] = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 """Encoding to the numpy type of one pixel, less its byte order."""
@@ -31,28 +79,72 @@ def decode_image(
 ) -> np.ndarray:
     """Decode a colour or grey image.
 
+    Sixteen-bit values keep their upper half, as cv_bridge converts them: the same brightness in every image, whatever
+    the image shows.
+
     Args:
         encoding: one of `COLOUR_ENCODINGS`.
         height: rows.
         width: columns.
         step: bytes from the start of one row to the start of the next, padding included.
-        is_bigendian: byte order of the pixels; of no effect on these one-byte encodings.
+        is_bigendian: byte order of sixteen-bit values.
         data: the message's bytes, as any object with the buffer protocol.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous, sharing no memory with the message.
 
     Raises:
-        MessageError: unknown encoding, empty image, `step` shorter than a row, or data shorter than height × step.
+        MessageError: unknown encoding, empty image, a side that must be even and is not, `step` shorter than a row, or
+            data shorter than its rows.
     """
     if encoding not in COLOUR_ENCODINGS:
         raise MessageError(
             f"image encoding must be one of {', '.join(COLOUR_ENCODINGS)}; got {encoding!r}. "
             "Convert it on the way, for example with image_proc"
         )
-    channels, to_rgb = COLOUR_ENCODINGS[encoding]
-    rows = _rows(encoding, height, width, step, channels, data)
-    return to_rgb(rows.reshape(height, width, channels))
+    layout = COLOUR_ENCODINGS[encoding]
+    for axis, side in (("x", width), ("y", height)):
+        if axis in layout.even and side % 2:
+            raise MessageError(f"{encoding} joins pixels in pairs, so its size must be even; got {width}×{height}")
+    value = np.dtype(layout.value_type).newbyteorder(">" if is_bigendian else "<")
+    rows = _rows(encoding, height, width, step, layout.channels * value.itemsize, data, layout.chroma_rows)
+    values = np.ascontiguousarray(rows).view(value).astype(value.newbyteorder("="), copy=False)
+    return _eight_bits(layout.to_rgb(values.reshape(len(rows), width, layout.channels)))
+
+
+def decode_compressed(image_format: str, data) -> np.ndarray:
+    """Decode a CompressedImage: JPEG, PNG, or whatever else OpenCV reads.
+
+    Args:
+        image_format: the message's `format`, such as "jpeg", "png" or "bayer_rggb8; jpeg compressed ". What
+            compressed_image_transport writes before the semicolon tells a mosaic from a grey image; what it writes
+            behind tells the order of colours. The compression itself is seen in the data.
+        data: the message's bytes, as any object with the buffer protocol.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous. The camera's own rows and columns: no EXIF orientation is applied.
+
+    Raises:
+        MessageError: if the bytes are no image, or hold depth.
+    """
+    if "compressedDepth" in image_format:
+        raise MessageError(f"a colour image is needed, and {image_format!r} is depth; check the topic")
+    data = np.frombuffer(data, np.uint8)
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise MessageError(
+            f"compressed image must be a whole JPEG or PNG; got {data.size} bytes of format {image_format!r}"
+            " that cannot be decoded"
+        )
+    name, _, rest = (part.strip() for part in image_format.partition(";"))
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    grey = name.rstrip("0123456789") if name.startswith("bayer_") else "mono"
+    # OpenCV decodes to BGR, and compressed_image_transport hands it BGR to encode, unless it says rgb.
+    colour = "rgb" if "compressed rgb" in rest else "bgr"
+    layout = _LAYOUTS.get({1: grey, 3: colour, 4: f"{colour}a"}.get(channels, ""))
+    if layout is None:
+        raise MessageError(f"compressed image must have 1, 3 or 4 channels; got {channels} of format {image_format!r}")
+    return _eight_bits(layout.to_rgb(pixels))
 
 
 def decode_depth(
@@ -94,10 +186,17 @@ def is_depth_encoding(encoding: str) -> bool:
     return encoding in DEPTH_ENCODINGS
 
 
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    """The upper half of sixteen-bit values, rounded, so that 65535 becomes 255."""
+    if image.dtype == np.uint8:
+        return image
+    return cv2.convertScaleAbs(image, alpha=1 / FULL_SCALE)
+
+
 def _rows(
-    encoding: str, height: int, width: int, step: int, pixel_bytes: int, data
+    encoding: str, height: int, width: int, step: int, pixel_bytes: int, data, chroma_rows: bool = False
 ) -> np.ndarray:
-    """The bytes of the pixels, padding cut off: a (H, W · pixel_bytes) uint8 view."""
+    """The bytes of the pixels, padding cut off: a (rows, W · pixel_bytes) uint8 view."""
     if height <= 0 or width <= 0:
         raise MessageError(f"image must not be empty; got width {width} and height {height}")
     row_bytes = width * pixel_bytes
@@ -106,9 +205,10 @@ def _rows(
             f"step must be at least width × {pixel_bytes} = {row_bytes} bytes for {encoding}; got {step}"
         )
     data = np.frombuffer(data, np.uint8)
-    if data.size < height * step:
+    rows, said = (height * 3 // 2, "height × 3/2 × step") if chroma_rows else (height, "height × step")
+    if data.size < rows * step:
         raise MessageError(
-            f"data must hold height × step = {height} × {step} = {height * step} bytes; got {data.size}: "
+            f"data must hold {said} = {rows} × {step} = {rows * step} bytes; got {data.size}: "
             "the message was cut off or its step is wrong"
         )
-    return data[: height * step].reshape(height, step)[:, :row_bytes]
+    return data[: rows * step].reshape(rows, step)[:, :row_bytes]

@@ -6,13 +6,14 @@ forgotten.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.sequence import PoseItem
-from dvmvs_core.errors import DataError
+from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 
 TRACKING_LOST = "TRACKING LOST"
@@ -43,6 +44,49 @@ def simulate_keyframes(poses: Iterable[PoseItem], config: KeyframeConfig) -> Ite
             yield IndexEntry(pose.name, tuple(buffer.measurement_frames()))
         elif decision is KeyframeDecision.TRACKING_LOST:
             yield IndexEntry(None)
+
+
+def every_nth_keyframe(
+    poses: Iterable[PoseItem], step: int, measurement_frames: int, max_lost_frames: int = 30
+) -> Iterator[IndexEntry]:
+    """Yield the published "simple" keyframes: every `step`-th frame, against the keyframes just before it.
+
+    It takes no notice of how far the camera moved, and is there for comparison with `simulate_keyframes`. After a
+    frame that is kept, `step` - 1 frames are passed over; after one without a valid pose the next frame is tried.
+
+    Args:
+        poses: of every frame.
+        step: distance between keyframes, in frames.
+        measurement_frames: how many earlier keyframes each gets, oldest first.
+        max_lost_frames: invalid poses in a row, of those tried, that are forgiven.
+
+    Raises:
+        ConfigError: if a count is not positive.
+    """
+    if step < 1:
+        raise ConfigError(f"every n-th frame needs n of at least 1; got {step}")
+    config = KeyframeConfig(
+        buffer_size=max(measurement_frames, 1) + 1,
+        pose_distance=0.0,
+        measurement_frames=measurement_frames,
+        max_lost_frames=max_lost_frames,
+    )
+    buffer: KeyframeBuffer[str] = KeyframeBuffer(config)
+    earlier: deque[str] = deque(maxlen=measurement_frames)
+    pass_over = 0
+    for pose in poses:
+        if pass_over:
+            pass_over -= 1
+            continue
+        decision = buffer.add(pose.world_T_cam, pose.name)
+        if decision is KeyframeDecision.KEYFRAME:
+            yield IndexEntry(pose.name, tuple(earlier))
+        elif decision is KeyframeDecision.TRACKING_LOST:
+            earlier.clear()
+            yield IndexEntry(None)
+        if decision in (KeyframeDecision.FIRST, KeyframeDecision.KEYFRAME):
+            earlier.append(pose.name)
+            pass_over = step - 1
 
 
 def format_index(entries: Iterable[IndexEntry]) -> str:

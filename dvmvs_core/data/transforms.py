@@ -98,6 +98,12 @@ class _MovingEdge:
             self._samples.insert(after, sample)
         return True
 
+    def forget_before(self, stamp_ns: int) -> None:
+        expired = bisect_right(self.stamps, stamp_ns) - 1
+        if expired > 0:
+            del self.stamps[:expired]
+            del self._samples[:expired]
+
     def clear(self) -> None:
         self.stamps.clear()
         self._samples.clear()
@@ -242,6 +248,13 @@ class TransformTree:
             for edge in self._edges.values():
                 if isinstance(edge, _MovingEdge):
                     edge.clear()
+
+    def forget_before(self, stamp_ns: int) -> None:
+        """Forget what no lookup at or after a time can need: of each edge, all before its last transform by then."""
+        with self._lock:
+            for edge in self._edges.values():
+                if isinstance(edge, _MovingEdge):
+                    edge.forget_before(stamp_ns)
 
     def frames(self) -> list[str]:
         """Return the names of all frames heard of, sorted."""

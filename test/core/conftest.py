@@ -59,9 +59,21 @@ def make_bag(make_scene, tmp_path: Path) -> Callable[..., Path]:
 
     def make(storage: str = "mcap", name: str = "recording", **scene) -> Path:
         from dvmvs_core.data.bag_writer import write_bag
-        from dvmvs_core.data.sequence import open_sequence
+        from dvmvs_core.data.open_sequence import open_sequence
 
         write_bag(open_sequence(make_scene(f"{name}_scene", **scene)), tmp_path / name, storage)
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def open3d():
+    """The module open3d; tests that need it are skipped where the extra [reconstruct] is not installed."""
+    from dvmvs_core.errors import PackageError
+    from dvmvs_core.evaluation.open3d_loader import load_open3d
+
+    try:
+        return load_open3d()
+    except PackageError as error:
+        pytest.skip(str(error))

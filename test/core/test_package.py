@@ -65,11 +65,11 @@ def test_colcon_installs_the_programs_where_ros2_run_looks(source, tmp_path):
     assert not (prefix / "bin").exists()
 
 
-def test_the_wheel_holds_every_module(wheel):
+def test_the_wheel_holds_every_module(source, wheel):
     modules = {
-        path.relative_to(ROOT).as_posix()
+        path.relative_to(source).as_posix()
         for package in ("dvmvs_core", "dvmvs_ros")
-        for path in (ROOT / package).rglob("*.py")
+        for path in (source / package).rglob("*.py")
     }
     missing = modules - set(wheel.namelist())
     assert not missing, f"a folder without __init__.py? {sorted(missing)}"

@@ -15,9 +15,11 @@ from dvmvs_core.data.quaternion import pose_matrix  # noqa: E402
 from dvmvs_core.errors import MessageError  # noqa: E402
 from dvmvs_core.types import DepthPrediction  # noqa: E402
 from dvmvs_ros.conversions import (  # noqa: E402
+    CloudFilter,
     camera_from_message,
     camera_info_message,
     cloud_message,
+    confidence_message,
     depth_from_message,
     image_from_message,
     make_header,
@@ -74,8 +76,8 @@ def test_an_image_shares_no_memory_with_its_message():
 
 
 def test_an_unknown_encoding_is_named():
-    with pytest.raises(MessageError, match="yuv422.*|.*got 'yuv422'"):
-        image_from_message(image_message(RGB, "yuv422"))
+    with pytest.raises(MessageError, match="yuv411.*|.*got 'yuv411'"):
+        image_from_message(image_message(RGB, "yuv411"))
 
 
 def test_short_data_is_refused_with_both_sizes():
@@ -127,9 +129,9 @@ def test_convention_metric_depth_is_32fc1_with_nan_where_invalid():
 
 
 def test_convention_raw_depth_is_16uc1_millimetres_with_0_where_invalid():
-    message = raw_depth_message(np.array([[1.234, 0.0, 70.0]], np.float32), HEADER)
+    message = raw_depth_message(np.array([[1.234, 0.0, 70.0, np.nan, np.inf, -1.0, 65.535]], np.float32), HEADER)
     assert message.encoding == "16UC1"
-    assert np.frombuffer(message.data, "<u2").tolist() == [1234, 0, 0]
+    assert np.frombuffer(message.data, "<u2").tolist() == [1234, 0, 0, 0, 0, 0, 65535]
 
 
 def test_every_millimetre_survives_the_way_through_metres():
@@ -160,6 +162,52 @@ def test_the_cloud_holds_the_valid_points_in_the_cameras_frame_with_their_colour
     np.testing.assert_array_equal(colours[-1], RGB[-1, -1])
     # Packed 0x00RRGGBB, so little-endian bytes are b, g, r, 0.
     assert tuple(message.data[-4:]) == (*RGB[-1, -1][::-1].tolist(), 0)
+
+
+def confident_prediction() -> DepthPrediction:
+    """Depth 1, 2, … 35 m and confidence 0.0, 0.02, … pixel by pixel."""
+    depth = np.arange(1, 36, dtype=np.float32).reshape(5, 7)
+    confidence = (np.arange(35, dtype=np.float32) / 50).reshape(5, 7)
+    return DepthPrediction(depth, K, RGB, np.eye(4), 1, 0, (), (), 0.0, confidence)
+
+
+def test_the_cloud_has_a_field_of_confidence():
+    message = cloud_message(confident_prediction(), HEADER)
+    assert [(f.name, f.offset) for f in message.fields[4:]] == [("confidence", 16)]
+    assert (message.point_step, message.row_step, len(message.data)) == (20, 700, 700)
+    values = np.frombuffer(message.data, np.float32).reshape(-1, 5)
+    np.testing.assert_allclose(values[:, 4], np.arange(35) / 50, rtol=1e-6)
+    points, colours = points_from_message(message)
+    np.testing.assert_allclose(points[:, 2], np.arange(1, 36))
+    np.testing.assert_array_equal(colours, RGB.reshape(-1, 3))
+
+
+@pytest.mark.parametrize(
+    ("points_kept", "depths"),
+    [
+        (CloudFilter(), range(1, 36)),
+        (CloudFilter(min_confidence=0.5), range(26, 36)),
+        (CloudFilter(min_depth_m=3.0, max_depth_m=5.0), range(3, 6)),
+        (CloudFilter(min_confidence=0.5, max_depth_m=28.0), range(26, 29)),
+        (CloudFilter(min_confidence=1.0), ()),
+    ],
+)
+def test_the_cloud_is_filtered_by_confidence_and_range(points_kept, depths):
+    points, _ = points_from_message(cloud_message(confident_prediction(), HEADER, points_kept))
+    assert points[:, 2].tolist() == list(depths)
+
+
+@pytest.mark.parametrize(("min_confidence", "count"), [(0.0, 35), (0.01, 0)])
+def test_what_has_no_confidence_is_below_any(min_confidence, count):
+    prediction = DepthPrediction(np.ones((5, 7), np.float32), K, RGB, np.eye(4), 1, 0, (), (), 0.0)
+    assert cloud_message(prediction, HEADER, CloudFilter(min_confidence)).width == count
+
+
+def test_confidence_is_32fc1():
+    confidence = confident_prediction().confidence
+    message = confidence_message(confidence, HEADER)
+    assert (message.encoding, message.step, message.height) == ("32FC1", 28, 5)
+    np.testing.assert_array_equal(np.frombuffer(message.data, "<f4").reshape(5, 7), confidence)
 
 
 def test_a_cloud_without_points_is_an_empty_message():

@@ -16,7 +16,7 @@ pytest.importorskip("rclpy")
 
 from dvmvs_core.config import EngineConfig  # noqa: E402
 from dvmvs_core.data.bag_writer import write_bag  # noqa: E402
-from dvmvs_core.data.sequence import open_sequence  # noqa: E402
+from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
 from dvmvs_core.evaluation.predict import predict_online, write_predictions  # noqa: E402
 from dvmvs_core.evaluation.predictions import PredictionReader  # noqa: E402
 from dvmvs_core.evaluation.score import score_predictions  # noqa: E402

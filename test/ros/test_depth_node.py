@@ -116,7 +116,7 @@ def test_depth_is_that_of_the_engine_offline(node, client, walk, tiny_weights):
 @pytest.mark.parametrize(
     ("changes", "reason", "said"),
     [
-        ({"encoding": "yuv422"}, DropReason.BAD_IMAGE, "encoding must be one of"),
+        ({"encoding": "yuv411"}, DropReason.BAD_IMAGE, "encoding must be one of"),
         ({"step": 10}, DropReason.BAD_IMAGE, "step must be at least"),
         ({"height": 480}, DropReason.BAD_IMAGE, "data must hold height × step"),
         ({"width": 0}, DropReason.BAD_IMAGE, "must not be empty"),

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.camera_info import CameraModel
-from dvmvs_core.errors import TransformExtrapolationError, TransformLookupError
+from dvmvs_core.errors import MessageError, TransformExtrapolationError, TransformLookupError
 from dvmvs_ros.drops import DropReason
 from dvmvs_ros.frame_sync import Arrival, FrameSync
 
 SECOND = 1_000_000_000
 K = np.array(((50.0, 0.0, 4.0), (0.0, 50.0, 3.0), (0.0, 0.0, 1.0)))
-CAMERA = CameraModel(K, 6, 8, False)
+CAMERA = CameraModel(K, 6, 8)
 
 
 class Bench:
@@ -25,9 +25,11 @@ class Bench:
         self.drops: list[tuple[int, DropReason]] = []
         self.details: list[str] = []
         self.jumps = 0
+        self.refusal = ""
         self.sync = FrameSync(
             self.lookup,
             "odom",
+            view=self.view,
             on_frame=self.on_frame,
             on_drop=self.on_drop,
             on_jump=self.on_jump,
@@ -47,7 +49,13 @@ class Bench:
         world_T_cam[0, 3] = stamp_ns / SECOND
         return world_T_cam
 
+    def view(self, image, camera):
+        if self.refusal:
+            raise MessageError(self.refusal)
+        return image[:3], camera.K
+
     def on_frame(self, frame, arrival) -> None:
+        assert frame.image.shape[0] == 3, "the frame holds what the view made of the image"
         assert frame.stamp_ns == arrival.stamp_ns and frame.index == arrival.index
         assert frame.world_T_cam[0, 3] == pytest.approx(frame.stamp_ns / SECOND)
         self.frames.append(frame.stamp_ns)
@@ -170,7 +178,7 @@ def test_after_a_change_of_resolution_an_image_waits_for_its_own_camera_info():
     bench.image(1)
     bench.image(2, height=12, width=16)
     assert not bench.drops
-    bench.camera_info(2, CameraModel(K, 12, 16, False))
+    bench.camera_info(2, CameraModel(K, 12, 16))
     assert bench.frames == [1 * SECOND, 2 * SECOND]
 
 
@@ -218,3 +226,13 @@ def test_a_broken_pose_is_dropped_and_the_next_is_answered():
     bench.image(2)
     assert bench.drops == [(1 * SECOND, DropReason.BAD_FRAME)]
     assert bench.frames == [2 * SECOND]
+
+
+def test_a_lens_that_cannot_be_rectified_is_a_camera_info_that_cannot_be_used():
+    bench = Bench()
+    bench.camera_info(1)
+    bench.transforms(0, 10)
+    bench.refusal = "nobody knows this lens"
+    bench.image(1)
+    assert bench.drops == [(1 * SECOND, DropReason.BAD_CAMERA_INFO)]
+    assert bench.details == ["nobody knows this lens"]

@@ -93,6 +93,11 @@ def test_every_parameter_has_a_description_and_every_number_a_range(manager):
         ("keyframe_pose_distance", -0.1, "keyframe_pose_distance"),
         ("network", "resnet", "network must be one of"),
         ("world_frame", "", "world_frame must not be empty"),
+        ("rectify", "yes", "rectify must be one of"),
+        ("image_transport", "theora", "image_transport must be one of"),
+        ("depth_encoding", "mono16", "depth_encoding must be one of"),
+        ("points_min_confidence", 1.5, "points_min_confidence"),
+        ("points_max_depth_m", 0.0, "points_min_depth_m must be less than points_max_depth_m"),
         ("keyframe_buffer_size", 2, "measurement_frames must lie between"),
     ],
 )
@@ -108,6 +113,8 @@ def test_the_whole_life_twice(node, manager, client, tiny_weights):
         assert manager.change(Transition.TRANSITION_CONFIGURE), node.log()
         refused = manager.set("weights", "small")
         assert not refused.successful and "unconfigured" in refused.reason
+        assert manager.set("points_min_confidence", 0.25).successful, "this one may change at any time"
+        assert not manager.set("preview_min_depth_m", 20.0).successful, "and is still refused where it cannot be used"
         for _ in range(2):
             assert manager.change(Transition.TRANSITION_ACTIVATE), node.log()
             assert manager.state() == State.PRIMARY_STATE_ACTIVE

@@ -14,7 +14,7 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
-from dvmvs_core.data.sequence import open_sequence  # noqa: E402
+from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
 from dvmvs_core.data.transforms import TransformTree  # noqa: E402
 from dvmvs_ros.conversions import (  # noqa: E402
     camera_from_message,

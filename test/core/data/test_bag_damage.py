@@ -11,7 +11,7 @@ from rosbags.rosbag2 import CompressionMode, Reader, StoragePlugin, Writer
 
 from dvmvs_core.data.bag_files import typestore
 from dvmvs_core.data.mcap_salvage import salvage_mcap
-from dvmvs_core.data.sequence import open_sequence
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError, DvmvsError
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

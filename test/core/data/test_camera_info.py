@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvmvs_core.data.camera_info import camera_model
+from dvmvs_core.data.camera_info import Window, camera_model
 from dvmvs_core.errors import MessageError
 
 RAW = (500.0, 0, 320, 0, 501.0, 240, 0, 0, 1)
@@ -34,3 +34,28 @@ def test_a_driver_that_leaves_p_empty_means_k():
 def test_an_uncalibrated_camera_is_refused(arguments, said):
     with pytest.raises(MessageError, match=said):
         camera_model(*arguments)
+
+
+def test_an_equidistant_lens_bends_lines_with_zeros_too():
+    assert camera_model(480, 640, RAW, RECTIFIED, (0.0,) * 4, "equidistant").distorted
+    assert not camera_model(480, 640, RAW, RECTIFIED, (0.0,) * 5, "plumb_bob").distorted
+    assert not camera_model(480, 640, RAW, RECTIFIED, (), "equidistant").distorted
+
+
+def test_a_rotation_of_zeros_is_none():
+    assert camera_model(480, 640, RAW, RECTIFIED, (0.1,) * 5, r=np.zeros(9)).lens.R.tolist() == np.eye(3).tolist()
+
+
+@pytest.mark.parametrize("binning", (0, 1))
+def test_a_window_of_the_whole_sensor_changes_nothing(binning):
+    for window in (Window(binning_x=binning, binning_y=binning), Window(0, 0, 640, 480, binning, binning)):
+        camera = camera_model(480, 640, RAW, RECTIFIED, (0.1,) * 5, window=window)
+        assert camera.K.tolist() == [[480, 0, 310], [0, 481, 235], [0, 0, 1]]
+        assert (camera.height, camera.width) == (480, 640)
+
+
+def test_a_window_moves_the_principal_point_and_binning_scales():
+    camera = camera_model(480, 640, RAW, RECTIFIED, (0.1,) * 5, window=Window(100, 50, 400, 300, 4, 2))
+    assert (camera.height, camera.width) == (150, 100)
+    assert camera.K.tolist() == [[120, 0, 52.5], [0, 240.5, 92.5], [0, 0, 1]]
+    assert camera.lens.K.tolist() == [[125, 0, 55], [0, 250.5, 95], [0, 0, 1]]

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 from dvmvs_core.config import KeyframeConfig
-from dvmvs_core.data.keyframe_index import IndexEntry, format_index, read_index, simulate_keyframes
+from dvmvs_core.data.keyframe_index import (
+    IndexEntry,
+    every_nth_keyframe,
+    format_index,
+    read_index,
+    simulate_keyframes,
+)
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.scene import read_poses
-from dvmvs_core.data.sequence import PoseItem, open_sequence
-from dvmvs_core.errors import DataError
+from dvmvs_core.data.sequence import PoseItem
+from dvmvs_core.errors import ConfigError, DataError
 
 POSES = "goldens/hololens-000-poses-all-373.txt"
 
@@ -34,6 +41,42 @@ def test_all_373_poses_give_the_published_file_byte_for_byte(reference, n):
     items = [PoseItem(i, names.get(i, "not a keyframe"), i, pose) for i, pose in enumerate(poses)]
     text = format_index(simulate_keyframes(items, KeyframeConfig(measurement_frames=n)))
     assert text == golden_index(reference, n)
+
+
+@pytest.mark.parametrize("step", (10, 20))
+def test_every_nth_of_all_373_poses_gives_the_published_file_byte_for_byte(reference, step):
+    golden = (reference / f"goldens/keyframe_indices/simple{step}+hololens-dataset+000+nmeas+2").read_text()
+    simple = {}
+    for position, line in enumerate(golden.splitlines(), start=1):
+        simple[position * step], *_ = line.split()
+    names = golden_names(reference)
+    assert sum(index in names for index in simple) > len(simple) / 2
+    assert all(names[index] == name for index, name in simple.items() if index in names)
+    poses = read_poses(reference / POSES)
+    items = [
+        PoseItem(i, names.get(i) or simple.get(i) or "another frame", i, pose) for i, pose in enumerate(poses)
+    ]
+    assert format_index(every_nth_keyframe(items, step, 2)) == golden
+
+
+def test_every_nth_counts_its_tries_when_poses_are_invalid():
+    """After an invalid pose the very next frame is tried; more than `max_lost_frames` of them clear the buffer."""
+    poses = [np.eye(4) for _ in range(12)]
+    for i in (3, 4, 7, 8, 9):
+        poses[i][0, 0] = np.nan
+    items = [PoseItem(i, f"{i}.png", i, pose) for i, pose in enumerate(poses)]
+    text = format_index(every_nth_keyframe(items, 3, 2, max_lost_frames=2))
+    # 0 first; 3, 4 invalid; 5; 8, 9 invalid; 10
+    assert text == "5.png 0.png\n10.png 0.png 5.png\n"
+    text = format_index(every_nth_keyframe(items, 3, 2, max_lost_frames=1))
+    assert text == "TRACKING LOST\nTRACKING LOST\n"
+
+
+def test_every_nth_must_be_positive():
+    with pytest.raises(ConfigError, match="n of at least 1; got 0"):
+        list(every_nth_keyframe([], 0, 2))
+    with pytest.raises(ConfigError, match="measurement_frames must lie"):
+        list(every_nth_keyframe([], 5, 0))
 
 
 @pytest.mark.parametrize("case", ("nan_50_70", "nan_50_90", "inf_0_5", "nan_0_40"))

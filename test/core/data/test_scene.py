@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.scene import SceneSequence, read_poses
-from dvmvs_core.data.sequence import open_sequence
 from dvmvs_core.errors import DataError
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeConfig, KeyframeDecision
 

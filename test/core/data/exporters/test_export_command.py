@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.cli.main import main
-from dvmvs_core.data.sequence import open_sequence
+from dvmvs_core.data.open_sequence import open_sequence
 
 K = np.array(((20.0, 0, 7.5), (0, 21.0, 5.5), (0, 0, 1)))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.cli.main import main
-from dvmvs_core.data.sequence import open_sequence
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.synthetic import scene as scene_module
 from dvmvs_core.data.synthetic.clips import render_sequence
 from dvmvs_core.data.synthetic.scene import write_scene

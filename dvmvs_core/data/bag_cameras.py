@@ -1,0 +1,53 @@
+"""Intrinsics of the cameras of a bag over time."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import numpy as np
+
+from dvmvs_core.data.bag_files import BagFiles, deserialise
+from dvmvs_core.data.bag_images import base_topic
+from dvmvs_core.data.camera_info import CameraModel, read_camera_info
+from dvmvs_core.errors import DataError, MessageError
+
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+
+
+class BagCamera:
+    """Intrinsics of one camera, kept only where they change.
+
+    Args:
+        files: the bag.
+        topic: a topic of CameraInfo.
+
+    Raises:
+        DataError: if a message is damaged, or the camera is not calibrated.
+    """
+
+    def __init__(self, files: BagFiles, topic: str) -> None:
+        self.topic = topic
+        self._stamps: list[int] = []
+        self._cameras: list[CameraModel] = []
+        try:
+            for message in files.messages({topic}):
+                info = deserialise(message.data, CAMERA_INFO)
+                camera = read_camera_info(info)
+                if not self._cameras or not _same_camera(self._cameras[-1], camera):
+                    self._stamps.append(info.header.stamp.sec * 10**9 + info.header.stamp.nanosec)
+                    self._cameras.append(camera)
+        except MessageError as error:
+            raise DataError(f"{files.path}, topic {topic}: {error}") from error
+
+    def at(self, stamp_ns: int) -> CameraModel:
+        """Return the newest intrinsics at a time, or the first of all."""
+        return self._cameras[max(0, bisect_right(self._stamps, stamp_ns) - 1)]
+
+
+def info_topic(image_topic: str) -> str:
+    """Return the topic beside a topic of images on which image_transport puts their intrinsics."""
+    return base_topic(image_topic).rpartition("/")[0] + "/camera_info"
+
+
+def _same_camera(a: CameraModel, b: CameraModel) -> bool:
+    return (a.height, a.width, a.distorted) == (b.height, b.width, b.distorted) and np.array_equal(a.K, b.K)

@@ -1,0 +1,143 @@
+"""Image messages of a bag, raw and compressed: what their topics hold, and their pixels."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from dvmvs_core.data.bag_files import BagFiles, deserialise
+from dvmvs_core.data.compressed_depth import TRANSPORT, decode_compressed_depth, depth_encoding, is_compressed_depth
+from dvmvs_core.data.image_message import (
+    COLOUR_ENCODINGS,
+    decode_compressed,
+    decode_depth,
+    decode_image,
+    is_depth_encoding,
+)
+from dvmvs_core.errors import MessageError
+
+IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+TRANSPORTS = ("compressed", TRANSPORT)
+"""What image_transport appends to the name of a topic."""
+
+
+GREY_ENCODINGS = ("mono8", "mono16", "8UC1")
+
+
+class ImageMessage(NamedTuple):
+    """A message: its place among those of its topic, when it was recorded, its header, type and bytes."""
+
+    index: int
+    log_ns: int
+    stamp_ns: int
+    frame_id: str
+    message_type: str
+    data: bytes
+
+    def colour(self) -> np.ndarray:
+        """Return (H, W, 3) uint8 RGB.
+
+        Raises:
+            MessageError: if the message is damaged, or holds no colour image.
+        """
+        message = deserialise(self.data, self.message_type)
+        if self.message_type == COMPRESSED_IMAGE:
+            return decode_compressed(message.format, message.data)
+        return decode_image(*_layout(message))
+
+    def depth(self) -> np.ndarray:
+        """Return (H, W) float32 metres, 0 = invalid.
+
+        Raises:
+            MessageError: if the message is damaged, or holds no depth.
+        """
+        message = deserialise(self.data, self.message_type)
+        if self.message_type == COMPRESSED_IMAGE:
+            return decode_compressed_depth(message.format, message.data)
+        return decode_depth(*_layout(message))
+
+
+class ImageTopic(NamedTuple):
+    """What the first whole message says of its topic.
+
+    Attributes:
+        frame_id: frame of the camera.
+        stamp_ns: stamp of the message.
+        log_ns: when it was recorded.
+        size: (height, width) of the image.
+        encoding: as the message has it; the format of a compressed one.
+        is_depth: whether it holds depth.
+        is_colour: whether it holds colour or grey that can be read.
+        compressed: whether it is compressed.
+    """
+
+    frame_id: str
+    stamp_ns: int
+    log_ns: int
+    size: tuple[int, int]
+    encoding: str
+    is_depth: bool
+    is_colour: bool
+    compressed: bool
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the image has no colours, by what it says of itself."""
+        return depth_encoding(self.encoding) in GREY_ENCODINGS
+
+
+def image_topics(files: BagFiles) -> dict[str, ImageTopic]:
+    """Return what each topic of images holds, less those without a whole message."""
+    found = {}
+    for topic in (*files.of_type(IMAGE), *files.of_type(COMPRESSED_IMAGE)):
+        for message in image_messages(files, topic):
+            try:
+                found[topic] = _describe(message)
+                break
+            except MessageError:
+                continue
+    return dict(sorted(found.items()))
+
+
+def image_messages(files: BagFiles, topic: str) -> Iterator[ImageMessage]:
+    """Yield the messages of a topic that have a whole header."""
+    message_type = files.topics[topic].message_type
+    for index, message in enumerate(files.messages({topic})):
+        header = read_header(message.data)
+        if header is not None:
+            yield ImageMessage(index, message.log_ns, *header, message_type, message.data)
+
+
+def base_topic(topic: str) -> str:
+    """Return the topic of the raw images, less what image_transport appends to it."""
+    base, _, leaf = topic.rpartition("/")
+    return base if leaf in TRANSPORTS else topic
+
+
+def read_header(data: bytes) -> tuple[int, str] | None:
+    """Return the stamp and frame_id that a CDR message starts with; None if it is too short for them."""
+    order = "<" if data[1:2] == b"\x01" else ">"
+    try:
+        seconds, nanoseconds, length = struct.unpack_from(f"{order}iII", data, 4)
+        return seconds * 10**9 + nanoseconds, bytes(data[16 : 16 + length - 1]).decode()
+    except (struct.error, UnicodeDecodeError):
+        return None
+
+
+def _describe(message: ImageMessage) -> ImageTopic:
+    fields = deserialise(message.data, message.message_type)
+    header = (message.frame_id, message.stamp_ns, message.log_ns)
+    if message.message_type == IMAGE:
+        encoding, size = fields.encoding, (fields.height, fields.width)
+        return ImageTopic(*header, size, encoding, is_depth_encoding(encoding), encoding in COLOUR_ENCODINGS, False)
+    is_depth = is_compressed_depth(fields.format)
+    pixels = message.depth() if is_depth else message.colour()
+    return ImageTopic(*header, pixels.shape[:2], fields.format, is_depth, not is_depth, True)
+
+
+def _layout(message) -> tuple:
+    return message.encoding, message.height, message.width, message.step, message.is_bigendian, message.data

@@ -1,0 +1,78 @@
+"""Depth out of CompressedImage messages: PNG of 16 bits, and the compressedDepth transport.
+
+compressedDepth puts 12 bytes before the PNG: the kind of compression (int32) and two floats a, b. For 16UC1 the PNG
+holds millimetres. For 32FC1 it holds quantised inverse depth q, and depth = a / (q − b) metres; q = 0 is invalid.
+Source: compressed_depth_image_transport of image_transport_plugins
+"""
+
+from __future__ import annotations
+
+import struct
+
+import cv2
+import numpy as np
+
+from dvmvs_core.data.image_message import DEPTH_ENCODINGS
+from dvmvs_core.errors import MessageError
+
+TRANSPORT = "compressedDepth"
+
+HEADER = struct.Struct("<iff")
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"
+
+
+def is_compressed_depth(image_format: str) -> bool:
+    """Whether a CompressedImage of this format holds depth, as in "16UC1; compressedDepth png"."""
+    return TRANSPORT in image_format or depth_encoding(image_format) in DEPTH_ENCODINGS
+
+
+def decode_compressed_depth(image_format: str, data) -> np.ndarray:
+    """Decode a depth image.
+
+    Args:
+        image_format: the message's format: the pixels' encoding, then the kind of compression.
+        data: the message's bytes, as any object with the buffer protocol.
+
+    Returns:
+        (H, W) float32 metres along the optical axis; 0 where there is no depth.
+
+    Raises:
+        MessageError: if the format is not one of those above, or the bytes are cut off.
+    """
+    encoding, data = depth_encoding(image_format), bytes(data)
+    if encoding not in DEPTH_ENCODINGS:
+        raise MessageError(
+            f"compressed depth must be of {', '.join(DEPTH_ENCODINGS)}; its format says {image_format!r}"
+        )
+    a = b = None
+    if TRANSPORT in image_format:
+        if len(data) < HEADER.size:
+            raise MessageError(f"compressedDepth must begin with {HEADER.size} bytes of header; got {len(data)} in all")
+        _, a, b = HEADER.unpack_from(data)
+        data = data[HEADER.size :]
+    if not data.startswith(PNG_MAGIC):
+        raise MessageError(
+            f"compressed depth must be a PNG, which keeps every value; the format is {image_format!r}."
+            " Record it with compressedDepth's format set to png"
+        )
+    if PNG_END not in data:  # OpenCV would fill in the missing rows
+        raise MessageError("the PNG of a depth image was cut off")
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 2:
+        found = "a damaged one" if values is None else f"{values.dtype} of shape {values.shape}"
+        raise MessageError(f"compressed depth must be a PNG of 16 bits and one channel; got {found}")
+    if encoding != "32FC1":
+        # Through float64, as depth read from a PNG file is.
+        return (values / 1000.0).astype(np.float32)
+    if a is None or not (np.isfinite(a) and np.isfinite(b) and a > 0):
+        raise MessageError(f"32FC1 depth needs compressedDepth's positive quantisation; got a = {a}, b = {b}")
+    steps = values.astype(np.float64) - b
+    seen = (values > 0) & (steps > 0)
+    return np.where(seen, a / np.where(seen, steps, 1.0), 0.0).astype(np.float32)
+
+
+def depth_encoding(image_format: str) -> str:
+    """Return the encoding that a format begins with."""
+    return image_format.partition(";")[0].strip()

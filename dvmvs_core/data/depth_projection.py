@@ -1,0 +1,72 @@
+"""Points into the depth image that a camera would have seen of them, and points out of messages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dvmvs_core.errors import MessageError
+
+POINT_TYPES = {7: "f4", 8: "f8"}
+"""Datatypes of sensor_msgs/msg/PointField that coordinates may have, as numpy types less their byte order."""
+
+NEAREST_M = 1e-3
+
+
+def project_points(points: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the depth (H, W) float32 metres of points, 0 where none lands.
+
+    Each lands in the pixel nearest to its projection; where several land, the nearest surface hides the others.
+    Nothing is filled in.
+
+    Args:
+        points: (N, 3) in camera coordinates, metres.
+        K: (3, 3) intrinsics.
+        size: (H, W) of the image.
+    """
+    height, width = size
+    points = points[points[:, 2] >= NEAREST_M]
+    x, y, z = K @ points.T
+    column, row = np.rint(x / z), np.rint(y / z)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    nearest = np.full(height * width, np.inf)
+    np.minimum.at(nearest, (row[inside] * width + column[inside]).astype(np.intp), z[inside])
+    nearest[np.isinf(nearest)] = 0.0
+    return nearest.reshape(height, width).astype(np.float32)
+
+
+def depth_points(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Return the valid pixels of depth (H, W) as points (N, 3) in camera coordinates, metres."""
+    row, column = np.nonzero(depth)
+    rays = np.linalg.inv(K) @ np.stack((column, row, np.ones_like(row)))
+    return (rays * depth[row, column]).T
+
+
+def cloud_points(message) -> np.ndarray:
+    """Return the finite points (N, 3) float64 of a PointCloud2, read by rclpy or by rosbags.
+
+    Raises:
+        MessageError: if x, y or z is missing or no floating-point number, or data is shorter than its rows.
+    """
+    fields = {field.name: field for field in message.fields}
+    if not {"x", "y", "z"} <= set(fields) or any(fields[axis].datatype not in POINT_TYPES for axis in "xyz"):
+        raise MessageError(f"a point cloud must have floating-point fields x, y, z; got {', '.join(fields) or 'none'}")
+    order = ">" if message.is_bigendian else "<"
+    point = np.dtype(
+        {
+            "names": ["x", "y", "z"],
+            "formats": [order + POINT_TYPES[fields[axis].datatype] for axis in "xyz"],
+            "offsets": [fields[axis].offset for axis in "xyz"],
+            "itemsize": message.point_step,
+        }
+    )
+    data = np.frombuffer(message.data, np.uint8)
+    row_bytes = message.width * message.point_step
+    if message.row_step < row_bytes or data.size < message.height * message.row_step:
+        raise MessageError(
+            f"a point cloud of {message.width}×{message.height} points must hold"
+            f" {message.height} rows of {row_bytes} bytes; got {data.size} bytes in rows of {message.row_step}"
+        )
+    rows = data[: message.height * message.row_step].reshape(message.height, message.row_step)[:, :row_bytes]
+    values = np.ascontiguousarray(rows).reshape(-1).view(point)
+    points = np.stack([values[axis].astype(np.float64) for axis in "xyz"], axis=-1)
+    return points[np.isfinite(points).all(axis=1)]

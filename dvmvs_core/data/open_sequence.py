@@ -1,0 +1,40 @@
+"""Opens whatever lies at a path as a sequence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dvmvs_core.data.bag import BagSequence, BagTopics
+from dvmvs_core.data.scene import SceneSequence
+from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.errors import DataError
+
+
+def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence:
+    """Open a scene folder or a rosbag2, by what lies at the path.
+
+    Args:
+        path: scene folder, bag folder, or a single .mcap or .db3 file.
+        topics: topics and frames of a bag where the found ones would be wrong; of no effect on a folder.
+
+    Raises:
+        DataError: if there is neither, or it is broken.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; a sequence is a scene folder or a rosbag2")
+    if path.suffix == ".bag":
+        raise DataError(f"{path} is a ROS 1 bag; convert it first: rosbags-convert --src {path} --dst {path.stem}")
+    if _is_bag(path):
+        return BagSequence(path, topics or BagTopics())
+    if path.is_dir() and any((path / part).exists() for part in ("images", "poses.txt", "K.txt")):
+        return SceneSequence(path)
+    raise DataError(
+        f"{path} is neither a scene folder (images/, poses.txt, K.txt) nor a rosbag2 (metadata.yaml, *.mcap or *.db3)"
+    )
+
+
+def _is_bag(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "metadata.yaml").exists() or any(_is_bag(part) for part in path.iterdir() if part.is_file())
+    return path.suffix in (".mcap", ".db3")

@@ -1,0 +1,99 @@
+"""Raw images of a camera with lens distortion → rectified images of another size, by one remap.
+
+For every pixel of the new image, the pixel of the raw image that shows the same ray is worked out once: new pixel →
+(resize, crop) → rectified pixel → (K⁻¹) ray → (R⁻¹) raw camera → (lens) → (raw K) raw pixel. Rectification, crop and
+resize then cost one bilinear look-up together, and the image is interpolated once and not two or three times.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dvmvs_core.data.camera_info import EQUIDISTANT, CameraModel, Lens
+from dvmvs_core.errors import FrameError, MessageError
+from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.types import check_intrinsics
+
+POLYNOMIAL = ("plumb_bob", "rational_polynomial")
+COEFFICIENTS = {
+    **dict.fromkeys(POLYNOMIAL, (4, 5, 8, 12, 14)),
+    **dict.fromkeys(EQUIDISTANT, (4,)),
+}
+"""How many coefficients each `distortion_model` may have; OpenCV tells the polynomial ones apart by their number."""
+
+
+class Rectifier:
+    """Rectifies, crops and resizes the images of one camera.
+
+    Pixels of rays that the raw image does not show become black.
+
+    Args:
+        camera: the camera, with its lens.
+        new_size: (h, w) of the image to make.
+        crop: keep the aspect ratio, as `Preprocessor` does.
+
+    Attributes:
+        K: (3, 3) float64 intrinsics of the new image: those that `Preprocessor` gives for the rectified image.
+
+    Raises:
+        MessageError: if the distortion model is unknown, or its number of coefficients, or the raw intrinsics are
+            missing.
+    """
+
+    def __init__(self, camera: CameraModel, new_size: tuple[int, int], crop: bool = False) -> None:
+        self._size = (camera.height, camera.width)
+        frame = Preprocessor(camera.K, self._size, new_size, crop=crop)
+        self.K = frame.K.astype(np.float64)
+        scale_x = (camera.width - 2 * frame.crop_x) / new_size[1]
+        scale_y = (camera.height - 2 * frame.crop_y) / new_size[0]
+        # Pixel u of the new image is pixel x of the rectified one: x = (u + 1/2)·scale − 1/2 + crop, as cv2.resize has
+        # it. These intrinsics say the same of rays; self.K lacks the half-pixel term, as the published weights want it.
+        new_K = camera.K.copy()
+        new_K[0, 1] = 0.0
+        new_K[0, 2] = (camera.K[0, 2] - frame.crop_x + 0.5) - 0.5 * scale_x
+        new_K[1, 2] = (camera.K[1, 2] - frame.crop_y + 0.5) - 0.5 * scale_y
+        new_K[0] /= scale_x
+        new_K[1] /= scale_y
+        self._maps = undistort_maps(camera.lens, new_K, new_size)
+
+    def image(self, raw: np.ndarray) -> np.ndarray:
+        """Return (h, w, 3) uint8 RGB from a raw image (H, W, 3) uint8 RGB.
+
+        Raises:
+            FrameError: if the image is not of the camera's size.
+        """
+        if raw.shape[:2] != self._size:
+            raise FrameError(f"image must have the size {self._size} of its camera_info; got {raw.shape[:2]}")
+        return cv2.remap(raw, *self._maps, interpolation=cv2.INTER_LINEAR)
+
+
+def undistort_maps(lens: Lens, new_K: np.ndarray, new_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return OpenCV's maps (x, y), (h, w) float32 each: where a raw image shows the pixels of a pinhole camera.
+
+    Args:
+        lens: the raw camera.
+        new_K: (3, 3) intrinsics of the pinhole camera.
+        new_size: (h, w) of its image.
+
+    Raises:
+        MessageError: if the distortion model is unknown, or its number of coefficients, or the raw intrinsics are
+            missing.
+    """
+    wanted = COEFFICIENTS.get(lens.model)
+    if wanted is None:
+        raise MessageError(
+            f"camera_info: distortion_model must be one of {', '.join(COEFFICIENTS)}; got {lens.model!r}."
+            " Rectify the images before, and give their topic a name with rect in it"
+        )
+    if lens.coefficients.size not in wanted or not np.isfinite(lens.coefficients).all():
+        raise MessageError(
+            f"camera_info: {lens.model} must have {' or '.join(map(str, wanted))} finite coefficients;"
+            f" got {lens.coefficients.tolist()}"
+        )
+    try:
+        raw_K = check_intrinsics(lens.K)
+    except FrameError as error:
+        raise MessageError(f"camera_info: k of the raw image: {error}") from error
+    rectify = cv2.fisheye if lens.model in EQUIDISTANT else cv2
+    return rectify.initUndistortRectifyMap(raw_K, lens.coefficients, lens.R, new_K, new_size[::-1], cv2.CV_32FC1)

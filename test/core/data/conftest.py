@@ -1,0 +1,109 @@
+"""Bags written message by message, for what no sequence would make."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from dvmvs_core.data.bag import BagSequence, BagTopics
+from dvmvs_core.data.bag_files import typestore
+from dvmvs_core.data.open_sequence import open_sequence
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+INFO, TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
+ODOMETRY, POSE = "nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped"
+MILLISECOND = 1_000_000
+
+
+class Recording:
+    """Writes messages by hand, for bags that no sequence would make."""
+
+    def __init__(self, path, storage=StoragePlugin.MCAP) -> None:
+        self.path = path
+        self.store = typestore()
+        self.writer = Writer(path, version=8, storage_plugin=storage)
+        self.connections = {}
+        self.writer.open()
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    def open(self, topics: BagTopics | None = None) -> BagSequence:
+        """The finished bag as a sequence."""
+        self.close()
+        return open_sequence(self.path, topics)
+
+    def new(self, message_type, **fields):
+        return self.store.types[message_type](**fields)
+
+    def header(self, stamp_ns, frame_id):
+        stamp = self.new("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+        return self.new("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
+
+    def write(self, topic, message_type, stamp_ns, **fields):
+        if topic not in self.connections:
+            self.connections[topic] = self.writer.add_connection(topic, message_type, typestore=self.store)
+        data = self.store.serialize_cdr(self.new(message_type, **fields), message_type)
+        self.writer.write(self.connections[topic], stamp_ns, data)
+
+    def image(self, stamp_ns, pixels=None, topic="/camera/image_rect", encoding="rgb8", frame_id="camera", step=None):
+        pixels = np.full((4, 6, 3), stamp_ns // MILLISECOND % 256, np.uint8) if pixels is None else pixels
+        data = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
+        self.write(
+            topic, IMAGE, stamp_ns, header=self.header(stamp_ns, frame_id), height=pixels.shape[0],
+            width=pixels.shape[1], encoding=encoding, is_bigendian=0, step=step or pixels[0].nbytes, data=data,
+        )  # fmt: skip
+
+    def compressed(self, stamp_ns, data, image_format, topic="/camera/image_rect/compressed", frame_id="camera"):
+        data = np.frombuffer(data, np.uint8)
+        self.write(
+            topic, COMPRESSED, stamp_ns, header=self.header(stamp_ns, frame_id), format=image_format, data=data
+        )
+
+    def info(self, stamp_ns, topic="/camera/camera_info", width=6, height=4, focal=5.0, d=(), frame_id="camera"):
+        roi = self.new("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+        k = np.array((focal, 0, 3, 0, focal, 2, 0, 0, 1))
+        self.write(
+            topic, INFO, stamp_ns, header=self.header(stamp_ns, frame_id), height=height, width=width,
+            distortion_model="plumb_bob", d=np.array(d, dtype=np.float64), k=k, r=np.eye(3).reshape(-1),
+            p=np.zeros(12), binning_x=0, binning_y=0, roi=roi,
+        )  # fmt: skip
+
+    def transform(self, stamp_ns, x=0.0, parent="odom", child="camera", static=False, w=1.0, log_ns=None):
+        stamped = self.new(
+            "geometry_msgs/msg/TransformStamped", header=self.header(stamp_ns, parent), child_frame_id=child,
+            transform=self.new(
+                "geometry_msgs/msg/Transform", translation=self.new("geometry_msgs/msg/Vector3", x=x, y=0.0, z=0.0),
+                rotation=self.new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=w),
+            ),
+        )  # fmt: skip
+        self.write("/tf_static" if static else "/tf", TF, stamp_ns if log_ns is None else log_ns, transforms=[stamped])
+
+    def pose(self, x=0.0):
+        return self.new(
+            "geometry_msgs/msg/Pose", position=self.new("geometry_msgs/msg/Point", x=x, y=0.0, z=0.0),
+            orientation=self.new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
+        )  # fmt: skip
+
+    def pose_stamped(self, stamp_ns, x=0.0, topic="/pose", parent="vicon"):
+        self.write(topic, POSE, stamp_ns, header=self.header(stamp_ns, parent), pose=self.pose(x))
+
+    def odometry(self, stamp_ns, x=0.0, topic="/odometry", parent="odom", child="base"):
+        still = self.new("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
+        twist = self.new("geometry_msgs/msg/Twist", linear=still, angular=still)
+        self.write(
+            topic, ODOMETRY, stamp_ns, header=self.header(stamp_ns, parent), child_frame_id=child,
+            pose=self.new("geometry_msgs/msg/PoseWithCovariance", pose=self.pose(x), covariance=np.zeros(36)),
+            twist=self.new("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A bag to write messages into."""
+    bag = Recording(tmp_path / "hand")
+    yield bag
+    bag.close()

@@ -1,0 +1,183 @@
+"""Compressed raw images and odometry in, every output out, over DDS: the depth is that of the engine offline."""
+
+from __future__ import annotations
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from nav_msgs.msg import Odometry  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from tf2_msgs.msg import TFMessage  # noqa: E402
+
+from dvmvs_core.config import EngineConfig  # noqa: E402
+from dvmvs_core.data.rectification import Rectifier  # noqa: E402
+from dvmvs_core.types import Frame  # noqa: E402
+from dvmvs_ros.conversions import (  # noqa: E402
+    CloudFilter,
+    camera_from_message,
+    camera_info_message,
+    cloud_message,
+    depth_from_message,
+    image_from_message,
+    make_header,
+    points_from_message,
+    stamp_to_ns,
+    transform_message,
+)
+from dvmvs_ros.preview import colour_depth  # noqa: E402
+
+STEP_NS = 33_333_333
+COEFFICIENTS = (-0.05, 0.02, 0.0, 0.0)
+MIN_CONFIDENCE = 0.1
+FRAMES = 7
+BASE_T_CAM = np.array(((0.0, 0, 1, 0.2), (-1, 0, 0, 0), (0, -1, 0, 0.5), (0, 0, 0, 1)))
+
+
+@pytest.fixture(scope="module")
+def node(start_node, tiny_weights):
+    """An active node that takes compressed images of a remapped topic."""
+    node = start_node(
+        "depth_node",
+        {
+            "weights": str(tiny_weights),
+            "device": "cpu",
+            "image_transport": "compressed",
+            "pose_source": "odometry",
+            "depth_encoding": "16UC1",
+            "points_min_confidence": MIN_CONFIDENCE,
+            "preview_max_depth_m": 5.0,
+            "qos_overrides./cam/image_raw/compressed.subscription.reliability": "reliable",
+            "qos_overrides./camera_info.subscription.reliability": "reliable",
+        },
+        remap=("image:=cam/image_raw",),
+    )
+    node.wait_for("active: images from /cam/image_raw/compressed")
+    yield node
+    assert node.stop() == 0, node.log()
+    assert "Traceback" not in node.log(), node.log()
+
+
+@pytest.fixture(scope="module")
+def camera_message(client):
+    """The camera_info of a fisheye camera at a time."""
+
+    def message(stamp_ns: int):
+        info = camera_info_message(client.K, 48, 64, make_header(stamp_ns, "camera"))
+        info.distortion_model, info.d = "equidistant", COEFFICIENTS
+        return info
+
+    return message
+
+
+def pose(i: int) -> np.ndarray:
+    """A walk of 12 cm steps: every frame is a keyframe."""
+    world_T_cam = np.eye(4)
+    world_T_cam[:3, 3] = (0.12 * i, 0.01 * np.sin(i), 0.0)
+    return world_T_cam
+
+
+@pytest.fixture(scope="module")
+def send_pose(client, node):
+    """Publish the pose of base_link at a time, so that the camera on it has a given one."""
+    odometry = client.node.create_publisher(Odometry, "odometry", QoSProfile(depth=50))
+    client.tf_static.publish(TFMessage(transforms=[transform_message(1, "base_link", "camera", BASE_T_CAM)]))
+    client.wait(odometry.get_subscription_count, 60.0)
+
+    def send(stamp_ns: int, world_T_cam: np.ndarray) -> None:
+        message = Odometry(header=make_header(stamp_ns, "odom"), child_frame_id="base_link")
+        transform = transform_message(stamp_ns, "odom", "base_link", world_T_cam @ np.linalg.inv(BASE_T_CAM)).transform
+        position, orientation = message.pose.pose.position, message.pose.pose.orientation
+        for name in ("x", "y", "z"):
+            setattr(position, name, getattr(transform.translation, name))
+        for name in ("x", "y", "z", "w"):
+            setattr(orientation, name, getattr(transform.rotation, name))
+        odometry.publish(message)
+
+    return send
+
+
+def compressed(stamp_ns: int, data: bytes) -> CompressedImage:
+    message = CompressedImage(header=make_header(stamp_ns, "camera"), format="rgb8; png compressed bgr8")
+    message.data = array.array("B", data)
+    return message
+
+
+@pytest.fixture(scope="module")
+def images(client, node):
+    """Publisher of the node's images, connected."""
+    publisher = client.node.create_publisher(CompressedImage, "cam/image_raw/compressed", QoSProfile(depth=50))
+    client.wait(publisher.get_subscription_count, 60.0)
+    client.wait(client.tf_static.get_subscription_count, 60.0)
+    client.wait(lambda: client.node.count_publishers("/depth_node/frame_status"))
+    client.idle(0.5)
+    return publisher
+
+
+def test_compressed_raw_images_give_the_depth_of_rectified_ones_and_every_output(
+    node, client, images, camera_message, send_pose, tiny_weights
+):
+    from dvmvs_core.engine import DepthEngine
+
+    confidences, previews = [], []
+    client.node.create_subscription(Image, "depth/confidence", confidences.append, QoSProfile(depth=50))
+    client.node.create_subscription(Image, "depth/preview", previews.append, QoSProfile(depth=50))
+    client.idle(1.0)
+    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
+    rectifier = Rectifier(camera_from_message(camera_message(1)), (64, 96))
+    expected = {}
+    for i in range(FRAMES):
+        stamp_ns = 5_000_000_000 + i * STEP_NS
+        picture = client.picture(stamp_ns)
+        send_pose(stamp_ns, pose(i))
+        client.camera_info.publish(camera_message(stamp_ns))
+        images.publish(compressed(stamp_ns, cv2.imencode(".png", picture[..., ::-1])[1].tobytes()))
+        answer = client.answer(stamp_ns)
+        prediction = engine.step(Frame(rectifier.image(picture), rectifier.K, pose(i), stamp_ns, i))
+        assert answer.outcome is engine.last_decision, answer
+        if prediction is not None:
+            expected[stamp_ns] = prediction
+    assert len(expected) == FRAMES - 1
+    outputs = (client.depths, client.depth_infos, client.clouds, confidences, previews)
+    client.wait(lambda: all(len(messages) >= len(expected) for messages in outputs))
+    assert node.lines("poses from /odometry")
+    (line,) = node.lines("are rectified by camera_info (equidistant")
+    assert "/cam/image_raw" in line
+    for depth, info, cloud, confidence, preview in zip(*outputs, strict=True):
+        prediction = expected[stamp_to_ns(depth.header.stamp)]
+        assert depth.header == info.header == cloud.header == confidence.header == preview.header
+        assert depth.encoding == "16UC1"
+        np.testing.assert_allclose(depth_from_message(depth), prediction.depth, rtol=1e-5, atol=0.00051)
+        np.testing.assert_allclose(np.reshape(info.k, (3, 3)), prediction.K)
+        seen = np.frombuffer(confidence.data, "<f4").reshape(64, 96)
+        np.testing.assert_allclose(seen, prediction.confidence, atol=1e-4)
+        expected_preview = colour_depth(prediction.depth, 0.5, 5.0).astype(int)
+        assert np.abs(image_from_message(preview) - expected_preview).mean() < 0.5
+        points, _ = points_from_message(cloud)
+        kept, _ = points_from_message(cloud_message(prediction, cloud.header, CloudFilter(MIN_CONFIDENCE)))
+        assert 0 < len(points) < 64 * 96 and abs(len(points) - len(kept)) <= 3
+
+
+def test_bytes_that_are_no_image_are_one_clear_line(node, client, images):
+    for i in range(3):
+        stamp_ns = 20_000_000_000 + i * STEP_NS
+        images.publish(compressed(stamp_ns, b"no image"))
+        answer = client.answer(stamp_ns)
+        assert answer.outcome.value == "bad_image" and "must be a whole JPEG or PNG" in answer.detail
+    assert len(node.lines("must be a whole JPEG or PNG")) == 1
+
+
+def test_a_lens_that_nobody_knows_is_one_clear_line(node, client, images, camera_message, send_pose):
+    stamp_ns = 21_000_000_000
+    info = camera_message(stamp_ns)
+    info.distortion_model = "omnidirectional"
+    client.camera_info.publish(info)
+    send_pose(stamp_ns, pose(50))
+    images.publish(compressed(stamp_ns, cv2.imencode(".png", client.picture(stamp_ns))[1].tobytes()))
+    answer = client.answer(stamp_ns)
+    assert answer.outcome.value == "bad_camera_info" and "got 'omnidirectional'" in answer.detail
