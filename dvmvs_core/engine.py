@@ -71,6 +71,7 @@ class DepthEngine:
     Attributes:
         last_decision: what the keyframe rule said of the last frame given to `step`; None before the first and after
             a reset.
+        estimates_confidence: whether the next predictions get a confidence; `config.confidence` at first.
 
     Raises:
         DeviceError: if the device does not exist here.
@@ -80,6 +81,7 @@ class DepthEngine:
         self.config = config or EngineConfig()
         self.model_config: ModelConfig = network.config
         self.device = resolve_device(self.config.device)
+        self.estimates_confidence = self.config.confidence
         self._network = network.to(self.device).eval()
         self._keyframes: KeyframeBuffer[_View] = KeyframeBuffer(self.config.keyframes)
         self._preprocessor: Preprocessor | None = None
@@ -204,7 +206,7 @@ class DepthEngine:
         reference.matching, reference.frame = features.matching, None
         matching = [self._matching(view) for view in measurements]
         depth, lstm_state = self._run_network(image, features, reference, measurements, matching)
-        confidence = self._confidence(depth, reference, measurements) if self.config.confidence else None
+        confidence = self._confidence(depth, reference, measurements) if self.estimates_confidence else None
         self._past.append(_Past(depth[:, None], reference.world_T_cam, lstm_state))
         return DepthPrediction(
             depth=depth[0].cpu().numpy(),

@@ -350,7 +350,7 @@ class DepthNode(LifecycleNode):
     # Outputs: the executor's thread for what is dropped, the inference thread for the rest
 
     def _infer(self, job: _Job) -> None:
-        self._engine.config = replace(self._engine.config, confidence=self._wants_confidence())
+        self._engine.estimates_confidence = self._wants_confidence()
         prediction = self._engine.step(job.frame)
         decision = self._engine.last_decision
         self._statistics.add_decision(decision)
