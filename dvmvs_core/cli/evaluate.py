@@ -1,136 +1,224 @@
 """Predict the depth of sequences with sensor depth, and score it.
 
-Prints the eight published metrics per sequence and over all keyframes; --json keeps them per keyframe too.
+Prints the published metrics per sequence and over all keyframes, and the share within 5 %; --json keeps all figures,
+--report makes a page of them with plots and pictures.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from dvmvs_core.cli.options import BagOptions, EngineOptions, Metres, OptionalCount, OptionalFile, OptionalFolder
+from dvmvs_core.cli.options import (
+    BagOptions,
+    EngineOptions,
+    IndexPaths,
+    Metres,
+    OptionalCount,
+    OptionalFile,
+    OptionalFolder,
+    OptionalName,
+    SequencePaths,
+)
 
-COLUMNS = {
-    "abs_error": "abs m",
-    "abs_relative_error": "abs rel",
-    "abs_inverse_error": "abs inv 1/m",
-    "squared_relative_error": "sq rel m",
-    "rmse": "rmse m",
-    "ratio_125": "<1.25",
-    "ratio_125_2": "<1.25²",
-    "ratio_125_3": "<1.25³",
-    "ratio_105": "<1.05",
-}
+if TYPE_CHECKING:
+    from dvmvs_core.evaluation.figures import RunResult
 
 
 @dataclass(frozen=True)
 class Options:
     """Predict and score."""
 
-    sequences: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SEQUENCE ...")]
-    """scene folders or rosbag2 recordings"""
-    indices: OptionalFile = None
-    """an index file that names keyframes and measurement frames, in place of the keyframe rule; for one sequence"""
+    sequences: SequencePaths
+    """scene folders or rosbag2 recordings, with sensor depth"""
+    indices: IndexPaths = ()
+    """index files, or folders of them, that name keyframes and measurement frames, in place of the keyframe rule;
+    of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
     limit: OptionalCount = None
-    """how many keyframes to predict at most, of each sequence"""
+    """how many keyframes to predict at most, of each run"""
     min_depth: Metres = 0.5
     """nearest sensor depth that counts, metres"""
     max_depth: Metres = float("inf")
     """farthest sensor depth that counts, metres"""
+    check_trajectory: bool = False
+    """check the poses and their timing against the images first, and say what is wrong with them"""
+    baselines: bool = False
+    """score a constant depth (the sensor's median) and a classical plane sweep on the same frames too"""
     json: OptionalFile = None
     """file for the figures"""
+    report: OptionalFolder = None
+    """folder for index.html, a page with plots and pictures, and its figures"""
+    against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """an earlier run to set beside this one in the report: its --report folder or --json file"""
     out: OptionalFolder = None
     """folder to keep predictions and pictures in, one folder a sequence"""
+    published: bool = False
+    """keep the published files in it instead: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""
+    dataset: OptionalName = None
+    """name of the data set in published file names; by default the folder that holds the sequence"""
     engine: EngineOptions = field(default_factory=EngineOptions)
     bag: BagOptions = field(default_factory=BagOptions)
 
 
 def run(options: Options) -> None:
-    """Predict each sequence to disk, score what is on disk, and print the table."""
+    """Predict each sequence to disk, score what is on disk, print the table and write what was asked for."""
     import tempfile
 
-    from dvmvs_core.data.keyframe_index import read_index
-    from dvmvs_core.errors import ConfigError, DataError
-    from dvmvs_core.evaluation.score import SequenceScore, summary
+    from dvmvs_core.cli.figure_tables import print_figures
+    from dvmvs_core.evaluation.figures import read_figures, write_figures
+    from dvmvs_core.evaluation.runs import plan_runs
 
-    if not options.sequences:
-        raise ConfigError("name at least one scene folder or rosbag2 to evaluate")
-    if options.indices and len(options.sequences) > 1:
-        raise ConfigError(f"an index file belongs to one sequence; got {len(options.sequences)} sequences")
-    entries = read_index(options.indices)[: options.limit] if options.indices else None
-    sequences = [options.bag.open(path) for path in options.sequences]
-    for sequence in sequences:
-        if not sequence.has_depth:
-            raise DataError(f"{sequence.path} has no sensor depth to score against; use dvmvs predict instead")
-    engine = options.engine.build()
-    scores: list[SequenceScore] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        for number, sequence in enumerate(sequences):
-            folder = options.out / sequence.name if options.out else Path(temporary) / str(number)
-            scores.append(_evaluate(options, engine, sequence, entries, folder))
-    figures = summary(
-        scores,
-        weights=options.engine.weights,
-        network=engine.model_config.network,
-        preset=engine.model_config.preset,
-        measurement_frames=options.engine.measurement_frames,
-        device=_device_name(engine.device),
+    _check(options)
+    against = read_figures(options.against) if options.against else None
+    runs = plan_runs(
+        options.bag.open_all(options.sequences),
+        options.indices,
+        options.engine.measurement_frames,
+        options.dataset,
+        options.limit,
     )
-    _print(figures)
-    if options.json:
-        _write_json(options.json, figures)
+    _check_depth(runs)
+    engine = options.engine.build()
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = [
+            options.out / one.name if options.out and not options.published else Path(temporary) / str(number)
+            for number, one in enumerate(runs)
+        ]
+        results = [
+            _evaluate(options, engine, one, folder, Path(temporary) / "sweep")
+            for one, folder in zip(runs, folders, strict=True)
+        ]
+        figures = _figures(options, engine, runs, results)
+        if options.check_trajectory:
+            for one, part in zip(runs, figures["sequences"], strict=True):
+                part["trajectory"] = _trajectory(engine, one)
+        print_figures(figures)
+        if options.json:
+            write_figures(options.json, figures)
+        if options.report:
+            _report(options, runs, folders, figures, against)
 
 
-def _evaluate(options: Options, engine, sequence, entries, folder: Path):
+def _check(options: Options) -> None:
+    from dvmvs_core.errors import ConfigError
+
+    if not 0 <= options.min_depth < options.max_depth:
+        raise ConfigError(
+            f"the range of depth must satisfy 0 <= --min-depth < --max-depth;"
+            f" got {options.min_depth} and {options.max_depth}"
+        )
+    if options.against and not options.report:
+        raise ConfigError("--against sets an earlier run beside this one in a report: name its folder with --report")
+    if options.published and not options.out:
+        raise ConfigError("--published files need a folder: name it with --out")
+
+
+def _check_depth(runs) -> None:
+    from dvmvs_core.errors import DataError
+
+    for one in runs:
+        if not one.sequence.has_depth:
+            raise DataError(f"{one.sequence.path} has no sensor depth to score against; use dvmvs predict instead")
+
+
+def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path) -> RunResult:
     from dvmvs_core.cli.progress import progress
-    from dvmvs_core.evaluation.predict import PREDICTIONS, predict_indexed, predict_online, write_predictions
+    from dvmvs_core.evaluation.figures import RunResult
+    from dvmvs_core.evaluation.predict import PREDICTIONS, write_predictions
+    from dvmvs_core.evaluation.published import write_published
+
+    pictures_every = 10 if options.out and not options.published else 0
+    with progress(f"predicting {one.name}", len(one.sequence)) as advance:
+        latencies = write_predictions(
+            one.predict(engine, bool(pictures_every), advance), folder, options.limit, pictures_every
+        )
+    path = folder / PREDICTIONS
+    score = _score(options, path, one, "scoring", len(latencies))
+    if options.published:
+        write_published(path, score, options.out, one.system(engine), one.scene)
+    sweep = None
+    if options.baselines:
+        sweep_path = _sweep(engine, one, path, sweep_folder)
+        sweep = _score(options, sweep_path, one, "scoring the plane sweep of", len(latencies))
+    return RunResult(score, one.sequence.path, one.timeline(engine, path), sweep)
+
+
+def _trajectory(engine, one) -> dict:
+    """Print what is wrong with the trajectory of a sequence, since bad depth is usually a bad pose."""
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.trajectory import check_trajectory
+
+    depth_range = (engine.model_config.min_depth_m, engine.model_config.max_depth_m)
+    with progress(f"checking the trajectory of {one.name}", len(one.sequence)) as advance:
+        check = check_trajectory(one.sequence, engine.config.keyframes, depth_range, advance)
+    for finding in check.findings:
+        print(f"{one.name}: {finding}")
+    return check.to_dict()
+
+
+def _score(options: Options, path: Path, one, doing: str, keyframes: int):
+    from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.score import score_predictions
 
-    pictures_every = 10 if options.out else 0
-    with progress(f"predicting {sequence.name}", len(sequence)) as advance:
-        if entries is None:
-            predictions = predict_online(engine, sequence, bool(pictures_every), advance)
-        else:
-            predictions = predict_indexed(engine, sequence, entries, bool(pictures_every), advance)
-        write_predictions(predictions, folder, options.limit, pictures_every)
-    return score_predictions(folder / PREDICTIONS, sequence, options.min_depth, options.max_depth)
+    with progress(f"{doing} {one.name}", keyframes) as advance:
+        score = score_predictions(path, one.sequence, options.min_depth, options.max_depth, advance)
+    score.name = one.name
+    return score
 
 
-def _print(figures: dict) -> None:
-    from dvmvs_core.cli.tables import print_table
+def _sweep(engine, one, path: Path, folder: Path) -> Path:
+    """Run the classical plane sweep on the keyframes and measurement frames that the network had."""
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.plane_sweep import PlaneSweep
+    from dvmvs_core.evaluation.predict import PREDICTIONS, predict_indexed, write_predictions
 
-    parts = figures["sequences"]
-    if len(parts) > 1:
-        parts = [*parts, {"name": "all", **figures["all"]}]
-    rows = [
-        (part["name"], part["keyframes"], *(_figure(part["metrics"][name]) for name in COLUMNS)) for part in parts
-    ]
-    latency = figures["latency_ms"]
-    print_table(
-        f"{figures['weights']} ({figures['network']}, {figures['preset']}) on {figures['device']}:"
-        f" {latency['median']:.0f} ms a keyframe (median), {latency['p95']:.0f} ms (p95)",
-        ("sequence", "keyframes", *COLUMNS.values()),
-        rows,
+    sweep = PlaneSweep(engine.model_config, engine.device, engine.config.crop)
+    with progress(f"plane sweep of {one.name}", len(one.sequence)) as advance:
+        entries = one.entries_of(path)
+        write_predictions(predict_indexed(sweep, one.sequence, entries, advance=advance), folder)
+    return folder / PREDICTIONS
+
+
+def _figures(options: Options, engine, runs, results) -> dict:
+    import math
+
+    from dvmvs_core.evaluation import environment
+    from dvmvs_core.evaluation.figures import summary
+    from dvmvs_core.model.checkpoint import read_info
+
+    info = read_info(options.engine.weights)
+    hardware = environment.hardware(engine.device)
+    return summary(
+        results,
+        options.baselines,
+        weights=options.engine.weights,
+        weights_sha256=environment.fingerprint(info.path),
+        network=engine.model_config.network,
+        preset=engine.model_config.preset,
+        resolution=[engine.model_config.width, engine.model_config.height],
+        measurement_frames=max((one.index or engine.config.keyframes).measurement_frames for one in runs),
+        precision=engine.config.precision,
+        depth_range_m=[options.min_depth, None if math.isinf(options.max_depth) else options.max_depth],
+        device=hardware.get("gpu", engine.device.type),
+        command=environment.command_line(),
+        made=environment.now(),
+        versions=environment.versions(),
+        hardware=hardware,
     )
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _report(options: Options, runs, folders: list[Path], figures: dict, against: dict | None) -> None:
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.predict import PREDICTIONS
+    from dvmvs_core.evaluation.report.keyframe_pictures import choose, draw
+    from dvmvs_core.evaluation.report.page import write_report
 
-
-def _write_json(path: Path, figures: dict) -> None:
-    import json
-
-    from dvmvs_core.data.atomic import replacing
-
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-
-
-def _device_name(device) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    pictures = []
+    for one, folder, part in zip(runs, folders, figures["sequences"], strict=True):
+        chosen = choose(part["per_keyframe"], len(runs))
+        with progress(f"drawing {one.name}", len(one.sequence)) as advance:
+            pictures.append(draw(chosen, folder / PREDICTIONS, one.sequence, advance))
+    print(f"report: {write_report(options.report, figures, pictures, against)}")

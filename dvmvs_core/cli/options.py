@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 SequencePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SEQUENCE")]
 """A scene folder or a rosbag2."""
 
+SequencePaths = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SEQUENCE ...")]
+"""Scene folders or rosbag2 recordings."""
+
+IndexPaths = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE|DIR ...")]
+"""Index files, or folders of them."""
+
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 OptionalCount = Annotated[int | None, tyro.conf.arg(metavar="N")]
 Count = Annotated[int, tyro.conf.arg(metavar="N")]
 Metres = Annotated[float, tyro.conf.arg(metavar="METRES")]
@@ -33,18 +40,33 @@ class BagOptions:
     camera_info_topic: _Topic = None
     """topic of their intrinsics"""
     depth_topic: _Topic = None
-    """topic of sensor depth registered to them"""
+    """topic of sensor depth, or a PointCloud2 to project into the images"""
+    pose_topic: _Topic = None
+    """Odometry or PoseStamped topic; by default only where /tf does not lead to the camera"""
     world_frame: Annotated[str | None, tyro.conf.arg(metavar="FRAME")] = None
     """frame that poses are expressed in; by default odom, or else the root of the camera's tree"""
+
+    def open_all(self, paths: tuple[Path, ...]) -> list[Sequence]:
+        """Open several sequences.
+
+        Raises:
+            ConfigError: if none is named.
+        """
+        from dvmvs_core.errors import ConfigError
+
+        if not paths:
+            raise ConfigError("name at least one sequence, a scene folder or a rosbag2, before the options")
+        return [self.open(path) for path in paths]
 
     def open(self, path: Path) -> Sequence:
         """Open a sequence."""
         from dvmvs_core.data.bag import BagTopics
-        from dvmvs_core.data.sequence import open_sequence
+        from dvmvs_core.data.open_sequence import open_sequence
 
-        return open_sequence(
-            path, BagTopics(self.image_topic, self.camera_info_topic, self.depth_topic, self.world_frame)
+        topics = BagTopics(
+            self.image_topic, self.camera_info_topic, self.depth_topic, self.world_frame, self.pose_topic
         )
+        return open_sequence(path, topics)
 
 
 @dataclass(frozen=True)
@@ -59,15 +81,17 @@ class EngineOptions:
     """auto, cpu, cuda or cuda:N"""
     precision: Literal["float32"] = "float32"
     """arithmetic of the network"""
-    measurement_frames: Count = 2
-    """how many measurement frames each keyframe gets"""
+    measurement_frames: OptionalCount = None
+    """how many measurement frames each keyframe gets at most; 2, or with index files as many as they name"""
 
     def build(self) -> DepthEngine:
         """Build the engine and run it once, so that no measured frame pays for the start."""
         from dvmvs_core.config import EngineConfig, KeyframeConfig
         from dvmvs_core.engine import DepthEngine
 
-        keyframes = KeyframeConfig(measurement_frames=self.measurement_frames)
+        keyframes = KeyframeConfig()
+        if self.measurement_frames is not None:
+            keyframes = KeyframeConfig(measurement_frames=self.measurement_frames)
         config = EngineConfig(device=self.device, precision=self.precision, keyframes=keyframes)
         engine = DepthEngine.from_weights(self.weights, self.network, config)
         engine.warm_up()

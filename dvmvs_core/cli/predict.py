@@ -1,7 +1,8 @@
-"""Predict the depth of every keyframe of a scene folder or a rosbag2.
+"""Predict the depth of every keyframe of scene folders and rosbag2 recordings.
 
 Writes OUT/predictions.npz (depth, frame_index, measurement_index, stamp_ns, K, world_T_cam) and, now and then, a
-picture to OUT/pictures.
+picture to OUT/pictures; of several sequences or index files each gets a folder of its own in OUT. With --published
+it writes {system}_predictions_{scene}.npz and, where there is sensor depth, {system}_errors_{scene}.npz instead.
 """
 
 from __future__ import annotations
@@ -12,41 +13,90 @@ from typing import Annotated
 
 import tyro
 
-from dvmvs_core.cli.options import BagOptions, Count, EngineOptions, OptionalCount, OptionalFile, SequencePath
+from dvmvs_core.cli.options import (
+    BagOptions,
+    Count,
+    EngineOptions,
+    IndexPaths,
+    OptionalCount,
+    OptionalName,
+    SequencePaths,
+)
 
 
 @dataclass(frozen=True)
 class Options:
     """Predict the depth of every keyframe."""
 
-    sequence: SequencePath
-    """a scene folder or a rosbag2"""
+    sequences: SequencePaths
+    """scene folders or rosbag2 recordings"""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """folder to write to"""
-    indices: OptionalFile = None
-    """an index file that names keyframes and measurement frames, in place of the keyframe rule"""
+    indices: IndexPaths = ()
+    """index files, or folders of them, that name keyframes and measurement frames, in place of the keyframe rule;
+    of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
     limit: OptionalCount = None
-    """how many keyframes to predict at most"""
+    """how many keyframes to predict at most, of each run"""
     pictures: Count = 10
     """one picture for every N keyframes; 0 for none"""
+    published: bool = False
+    """write the published files, arrays arr_0 of (N, h, w) depth and (N, 8) errors, in place of predictions.npz"""
+    dataset: OptionalName = None
+    """name of the data set in published file names; by default the folder that holds the sequence"""
     engine: EngineOptions = field(default_factory=EngineOptions)
     bag: BagOptions = field(default_factory=BagOptions)
 
 
 def run(options: Options) -> None:
-    """Predict and say where the result lies."""
-    from dvmvs_core.cli.progress import progress
-    from dvmvs_core.data.keyframe_index import read_index
-    from dvmvs_core.evaluation.predict import PREDICTIONS, predict_indexed, predict_online, write_predictions
+    """Predict and say where the results lie."""
+    from dvmvs_core.evaluation.runs import plan_runs
 
-    sequence = options.bag.open(options.sequence)
-    entries = read_index(options.indices)[: options.limit] if options.indices else None
+    runs = plan_runs(
+        options.bag.open_all(options.sequences),
+        options.indices,
+        options.engine.measurement_frames,
+        options.dataset,
+        options.limit,
+    )
     engine = options.engine.build()
-    with progress(f"predicting {sequence.name}", len(sequence)) as advance:
-        if entries is None:
-            predictions = predict_online(engine, sequence, bool(options.pictures), advance)
-        else:
-            predictions = predict_indexed(engine, sequence, entries, bool(options.pictures), advance)
-        latencies = write_predictions(predictions, options.out, options.limit, options.pictures)
+    for one in runs:
+        if options.published:
+            _predict_published(options, engine, one)
+            continue
+        folder = options.out / one.name if len(runs) > 1 else options.out
+        path, latencies = _predict(options, engine, one, folder, options.pictures)
+        _say((path,), latencies, engine)
+
+
+def _predict(options: Options, engine, one, folder: Path, pictures: int) -> tuple[Path, list[float]]:
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.predict import PREDICTIONS, write_predictions
+
+    with progress(f"predicting {one.name}", len(one.sequence)) as advance:
+        predictions = one.predict(engine, bool(pictures), advance)
+        latencies = write_predictions(predictions, folder, options.limit, pictures)
+    return folder / PREDICTIONS, latencies
+
+
+def _predict_published(options: Options, engine, one) -> None:
+    import tempfile
+
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.published import write_published
+    from dvmvs_core.evaluation.score import score_predictions
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished", dir=options.out) as unfinished:
+        path, latencies = _predict(options, engine, one, Path(unfinished), pictures=0)
+        score = None
+        if one.sequence.has_depth:
+            with progress(f"scoring {one.name}", len(latencies)) as advance:
+                score = score_predictions(path, one.sequence, advance=advance)
+        files = write_published(path, score, options.out, one.system(engine), one.scene)
+    _say(files, latencies, engine)
+
+
+def _say(files, latencies: list[float], engine) -> None:
     latency = sorted(latencies)[len(latencies) // 2]
-    print(f"{options.out / PREDICTIONS}: {len(latencies)} keyframes, median {latency:.0f} ms each on {engine.device}")
+    names = " and ".join(map(str, files))
+    print(f"{names}: {len(latencies)} keyframes, median {latency:.0f} ms each on {engine.device}")

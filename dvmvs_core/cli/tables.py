@@ -17,8 +17,7 @@ def print_table(title: str, header: Iterable[str], rows: Iterable[Iterable[objec
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(str, row))
-    # Piped, a table keeps its natural width: folding columns at 80 characters would make it unreadable.
+    # A table keeps its natural width, on a narrow terminal too: columns cut off or folded would be unreadable.
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+    natural = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    Console(width=max(natural, console.width)).print(table)

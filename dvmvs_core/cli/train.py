@@ -94,7 +94,7 @@ def run(options: Options) -> None:
         config,
         options.out,
         companions,
-        {"data": "synthetic worlds", "init": options.init or "random", **describe(config)},
+        {"data": "synthetic worlds", "init": Path(options.init).name if options.init else "random", **describe(config)},
     )
     if options.resume:
         trainer.resume()

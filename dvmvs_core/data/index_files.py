@@ -155,7 +155,5 @@ def _owners(name: IndexName | None, sequences: Collection[Sequence]) -> list[int
 
 
 def _read(path: Path, name: IndexName | None, measurement_frames: int | None) -> IndexFile:
-    entries = tuple(
-        IndexEntry(entry.reference, entry.measurements[:measurement_frames]) for entry in read_index(path)
-    )
+    entries = tuple(IndexEntry(entry.reference, entry.measurements[:measurement_frames]) for entry in read_index(path))
     return IndexFile(path, name, entries)

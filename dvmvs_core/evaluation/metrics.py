@@ -43,6 +43,11 @@ class DepthMetrics:
 NAMES = tuple(field.name for field in dataclasses.fields(DepthMetrics))
 
 
+def valid_truth(truth: np.ndarray, min_depth_m: float = 0.5, max_depth_m: float = np.inf) -> np.ndarray:
+    """Return which pixels of the truth count: those between the two depths, both included; 0 is invalid."""
+    return (truth > 0) & (truth >= min_depth_m) & (truth <= max_depth_m)
+
+
 def evaluate_depth(
     prediction: np.ndarray, truth: np.ndarray, min_depth_m: float = 0.5, max_depth_m: float = np.inf
 ) -> DepthMetrics:
@@ -51,12 +56,12 @@ def evaluate_depth(
     Args:
         prediction: (h, w) metres, positive.
         truth: (h, w) metres.
-        min_depth_m: pixels whose truth is nearer are left out, and with them the invalid ones.
+        min_depth_m: pixels whose truth is nearer are left out.
         max_depth_m: pixels whose truth is farther are left out.
 
     Source: Düzçeker et al. 2021, section 4.1, and the public implementation for range and order.
     """
-    valid = (truth >= min_depth_m) & (truth <= max_depth_m)
+    valid = valid_truth(truth, min_depth_m, max_depth_m)
     if not valid.any():
         return DepthMetrics(*[float("nan")] * len(NAMES))
     g = truth[valid].astype(np.float64)

@@ -51,27 +51,41 @@ def depth_strip(image: np.ndarray, depth: np.ndarray, truth: np.ndarray | None =
     Returns:
         (h + caption, about 2 w or 4 w, 3) uint8 RGB.
     """
-    near_m, far_m = _range(depth, truth)
+    near_m, far_m = depth_range(depth, truth)
     panels = [("image", image), (f"depth {near_m:.1f}-{far_m:.1f} m", colourise(depth, near_m, far_m))]
     if truth is not None:
         panels.append(("sensor depth", colourise(truth, near_m, far_m)))
         panels.append((f"error 0-{LARGEST_ERROR:.0%}", colourise_error(depth, truth)))
     columns = []
     for caption, panel in panels:
-        columns.extend((_captioned(caption, panel), np.full((len(panel) + CAPTION_HEIGHT, GAP, 3), 255, np.uint8)))
+        columns.extend((captioned(caption, panel), np.full((len(panel) + CAPTION_HEIGHT, GAP, 3), 255, np.uint8)))
     return np.hstack(columns[:-1])
+
+
+def captioned(caption: str, panel: np.ndarray) -> np.ndarray:
+    """Return a picture (h, w, 3) uint8 RGB with a white band above it that holds a line of text."""
+    band = np.full((CAPTION_HEIGHT, panel.shape[1], 3), 255, np.uint8)
+    cv2.putText(band, caption, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
+    return np.vstack((band, panel))
+
+
+def encode_jpeg(picture: np.ndarray, quality: int = 88) -> bytes:
+    """Return an RGB picture (h, w, 3) uint8 as JPEG bytes, a fifth of a PNG's size."""
+    return _encode(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def encode_png(picture: np.ndarray) -> bytes:
     """Return an RGB picture (h, w, 3) uint8 as PNG bytes."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise DataError(f"a picture of shape {picture.shape} could not be encoded as PNG")
-    return data.tobytes()
+    return _encode(picture, ".png", [])
 
 
-def _range(depth: np.ndarray, truth: np.ndarray | None) -> tuple[float, float]:
-    """Depths that nearly all pixels lie between: of the truth where there is enough of it, else of the prediction."""
+def depth_range(depth: np.ndarray, truth: np.ndarray | None) -> tuple[float, float]:
+    """Return the depths that nearly all pixels lie between: of the truth if there is enough of it, or the prediction.
+
+    Args:
+        depth: (h, w) predicted metres.
+        truth: (h, w) sensor metres, 0 = invalid; None if there is none.
+    """
     reference = depth if truth is None or np.count_nonzero(truth) < 0.05 * truth.size else truth
     known = reference[np.isfinite(reference) & (reference > 0)]
     if not known.size:
@@ -80,14 +94,15 @@ def _range(depth: np.ndarray, truth: np.ndarray | None) -> tuple[float, float]:
     return float(near_m), float(max(far_m, near_m + 0.1))
 
 
+def _encode(picture: np.ndarray, suffix: str, parameters: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), parameters)
+    if not done:
+        raise DataError(f"a picture of shape {picture.shape} could not be encoded as {suffix}")
+    return data.tobytes()
+
+
 def _coloured(share: np.ndarray, valid: np.ndarray, colormap: int) -> np.ndarray:
     values = np.clip(np.nan_to_num(share) * 255, 0, 255).astype(np.uint8)
     picture = cv2.cvtColor(cv2.applyColorMap(values, colormap), cv2.COLOR_BGR2RGB)
     picture[~valid] = 0
     return picture
-
-
-def _captioned(caption: str, panel: np.ndarray) -> np.ndarray:
-    band = np.full((CAPTION_HEIGHT, panel.shape[1], 3), 255, np.uint8)
-    cv2.putText(band, caption, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
-    return np.vstack((band, panel))

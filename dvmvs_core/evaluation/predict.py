@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvmvs_core.data.atomic import replacing
 from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.sequence import Sequence, SequenceItem
 from dvmvs_core.errors import DataError
@@ -115,16 +116,23 @@ def write_predictions(
     Raises:
         DataError: if there is no keyframe at all.
     """
-    with PredictionWriter(folder / PREDICTIONS) as writer:
-        for prediction, item in islice(predictions, limit):
-            if pictures_every and len(writer) % pictures_every == 0:
-                _write_picture(folder / PICTURES / f"{item.frame.index:05d}.png", prediction, item)
-            writer.append(prediction)
-        if not len(writer):
-            raise DataError(
-                "no frame became a keyframe, so there is nothing to predict: the camera hardly moves, its poses are"
-                " not metric, or tracking is lost throughout"
-            )
+    folder.mkdir(parents=True, exist_ok=True)
+    # The pictures of a run that fails half-way must not lie among those of the run before.
+    with tempfile.TemporaryDirectory(prefix=".unfinished", dir=folder) as unfinished:
+        with PredictionWriter(folder / PREDICTIONS) as writer:
+            for prediction, item in islice(predictions, limit):
+                if pictures_every and len(writer) % pictures_every == 0:
+                    _write_picture(Path(unfinished) / f"{item.frame.index:05d}.png", prediction, item)
+                writer.append(prediction)
+            if not len(writer):
+                raise DataError(
+                    "no frame became a keyframe, so there is nothing to predict: the camera hardly moves, its poses are"
+                    " not metric, or tracking is lost throughout"
+                )
+        if pictures_every:
+            (folder / PICTURES).mkdir(exist_ok=True)
+        for picture in Path(unfinished).iterdir():
+            os.replace(picture, folder / PICTURES / picture.name)
         return writer.latencies_ms
 
 
@@ -135,8 +143,7 @@ def _write_picture(path: Path, prediction: DepthPrediction, item: SequenceItem) 
     truth = item.sensor_depth
     if truth is not None:
         truth = resize_truth(truth, item.frame.K, prediction.depth.shape, prediction.K)
-    with replacing(path) as unfinished:
-        unfinished.write_bytes(encode_png(depth_strip(prediction.image, prediction.depth, truth)))
+    path.write_bytes(encode_png(depth_strip(prediction.image, prediction.depth, truth)))
 
 
 def _names(entry: IndexEntry) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ measurement_index (N, M), -1 = none; stamp_ns (N,); K (3, 3); world_T_cam (N, 4,
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -22,6 +22,8 @@ from dvmvs_core.types import DepthPrediction
 
 IMAGES = ("depth", "confidence")
 """Arrays of one image a keyframe, too large to hold for a long sequence."""
+
+CHUNK_BYTES = 1 << 20
 
 REQUIRED = ("depth", "frame_index", "measurement_index", "stamp_ns", "K", "world_T_cam", "latency_ms")
 
@@ -86,7 +88,7 @@ class PredictionWriter:
                 if name == "depth" or raw.tell():
                     shape = (len(self), *self._predictions[0].image.shape[:2]) if self._predictions else (0, 0, 0)
                     raw.seek(0)
-                    _write_array(archive, name, np.dtype(np.float32), shape, raw)
+                    write_images(archive, name, shape, iter(lambda raw=raw: raw.read(CHUNK_BYTES), b""))
             for name, array in self._small_arrays().items():
                 with archive.open(f"{name}.npy", "w") as entry:
                     np.lib.format.write_array(entry, array, allow_pickle=False)
@@ -120,6 +122,7 @@ class PredictionReader:
         K: (3, 3) intrinsics of the depth maps.
         world_T_cam: (N, 4, 4).
         latency_ms: (N,).
+        has_confidence: whether confidence was stored.
 
     Raises:
         DataError: if the file is missing, damaged, or lacks an array.
@@ -132,6 +135,7 @@ class PredictionReader:
                 missing = [name for name in REQUIRED if name not in arrays.files]
                 if missing:
                     raise DataError(f"{path} must hold predictions; it lacks {', '.join(missing)}")
+                self.has_confidence = "confidence" in arrays.files
                 self.frame_index: np.ndarray = arrays["frame_index"]
                 self.measurement_index: np.ndarray = arrays["measurement_index"]
                 self.stamp_ns: np.ndarray = arrays["stamp_ns"]
@@ -151,7 +155,18 @@ class PredictionReader:
         Raises:
             DataError: if the file is damaged.
         """
-        with zipfile.ZipFile(self._path) as archive, archive.open("depth.npy") as entry:
+        return self._images("depth")
+
+    def confidences(self) -> Iterator[np.ndarray | None]:
+        """Yield each confidence map (h, w) float32, or None where there is none, in the order of `frame_index`.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        return self._images("confidence") if self.has_confidence else repeat(None, len(self))
+
+    def _images(self, name: str) -> Iterator[np.ndarray]:
+        with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as entry:
             np.lib.format.read_magic(entry)
             shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
             size = int(np.prod(shape[1:])) * dtype.itemsize
@@ -162,14 +177,22 @@ class PredictionReader:
                 yield np.frombuffer(data, dtype).reshape(shape[1:])
 
 
-def _write_array(
-    archive: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...], raw: BinaryIO
+def write_images(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], values: Iterable[bytes | memoryview]
 ) -> None:
-    """Store raw values as an npy entry without having them in memory."""
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    """Store float32 values as the entry `name` of an npz without having them all in memory.
+
+    Args:
+        archive: the npz, open for writing.
+        name: of the array.
+        shape: of the array.
+        values: its bytes in order, in pieces of any size.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
         np.lib.format.write_array_header_1_0(entry, header)
-        shutil.copyfileobj(raw, entry)
+        for piece in values:
+            entry.write(piece)
 
 
 def _without_images(prediction: DepthPrediction) -> DepthPrediction:

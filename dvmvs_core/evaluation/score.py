@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import DepthItem, Sequence
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.metrics import NAMES, DepthMetrics, evaluate_depth, mean_metrics
+from dvmvs_core.evaluation.bins import DISTANCE_EDGES_M, PARALLAX_EDGES, BinnedErrors
+from dvmvs_core.evaluation.consistency import DepthView, temporal_disagreement
+from dvmvs_core.evaluation.metrics import DepthMetrics, evaluate_depth, mean_metrics, valid_truth
 from dvmvs_core.evaluation.predictions import PredictionReader
+from dvmvs_core.evaluation.sparsification import ConfidenceScorer
 from dvmvs_core.preprocess import Preprocessor
 
 
-@dataclass(frozen=True)
+@dataclass
 class SequenceScore:
-    """The figures of one sequence.
+    """The figures of one sequence; the lists have one entry for each keyframe that has sensor depth.
 
     Attributes:
         name: the sequence.
-        frame_index: index of each keyframe that has sensor depth.
-        metrics: the figures of each of them.
-        latency_ms: the engine's time for every keyframe.
+        latency_ms: the engine's time for every keyframe, with or without sensor depth.
+        position: position of each keyframe in the prediction file.
+        frame_index: index of each in its sequence.
+        stamp_ns: its time.
+        metrics: its figures.
+        constant: those of one depth for the whole picture, the median of the sensor's: the baseline of all baselines.
+        parallax: largest baseline to its measurement frames / median sensor depth; NaN if there is neither.
+        disagreement: with the prediction before, see `consistency`; NaN where views do not overlap.
+        by_distance: errors of pixels by sensor depth, metres.
+        by_parallax: errors of pixels by baseline / depth.
+        confidence: how well confidence ranks errors; empty if there is none.
     """
 
     name: str
-    frame_index: tuple[int, ...]
-    metrics: tuple[DepthMetrics, ...]
     latency_ms: tuple[float, ...]
+    position: list[int] = field(default_factory=list)
+    frame_index: list[int] = field(default_factory=list)
+    stamp_ns: list[int] = field(default_factory=list)
+    metrics: list[DepthMetrics] = field(default_factory=list)
+    constant: list[DepthMetrics] = field(default_factory=list)
+    parallax: list[float] = field(default_factory=list)
+    disagreement: list[float] = field(default_factory=list)
+    by_distance: BinnedErrors = field(default_factory=lambda: BinnedErrors(DISTANCE_EDGES_M))
+    by_parallax: BinnedErrors = field(default_factory=lambda: BinnedErrors(PARALLAX_EDGES))
+    confidence: ConfidenceScorer = field(default_factory=ConfidenceScorer)
 
     @property
     def mean(self) -> DepthMetrics:
@@ -37,7 +58,11 @@ class SequenceScore:
 
 
 def score_predictions(
-    path: Path, sequence: Sequence, min_depth_m: float = 0.5, max_depth_m: float = np.inf
+    path: Path,
+    sequence: Sequence,
+    min_depth_m: float = 0.5,
+    max_depth_m: float = np.inf,
+    advance: Callable[[int], None] | None = None,
 ) -> SequenceScore:
     """Score one prediction file against the sensor depth of its sequence, at the resolution of the predictions.
 
@@ -46,6 +71,7 @@ def score_predictions(
         sequence: the sequence that it was made from.
         min_depth_m: nearest sensor depth that counts.
         max_depth_m: farthest sensor depth that counts.
+        advance: called with 1 after each keyframe.
 
     Raises:
         DataError: if the sequence has no sensor depth, or the predictions are of another camera.
@@ -53,20 +79,35 @@ def score_predictions(
     if not sequence.has_depth:
         raise DataError(f"{sequence.path} has no sensor depth to score against; use dvmvs predict instead")
     predictions = PredictionReader(path)
-    truths = sequence.sensor_depths(predictions.frame_index.tolist())
-    truth = next(truths, None)
-    indices, metrics = [], []
-    for index, depth in zip(predictions.frame_index.tolist(), predictions.depths(), strict=True):
-        while truth is not None and truth.index < index:
-            truth = next(truths, None)
-        if truth is None or truth.index != index:
-            continue
-        resized = resize_truth(truth.sensor_depth, truth.K, depth.shape, predictions.K)
-        indices.append(index)
-        metrics.append(evaluate_depth(depth, resized, min_depth_m, max_depth_m))
-    if not metrics:
+    score = SequenceScore(sequence.name, tuple(predictions.latency_ms.tolist()))
+    baselines_m = _baselines(predictions, sequence)
+    truths = _in_order(sequence, predictions.frame_index.tolist())
+    previous = None
+    for position, (depth, confidence, item) in enumerate(
+        zip(predictions.depths(), predictions.confidences(), truths, strict=True)
+    ):
+        if item is not None:
+            truth = resize_truth(item.sensor_depth, item.K, depth.shape, predictions.K)
+            truth = np.where(valid_truth(truth, min_depth_m, max_depth_m), truth, 0)
+            view = DepthView(depth, truth, predictions.world_T_cam[position])
+            score.position.append(position)
+            score.frame_index.append(item.index)
+            score.stamp_ns.append(int(predictions.stamp_ns[position]))
+            score.disagreement.append(
+                temporal_disagreement(previous, view, predictions.K) if previous else float("nan")
+            )
+            _add(score, depth, confidence, truth, baselines_m[position])
+            previous = view
+        if advance:
+            advance(1)
+    if not score.metrics:
         raise DataError(f"{sequence.path} has sensor depth, but at none of the {len(predictions)} keyframes")
-    return SequenceScore(sequence.name, tuple(indices), tuple(metrics), tuple(predictions.latency_ms.tolist()))
+    if all(np.isnan(metrics.abs_error) for metrics in score.metrics):
+        raise DataError(
+            f"{sequence.path} has no sensor depth between {min_depth_m:g} and {max_depth_m:g} m at any of"
+            f" {len(score.metrics)} keyframes; widen the range"
+        )
+    return score
 
 
 def resize_truth(
@@ -77,42 +118,73 @@ def resize_truth(
     Raises:
         DataError: if no crop leads from K to the intrinsics of the predictions.
     """
+    return as_predicted(K, sensor_depth.shape, size, prediction_K).depth(sensor_depth)
+
+
+def as_predicted(
+    K: np.ndarray, camera_size: tuple[int, int], size: tuple[int, int], prediction_K: np.ndarray
+) -> Preprocessor:
+    """Return what brings pictures of a camera to the resolution of predictions, cropped as they were.
+
+    Args:
+        K: (3, 3) intrinsics of the camera.
+        camera_size: (H, W) of its pictures.
+        size: (h, w) of the predictions.
+        prediction_K: (3, 3) their intrinsics.
+
+    Raises:
+        DataError: if no crop leads from K to the intrinsics of the predictions.
+    """
     for crop in (False, True):
-        preprocessor = Preprocessor(K, sensor_depth.shape, size, crop=crop)
+        preprocessor = Preprocessor(K, camera_size, size, crop=crop)
         if np.allclose(preprocessor.K, prediction_K, rtol=1e-5):
-            return preprocessor.depth(sensor_depth)
+            return preprocessor
     raise DataError(
         f"the predictions have intrinsics {np.round(prediction_K, 2).tolist()}, which do not follow from the sequence's"
         f" {np.round(K, 2).tolist()}: they belong to another sequence"
     )
 
 
-def summary(scores: list[SequenceScore], **run: object) -> dict:
-    """Return the figures as `dvmvs evaluate --json` writes them.
+def _add(
+    score: SequenceScore, depth: np.ndarray, confidence: np.ndarray | None, truth: np.ndarray, baseline_m: float
+) -> None:
+    """Add what one keyframe says; its truth is 0 wherever it does not count."""
+    valid = truth > 0
+    p, t = depth[valid], truth[valid]
+    score.metrics.append(evaluate_depth(p, t, 0.0))
+    median_m = float(np.median(t)) if t.size else float("nan")
+    score.constant.append(evaluate_depth(np.full_like(t, median_m), t, 0.0))
+    score.parallax.append(baseline_m / median_m)
+    if not t.size:
+        return
+    score.by_distance.add(t, p, t)
+    if np.isfinite(baseline_m):
+        score.by_parallax.add(baseline_m / t, p, t)
+    if confidence is not None:
+        score.confidence.add(confidence[valid], p, t)
 
-    Args:
-        scores: one a sequence.
-        run: how they came about: weights, preset, device, ….
-    """
-    everything = [metrics for score in scores for metrics in score.metrics]
-    latencies = [latency for score in scores for latency in score.latency_ms]
-    return {
-        "sequences": [
-            {
-                "name": score.name,
-                "keyframes": len(score.metrics),
-                "metrics": score.mean.to_dict(),
-                "per_keyframe": {
-                    "frame_index": list(score.frame_index),
-                    **{name: [m.to_dict()[name] for m in score.metrics] for name in NAMES},
-                },
-            }
-            for score in scores
-        ],
-        "all": {"keyframes": len(everything), "metrics": mean_metrics(everything).to_dict()},
-        **run,
-        "latency_ms": {
-            "median": float(np.median(latencies)) if latencies else None,
-            "p95": float(np.percentile(latencies, 95)) if latencies else None,
-        },
-    }
+
+def _baselines(predictions: PredictionReader, sequence: Sequence) -> list[float]:
+    """The largest distance of each keyframe to its measurement frames, metres; NaN if none is known."""
+    centres = {pose.index: pose.world_T_cam[:3, 3] for pose in sequence.poses()}
+    largest = []
+    for world_T_cam, measurements in zip(predictions.world_T_cam, predictions.measurement_index, strict=True):
+        known = [centres[i] for i in measurements.tolist() if i in centres]
+        distances = np.linalg.norm(np.array(known).reshape(-1, 3) - world_T_cam[:3, 3], axis=1)
+        largest.append(float(distances.max()) if len(distances) else float("nan"))
+    return largest
+
+
+def _in_order(sequence: Sequence, indices: list[int]) -> Iterator[DepthItem | None]:
+    """The sensor depth of each index in turn, None where there is none; an index file may name frames in any order."""
+    items = sequence.sensor_depths(indices)
+    uses = Counter(indices)
+    held: dict[int, DepthItem] = {}
+    newest = -1
+    for index in indices:
+        while newest < index and (item := next(items, None)) is not None:
+            held[item.index], newest = item, item.index
+        yield held.get(index)
+        uses[index] -= 1
+        if not uses[index]:
+            held.pop(index, None)

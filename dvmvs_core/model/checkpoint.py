@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
@@ -103,7 +103,8 @@ def save_checkpoint(
     }
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, unfinished, header)
+        # safetensors' own file writer would leave it readable by its owner only.
+        unfinished.write_bytes(save(tensors, header))
         os.replace(unfinished, path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot write {path}: {error}; is its folder there and writable?") from error

@@ -14,10 +14,11 @@ SIZE = (32, 64)
 
 
 class PlaneEngine:
-    """Sees a plane at 2 m in every keyframe; records what it was asked."""
+    """Sees a plane at 2 m in every keyframe; records what it was asked. Sure of itself as far as `confidence` says."""
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []
+        self.confidence: float | None = None
         self._buffer = KeyframeBuffer(KeyframeConfig())
 
     def reset(self) -> None:
@@ -43,6 +44,7 @@ class PlaneEngine:
             measurement_index=measurements,
             measurement_stamps_ns=tuple(frame.stamp_ns for frame in measurement_frames),
             latency_ms=10.0 + reference.index,
+            confidence=None if self.confidence is None else np.full(SIZE, self.confidence, np.float32),
         )
 
 

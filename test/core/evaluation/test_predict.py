@@ -6,7 +6,7 @@ import pytest
 
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.keyframe_index import IndexEntry, simulate_keyframes
-from dvmvs_core.data.sequence import open_sequence
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.predict import predict_indexed, predict_online, write_predictions
 from dvmvs_core.evaluation.predictions import PredictionReader

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import json
-
 import cv2
 import numpy as np
 import pytest
 
-from dvmvs_core.data.sequence import open_sequence
+from dvmvs_core.data.keyframe_index import IndexEntry
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.metrics import NAMES, evaluate_depth
-from dvmvs_core.evaluation.predict import predict_online, write_predictions
-from dvmvs_core.evaluation.score import resize_truth, score_predictions, summary
+from dvmvs_core.evaluation.predict import predict_indexed, predict_online, write_predictions
+from dvmvs_core.evaluation.score import resize_truth, score_predictions
 from dvmvs_core.preprocess import Preprocessor
 
 
@@ -23,7 +22,7 @@ def test_scores_are_those_of_nearest_resized_sensor_depth(make_scene, engine, tm
     scene = make_scene(frames=7)
     sequence = open_sequence(scene)
     score = score_predictions(predicted(engine, sequence, tmp_path / "out"), sequence)
-    assert score.frame_index == (2, 4, 6)
+    assert score.frame_index == [2, 4, 6]
     millimetres = cv2.imread(str(scene / "depth" / "00007.png"), cv2.IMREAD_UNCHANGED)
     truth = cv2.resize(millimetres / 1000.0, (64, 32), interpolation=cv2.INTER_NEAREST)
     expected = evaluate_depth(np.full((32, 64), 2.0), truth)
@@ -46,7 +45,7 @@ def test_keyframes_without_sensor_depth_are_left_out(make_scene, engine, tmp_pat
     (scene / "depth" / "00007.png").unlink()
     sequence = open_sequence(scene)
     score = score_predictions(predicted(engine, sequence, tmp_path / "out"), sequence)
-    assert score.frame_index == (2, 6)
+    assert score.frame_index == [2, 6]
     assert len(score.latency_ms) == 3
 
 
@@ -67,23 +66,50 @@ def test_without_sensor_depth_there_is_nothing_to_score(make_scene, engine, tmp_
         score_predictions(predicted(engine, sequence, tmp_path / "out"), sequence)
 
 
-def test_the_overall_mean_is_over_keyframes_not_over_sequences(make_scene, engine, tmp_path):
-    scores = []
-    for name, frames in (("short", 3), ("long", 12)):
-        sequence = open_sequence(make_scene(name, frames=frames))
-        scores.append(score_predictions(predicted(engine, sequence, tmp_path / "out" / name), sequence))
-    figures = summary(scores, weights="small", preset="small", device="cpu")
-    counts = [part["keyframes"] for part in figures["sequences"]]
-    assert (counts, figures["all"]["keyframes"]) == ([1, 5], 6)
-    for name in NAMES:
-        means = [part["metrics"][name] for part in figures["sequences"]]
-        assert figures["all"]["metrics"][name] == pytest.approx(np.average(means, weights=counts))
-        assert figures["sequences"][1]["metrics"][name] == pytest.approx(
-            np.mean(figures["sequences"][1]["per_keyframe"][name])
-        )
-    assert (figures["weights"], figures["preset"], figures["device"]) == ("small", "small", "cpu")
-    assert figures["latency_ms"]["median"] == pytest.approx(np.median([12.0, 12, 14, 16, 18, 20]))
-    json.dumps(figures, allow_nan=False)
+def test_an_index_in_any_order_and_with_repetitions_is_scored_as_the_frames_are(make_scene, engine, tmp_path):
+    """Frame 4 twice and frame 2 after it: each must meet its own sensor depth."""
+    sequence = open_sequence(make_scene(frames=7))
+    names = [pose.name for pose in sequence.poses()]
+    entries = [IndexEntry(names[r], (names[m],)) for r, m in ((4, 2), (2, 0), (6, 4), (4, 0))]
+    write_predictions(predict_indexed(engine, sequence, entries), tmp_path)
+    score = score_predictions(tmp_path / "predictions.npz", sequence)
+    assert score.frame_index == [4, 2, 6, 4]
+    truths = {item.index: item for item in sequence.sensor_depths([2, 4, 6])}
+    for index, metrics in zip(score.frame_index, score.metrics, strict=True):
+        truth = cv2.resize(truths[index].sensor_depth, (64, 32), interpolation=cv2.INTER_NEAREST)
+        assert metrics == evaluate_depth(np.full((32, 64), 2.0), truth)
+
+
+def test_the_constant_baseline_is_the_median_of_what_counts(make_scene, engine, tmp_path):
+    sequence = open_sequence(make_scene(frames=5))
+    score = score_predictions(predicted(engine, sequence, tmp_path), sequence, max_depth_m=3.0)
+    item = next(sequence.sensor_depths([score.frame_index[0]]))
+    truth = cv2.resize(item.sensor_depth, (64, 32), interpolation=cv2.INTER_NEAREST)
+    median = np.median(truth[(truth >= 0.5) & (truth <= 3.0)])
+    assert score.constant[0] == evaluate_depth(np.full_like(truth, median), truth, max_depth_m=3.0)
+    assert score.constant[0].abs_error <= score.metrics[0].abs_error  # the median is the best constant
+
+
+def test_parallax_is_the_largest_baseline_over_the_median_depth(make_scene, engine, tmp_path):
+    sequence = open_sequence(make_scene(frames=7))
+    score = score_predictions(predicted(engine, sequence, tmp_path), sequence)
+    centres = [pose.world_T_cam[:3, 3] for pose in sequence.poses()]
+    item = next(sequence.sensor_depths([4]))
+    truth = cv2.resize(item.sensor_depth, (64, 32), interpolation=cv2.INTER_NEAREST)
+    largest = max(np.linalg.norm(centres[4] - centres[m]) for m in (2, 0))
+    assert score.parallax[1] == pytest.approx(largest / np.median(truth[truth >= 0.5]))
+    by_parallax, by_distance = (sum(p.pixels for p in b.bins()) for b in (score.by_parallax, score.by_distance))
+    assert by_parallax == by_distance > 0
+
+
+def test_confidence_is_scored_where_it_was_stored(make_scene, engine, tmp_path):
+    sequence = open_sequence(make_scene(frames=5))
+    assert score_predictions(predicted(engine, sequence, tmp_path / "a"), sequence).confidence.score() is None
+    engine.confidence = 0.7
+    score = score_predictions(predicted(engine, sequence, tmp_path / "b"), sequence)
+    (calibration,) = score.confidence.score().calibration
+    assert calibration.confidence == pytest.approx(0.7)
+    assert calibration.abs_relative_error == pytest.approx(score.mean.abs_relative_error, rel=0.05)
 
 
 def test_golden_errors_from_golden_depth(reference, hololens):

@@ -1,0 +1,57 @@
+"""The figures of an evaluation as tables on the terminal."""
+
+from __future__ import annotations
+
+COLUMNS = {
+    "abs_error": "abs m",
+    "abs_relative_error": "abs rel",
+    "abs_inverse_error": "abs inv 1/m",
+    "squared_relative_error": "sq rel m",
+    "rmse": "rmse m",
+    "ratio_125": "<1.25",
+    "ratio_125_2": "<1.25²",
+    "ratio_125_3": "<1.25³",
+    "ratio_105": "<1.05",
+}
+
+
+def print_figures(figures: dict) -> None:
+    """Print the metrics, with those of baselines below where there are any, and the relative error by distance."""
+    from dvmvs_core.cli.tables import print_table
+
+    parts = list(figures["sequences"])
+    if len(parts) > 1:
+        parts.append({"name": "all", **figures["all"]})
+    rows = []
+    for part in parts:
+        rows.append((part["name"], part["keyframes"], *_cells(part)))
+        for name, baseline in part.get("baselines", {}).items():
+            rows.append((f"  {name.replace('_', ' ')}", "", *_cells(baseline)))
+    latency = figures["latency_ms"]
+    print_table(
+        f"{figures['weights']} ({figures['network']}, {figures['preset']}) on {figures['device']}:"
+        f" {latency['median']:.0f} ms a keyframe (median), {latency['p95']:.0f} ms (p95)",
+        ("sequence", "keyframes", *COLUMNS.values(), "flicker"),
+        rows,
+    )
+    bins = figures["all"]["by_distance"]
+    print_table(
+        "by distance",
+        ("", *(_range(part) for part in bins)),
+        [
+            ("abs rel", *(_figure(part["abs_relative_error"]) for part in bins)),
+            ("<1.25", *(_figure(part["ratio_125"]) for part in bins)),
+        ],
+    )
+
+
+def _cells(part: dict) -> tuple[str, ...]:
+    return (*(_figure(part["metrics"][name]) for name in COLUMNS), _figure(part.get("temporal_disagreement")))
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _range(part: dict) -> str:
+    return f"> {part['low']:g} m" if part["high"] is None else f"{part['low']:g}-{part['high']:g} m"

@@ -1,0 +1,210 @@
+"""Fuse the depth of a scene folder or a rosbag2 into one coloured mesh.
+
+Depth is predicted, read from --predictions, or with --sensor the sensor's own. Writes a PLY and beside it a picture.
+Predicted depth is compared with the sensor's where there is any: accuracy, completion, chamfer distance, precision,
+recall and F-score at 5 cm, of surfaces that were fused from the same pixels. Needs the extra [reconstruct] (Open3D).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from dvmvs_core.cli.options import (
+    BagOptions,
+    Count,
+    EngineOptions,
+    Metres,
+    OptionalCount,
+    OptionalFile,
+    OptionalFolder,
+    SequencePath,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dvmvs_core.data.sequence import Sequence
+    from dvmvs_core.engine import DepthEngine
+    from dvmvs_core.evaluation.depth_views import DepthView
+
+
+@dataclass(frozen=True)
+class Options:
+    """Fuse depth into a mesh."""
+
+    sequence: SequencePath
+    """a scene folder or a rosbag2"""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.ply")]
+    """the mesh to write"""
+    predictions: OptionalFile = None
+    """what dvmvs predict wrote (predictions.npz), in place of running the network"""
+    sensor: bool = False
+    """fuse sensor depth in place of predicted depth"""
+    every_frame: bool = False
+    """with --sensor, fuse every frame and not only the keyframes"""
+    limit: OptionalCount = None
+    """how many frames to fuse at most"""
+    voxel_size: Metres = 0.025
+    """side of a voxel, metres"""
+    truncation: Annotated[float, tyro.conf.arg(metavar="VOXELS")] = 5.0
+    """distance from the surface at which the signed distance is cut off, voxels"""
+    max_depth: Metres = 5.0
+    """depth beyond it is left out, metres"""
+    min_views: Count = 2
+    """leave out surface that fewer frames have seen"""
+    min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
+    """leave out predicted depth that is less confident; by default 0.4 where there is confidence"""
+    progressive: OptionalFolder = None
+    """folder for the mesh as it grows, mesh_FRAME.ply"""
+    progressive_every: Count = 10
+    """frames between two of them"""
+    picture: OptionalFile = None
+    """file for the picture; by default FILE.png beside the mesh"""
+    json: OptionalFile = None
+    """file for the figures"""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    bag: BagOptions = field(default_factory=BagOptions)
+
+
+def run(options: Options) -> None:
+    """Fuse, write mesh and picture, and print the figures."""
+    from dataclasses import asdict
+    from itertools import islice
+
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.figures import write_figures
+    from dvmvs_core.evaluation.fusion import FusionConfig
+    from dvmvs_core.evaluation.mesh import write_ply
+    from dvmvs_core.evaluation.open3d_loader import load_open3d
+    from dvmvs_core.evaluation.reconstruct import ProgressiveMeshes, reconstruct, write_picture
+
+    _check(options)
+    config = FusionConfig(options.voxel_size, options.truncation, options.max_depth, options.min_views)
+    load_open3d()  # before the minutes of prediction, not after
+    sequence = options.bag.open(options.sequence)
+    engine = None if options.sensor or options.predictions else options.engine.build()
+    min_confidence = _min_confidence(options, engine)
+    meshes = ProgressiveMeshes(options.progressive, options.progressive_every) if options.progressive else None
+    with progress(f"fusing {sequence.name}", len(sequence)) as advance:
+        views = islice(_views(options, engine, sequence, min_confidence, advance), options.limit)
+        reconstruction = reconstruct(views, config, meshes)
+    write_ply(reconstruction.mesh, options.out)
+    picture = options.picture or options.out.with_suffix(".png")
+    write_picture(reconstruction, picture)
+    fusion = {**asdict(config), "min_confidence": min_confidence}
+    figures = _figures(options, engine, sequence, fusion, reconstruction)
+    _print(options, picture, figures)
+    if options.json:
+        write_figures(options.json, figures)
+
+
+def _check(options: Options) -> None:
+    from dvmvs_core.errors import ConfigError
+
+    if options.sensor and options.predictions:
+        raise ConfigError("--sensor and --predictions name two sources of depth; give one of them")
+    if options.every_frame and not options.sensor:
+        raise ConfigError("--every-frame needs --sensor: only keyframes have predicted depth")
+    if options.out.suffix.lower() != ".ply":
+        raise ConfigError(f"--out must name a .ply file; got {options.out}")
+    for name in ("limit", "progressive_every"):
+        count = getattr(options, name)
+        if count is not None and count < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1; got {count}")
+    if options.min_confidence is not None and not 0 <= options.min_confidence <= 1:
+        raise ConfigError(f"--min-confidence must lie between 0 and 1; got {options.min_confidence:g}")
+
+
+def _min_confidence(options: Options, engine: DepthEngine | None) -> float:
+    from dvmvs_core.evaluation.depth_views import USUAL_MIN_CONFIDENCE
+    from dvmvs_core.evaluation.predictions import PredictionReader
+
+    if options.min_confidence is not None:
+        return options.min_confidence
+    if options.predictions:
+        has_confidence = PredictionReader(options.predictions).has_confidence
+    else:
+        has_confidence = engine is not None and engine.config.confidence
+    return USUAL_MIN_CONFIDENCE if has_confidence else 0.0
+
+
+def _views(
+    options: Options,
+    engine: DepthEngine | None,
+    sequence: Sequence,
+    min_confidence: float,
+    advance: Callable[[int], None],
+) -> Iterator[DepthView]:
+    from dvmvs_core.evaluation.depth_views import predicted_views, sensor_views, stored_views
+    from dvmvs_core.evaluation.predict import predict_online
+
+    if options.sensor:
+        return sensor_views(sequence, options.every_frame, advance)
+    if options.predictions:
+        return stored_views(options.predictions, sequence, min_confidence, advance)
+    predictions = predict_online(engine, sequence, sequence.has_depth, advance)
+    return predicted_views(predictions, min_confidence)
+
+
+def _figures(options: Options, engine: DepthEngine | None, sequence: Sequence, fusion: dict, reconstruction) -> dict:
+    from dataclasses import asdict
+
+    from dvmvs_core.evaluation.environment import command_line
+    from dvmvs_core.evaluation.mesh_metrics import SAMPLES, THRESHOLD_M, compare_meshes
+
+    mesh, comparison = reconstruction.mesh, reconstruction.comparison
+    depth = {"source": "sensor"}
+    if options.predictions:
+        depth = {"source": "predictions", "file": str(options.predictions)}
+    elif engine:
+        depth = {
+            "source": "network",
+            "weights": options.engine.weights,
+            "network": engine.model_config.network,
+            "preset": engine.model_config.preset,
+        }
+    figures = {
+        "sequence": sequence.name,
+        "depth": depth,
+        "frames": len(reconstruction.world_T_cams),
+        "fusion": fusion,
+        "mesh": {"vertices": len(mesh.vertices), "triangles": len(mesh.triangles), "area_m2": mesh.area_m2()},
+        "against_sensor": None,
+        "command": command_line(),
+    }
+    if comparison:
+        figures["against_sensor"] = {
+            **asdict(compare_meshes(comparison.predicted, comparison.sensor)),
+            "threshold_m": THRESHOLD_M,
+            "samples": SAMPLES,
+            "compared_pixels": comparison.shared,
+            "predicted_area_m2": comparison.predicted.area_m2(),
+            "sensor_area_m2": comparison.sensor.area_m2(),
+        }
+    return figures
+
+
+def _print(options: Options, picture: Path, figures: dict) -> None:
+    from dvmvs_core.cli.tables import print_table
+
+    mesh, score = figures["mesh"], figures["against_sensor"]
+    if score:
+        columns = {
+            "accuracy m": score["accuracy_m"],
+            "completion m": score["completion_m"],
+            "chamfer m": score["chamfer_m"],
+            "precision": score["precision"],
+            "recall": score["recall"],
+            f"F-score at {score['threshold_m'] * 100:.0f} cm": score["f_score"],
+        }
+        print_table(
+            f"against sensor depth, where it has a reading within range ({score['compared_pixels']:.0%} of the pixels)",
+            ("sequence", "frames", *columns),
+            [(figures["sequence"], figures["frames"], *(f"{value:.4f}" for value in columns.values()))],
+        )
+    print(f"{options.out}: {mesh['triangles']} triangles, {mesh['area_m2']:.1f} m² from {figures['frames']} frames")
+    print(f"picture: {picture}")

@@ -1,0 +1,98 @@
+"""Triangle meshes: area, random points on the surface, and PLY files.
+
+Symbols: V vertices, T triangles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dvmvs_core.data.atomic import replacing
+from dvmvs_core.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A coloured triangle mesh in the world frame.
+
+    Attributes:
+        vertices: (V, 3) float32 metres.
+        normals: (V, 3) float32 unit vectors, towards the side that the cameras were on.
+        colours: (V, 3) uint8 RGB.
+        triangles: (T, 3) int32 indices of vertices, counter-clockwise seen from the side of the cameras.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    colours: np.ndarray
+    triangles: np.ndarray
+
+    def corners(self) -> np.ndarray:
+        """Return the corners (T, 3, 3) float64 of every triangle, metres: triangle, corner, coordinate."""
+        return self.vertices[self.triangles].astype(np.float64)
+
+    def area_vectors(self) -> np.ndarray:
+        """Return (T, 3) float64: the normal of every triangle, as long as its area in m²."""
+        a, b, c = self.corners().transpose(1, 0, 2)
+        return np.cross(b - a, c - a) / 2
+
+    def area_m2(self) -> float:
+        """Return the area of the whole surface."""
+        return float(np.linalg.norm(self.area_vectors(), axis=1).sum())
+
+    def sample(self, count: int, seed: int = 0) -> np.ndarray:
+        """Return random points (count, 3) float64, metres, spread evenly over the surface.
+
+        Raises:
+            DataError: if there is no surface.
+        """
+        areas = np.linalg.norm(self.area_vectors(), axis=1)
+        if not areas.sum() > 0:
+            raise DataError("a mesh without any surface has no points to sample")
+        generator = np.random.default_rng(seed)
+        chosen = generator.choice(len(areas), size=count, p=areas / areas.sum())
+        # The square root makes the density even: without it points crowd at the first corner.
+        root, along = np.sqrt(generator.random(count)), generator.random(count)
+        weights = np.stack((1 - root, root * (1 - along), root * along), axis=-1)
+        return np.einsum("nc,ncx->nx", weights, self.corners()[chosen])
+
+    def coarse(self, cell_m: float) -> Mesh:
+        """Return the mesh with all vertices inside a cube of side `cell_m` merged into their mean."""
+        cells = np.floor(self.vertices / cell_m).astype(np.int64)
+        _, first, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+        cell = cell.reshape(-1)  # numpy 2.0 gives it a second axis
+        counts = np.bincount(cell)
+        vertices = np.stack([np.bincount(cell, weights) / counts for weights in self.vertices.T], axis=1)
+        triangles = cell[self.triangles].astype(np.int32)
+        a, b, c = triangles.T
+        return Mesh(
+            vertices.astype(np.float32),
+            self.normals[first],
+            self.colours[first],
+            triangles[(a != b) & (b != c) & (c != a)],
+        )
+
+
+def write_ply(mesh: Mesh, path: Path) -> None:
+    """Write a mesh as binary PLY with normals and colours; a file at `path` is replaced only by a whole one."""
+    vertices = np.empty(len(mesh.vertices), dtype=[("position", "<f4", 3), ("normal", "<f4", 3), ("colour", "u1", 3)])
+    vertices["position"], vertices["normal"], vertices["colour"] = mesh.vertices, mesh.normals, mesh.colours
+    faces = np.empty(len(mesh.triangles), dtype=[("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, mesh.triangles
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(vertices)}",
+        *(f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")),
+        *(f"property uchar {name}" for name in ("red", "green", "blue")),
+        f"element face {len(faces)}",
+        "property list uchar int vertex_indices",
+        "end_header\n",
+    ]
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        file.write("\n".join(header).encode())
+        file.write(vertices.tobytes())
+        file.write(faces.tobytes())

@@ -1,0 +1,139 @@
+"""The best and the worst keyframes as pictures: image, depth, sensor and error."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dvmvs_core.data.sequence import Sequence, SequenceItem
+from dvmvs_core.evaluation.pictures import LARGEST_ERROR, colourise, colourise_error, depth_range, encode_jpeg
+from dvmvs_core.evaluation.predictions import PredictionReader
+from dvmvs_core.evaluation.score import as_predicted
+
+MOST_PICTURES = 12
+"""On each side, over all sequences: pictures make nearly all of the page's size."""
+
+MOST_OF_A_SEQUENCE = 3
+
+
+@dataclass(frozen=True)
+class KeyframePicture:
+    """One keyframe.
+
+    Attributes:
+        best: whether it is one of the best, or one of the worst.
+        row: its position among the keyframes with sensor depth.
+        name: file name of its image.
+        near_m: depth of the warmest colour.
+        far_m: depth of the coldest.
+        image: the image, as a data address.
+        depth: the predicted depth.
+        sensor: the sensor's depth.
+        error: their relative difference.
+    """
+
+    best: bool
+    row: int
+    name: str
+    near_m: float
+    far_m: float
+    image: str
+    depth: str
+    sensor: str
+    error: str
+
+
+def choose(per_keyframe: dict[str, list], sequences: int) -> dict[int, tuple[int, bool]]:
+    """Return the keyframes to show: index of the frame → (row in `per_keyframe`, whether it is one of the best).
+
+    They are the ones with the least and the largest relative error, but none next to another that was chosen, so
+    that each shows something new.
+
+    Args:
+        per_keyframe: the figures of one sequence.
+        sequences: how many sequences share the page.
+    """
+    errors = np.array([np.nan if e is None else e for e in per_keyframe["abs_relative_error"]], dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(errors))
+    ascending = known[np.argsort(errors[known], kind="stable")]
+    wanted = max(1, min(MOST_OF_A_SEQUENCE, MOST_PICTURES // sequences, len(known) // 2))
+    apart = max(1, len(errors) // 10)
+    rows: dict[int, bool] = {}
+    for best, order in ((True, ascending), (False, ascending[::-1])):
+        for row in order.tolist():
+            if sum(chosen == best for chosen in rows.values()) == wanted:
+                break
+            if all(abs(row - other) >= apart for other in rows):
+                rows[row] = best
+    return {per_keyframe["frame_index"][row]: (row, best) for row, best in rows.items()}
+
+
+def draw(
+    chosen: dict[int, tuple[int, bool]],
+    predictions: Path,
+    sequence: Sequence,
+    advance: Callable[[int], None] | None = None,
+) -> list[KeyframePicture]:
+    """Return the pictures, the best keyframe first and the worst first among the worst.
+
+    Args:
+        chosen: what `choose` returned.
+        predictions: the npz.
+        sequence: what it was made from.
+        advance: called with 1 after each frame.
+    """
+    reader = PredictionReader(predictions)
+    depths = {
+        index: depth
+        for index, depth in zip(reader.frame_index.tolist(), reader.depths(), strict=True)
+        if index in chosen
+    }
+    drawn = {}
+    for item in sequence.items(depth=True):
+        if item.frame.index in depths and item.sensor_depth is not None:
+            row, best = chosen[item.frame.index]
+            drawn[item.frame.index] = _draw(item, depths[item.frame.index], reader.K, row, best)
+        if advance:
+            advance(1)
+        if len(drawn) == len(chosen):
+            break
+    return [drawn[index] for index in chosen if index in drawn]
+
+
+def colour_scale(colormap: int) -> str:
+    """Return an OpenCV colour map as the stops of a CSS gradient, from its last colour to its first."""
+    values = np.linspace(255, 0, 12).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(values, colormap), cv2.COLOR_BGR2RGB).reshape(-1, 3)
+    return ", ".join(f"rgb({r} {g} {b})" for r, g, b in colours.tolist())
+
+
+DEPTH_SCALE = colour_scale(cv2.COLORMAP_TURBO)
+ERROR_SCALE = colour_scale(cv2.COLORMAP_INFERNO)
+ERROR_SCALE_END = LARGEST_ERROR
+
+
+def _draw(item: SequenceItem, depth: np.ndarray, K: np.ndarray, row: int, best: bool) -> KeyframePicture:
+    preprocessor = as_predicted(item.frame.K, item.frame.image.shape[:2], depth.shape, K)
+    truth = preprocessor.depth(item.sensor_depth)
+    image = np.clip(np.rint(preprocessor.image(item.frame.image)), 0, 255).astype(np.uint8)
+    near_m, far_m = depth_range(depth, truth)
+    return KeyframePicture(
+        best=best,
+        row=row,
+        name=item.name,
+        near_m=near_m,
+        far_m=far_m,
+        image=_address(image),
+        depth=_address(colourise(depth, near_m, far_m)),
+        sensor=_address(colourise(truth, near_m, far_m)),
+        error=_address(colourise_error(depth, truth)),
+    )
+
+
+def _address(picture: np.ndarray) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(picture)).decode()}"

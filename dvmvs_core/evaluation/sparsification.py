@@ -1,0 +1,119 @@
+"""Whether confidence knows where depth is wrong: sparsification and calibration.
+
+Sparsification leaves out the least confident pixels, a twentieth more at each step, and asks for the mean relative
+error of the rest. If confidence is any good the error falls; the oracle, which leaves out the largest errors, shows
+how far it could. The area between the two curves (AUSE, area under the sparsification error) is 0 for perfect order.
+
+Source: Ilg et al., "Uncertainty Estimates and Multi-Hypotheses Networks for Optical Flow", ECCV 2018, section 5; here
+the error is the relative one, curves are means over keyframes, and they are not normalised by their first value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LEFT_OUT = np.arange(20) / 20
+"""Shares of pixels left out, 0 to 0.95."""
+
+CONFIDENCE_BINS = 10
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Pixels of similar confidence.
+
+    Attributes:
+        confidence: their mean confidence.
+        pixels: how many there are.
+        abs_relative_error: their mean relative error.
+        ratio_125: share of them where the larger depth is less than 1.25 times the smaller.
+    """
+
+    confidence: float
+    pixels: int
+    abs_relative_error: float
+    ratio_125: float
+
+
+@dataclass(frozen=True)
+class ConfidenceScore:
+    """How well confidence ranks errors.
+
+    Attributes:
+        left_out: shares of pixels left out.
+        error: mean relative error of the rest, the least confident pixels left out first.
+        oracle: the same with the largest errors left out first.
+        ause: area between the two curves, in relative error.
+        calibration: errors by confidence.
+    """
+
+    left_out: tuple[float, ...]
+    error: tuple[float, ...]
+    oracle: tuple[float, ...]
+    ause: float
+    calibration: tuple[CalibrationBin, ...]
+
+    def to_dict(self) -> dict:
+        """Return the figures as JSON holds them."""
+        return {**self.__dict__, "calibration": [dict(part.__dict__) for part in self.calibration]}
+
+
+class ConfidenceScorer:
+    """Gathers keyframe after keyframe."""
+
+    def __init__(self) -> None:
+        self._error = np.zeros(len(LEFT_OUT))
+        self._oracle = np.zeros(len(LEFT_OUT))
+        self._keyframes = 0
+        self._calibration = np.zeros((4, CONFIDENCE_BINS))  # pixels, confidence, relative error, within 1.25
+
+    def add(self, confidence: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> None:
+        """Add the pixels of one keyframe.
+
+        Args:
+            confidence: (N,) in 0…1.
+            prediction: (N,) metres.
+            truth: (N,) metres, valid; at least one.
+        """
+        p, t = prediction.astype(np.float64), truth.astype(np.float64)
+        error = np.abs(p - t) / t
+        self._error += _means_of_rest(error[np.argsort(-confidence, kind="stable")])
+        self._oracle += _means_of_rest(np.sort(error))
+        self._keyframes += 1
+        which = np.clip((confidence * CONFIDENCE_BINS).astype(int), 0, CONFIDENCE_BINS - 1)
+        values = (np.ones_like(t), confidence, error, (np.maximum(t / p, p / t) < 1.25).astype(np.float64))
+        for sums, value in zip(self._calibration, values, strict=True):
+            sums += np.bincount(which, weights=value, minlength=CONFIDENCE_BINS)
+
+    def include(self, other: ConfidenceScorer) -> None:
+        """Add all that another has gathered."""
+        self._error += other._error
+        self._oracle += other._oracle
+        self._keyframes += other._keyframes
+        self._calibration += other._calibration
+
+    def score(self) -> ConfidenceScore | None:
+        """Return the figures; None if nothing was added."""
+        if not self._keyframes:
+            return None
+        error, oracle = self._error / self._keyframes, self._oracle / self._keyframes
+        gap = error - oracle
+        return ConfidenceScore(
+            left_out=tuple(LEFT_OUT.tolist()),
+            error=tuple(error.tolist()),
+            oracle=tuple(oracle.tolist()),
+            ause=float(((gap[1:] + gap[:-1]) / 2 * np.diff(LEFT_OUT)).sum()),
+            calibration=tuple(
+                CalibrationBin(float(c / n), int(n), float(e / n), float(r / n))
+                for n, c, e, r in self._calibration.T
+                if n
+            ),
+        )
+
+
+def _means_of_rest(ordered: np.ndarray) -> np.ndarray:
+    """The mean of the first values, without the shares `LEFT_OUT` at the end; at least one value is kept."""
+    kept = np.maximum(1, len(ordered) - len(ordered) * np.arange(len(LEFT_OUT)) // len(LEFT_OUT))
+    return np.cumsum(ordered)[kept - 1] / kept

@@ -1,0 +1,41 @@
+"""What became of every frame of a sequence, in order: for the report's timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+import numpy as np
+
+from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.data.sequence import PoseItem
+from dvmvs_core.keyframes import KeyframeBuffer
+
+KEYFRAME, MEASUREMENT, UNUSED = "keyframe", "measurement", "unused"
+
+Stretches = list[tuple[str, int]]
+"""What became of frames, and of how many in a row."""
+
+
+def online_timeline(poses: Iterable[PoseItem], config: KeyframeConfig) -> Stretches:
+    """Return what the keyframe buffer decides on each frame: the names of `KeyframeDecision`, in small letters."""
+    buffer: KeyframeBuffer[None] = KeyframeBuffer(config)
+    return _stretches(buffer.add(pose.world_T_cam, None).name.lower() for pose in poses)
+
+
+def indexed_timeline(frames: int, frame_index: np.ndarray, measurement_index: np.ndarray) -> Stretches:
+    """Return what an index file makes of each frame: a keyframe, only ever a measurement frame, or nothing.
+
+    Args:
+        frames: number of frames of the sequence.
+        frame_index: (N,) indices of keyframes.
+        measurement_index: (N, M) indices of their measurement frames, -1 = none.
+    """
+    uses = np.full(frames, UNUSED, dtype=object)
+    uses[measurement_index[measurement_index >= 0]] = MEASUREMENT
+    uses[frame_index] = KEYFRAME
+    return _stretches(uses)
+
+
+def _stretches(names: Iterable[str]) -> Stretches:
+    return [(name, sum(1 for _ in same)) for name, same in groupby(names)]

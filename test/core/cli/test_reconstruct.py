@@ -1,0 +1,162 @@
+"""`dvmvs reconstruct`, on a wall 2 m before a camera that moves sideways."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+
+POSES = np.tile(np.eye(4), (9, 1, 1))
+POSES[:, 0, 3] = 0.06 * np.arange(9)
+
+
+@pytest.fixture
+def wall(make_scene):
+    """A scene folder with 4 keyframes; frame 3 onwards sees the wall 1 cm farther away than the first three."""
+    scene = make_scene("wall", frames=9, poses=POSES)
+    for number, path in enumerate(sorted((scene / "depth").iterdir())):
+        cv2.imwrite(str(path), np.full((36, 48), 2000 if number < 3 else 2010, np.uint16))
+    return scene
+
+
+def keyframes(scene) -> list:
+    from dvmvs_core.data.open_sequence import open_sequence
+
+    return [item for item in open_sequence(scene).items() if item.frame.index in (2, 4, 6, 8)]
+
+
+def write_keyframes(path, items, **images: np.ndarray) -> None:
+    """Write depth of these items as `dvmvs predict` would."""
+    np.savez(
+        path,
+        frame_index=np.array([item.frame.index for item in items]),
+        measurement_index=np.zeros((len(items), 1), int),
+        stamp_ns=np.array([item.frame.stamp_ns for item in items]),
+        K=items[0].frame.K,
+        world_T_cam=np.stack([item.frame.world_T_cam for item in items]),
+        latency_ms=np.ones(len(items)),
+        **images,
+    )
+
+
+@pytest.fixture
+def small_picture(monkeypatch):
+    """A picture of the full size takes longer than all else here."""
+    from dvmvs_core.evaluation import reconstruct
+
+    monkeypatch.setattr(reconstruct, "write_picture", partial(reconstruct.write_picture, size=(60, 80)))
+
+
+@pytest.mark.usefixtures("open3d", "small_picture")
+class TestWithOpen3D:
+    def test_sensor_depth_becomes_a_mesh_a_picture_and_figures(self, dvmvs, wall, open3d, tmp_path):
+        out, figures = tmp_path / "new" / "mesh.ply", tmp_path / "figures.json"
+        code, said, err = dvmvs("reconstruct", wall, "--sensor", "--out", out, "--json", figures, "--progressive",
+                                tmp_path / "growing", "--progressive-every", 2)  # fmt: skip
+        assert code == 0, err
+        mesh = open3d.io.read_triangle_mesh(str(out))
+        assert np.asarray(mesh.vertices)[:, 2] == pytest.approx(2.0, abs=0.025)
+        assert cv2.imread(str(tmp_path / "new" / "mesh.png")).shape[1] == 160
+        assert "4 frames" in said and "m²" in said and "F-score" not in said
+        read = json.loads(figures.read_text())
+        assert (read["frames"], read["depth"], read["against_sensor"]) == (4, {"source": "sensor"}, None)
+        assert read["mesh"]["area_m2"] == pytest.approx(mesh.get_surface_area(), rel=1e-3)
+        assert read["fusion"]["voxel_size_m"] == 0.025
+        assert [file.name for file in sorted((tmp_path / "growing").iterdir())] == ["mesh_00004.ply", "mesh_00008.ply"]
+
+    def test_every_frame_and_a_limit(self, dvmvs, wall, tmp_path):
+        code, said, _ = dvmvs("reconstruct", wall, "--sensor", "--every-frame", "--out", tmp_path / "a.ply")
+        assert code == 0
+        assert "9 frames" in said
+        code, said, _ = dvmvs("reconstruct", wall, "--sensor", "--limit", 3, "--out", tmp_path / "b.ply")
+        assert code == 0
+        assert "3 frames" in said
+
+    def test_the_network_and_its_stored_predictions_give_the_same_figures(self, dvmvs, wall, weights, tmp_path):
+        # An untrained network sees surface anywhere within its 20 m.
+        common = ("--min-confidence", 0, "--max-depth", 20, "--voxel-size", 0.1, "--min-views", 1)
+        engine = ("--weights", weights, "--device", "cpu")
+        code, said, err = dvmvs("reconstruct", wall, "--out", tmp_path / "now.ply", *common, *engine, "--json",
+                                tmp_path / "now.json")  # fmt: skip
+        assert code == 0, err
+        assert "F-score at 5 cm" in said
+        assert dvmvs("predict", wall, "--out", tmp_path / "out", "--pictures", 0, *engine)[0] == 0
+        code, _, err = dvmvs("reconstruct", wall, "--out", tmp_path / "before.ply", *common, "--predictions",
+                             tmp_path / "out" / "predictions.npz", "--json", tmp_path / "before.json")  # fmt: skip
+        assert code == 0, err
+        now, before = (json.loads((tmp_path / name).read_text()) for name in ("now.json", "before.json"))
+        assert now["depth"]["network"] == "fusionnet"
+        assert before["depth"]["source"] == "predictions"
+        for name in ("accuracy_m", "completion_m", "precision", "recall", "compared_pixels"):
+            assert now["against_sensor"][name] == pytest.approx(before["against_sensor"][name], abs=0.02), name
+
+    def test_sensor_depth_as_prediction_is_perfect(self, dvmvs, wall, tmp_path):
+        """The whole way, with figures that are known."""
+        items = keyframes(wall)
+        depth = np.stack([item.sensor_depth for item in items])
+        for name, offset_m in (("right", 0.0), ("wrong", 0.1)):
+            write_keyframes(tmp_path / name, items, depth=(depth + offset_m).astype(np.float32))
+            code, _, err = dvmvs("reconstruct", wall, "--predictions", tmp_path / f"{name}.npz", "--out",
+                                 tmp_path / f"{name}.ply", "--json", tmp_path / f"{name}.json")  # fmt: skip
+            assert code == 0, err
+        right, wrong = (json.loads((tmp_path / f"{n}.json").read_text())["against_sensor"] for n in ("right", "wrong"))
+        assert (right["f_score"], right["compared_pixels"]) == (1.0, 1.0)
+        assert right["chamfer_m"] < 1e-5
+        assert wrong["f_score"] == 0.0
+        assert json.loads((tmp_path / "right.json").read_text())["fusion"]["min_confidence"] == 0.0
+        assert wrong["chamfer_m"] == pytest.approx(0.1, abs=0.01)
+
+    def test_depth_of_little_confidence_is_left_out_unless_it_is_wanted(self, dvmvs, wall, tmp_path):
+        items = keyframes(wall)
+        depth = np.full((4, 36, 48), 2.0, np.float32)
+        depth[..., 24:] = 1.5
+        confidence = np.where(depth == 2.0, np.float32(0.9), np.float32(0.1))
+        write_keyframes(tmp_path / "predictions", items, depth=depth, confidence=confidence)
+        areas = []
+        for more in ((), ("--min-confidence", 0)):
+            code, _, err = dvmvs("reconstruct", wall, "--predictions", tmp_path / "predictions.npz", "--out",
+                                 tmp_path / "mesh.ply", "--json", tmp_path / "figures.json", *more)  # fmt: skip
+            assert code == 0, err
+            areas.append(json.loads((tmp_path / "figures.json").read_text())["mesh"]["area_m2"])
+        assert areas[1] > 1.3 * areas[0]
+
+    def test_a_failure_leaves_no_file(self, dvmvs, wall, tmp_path):
+        code, _, err = dvmvs("reconstruct", wall, "--sensor", "--max-depth", 1, "--out", tmp_path / "out" / "mesh.ply")
+        assert code == 1
+        assert "no surface came out: no depth lies within 1 m" in err
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("--sensor", "--predictions", "p.npz"), "--sensor and --predictions name two sources"),
+            (("--every-frame",), "--every-frame needs --sensor"),
+            (("--voxel-size", 0), "voxel_size_m must be a number of at least 0.001"),
+            (("--progressive-every", 0), "--progressive-every must be at least 1"),
+            (("--min-confidence", 2), "--min-confidence must lie between 0 and 1"),
+            (("--predictions", "nowhere.npz"), "nowhere.npz cannot be read as predictions"),
+        ],
+    )
+    def test_a_wrong_option_is_one_line_before_any_work(self, dvmvs, wall, tmp_path, arguments, said):
+        code, _, err = dvmvs("reconstruct", wall, "--out", tmp_path / "mesh.ply", *arguments)
+        assert code == 1
+        assert err.splitlines()[-1].startswith("dvmvs reconstruct: ")
+        assert said in err
+        assert not (tmp_path / "mesh.ply").exists()
+
+
+def test_another_file_format_is_refused(dvmvs, wall, tmp_path):
+    code, _, err = dvmvs("reconstruct", wall, "--sensor", "--out", tmp_path / "mesh.obj")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--out must name a .ply file" in err
+
+
+def test_without_open3d_one_line_says_how_to_install_it(dvmvs, wall, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    code, _, err = dvmvs("reconstruct", wall, "--sensor", "--out", tmp_path / "mesh.ply")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "pip install 'dvmvs_ros[reconstruct]'" in err

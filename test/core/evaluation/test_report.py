@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import base64
+import copy
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.evaluation.figures import RunResult, read_figures, summary
+from dvmvs_core.evaluation.metrics import evaluate_depth
+from dvmvs_core.evaluation.predict import predict_online, write_predictions
+from dvmvs_core.evaluation.report.keyframe_pictures import MOST_PICTURES, choose, draw
+from dvmvs_core.evaluation.report.page import make_page, write_report
+from dvmvs_core.evaluation.score import SequenceScore
+
+
+def made_up_score(name: str, keyframes: int, error: float, confidence: bool = False) -> SequenceScore:
+    """A score whose relative error grows from keyframe to keyframe, from half of `error` to one and a half times it."""
+    generator = np.random.default_rng(keyframes)
+    score = SequenceScore(name, tuple(generator.uniform(20, 40, keyframes).tolist()))
+    truth = generator.uniform(0.6, 8.0, 2000)
+    for i, factor in enumerate(np.linspace(0.5, 1.5, keyframes)):
+        prediction = truth * (1 + error * factor * generator.choice((0.9, 1.1), truth.size))
+        score.position.append(i)
+        score.frame_index.append(2 * i + 2)
+        score.stamp_ns.append(1_000_000_000 + 66_000_000 * i)
+        score.metrics.append(evaluate_depth(prediction, truth))
+        score.constant.append(evaluate_depth(np.full_like(truth, 3.0), truth))
+        score.parallax.append(0.1)
+        score.disagreement.append(float("nan") if i == 0 else 0.05)
+        score.by_distance.add(truth, prediction, truth)
+        score.by_parallax.add(0.2 / truth, prediction, truth)
+        if confidence:
+            score.confidence.add(generator.uniform(0, 1, truth.size), prediction, truth)
+    return score
+
+
+def made_up_figures(
+    names: tuple[str, ...] = ("office",),
+    error: float = 0.1,
+    weights: str = "small",
+    confidence: bool = False,
+    baselines: bool = True,
+) -> dict:
+    """The figures of a run over these sequences."""
+    timeline = [("first", 1), ("too_close", 1), ("keyframe", 9), ("invalid_pose", 3), ("tracking_lost", 1)]
+    results = [
+        RunResult(made_up_score(name, 8, error, confidence), timeline=timeline, sweep=made_up_score(name, 8, 0.5))
+        for name in names
+    ]
+    return summary(
+        results, baselines, weights=weights, weights_sha256="0123456789abcdef", network="pairnet", preset="small",
+        resolution=[320, 256], measurement_frames=2, precision="float32", depth_range_m=[0.5, None], device="cpu",
+        command="dvmvs evaluate office --report out", made="2030-01-01 00:00:00 UTC",
+        versions={"dvmvs": "9.9.9", "torch": "2.0"}, hardware={"processor": "An <abacus> & Sons", "cores": 2},
+    )  # fmt: skip
+
+
+class Checker(HTMLParser):
+    """Collects text and addresses, and fails where tags do not match."""
+
+    VOID = {"meta", "img", "link", "br"}
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses.extend(value for name, value in attributes if name in ("src", "href", "xlink:href", "data"))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def pictures(make_scene, engine, tmp_path):
+    sequence = open_sequence(make_scene(frames=20))
+    write_predictions(predict_online(engine, sequence), tmp_path / "out")
+    chosen = choose(made_up_figures()["sequences"][0]["per_keyframe"], 1)
+    return draw(chosen, tmp_path / "out" / "predictions.npz", sequence)
+
+
+def test_the_page_needs_nothing_besides_itself(pictures):
+    source = make_page(made_up_figures(), [pictures])
+    page = Checker(source)
+    assert page.addresses
+    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert not re.search(r"url\(|@import|https?://", source)
+
+
+def test_the_page_says_all_that_it_should(pictures):
+    page = Checker(make_page(made_up_figures(confidence=True), [pictures])).text
+    for said in (
+        "Depth of office", "Metrics", "Error over time", "Error against distance", "Error against parallax",
+        "Best and worst keyframes", "Sparsification", "Calibration", "Latency histogram", "How it was made",
+        "constant depth (sensor's median)", "classical plane sweep", "8 keyframes", "9 keyframe: depth predicted",
+        "1 tracking lost", "dvmvs evaluate office --report out", "An <abacus> & Sons", "torch 2.0", "0123456789abcdef",
+        "off by 10.0% on average",
+    ):  # fmt: skip
+        assert said in page, said
+
+
+def test_the_verdict_and_the_table_hold_the_figures():
+    figures = made_up_figures(error=0.5)
+    page = Checker(make_page(figures, [[]])).text
+    assert f"{figures['all']['metrics']['rmse']:.4f}" in page
+    assert "A constant depth would do better" not in page
+    assert "A constant depth would do better" in Checker(make_page(made_up_figures(error=2.0), [[]])).text
+
+
+def test_without_confidence_or_baselines_the_page_says_so_or_leaves_them_out():
+    page = Checker(make_page(made_up_figures(baselines=False), [[]])).text
+    assert "carry no confidence" in page
+    assert "plane sweep" not in page
+
+
+def test_two_runs_stand_side_by_side(pictures):
+    better, worse = made_up_figures(error=0.1, weights="new"), made_up_figures(error=0.2, weights="old")
+    source = make_page(better, [pictures], worse)
+    page = Checker(source).text
+    assert "this run: new (pairnet)" in page
+    assert "against: old (pairnet)" in page
+    assert "against 0.200" in page
+    assert '<span class="good">(-50.0%)</span>' in source
+    assert '<span class="bad">' in make_page(worse, [pictures], better)
+    assert page.count("dvmvs evaluate office") == 2
+
+
+def test_runs_over_different_keyframes_say_so_and_what_holds_over_those_in_common():
+    here, there = made_up_figures(("a", "b")), made_up_figures(("b", "c"), error=0.2)
+    page = Checker(make_page(here, [[], []], there)).text
+    assert "Depth of 2 sequences" in page
+    b_here, b_there = here["sequences"][1], there["sequences"][0]
+    ours, theirs = (part["metrics"]["abs_relative_error"] for part in (b_here, b_there))
+    assert f"16 there, 8 in common. Over those in common, abs rel is {ours:.4f} here and {theirs:.4f} there" in page
+    assert "none in common" in Checker(make_page(here, [[], []], made_up_figures(("c",)))).text
+    assert "in common" not in Checker(make_page(here, [[], []], made_up_figures(("a", "b")))).text
+
+
+def test_no_valid_pixel_anywhere_is_still_a_page():
+    figures = copy.deepcopy(made_up_figures())
+    for part in (figures["all"], *figures["sequences"]):
+        part["metrics"] = dict.fromkeys(part["metrics"])
+        part["by_distance"], part["by_parallax"], part["temporal_disagreement"] = [], [], None
+        part["baselines"]["constant_median"]["metrics"] = dict.fromkeys(part["metrics"])
+    table = figures["sequences"][0]["per_keyframe"]
+    for name in ("abs_relative_error", "ratio_125", "abs_error", "constant_median", "plane_sweep"):
+        table[name] = [None] * len(table[name])
+    assert "nothing could be compared" in Checker(make_page(figures, [[]])).text
+    assert choose(table, 1) == {}
+
+
+def test_best_and_worst_are_apart_and_few():
+    errors = [0.1 * (i % 50) for i in range(200)]
+    per_keyframe = {"abs_relative_error": errors, "frame_index": list(range(1000, 1200))}
+    chosen = choose(per_keyframe, 1)
+    rows = {best: [row for row, b in chosen.values() if b == best] for best in (True, False)}
+    assert rows[True] == [0, 50, 100]
+    assert len(rows[False]) == 3
+    assert min(errors[row] for row in rows[False]) > 2.5
+    every = [row for row, _ in chosen.values()]
+    assert min(abs(a - b) for a in every for b in every if a != b) >= 20
+    assert all(index == 1000 + row for index, (row, _) in chosen.items())
+    assert len(choose(per_keyframe, MOST_PICTURES)) == 2
+    assert len(choose({"abs_relative_error": [0.3], "frame_index": [7]}, 1)) == 1
+
+
+def test_pictures_show_the_frame_that_they_name(make_scene, engine, tmp_path):
+    scene = make_scene(frames=7, size=(32, 64))
+    blue = np.zeros((32, 64, 3), np.uint8)
+    blue[..., 0] = 200
+    cv2.imwrite(str(scene / "images" / "00007.png"), blue)
+    sequence = open_sequence(scene)
+    write_predictions(predict_online(engine, sequence), tmp_path / "out")
+    (picture,) = draw({4: (1, False)}, tmp_path / "out" / "predictions.npz", sequence)
+    assert (picture.name, picture.row, picture.best) == ("00007.png", 1, False)
+    data = np.frombuffer(base64.b64decode(picture.image.split(",")[1]), np.uint8)
+    assert cv2.imdecode(data, cv2.IMREAD_COLOR).mean(axis=(0, 1)) == pytest.approx((200, 0, 0), abs=3)
+
+
+def test_a_report_is_a_page_and_figures_that_a_later_run_can_be_set_against(pictures, tmp_path):
+    figures = made_up_figures()
+    assert write_report(tmp_path / "new" / "report", figures, [pictures]) == tmp_path / "new/report/index.html"
+    assert sorted(f.name for f in (tmp_path / "new/report").iterdir()) == ["figures.json", "index.html"]
+    assert read_figures(tmp_path / "new/report") == figures

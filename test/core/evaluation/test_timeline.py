@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import numpy as np
+
+from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.data.sequence import PoseItem
+from dvmvs_core.evaluation.timeline import indexed_timeline, online_timeline
+
+
+def test_decisions_of_the_buffer_are_run_lengths():
+    poses = [np.eye(4) for _ in range(9)]
+    for i, x in enumerate((0.0, 0.0, 0.2, 0.4)):
+        poses[i][0, 3] = x
+    for pose in poses[4:8]:
+        pose[:] = np.nan
+    items = [PoseItem(i, str(i), i, pose) for i, pose in enumerate(poses)]
+    assert online_timeline(items, KeyframeConfig(max_lost_frames=2)) == [
+        ("first", 1), ("too_close", 1), ("keyframe", 2), ("invalid_pose", 2), ("tracking_lost", 1), ("still_lost", 1),
+        ("first", 1),
+    ]  # fmt: skip
+
+
+def test_an_index_uses_frames_as_keyframes_as_measurement_frames_or_not():
+    timeline = indexed_timeline(6, np.array((2, 4)), np.array(((0, -1), (2, 0))))
+    assert [name for name, _ in timeline] == ["measurement", "unused", "keyframe", "unused", "keyframe", "unused"]
