@@ -25,6 +25,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
+from dvmvs_core.cpu import share_cores
 from dvmvs_core.errors import DvmvsError, MessageError
 from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.conversions import (
@@ -450,6 +451,7 @@ def _output_qos() -> dict[str, object]:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the node until Ctrl-C or SIGTERM."""
+    share_cores()
     with ros_process(args) as stop:
         node = DepthNode()
         try:

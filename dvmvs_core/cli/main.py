@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from dvmvs_core import __version__
+from dvmvs_core.cpu import share_cores
 from dvmvs_core.errors import DvmvsError
 
 COMMANDS = {
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dvmvs: there is no command {command!r}; {hint}", file=sys.stderr)
         return EXIT_USAGE
     _show_warnings()
+    share_cores()
     try:
         code = _run(command, rest)
         sys.stdout.flush()

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A room may import rooms of its own rank or below, and never in a circle.
 RANK = {
     "errors": 0,
+    "cpu": 0,
     "geometry": 0,
     "types": 1,
     "config": 1,
@@ -31,7 +32,7 @@ RANK = {
     "__main__": 6,
 }
 
-ROS_MAY_IMPORT = {"errors", "geometry", "types", "config", "preprocess", "keyframes", "engine", "data"}
+ROS_MAY_IMPORT = {"errors", "cpu", "geometry", "types", "config", "preprocess", "keyframes", "engine", "data"}
 # What stands beside the node may also read the card of a checkpoint and score what it received.
 BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo(_\w+)?|evaluation_node)")
 BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "evaluation"}

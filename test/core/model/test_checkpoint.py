@@ -98,15 +98,22 @@ def test_info_tells_what_is_inside(saved):
 def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, saved, monkeypatch):
     before = saved.read_bytes()
 
-    def fails_half_way(tensors, path, header):
-        path.write_bytes(b"half")
+    def fails_half_way(path, content):
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", fails_half_way)
+    monkeypatch.setattr(type(saved), "write_bytes", fails_half_way)
     with pytest.raises(WeightsError, match="no space left"):
         save_checkpoint(saved, {"fusionnet": build_network(tiny())}, {})
     assert saved.read_bytes() == before
     assert list(tmp_path.iterdir()) == [saved]
+
+
+def test_a_checkpoint_is_as_readable_as_any_new_file(saved, tmp_path):
+    other = tmp_path / "other"
+    other.touch()
+    assert saved.stat().st_mode == other.stat().st_mode
 
 
 def test_diverged_weights_are_not_saved(tmp_path):
