@@ -73,19 +73,29 @@ class SceneSequence(Sequence):
         """
         for i, path in enumerate(self._images):
             frame = Frame(read_image(path), self.K, self._poses[i], self._stamps_ns[i], i)
-            sensor_depth = read_depth(self._depths[i]) if depth and self._depths[i] else None
-            if sensor_depth is not None and sensor_depth.shape != frame.image.shape[:2]:
-                raise DataError(
-                    f"{self._depths[i]} must have the size of its image, {_size(frame.image)};"
-                    f" got {_size(sensor_depth)}. Register depth to the colour camera first"
-                )
+            sensor_depth = self._read_depth(i, frame.image) if depth and self._depths[i] else None
             yield SequenceItem(frame, path.name, sensor_depth)
 
     def sensor_depths(self, indices: Collection[int]) -> Iterator[DepthItem]:
-        """Yield the sensor depth of the images with these indices."""
+        """Yield the sensor depth of the images with these indices.
+
+        Raises:
+            DataError: if depth has another size than the images, which share one size as they share one K.
+        """
+        first_image = None
         for i in sorted(set(indices)):
             if self._depths[i]:
-                yield DepthItem(i, self.K, read_depth(self._depths[i]))
+                first_image = read_image(self._images[i]) if first_image is None else first_image
+                yield DepthItem(i, self.K, self._read_depth(i, first_image))
+
+    def _read_depth(self, index: int, image: np.ndarray) -> np.ndarray:
+        sensor_depth = read_depth(self._depths[index])
+        if sensor_depth.shape != image.shape[:2]:
+            raise DataError(
+                f"{self._depths[index]} must have the size of its image, {_size(image)};"
+                f" got {_size(sensor_depth)}. Register depth to the colour camera first"
+            )
+        return sensor_depth
 
     def _read_stamps(self, path: Path) -> list[int]:
         if not path.exists():

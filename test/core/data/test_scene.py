@@ -141,6 +141,15 @@ def test_a_broken_scene_is_one_clear_error(make_scene, case):
         read_all(scene)
 
 
+def test_depth_of_another_size_is_refused_without_its_image_too(make_scene):
+    scene = make_scene(frames=3)
+    cv2.imwrite(str(scene / "depth/00004.png"), np.zeros((30, 40), np.uint16))
+    depths = open_sequence(scene).sensor_depths([0, 1])
+    assert next(depths).sensor_depth.shape == (36, 48)
+    with pytest.raises(DataError, match="depth/00004.png must have the size of its image, 48×36; got 40×30"):
+        next(depths)
+
+
 def test_a_cut_off_jpeg_is_an_error_although_opencv_fills_it_with_grey(make_scene):
     scene = make_scene(frames=2)
     image = cv2.imread(str(scene / "images" / "00004.png"))
