@@ -77,7 +77,8 @@ class Options:
 def main() -> int:
     """Run the demo from the command line; returns 0, 1 for what a user can fix, 130 after Ctrl-C."""
     options = tyro.cli(Options, prog="python -m dvmvs_ros.demo")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     console = Console()
     try:
         run(options, console)
