@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.atomic import replacing
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import Sequence
@@ -77,6 +78,7 @@ class Options:
 def main() -> int:
     """Run the demo from the command line; returns 0, 1 for what a user can fix, 130 after Ctrl-C."""
     options = tyro.cli(Options, prog="python -m dvmvs_ros.demo")
+    share_cores()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     console = Console()
