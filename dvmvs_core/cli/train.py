@@ -65,8 +65,7 @@ def run(options: Options) -> None:
 
     from dvmvs_core.training.loop import LoopConfig, Trainer, describe
     from dvmvs_core.training.losses import DepthLoss
-    from dvmvs_core.training.setup import held_out_clips, initial_network, training_clips
-    from dvmvs_core.training.stages import FUSIONNET_STAGES, PAIRNET_STAGES, TUNING_STAGES
+    from dvmvs_core.training.setup import held_out_clips, initial_network, stages_of, training_clips
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -81,16 +80,12 @@ def run(options: Options) -> None:
         measurement_frames=options.measurement_frames,
     )
     network, companions = initial_network(options.network, options.preset, options.init, options.height, options.width)
-    if options.network == "fusionnet":
-        stages = FUSIONNET_STAGES
-    else:
-        stages = PAIRNET_STAGES if options.init is None else TUNING_STAGES
     size = (network.config.height, network.config.width)
     trainer = Trainer(
         network,
         training_clips(size, options.frames, options.batch_size, options.seed),
         held_out_clips(size, options.frames, options.batch_size),
-        stages,
+        stages_of(options.network, options.init),
         config,
         options.out,
         companions,

@@ -205,8 +205,9 @@ class BagSequence(Sequence):
             raise DataError(f"{self.path}: none of {len(self)} images has a pose; {self._last_reason}")
         if self.dropped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
-            logger.warning("%s: left out of %d images: %s; the last because %s", self.path, len(self), reasons,
-                           self._last_reason)
+            logger.warning(
+                "%s: left out of %d images: %s; the last because %s", self.path, len(self), reasons, self._last_reason
+            )
 
     def _drop(self, reason: str, detail: object) -> None:
         self.dropped[reason] += 1

@@ -74,9 +74,7 @@ DEPTH_ENCODINGS: dict[str, str] = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 """Encoding to the numpy type of one pixel, less its byte order."""
 
 
-def decode_image(
-    encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data
-) -> np.ndarray:
+def decode_image(encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data) -> np.ndarray:
     """Decode a colour or grey image.
 
     Sixteen-bit values keep their upper half, as cv_bridge converts them: the same brightness in every image, whatever
@@ -147,9 +145,7 @@ def decode_compressed(image_format: str, data) -> np.ndarray:
     return _eight_bits(layout.to_rgb(pixels))
 
 
-def decode_depth(
-    encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data
-) -> np.ndarray:
+def decode_depth(encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data) -> np.ndarray:
     """Decode a depth image by REP 118: 16UC1 holds millimetres, 32FC1 metres.
 
     Args:
@@ -167,9 +163,7 @@ def decode_depth(
         MessageError: as `decode_image`.
     """
     if encoding not in DEPTH_ENCODINGS:
-        raise MessageError(
-            f"depth encoding must be one of {', '.join(DEPTH_ENCODINGS)}; got {encoding!r}"
-        )
+        raise MessageError(f"depth encoding must be one of {', '.join(DEPTH_ENCODINGS)}; got {encoding!r}")
     pixel = np.dtype((">" if is_bigendian else "<") + DEPTH_ENCODINGS[encoding])
     rows = _rows(encoding, height, width, step, pixel.itemsize, data)
     values = np.ascontiguousarray(rows).view(pixel)

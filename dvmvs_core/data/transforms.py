@@ -229,8 +229,7 @@ class TransformTree:
             for frame in (target, source):
                 if frame not in self._frames:
                     raise TransformLookupError(
-                        f"the frame {frame!r} is not known; {self._known_frames()}. "
-                        "Is it published, and spelt so?"
+                        f"the frame {frame!r} is not known; {self._known_frames()}. Is it published, and spelt so?"
                     )
             upward = self._ancestors(source, stamp_ns, until={target})
             downward = self._ancestors(target, stamp_ns, until=set(upward))
@@ -305,13 +304,9 @@ class TransformTree:
             chain.append(frame)
         return chain
 
-    def _no_path(
-        self, target: str, source: str, stamp_ns: int, ends: tuple[str, str]
-    ) -> TransformError:
+    def _no_path(self, target: str, source: str, stamp_ns: int, ends: tuple[str, str]) -> TransformError:
         """Say why two chains, which ended at `ends`, did not meet."""
-        cleared = any(
-            isinstance(edge := self._edges.get(end), _MovingEdge) and not edge.stamps for end in ends
-        )
+        cleared = any(isinstance(edge := self._edges.get(end), _MovingEdge) and not edge.stamps for end in ends)
         joined = set(self._lineage(target)) & set(self._lineage(source))
         if not joined and not cleared:
             return TransformConnectivityError(
@@ -355,9 +350,7 @@ def _extrapolation(
     )
 
 
-def _compose(
-    a_T_b: tuple[Vector, Quaternion], b_T_c: tuple[Vector, Quaternion]
-) -> tuple[Vector, Quaternion]:
+def _compose(a_T_b: tuple[Vector, Quaternion], b_T_c: tuple[Vector, Quaternion]) -> tuple[Vector, Quaternion]:
     """a_T_c."""
     x, y, z = rotate(a_T_b[1], b_T_c[0])
     tx, ty, tz = a_T_b[0]

@@ -207,9 +207,7 @@ def _triangulate(tracks: Tracks, track: PoseTrack, shift_s: float) -> tuple[np.n
     first, last = (track.at(track.stamps_of(tracks.frame_index[:, i]) + shift_s) for i in (0, -1))
     last_T_first = np.linalg.inv(last) @ first
     R, t = last_T_first[:, :3, :3], last_T_first[:, None, :3, 3]
-    x_first, x_last = (
-        np.concatenate((tracks.rays[:, i], np.ones_like(tracks.rays[:, i, :, :1])), -1) for i in (0, -1)
-    )
+    x_first, x_last = (np.concatenate((tracks.rays[:, i], np.ones_like(tracks.rays[:, i, :, :1])), -1) for i in (0, -1))
     ray = x_first @ R.transpose(0, 2, 1)
     # depth · ray + t is parallel to x_last, so depth · (x_last × ray) = −x_last × t.
     across, moved = np.cross(x_last, ray), -np.cross(x_last, np.broadcast_to(t, x_last.shape))

@@ -15,6 +15,7 @@ from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 from dvmvs_core.training.loop import HeldOut
+from dvmvs_core.training.stages import FUSIONNET_STAGES, FUSIONNET_TUNING_STAGES, PAIRNET_STAGES, TUNING_STAGES, Stage
 
 HELD_OUT_SEED = 2**31 - 1
 """Worlds of this seed are never trained on."""
@@ -53,6 +54,19 @@ def initial_network(
     fresh = {key: value for key, value in built.state_dict().items() if key.startswith("lstm_fusion.")}
     built.load_state_dict({**fresh, **loaded.state_dict()})
     return built, _companion(init, network)
+
+
+def stages_of(network: str, init: str | None) -> tuple[Stage, ...]:
+    """Choose what learns when: a network that goes on from its own weights is tuned as a whole.
+
+    Args:
+        network: "pairnet" or "fusionnet".
+        init: weights that it starts from, or None.
+    """
+    goes_on = init is not None and network in read_info(init).networks
+    if network == "fusionnet":
+        return FUSIONNET_TUNING_STAGES if goes_on else FUSIONNET_STAGES
+    return TUNING_STAGES if goes_on else PAIRNET_STAGES
 
 
 def training_clips(

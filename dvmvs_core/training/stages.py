@@ -59,6 +59,13 @@ FUSIONNET_STAGES = (
 estimate statistics from a small batch of them."""
 
 
+FUSIONNET_TUNING_STAGES = (
+    Stage("tuning, batch norm fixed", 0.6, predicted_state=0.5, batch_norm=False, calibrate=True),
+    Stage("tuning, predicted state", 0.4, predicted_state=1.0, batch_norm=False),
+)
+"""FusionNet from a trained FusionNet, as for another input size."""
+
+
 def stage_at(stages: tuple[Stage, ...], progress: float) -> int:
     """Return the index of the stage that a run has reached.
 

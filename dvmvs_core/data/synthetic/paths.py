@@ -15,9 +15,9 @@ FRAME_RATE_HZ = 30.0
 _CANDIDATES = 24
 _LOOKED_AT = 12
 _COARSE_SIZE = (6, 8)
-_USUAL_DEPTH_M = 2.4
+_USUAL_DEPTH_M = 2.2
 """Median depth of indoor images, about which the wanted one is drawn."""
-_NEAREST_VIEW_M = 0.8
+_NEAREST_VIEW_M = 0.65
 """Views whose median depth is less show one surface that fills the image."""
 
 
@@ -86,7 +86,7 @@ def clip_path(
     duration_s = min(1.2 + 0.26 * length * scale / style.speed, 12.0)
     paths, smallest = walk(rng, style, starts, duration_s, FRAME_RATE_HZ, probe.clearance)
     stride = int(rng.choice([1, 2, 3, 4]))
-    wanted_depth = _USUAL_DEPTH_M * float(np.exp(rng.normal(0.0, 0.4)))
+    wanted_depth = _USUAL_DEPTH_M * float(np.exp(rng.normal(0.0, 0.5)))
     wanted_solids = rng.uniform(0.1, 0.7)
     candidates = []
     for path in paths[smallest >= CLEARANCE_M][:_LOOKED_AT]:

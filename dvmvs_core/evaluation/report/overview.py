@@ -119,9 +119,15 @@ def cards(figures: dict, against: dict | None) -> str:
 {metric("ratio_125", "within ×1.25", ".1%")}
 {metric("ratio_105", "within ×1.05", ".1%")}
 {metric("temporal_disagreement", "flicker", ".3f")}
-{_card("time a keyframe", f"{latency['median']:.0f}<small> ms</small>",
-       change(latency["median"], other_latency["median"], False, ".0f") if other_latency
-       else f"95 % within {latency['p95']:.0f} ms")}
+{
+        _card(
+            "time a keyframe",
+            f"{latency['median']:.0f}<small> ms</small>",
+            change(latency["median"], other_latency["median"], False, ".0f")
+            if other_latency
+            else f"95 % within {latency['p95']:.0f} ms",
+        )
+    }
 </div>"""
 
 
@@ -181,9 +187,7 @@ def _in_common(figures: dict, against: dict) -> str:
     if not pairs:
         return f"{said} none in common.</b>"
     here, there = (sum(errors) / len(pairs) for errors in zip(*pairs, strict=True))
-    return (
-        f"{said} {len(pairs)} in common.</b> Over those in common, abs rel is {here:.4f} here and {there:.4f} there."
-    )
+    return f"{said} {len(pairs)} in common.</b> Over those in common, abs rel is {here:.4f} here and {there:.4f} there."
 
 
 def _row(name: str, keyframes: object, part: dict, css: str, other: dict | None = None) -> str:

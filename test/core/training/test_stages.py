@@ -13,7 +13,14 @@ from dvmvs_core.training.augmentation import prepare_clip
 from dvmvs_core.training.loop import LoopConfig, Trainer
 from dvmvs_core.training.optimisation import recompute_batch_norm
 from dvmvs_core.training.passes import predictions
-from dvmvs_core.training.stages import FUSIONNET_STAGES, PAIRNET_STAGES, Stage, enter_stage, stage_at
+from dvmvs_core.training.stages import (
+    FUSIONNET_STAGES,
+    FUSIONNET_TUNING_STAGES,
+    PAIRNET_STAGES,
+    Stage,
+    enter_stage,
+    stage_at,
+)
 
 ONLY_DECODER = Stage("decoder", 1.0, ("decoder",))
 
@@ -59,7 +66,7 @@ def test_stages_follow_their_shares() -> None:
     assert [stage_at(stages, p) for p in (0.0, 0.2499, 0.25, 0.7499, 0.75, 1.0)] == [0, 0, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize("stages", [PAIRNET_STAGES, FUSIONNET_STAGES])
+@pytest.mark.parametrize("stages", [PAIRNET_STAGES, FUSIONNET_STAGES, FUSIONNET_TUNING_STAGES])
 def test_shares_make_a_whole_run(stages) -> None:
     assert sum(stage.share for stage in stages) == pytest.approx(1.0)
 
