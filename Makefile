@@ -4,6 +4,7 @@
 
 SEQUENCE ?=
 OUT ?= out/demo
+VIEW ?=
 PYTEST_ARGS ?=
 
 SHELL := /bin/bash
@@ -21,8 +22,12 @@ help: ## list the targets
 setup: ## make .venv: packages, ROS 2 from wheels, tf2_msgs (PYTHON=python3.12 chooses the interpreter)
 	@PYTHON='$(PYTHON)' bash scripts/setup.sh
 
-demo: setup ## run the node on a synthetic sequence, or on SEQUENCE=scene-folder-or-bag; writes OUT=out/demo
-	@.venv/bin/python -m dvmvs_ros.demo $(if $(SEQUENCE),--sequence '$(SEQUENCE)') --out '$(OUT)'
+demo: setup ## run the node on a synthetic sequence, or SEQUENCE=scene-or-bag, into OUT=out/demo; VIEW=rerun or foxglove shows it
+ifeq ($(VIEW),rerun)
+	@.venv/bin/python -c 'import rerun' 2>/dev/null || \
+		.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt rerun-sdk
+endif
+	@.venv/bin/python -m dvmvs_ros.demo $(if $(SEQUENCE),--sequence '$(SEQUENCE)') $(if $(VIEW),--view '$(VIEW)') --out '$(OUT)'
 
 test: setup ## run the tests (PYTEST_ARGS='-k keyframes' for some of them)
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)

@@ -19,6 +19,7 @@ REQUIRES = [
     "torch>=2.4",
     "safetensors>=0.4",
     "kornia>=0.8",
+    "numba>=0.59",  # without it depth takes three times as long on a CPU
     "rosbags>=0.11",
     "tyro>=0.9",
     "rich>=13",
@@ -35,6 +36,12 @@ RECONSTRUCT = [
     "open3d>=0.18 ; sys_platform != 'linux' or platform_machine != 'x86_64'",
 ]
 
+# `dvmvs train` shows its curves in it, where it is installed.
+TRAIN = ["tensorboard>=2.15"]
+
+# `make demo VIEW=rerun`. It needs numpy 2; Foxglove needs nothing.
+VIEW = ["rerun-sdk>=0.24"]
+
 EXTRAS = {
     # ROS 2 itself, for a machine without a ROS installation. tf2_msgs has no wheel: see pip_ros/.
     "ros": [
@@ -43,6 +50,8 @@ EXTRAS = {
         "ros-kilted-rmw-fastrtps-cpp",
     ],
     "reconstruct": RECONSTRUCT,
+    "train": TRAIN,
+    "view": VIEW,
     "test": [
         *RECONSTRUCT,
         "pytest>=8",
@@ -55,6 +64,8 @@ EXTRAS = {
         "setuptools>=68,<80",  # the newest that colcon accepts
     ],
 }
+
+CONFIGURATION = ("config", "config/cameras", "config/sros2")
 
 setup(
     name=NAME,
@@ -75,14 +86,14 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["dvmvs_core", "dvmvs_core.*", "dvmvs_ros", "dvmvs_ros.*"]),
     package_data={
-        "dvmvs_core": ["weights/*.safetensors", "weights/*.md"],
+        "dvmvs_core": ["weights/*.safetensors", "weights/*.json", "weights/*.md"],
         "dvmvs_core.evaluation.report": ["*.html", "*.css"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
-        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}", ["package.xml", "LICENSE"]),
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
-        (f"share/{NAME}/config", sorted(glob("config/*.*"))),
+        *((f"share/{NAME}/{folder}", sorted(glob(f"{folder}/*.*"))) for folder in CONFIGURATION),
     ],
     install_requires=REQUIRES,
     extras_require=EXTRAS,
@@ -91,8 +102,10 @@ setup(
         "console_scripts": [
             "dvmvs = dvmvs_core.cli.main:main",
             "depth_node = dvmvs_ros.depth_node:main",
+            "depth_nodes = dvmvs_ros.depth_nodes:main",
             "replay_node = dvmvs_ros.replay_node:main",
             "recorder_node = dvmvs_ros.recorder_node:main",
+            "evaluation_node = dvmvs_ros.evaluation_node:main",
         ],
     },
 )

@@ -1,27 +1,86 @@
-"""How far a predicted depth can be trusted, pixel by pixel.
+"""How far a predicted depth can be trusted, pixel by pixel: the probability that it is within 10 % of the truth.
 
-Two cues that do not come from the network's own word. Agreement: the point of a pixel, seen from the cameras of the
-last predictions, lies where those predictions said. Matching: the measurement frames look alike there. Both are worked
-out at half resolution, where the matching maps are, with one sample a pixel and frame: a small part of a plane sweep.
+A logistic regression on cues that do not come from the network's own word. Agreement: the point of a pixel, seen from
+the cameras of the last predictions, lies where those predictions said. Matching: in the measurement frames the point
+looks as it does here, and more so than points nearer and farther on the same ray, which is a plane sweep about the
+prediction. One patch says little, so matching is also averaged over neighbourhoods. Edges: depth that changes at once
+is wrong on one side. All is worked out at a quarter of the resolution.
 
-Symbols: B batch, H×W network resolution, h×w half of it, K intrinsics (B, 3, 3), poses world_T_cam (B, 4, 4).
+The coefficients lie in weights/confidence.json; `dvmvs weights calibrate` fits them on synthetic worlds.
+
+Symbols: B batch, F cues, P planes, H×W network resolution, h×w a quarter of it, K intrinsics (B, 3, 3), poses
+world_T_cam (B, 4, 4).
 """
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dvmvs_core.errors import WeightsError
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
+from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
 
-AGREEMENT_SCALE = 0.05
-"""Relative depth disagreement at which agreement has fallen to 1/e."""
+WITHIN = 1.1
+"""Ratio of prediction and truth, the larger by the smaller, up to which a depth counts as right."""
 
-AGREEMENT_SHARE = 0.7
-"""Weight of agreement; matching has the rest. Plain walls agree without matching, repeated patterns match wrongly."""
+COEFFICIENTS = Path(__file__).parent / "weights" / "confidence.json"
+
+STEP = 4
+"""Pixels of the depth map from one cell to the next."""
+
+PLANES = (1.0, 0.35, 0.5, 0.7, 0.85, 1.18, 1.4, 1.9, 2.7)
+"""Inverse depths that are matched, as factors of the predicted one, which comes first."""
+
+FINE, COARSE = (4, 5), (3, 6)
+"""The planes beside the prediction, and the next ones."""
+
+NEIGHBOURHOODS = (3, 5, 9)
+"""Cells a side over which matching is averaged."""
+
+SHARPNESS = 12.0
+"""Weight of a plane in the mean shift grows by e for each 1 / so much of similarity."""
+
+AGREEMENT_SCALE = 0.15
+"""Difference of the logarithms of two depths at which agreement has fallen to 1/e."""
+
+EDGE_CELLS = 7
+"""Cells a side in which depth edges are looked for."""
+
+MOST_MEASUREMENTS = 3
+"""Measurement frames that are matched, the best first: more cost time and say little more."""
+
+CUES = (
+    "agreement",
+    "unconfirmed",
+    "similarity_5",
+    "fine_peak_9",
+    "coarse_peak_3",
+    "coarse_peak_9",
+    "shift_5",
+    "shift_9",
+    "edge",
+)
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Of the logistic regression.
+
+    Attributes:
+        bias: log odds of a pixel whose cues are 0.
+        weights: log odds that 1 of each cue adds, in the order of `CUES`.
+    """
+
+    bias: float
+    weights: tuple[float, ...]
 
 
 def estimate_confidence(
@@ -38,69 +97,107 @@ def estimate_confidence(
         depth: (B, H, W) metres, of the reference frame.
         K: intrinsics at H×W, pixels.
         world_T_ref: pose of the reference frame.
-        matching: (B, C, h, w) matching map of the reference frame.
-        measurements: (matching map, pose) of each measurement frame.
+        matching: (B, C, H/2, W/2) matching map of the reference frame.
+        measurements: (matching map, pose) of each measurement frame, the best first.
         predictions: (depth (B, 1, H, W) metres, pose) of each earlier prediction; may be empty.
 
     Returns:
-        (B, H, W) in 0…1. A pixel that no measurement frame and no earlier prediction has in view gets 0.
+        (B, H, W) in 0…1. A pixel that no measurement frame has in view gets 0.
+
+    Raises:
+        WeightsError: if the coefficients are damaged.
     """
-    half = depth[:, None, ::2, ::2]  # (B, 1, h, w): pixel x of half resolution is pixel 2x of full
-    points = _world_points(half, scale_intrinsics(K, 0.5), world_T_ref)
-    agreement = _mean_over_views(_agreement(points, K, *prediction) for prediction in predictions)
-    similarity = _mean_over_views(
-        _similarity(points, scale_intrinsics(K, 0.5), matching, *measurement) for measurement in measurements
-    )
-    confidence = (1.0 - AGREEMENT_SHARE) * similarity
-    if predictions:
-        confidence = confidence + AGREEMENT_SHARE * agreement
-    confidence = confidence.view(half.shape)
-    return functional.interpolate(confidence, depth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    cues, in_view = confidence_cues(depth, K, world_T_ref, matching, measurements, predictions)
+    coefficients = load_coefficients(COEFFICIENTS)
+    log_odds = (cues * cues.new_tensor(coefficients.weights).view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
+    confidence = torch.sigmoid(log_odds + coefficients.bias)
+    fine = functional.interpolate(confidence, depth.shape[1:], mode="bilinear", align_corners=False)
+    return (fine * functional.interpolate(in_view[:, None].float(), depth.shape[1:]))[:, 0]
 
 
-def _agreement(points: Tensor, K: Tensor, depth: Tensor, world_T_cam: Tensor) -> tuple[Tensor, Tensor]:
-    """Agreement (B, hw) of points with another depth map, and where it has them in view."""
-    grid, z, in_view = _look_up(points, K, world_T_cam, depth.shape[-2:])
-    seen = functional.grid_sample(depth, grid, mode="nearest", align_corners=True)[:, 0, 0]
-    disagreement = (seen - z).abs() / z.clamp(min=1e-6)
-    return torch.exp(-disagreement / AGREEMENT_SCALE), in_view
-
-
-def _similarity(
-    points: Tensor, half_K: Tensor, reference: Tensor, measurement: Tensor, world_T_meas: Tensor
+def confidence_cues(
+    depth: Tensor,
+    K: Tensor,
+    world_T_ref: Tensor,
+    matching: Tensor,
+    measurements: Sequence[tuple[Tensor, Tensor]],
+    predictions: Sequence[tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor]:
-    """Cosine (B, hw) of matching maps at the points, at least 0, and where the measurement frame has them in view."""
-    grid, _, in_view = _look_up(points, half_K, world_T_meas, measurement.shape[-2:])
-    warped = functional.grid_sample(measurement, grid, align_corners=True)[:, :, 0]  # (B, C, hw)
-    return functional.cosine_similarity(reference.flatten(2), warped, dim=1).clamp(min=0.0), in_view
-
-
-def _mean_over_views(views) -> Tensor | float:
-    """Mean (B, hw) of (value, in view) pairs over the views that see a point; 0 where none does."""
-    total = count = 0.0
-    for value, in_view in views:
-        total = total + value * in_view
-        count = count + in_view.float()
-    return total / count.clamp(min=1.0) if isinstance(count, Tensor) else total
-
-
-def _world_points(depth: Tensor, K: Tensor, world_T_cam: Tensor) -> Tensor:
-    """Points (B, 3, hw) in the world of a depth map (B, 1, h, w)."""
-    rays = torch.linalg.inv(K) @ pixel_grid(*depth.shape[-2:], like=depth)
-    return world_T_cam[:, :3, :3] @ (rays * depth.flatten(2)) + world_T_cam[:, :3, 3:]
-
-
-def _look_up(points: Tensor, K: Tensor, world_T_cam: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Where a camera sees points (B, 3, N) of the world.
+    """Return what confidence is estimated from; the arguments are those of `estimate_confidence`.
 
     Returns:
-        Sampling grid (B, 1, N, 2) over its image of `size`, depth (B, N) in it, and which points are in view (B, N).
+        The cues (B, F, h, w) in the order of `CUES`, and which cells a measurement frame has in view (B, h, w).
     """
-    height, width = size
-    cam_T_world = torch.linalg.inv(world_T_cam)
-    pixels = K @ (cam_T_world[:, :3, :3] @ points + cam_T_world[:, :3, 3:])
-    z = pixels[:, 2]
-    span = pixels.new_tensor([width - 1, height - 1]).view(1, 2, 1) / 2
-    grid = pixels[:, :2] / z[:, None].clamp(min=1e-6) / span - 1
-    in_view = (z > 0) & (grid.abs() <= 1).all(dim=1)
-    return grid.transpose(1, 2)[:, None], z, in_view
+    middle = STEP // 2
+    cells = depth[:, None, middle::STEP, middle::STEP].float()  # (B, 1, h, w)
+    size = cells.shape[-2:]
+    pixels = pixel_grid(*size, like=cells) * cells.new_tensor((STEP, STEP, 1.0)).view(3, 1)
+    pixels[:2] += middle
+    rays = torch.linalg.inv(K) @ pixels  # (B, 3, hw)
+    agreement, confirmed = _agreement(cells, rays, K, world_T_ref, predictions)
+    reference = matching[:, :, middle // 2 :: STEP // 2, middle // 2 :: STEP // 2].float()
+    inverse_depths = cells.new_tensor(PLANES).view(1, -1, 1) / cells.flatten(2)  # (B, P, hw)
+    half_K = scale_intrinsics(K, 0.5)
+    matched = match_along_rays(
+        rays, inverse_depths, half_K, world_T_ref, reference.flatten(2), measurements[:MOST_MEASUREMENTS]
+    )
+    similarity, seen = (part.view(-1, len(PLANES), *size) for part in matched)
+    cues = {"agreement": agreement, "unconfirmed": (~confirmed).float(), "edge": _edge(cells)}
+    shifts = torch.log(cells.new_tensor(PLANES)).abs().view(1, -1, 1, 1)
+    means = NeighbourhoodMeans(similarity, seen, max(NEIGHBOURHOODS))
+    for side in NEIGHBOURHOODS:
+        near = means.over(side)  # (B, P, h, w)
+        here = near[:, :1]
+        cues[f"similarity_{side}"] = here
+        cues[f"fine_peak_{side}"] = here - near[:, FINE].amax(dim=1, keepdim=True)
+        cues[f"coarse_peak_{side}"] = here - near[:, COARSE].amax(dim=1, keepdim=True)
+        cues[f"shift_{side}"] = (torch.softmax(near * SHARPNESS, dim=1) * shifts).sum(dim=1, keepdim=True)
+    return torch.cat([cues[name] for name in CUES], dim=1), seen[:, 0] > 0
+
+
+@functools.cache
+def load_coefficients(path: Path) -> Coefficients:
+    """Read the coefficients; once for each file.
+
+    Raises:
+        WeightsError: if the file is missing, or is of other cues.
+    """
+    try:
+        stored = json.loads(path.read_text())
+        bias, weights = float(stored["bias"]), {name: float(value) for name, value in stored["weights"].items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path} must hold the coefficients of confidence: {error!r}; install it again") from error
+    if set(weights) != set(CUES):
+        raise WeightsError(
+            f"{path} must weigh {', '.join(CUES)}; got {', '.join(weights)}. Run dvmvs weights calibrate"
+        )
+    return Coefficients(bias, tuple(weights[name] for name in CUES))
+
+
+def _agreement(
+    cells: Tensor, rays: Tensor, K: Tensor, world_T_ref: Tensor, predictions: Sequence[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Mean agreement (B, 1, h, w) with the earlier predictions that have a point in view, and whether one has."""
+    total = count = torch.zeros_like(cells)
+    points = _world_points(cells, rays, world_T_ref)
+    for depth, world_T_cam in predictions:
+        grid, z, in_view = look_up(points, K, world_T_cam, depth.shape[-2:])
+        seen = functional.grid_sample(depth.float(), grid, mode="nearest", align_corners=True)[:, 0, 0]
+        disagreement = (seen.clamp(min=1e-3).log() - z.clamp(min=1e-3).log()).abs()
+        agreement = torch.exp(-disagreement / AGREEMENT_SCALE) * in_view
+        total, count = total + agreement.view(cells.shape), count + in_view.view(cells.shape)
+    return total / count.clamp(min=1.0), count > 0
+
+
+def _edge(cells: Tensor) -> Tensor:
+    """Logarithm of the largest depth nearby over the smallest."""
+    logarithm = cells.log()
+    extremes = torch.cat((logarithm, -logarithm), dim=1)
+    for kernel in ((1, EDGE_CELLS), (EDGE_CELLS, 1)):
+        extremes = functional.max_pool2d(extremes, kernel, 1, (kernel[0] // 2, kernel[1] // 2))
+    return extremes.sum(dim=1, keepdim=True)
+
+
+def _world_points(cells: Tensor, rays: Tensor, world_T_cam: Tensor) -> Tensor:
+    """Points (B, 3, hw) in the world of depths (B, 1, h, w) along rays."""
+    return world_T_cam[:, :3, :3] @ (rays * cells.flatten(2)) + world_T_cam[:, :3, 3:]

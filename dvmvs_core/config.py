@@ -13,7 +13,8 @@ from dvmvs_core.errors import ConfigError
 
 NETWORKS = ("fusionnet", "pairnet")
 MATCHINGS = ("learned", "patch")
-PRECISIONS = ("float32",)
+PRECISIONS = ("float32", "float16", "bfloat16")
+MODES = ("auto", "fast", "reference")
 SIZE_MULTIPLE = 32
 """The network halves its input five times and joins the halves again, so both sides must divide by this."""
 
@@ -195,7 +196,10 @@ class EngineConfig(_Config):
 
     Args:
         device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda" or "cuda:N".
-        precision: arithmetic of the network; "float32".
+        precision: arithmetic of the networks: "float32", "float16" or "bfloat16". Geometry, layer norms and depth stay
+            float32 in all of them. The halves are for GPUs: a CPU takes them too, mostly at a loss.
+        mode: "fast" runs fused kernels and refuses to start where one is missing; "auto" does without what is missing;
+            "reference" runs the plain network with no cache, which the others are tested against.
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
         confidence: estimate the confidence of every depth map.
         keyframes: the keyframe rule.
@@ -203,10 +207,12 @@ class EngineConfig(_Config):
 
     device: str = "auto"
     precision: str = "float32"
+    mode: str = "auto"
     crop: bool = False
     confidence: bool = True
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
 
     def __post_init__(self) -> None:
-        """Refuse a precision that the engine does not have."""
+        """Refuse a precision or a mode that the engine does not have."""
         _require(self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}; got {self.precision!r}")
+        _require(self.mode in MODES, f"mode must be one of {MODES}; got {self.mode!r}")

@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.errors import ConfigError
 from dvmvs_core.geometry import is_finite_pose, pose_distance
 
 Payload = TypeVar("Payload")
@@ -81,15 +82,36 @@ class KeyframeBuffer(Generic[Payload]):
     def measurement_frames(self) -> list[Payload]:
         """Return the payloads of the best measurement frames for the newest keyframe, best first."""
         *candidates, reference = self._keyframes
-        chosen = select_measurement_frames(
-            reference.world_T_cam, [keyframe.world_T_cam for keyframe in candidates], self._config
-        )
-        return [candidates[i].payload for i in chosen]
+        return self._best(reference.world_T_cam, candidates)
+
+    def measurement_frames_of(self, world_T_cam: np.ndarray) -> list[Payload]:
+        """Return the payloads of the best measurement frames for a frame that is not in the buffer, best first.
+
+        Args:
+            world_T_cam: (4, 4) its pose, finite.
+        """
+        return self._best(world_T_cam, list(self._keyframes))
+
+    def set_rule(self, config: KeyframeConfig) -> None:
+        """Follow another rule from the next frame on; the keyframes stay.
+
+        Raises:
+            ConfigError: if its buffer is of another size.
+        """
+        if config.buffer_size != self._config.buffer_size:
+            raise ConfigError(
+                f"buffer_size must stay {self._config.buffer_size} while there are keyframes; got {config.buffer_size}"
+            )
+        self._config = config
 
     def clear(self) -> None:
         """Forget every keyframe and the count of lost frames."""
         self._keyframes.clear()
         self._lost_frames = 0
+
+    def _best(self, world_T_ref: np.ndarray, candidates: list[Keyframe]) -> list[Payload]:
+        chosen = select_measurement_frames(world_T_ref, [k.world_T_cam for k in candidates], self._config)
+        return [candidates[i].payload for i in chosen]
 
     def _lose(self) -> KeyframeDecision:
         self._lost_frames += 1

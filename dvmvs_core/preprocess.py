@@ -62,12 +62,12 @@ class Preprocessor:
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """Return (h, w, 3) float32 with values 0…255 from an RGB image (H, W, 3) uint8."""
-        cropped = self._cropped(image).astype(np.float32)
+        cropped = self.cropped(image).astype(np.float32)
         return cv2.resize(cropped, self.new_size[::-1], interpolation=cv2.INTER_LINEAR)
 
     def depth(self, depth: np.ndarray) -> np.ndarray:
         """Return (h, w) from a depth image (H, W), by nearest neighbour: no depth is invented between surfaces."""
-        return cv2.resize(self._cropped(depth), self.new_size[::-1], interpolation=cv2.INTER_NEAREST)
+        return cv2.resize(self.cropped(depth), self.new_size[::-1], interpolation=cv2.INTER_NEAREST)
 
     def _crop(self, border: int) -> tuple[int, int]:
         height, width = self.size[0] - 2 * border, self.size[1] - 2 * border
@@ -76,7 +76,12 @@ class Preprocessor:
             return int((width - height * new_width / new_height) // 2) + border, border
         return border, int((height - width * new_height / new_width) // 2) + border
 
-    def _cropped(self, image: np.ndarray) -> np.ndarray:
+    def cropped(self, image: np.ndarray) -> np.ndarray:
+        """Return the part of an image or depth image (H, W, …) that is used, as a view.
+
+        Raises:
+            FrameError: if it has another size than the intrinsics were given for.
+        """
         if image.shape[:2] != self.size:
             raise FrameError(
                 f"image must have the size {self.size} that its intrinsics were given for; got {image.shape[:2]}"

@@ -6,18 +6,18 @@ distribution: assigning a numpy array or bytes makes some of them check each byt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Transform, TransformStamped
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, Range
 from std_msgs.msg import Header
 
 from dvmvs_core.data.camera_info import CameraModel, read_camera_info
+from dvmvs_core.data.cloud import POINT_FIELDS, cloud_points_of
 from dvmvs_core.data.image_message import decode_compressed, decode_depth, decode_image
 from dvmvs_core.data.quaternion import normalised, pose_matrix, quaternion_of
-from dvmvs_core.geometry import backproject
 from dvmvs_core.types import DepthPrediction
 
 NANOSECONDS = 1_000_000_000
@@ -34,21 +34,30 @@ class CloudFilter:
         min_confidence: least confidence, 0…1; 0 keeps also what has none.
         min_depth_m: least depth along the optical axis.
         max_depth_m: greatest depth along the optical axis.
+        stride: keep the points of every n-th row and column.
     """
 
     min_confidence: float = 0.0
     min_depth_m: float = 0.0
     max_depth_m: float = np.inf
+    stride: int = 1
 
     def keeps(self, prediction: DepthPrediction) -> np.ndarray:
         """Return (h, w) bool: the pixels whose points stay."""
         depth = prediction.depth
         keep = np.isfinite(depth) & (depth > 0) & (depth >= self.min_depth_m) & (depth <= self.max_depth_m)
+        if self.stride > 1:
+            keep[np.arange(depth.shape[0]) % self.stride != 0] = False
+            keep[:, np.arange(depth.shape[1]) % self.stride != 0] = False
         if prediction.confidence is not None:
             keep &= prediction.confidence >= self.min_confidence
         elif self.min_confidence > 0:
             keep[:] = False
         return keep
+
+    def without_confidence(self) -> CloudFilter:
+        """Return the filter that asks for no confidence."""
+        return replace(self, min_confidence=0.0)
 
 
 EVERY_POINT = CloudFilter()
@@ -127,16 +136,24 @@ def rgb_message(image: np.ndarray, header: Header) -> Image:
 
 
 def metric_depth_message(depth: np.ndarray, header: Header) -> Image:
-    """Return (h, w) float32 metres as 32FC1 with NaN where it is invalid (REP 118)."""
-    valid = np.isfinite(depth) & (depth > 0)
+    """Return (h, w) float32 metres as 32FC1 with NaN where it is invalid (REP 118).
+
+    -Inf and +Inf are kept: too near and too far for the range published (REP 117).
+    """
+    valid = (depth > 0) | np.isneginf(depth)
     return _image_message(np.where(valid, depth, np.nan).astype(np.float32), header, "32FC1")
 
 
 def raw_depth_message(depth: np.ndarray, header: Header) -> Image:
     """Return (H, W) float32 metres as 16UC1 millimetres with 0 where it is invalid (REP 118)."""
-    millimetres = np.rint(depth * 1000.0)
-    millimetres[~((millimetres > 0) & (millimetres <= MAX_MILLIMETRES))] = 0  # NaN is neither
-    return _image_message(millimetres.astype(np.uint16), header, "16UC1")
+    return _image_message(millimetres(depth), header, "16UC1")
+
+
+def millimetres(depth: np.ndarray) -> np.ndarray:
+    """Return metres as uint16 millimetres; 0 where they are no depth, or more than 16 bits hold."""
+    values = np.rint(depth * 1000.0)
+    values[~((values > 0) & (values <= MAX_MILLIMETRES))] = 0  # NaN is neither
+    return values.astype(np.uint16)
 
 
 def confidence_message(confidence: np.ndarray, header: Header) -> Image:
@@ -158,37 +175,47 @@ def camera_info_message(K: np.ndarray, height: int, width: int, header: Header) 
     )
 
 
+def range_message(min_depth_m: float, max_depth_m: float, field_of_view: float, header: Header) -> Range:
+    """Return the range of a camera's depth as sensor_msgs/Range.
+
+    Args:
+        min_depth_m: nearest depth.
+        max_depth_m: farthest depth.
+        field_of_view: across the image's width, radians.
+        header: stamp and optical frame.
+    """
+    return Range(
+        header=header,
+        radiation_type=Range.INFRARED,  # light, as opposed to ultrasound
+        field_of_view=field_of_view,
+        min_range=min_depth_m,
+        max_range=max_depth_m,
+        range=np.nan,  # the depth image has the distances
+    )
+
+
 def cloud_message(prediction: DepthPrediction, header: Header, points_kept: CloudFilter = EVERY_POINT) -> PointCloud2:
     """Return valid depths as an unorganised xyz + rgb + confidence cloud in the camera's optical frame, without NaN.
 
     Colour is packed 0x00RRGGBB into a float32 field `rgb`, as RViz and PCL read it. A prediction without confidence
     makes a cloud without the field `confidence`.
     """
-    keep = points_kept.keeps(prediction)
-    colour = prediction.image[keep].astype(np.uint32)
-    fields = ["x", "y", "z", "rgb"]
-    if prediction.confidence is not None:
-        fields.append("confidence")
-    points = np.empty((int(keep.sum()), len(fields)), np.float32)
-    points[:, :3] = backproject(np.where(keep, prediction.depth, 0.0), prediction.K)[keep]
-    points[:, 3] = (colour[:, 0] << 16 | colour[:, 1] << 8 | colour[:, 2]).view(np.float32)
-    if prediction.confidence is not None:
-        points[:, 4] = prediction.confidence[keep]
+    points = cloud_points_of(prediction, points_kept.keeps(prediction))
+    fields = POINT_FIELDS[: points.shape[1]]
     point_bytes = 4 * len(fields)
     message = PointCloud2(
         header=header,
         height=1,
         width=len(points),
         fields=[
-            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-            for i, name in enumerate(fields)
+            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, name in enumerate(fields)
         ],
         is_bigendian=False,
         point_step=point_bytes,
         row_step=point_bytes * len(points),
         is_dense=True,
     )
-    _fill(message, points)
+    fill_data(message, points)
     return message
 
 
@@ -215,12 +242,16 @@ def _image_message(pixels: np.ndarray, header: Header, encoding: str) -> Image:
         is_bigendian=False,
         step=pixels[0].nbytes,
     )
-    _fill(message, pixels)
+    fill_data(message, pixels)
     return message
 
 
-def _fill(message: Image | PointCloud2, array: np.ndarray) -> None:
+def fill_data(message: Image | CompressedImage | PointCloud2, *parts: np.ndarray | bytes) -> None:
+    """Fill a message's `data` with arrays or bytes, one behind the other."""
     data = message.data
     del data[:]
-    if array.size:  # memoryview.cast refuses an empty array
-        data.frombytes(memoryview(np.ascontiguousarray(array)).cast("B"))
+    for part in parts:
+        if isinstance(part, bytes):
+            data.frombytes(part)
+        elif part.size:  # memoryview.cast refuses an empty array
+            data.frombytes(memoryview(np.ascontiguousarray(part)).cast("B"))

@@ -1,8 +1,9 @@
 """The whole way from camera to depth: player, depth node and recorder as processes of their own, over DDS.
 
-    python -m dvmvs_ros.demo [--sequence PATH] [--out out/demo] [--limit N]
+    python -m dvmvs_ros.demo [--sequence PATH] [--out out/demo] [--limit N] [--view rerun|foxglove]
 
-Ends with a table, and in the output folder with strip.png, cloud.png, demo.mcap, predictions.npz and summary.json.
+Ends with a table, and in the output folder with strip.png, cloud.png, demo.mcap, predictions.npz and summary.json;
+with a view, also in a viewer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import tyro
@@ -71,6 +72,8 @@ class Options:
     """A safetensors file, or the name of a shipped checkpoint."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    view: Literal["rerun", "foxglove"] | None = None
+    """Viewer to show the result in: rerun gets a demo.rrd, Foxglove opens demo.mcap."""
     domain: int = 10 + os.getpid() % 90
     """ROS domain of the demo's processes."""
 
@@ -99,6 +102,10 @@ def run(options: Options, console: Console) -> None:
     Raises:
         DvmvsError: if the sequence or the weights cannot be used, or a process fails.
     """
+    if options.view:
+        from dvmvs_ros.demo_view import check_view, open_view
+
+        check_view(options.view)
     out = options.out
     for leftover in ("recording", "logs"):
         shutil.rmtree(out / leftover, ignore_errors=True)
@@ -120,6 +127,10 @@ def run(options: Options, console: Console) -> None:
             unfinished.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     _print_table(report, console)
     console.print(f"{out}/: strip.png, cloud.png, demo.mcap, predictions.npz, summary.json", highlight=False)
+    if options.view:
+        with console.status(f"preparing the recording for {options.view}"):
+            line = open_view(options.view, mcap)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _synthetic_sequence(folder: Path, console: Console) -> Path:

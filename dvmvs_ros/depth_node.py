@@ -1,4 +1,4 @@
-"""The depth node: image, camera_info and TF in; depth, its camera_info, confidence, a preview and a cloud out.
+"""The depth node: image, camera_info and poses in; depth, its camera_info, confidence, a preview and a cloud out.
 
 Lifecycle: configure loads the weights and warms the network up; activate subscribes; deactivate drops what waits;
 cleanup frees the network. Callbacks convert and queue; the network runs in a thread of its own, which also publishes.
@@ -11,121 +11,135 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import Odometry
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.cpu import share_cores
-from dvmvs_core.errors import DvmvsError, MessageError
-from dvmvs_core.types import DepthPrediction, Frame
-from dvmvs_ros.conversions import (
-    camera_from_message,
-    camera_info_message,
-    cloud_message,
-    confidence_message,
-    make_header,
-    metric_depth_message,
-    raw_depth_message,
-    rgb_message,
-    stamp_to_ns,
-)
-from dvmvs_ros.distro import Transforms, decode_image, open_transforms
+from dvmvs_core.data.camera_view import hide_unseen
+from dvmvs_core.errors import DataError, DvmvsError, MessageError
+from dvmvs_core.types import Frame
+from dvmvs_ros.conversions import camera_from_message, make_header, stamp_to_ns
+from dvmvs_ros.diagnostics import PERIOD_S, Diagnostics
+from dvmvs_ros.distro import decode_image
 from dvmvs_ros.drops import DropReason
+from dvmvs_ros.engines import Engines
+from dvmvs_ros.estimation import Estimator
 from dvmvs_ros.frame_status import FrameStatus
 from dvmvs_ros.frame_sync import Arrival, FrameSync
+from dvmvs_ros.input_watch import Input
+from dvmvs_ros.inputs import Inputs
 from dvmvs_ros.log_forwarding import RosLogHandler
-from dvmvs_ros.node_statistics import Statistics
-from dvmvs_ros.parameters import COMPRESSED, FROM_ODOMETRY, FROM_TF, MILLIMETRES, NodeConfig, Parameters
-from dvmvs_ros.pose_messages import PoseMessages
-from dvmvs_ros.preview import colour_depth
+from dvmvs_ros.node_config import NodeConfig
+from dvmvs_ros.node_statistics import Stage, Statistics
+from dvmvs_ros.outputs import Outputs
+from dvmvs_ros.parameters import Parameters
 from dvmvs_ros.process import ros_process, spin
+from dvmvs_ros.qos import output_qos
 from dvmvs_ros.quiet_log import QuietLog
-from dvmvs_ros.rectification import Rectification
+from dvmvs_ros.saved_cloud import RecentKeyframes, save_cloud
+from dvmvs_ros.services import Services
+from dvmvs_ros.transitions import transition
 from dvmvs_ros.worker import InferenceWorker
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine
 
-DIAGNOSTICS_PERIOD_S = 1.0
 WAITING_CHECK_PERIOD_S = 0.1
 STATUS_DEPTH = 100
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A frame on its way to the engine, with the image that it came from."""
+    """A frame on its way to the engine.
+
+    Attributes:
+        frame: the frame.
+        seen: which of its pixels the camera shows, (H, W) bool; None for all.
+        arrival: the image that it came from.
+        submitted_s: when it was complete, by `time.perf_counter`.
+    """
 
     frame: Frame
+    seen: np.ndarray | None
     arrival: Arrival
-
-
-def _transition(method: Callable) -> Callable:
-    """Log what a lifecycle transition raises: rclpy turns it into an error state and says nothing."""
-
-    @wraps(method)
-    def logged(self: DepthNode, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return method(self, state)
-        except Exception:
-            self.get_logger().error(f"{method.__name__} failed:\n{traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
-
-    return logged
+    submitted_s: float
 
 
 class DepthNode(LifecycleNode):
-    """Publishes dense metric depth of a camera whose pose is known, through TF or messages."""
+    """Publishes dense metric depth of a camera whose pose is known, through TF or messages.
 
-    def __init__(self, **arguments) -> None:
+    Args:
+        engines: makes its engine; shared by the nodes of one process.
+        arguments: those of rclpy's nodes, such as namespace.
+    """
+
+    def __init__(self, engines: Engines | None = None, **arguments) -> None:
         super().__init__("depth_node", **arguments)
+        self._engines = engines or Engines()
         self._warn = QuietLog(self.get_logger().warning)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._config: NodeConfig | None = None
         self._engine: DepthEngine | None = None
         self._sync: FrameSync | None = None
+        self._recent_keyframes = RecentKeyframes()
         self._settings = Parameters(self, may_change=lambda: self._config is None)
+        Services(self, {"reset": self._reset, "save_cloud": self._save_cloud})
         if self._settings["autostart"]:
             self._autostart = self._every(0.0, self._start)
+        else:
+            self.get_logger().info(
+                "waiting to be configured and activated, by a lifecycle manager or `ros2 lifecycle set"
+                f" {self.get_fully_qualified_name()} configure` (parameter autostart)"
+            )
 
     # Lifecycle
 
-    @_transition
+    @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights, warm the network up and create the publishers."""
-        try:
-            config = self._settings.config()
-            self._engine = self._load(config)
-        except DvmvsError as error:
-            self.get_logger().error(f"cannot configure: {error}")
-            return TransitionCallbackReturn.FAILURE
-        self._config = config
+        config = self._settings.config()
+        self._engine = self._load(config)
         self._statistics = Statistics()
-        publish = self.create_lifecycle_publisher
-        self._depth_publisher = publish(Image, "depth/image", **_output_qos())
-        self._depth_info_publisher = publish(CameraInfo, "depth/camera_info", **_output_qos())
-        self._confidence_publisher = publish(Image, "depth/confidence", **_output_qos())
-        self._preview_publisher = publish(Image, "depth/preview", **_output_qos())
-        self._points_publisher = publish(PointCloud2, "points", **_output_qos())
-        self._status_publisher = publish(DiagnosticArray, "~/frame_status", QoSProfile(depth=STATUS_DEPTH))
-        self._diagnostics_publisher = publish(DiagnosticArray, "/diagnostics", QoSProfile(depth=1))
+        model = self._engine.model_config
+        self._outputs = Outputs(self, config, (model.min_depth_m, model.max_depth_m), self._warn)
+        self._diagnostics = Diagnostics(
+            self,
+            config,
+            self._engine,
+            self._statistics,
+            live=lambda: self._settings.live,
+            depth_range_m=lambda: self._outputs.range_m(self._settings.live),
+        )
+        status = "~/frame_status"
+        self._status_publisher = self.create_lifecycle_publisher(
+            DiagnosticArray, status, **output_qos(self, status, self._warn, depth=STATUS_DEPTH)
+        )
+        self._config = config
         return super().on_configure(state)
 
-    @_transition
+    @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the inference thread and subscribe."""
-        config = self._config
+        config, model = self._config, self._engine.model_config
+        self._inputs = Inputs(
+            self,
+            config,
+            (model.height, model.width),
+            on_image=self._on_image,
+            on_camera_info=self._on_camera_info,
+            on_poses=self._update,
+            warn=self._warn,
+        )
         super().on_activate(state)
         self._lost_frames = 0
+        self._recent_keyframes.clear()
         self._engine.reset()
         self._worker = InferenceWorker(
             self._infer,
@@ -136,17 +150,16 @@ class DepthNode(LifecycleNode):
             on_reset=self._engine.reset,
             queue_size=config.worker_queue_size,
         )
+        self._estimate = Estimator(self._engine, newer_waits=self._worker.has_waiting)
         self._worker.start()
-        self._transforms_changed = self.create_guard_condition(self._update)
-        self._transforms = self._open_poses(config)
         self._sync = FrameSync(
-            self._transforms.lookup,
+            self._inputs.transforms.lookup,
             config.world_frame,
-            view=self._rectification(config),
+            view=self._inputs.rectification,
             on_frame=self._on_frame,
             on_drop=self._drop,
             on_jump=self._on_jump,
-            now_ns=lambda: self.get_clock().now().nanoseconds,
+            now_ns=self._now_ns,
             queue_size=config.image_queue_size,
             max_wait_ns=int(config.transform_timeout_s * 1e9),
         )
@@ -154,43 +167,33 @@ class DepthNode(LifecycleNode):
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
             post_callback=lambda _: self._on_clock_jump(),
         )
-        self._inputs = [
-            self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, **_sensor_qos()),
-            self._subscribe_to_images(config.image_transport),
-        ]
         self._timers_running = [
             self._every(WAITING_CHECK_PERIOD_S, self._update),
-            self._every(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics),
+            self._every(PERIOD_S, lambda: self._diagnostics.publish(self._inputs)),
         ]
-        info, image = (subscription.topic_name for subscription in self._inputs)
-        from_tf = config.pose_source == FROM_TF
-        poses = f"poses in {config.world_frame!r} from /tf" if from_tf else f"poses from {self._transforms.topic}"
-        self.get_logger().info(
-            f"active: images from {image}, intrinsics from {info}, {poses};"
-            f" depth on {self._depth_publisher.topic_name}"
-        )
+        self.get_logger().info(f"active: {self._inputs.describe()}; depth on {self._outputs.depth_topic}")
         return TransitionCallbackReturn.SUCCESS
 
-    @_transition
+    @transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and drop what waits."""
         self._stop()
         return super().on_deactivate(state)
 
-    @_transition
+    @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the network and remove the publishers."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    @_transition
+    @transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything, from any state."""
         self._stop()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    @_transition
+    @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Go back to unconfigured, so that the node can be configured again."""
         self._stop()
@@ -203,59 +206,24 @@ class DepthNode(LifecycleNode):
         self._release()
         super().destroy_node()
 
-    def _subscribe_to_images(self, transport: str) -> Subscription:
-        if transport == COMPRESSED:
-            # As image_transport does it: the name is remapped first, then lengthened.
-            topic = f"{self.resolve_topic_name('image')}/compressed"
-            return self.create_subscription(CompressedImage, topic, self._on_image, **_sensor_qos())
-        return self.create_subscription(Image, "image", self._on_image, **_sensor_qos())
-
-    def _open_poses(self, config: NodeConfig) -> Transforms:
-        changed = self._transforms_changed.trigger
-        transforms = open_transforms(self, config.transform_cache_s, changed, self._warn)
-        if config.pose_source == FROM_TF:
-            return transforms
-        message_type = Odometry if config.pose_source == FROM_ODOMETRY else PoseStamped
-        return PoseMessages(
-            self,
-            message_type,
-            config.pose_source,
-            config.pose_frame,
-            config.transform_cache_s,
-            transforms,
-            changed,
-            self._warn,
-        )
-
-    def _rectification(self, config: NodeConfig) -> Rectification:
-        model = self._engine.model_config
-        return Rectification(
-            config.rectify,
-            self.resolve_topic_name("image"),
-            (model.height, model.width),
-            config.engine.crop,
-            self.get_logger().info,
-        )
-
     def _start(self) -> None:
         self._autostart.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def _load(self, config: NodeConfig) -> DepthEngine:
-        # Imported here: torch takes seconds, and a node that waits for its manager should be there at once.
-        from dvmvs_core.engine import DepthEngine
-
         core_log = logging.getLogger("dvmvs_core")
         if not any(isinstance(handler, RosLogHandler) for handler in core_log.handlers):
             core_log.addHandler(RosLogHandler(self))
         started = time.perf_counter()
-        engine = DepthEngine.from_weights(config.weights, config.network, config.engine)
-        engine.warm_up()
+        engine, shared = self._engines.open(config)
+        with self._engines.one_at_a_time:
+            engine.warm_up()
         model = engine.model_config
         self.get_logger().info(
             f"weights {config.weights}: {model.network} of preset {model.preset}, {model.width}×{model.height},"
-            f" on {engine.device}, ready in {time.perf_counter() - started:.1f} s"
+            f" on {engine.device}, {'shared with another camera' if shared else 'loaded'} and ready in"
+            f" {time.perf_counter() - started:.1f} s"
         )
         return engine
 
@@ -263,36 +231,27 @@ class DepthNode(LifecycleNode):
         """Undo on_activate; does nothing if the node is not active."""
         if self._sync is None:
             return
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+        self._inputs.close()
         for timer in self._timers_running:
             self.destroy_timer(timer)
         self._jump.unregister()
-        self._transforms.close()
-        self.destroy_guard_condition(self._transforms_changed)
         sync, self._sync = self._sync, None
         sync.clear(DropReason.STOPPED)
         for job in self._worker.stop():
             self._drop(job.arrival, DropReason.STOPPED, "the node was deactivated")
-        self._publish_diagnostics()
-        summary = ", ".join(f"{key} {value}" for key, value in self._statistics.summary().items())
-        self.get_logger().info(f"inactive: {summary}")
+        counts = {**self._statistics.counts(), **self._statistics.latencies()}
+        self.get_logger().info("inactive: " + ", ".join(f"{key} {value}" for key, value in counts.items()))
 
     def _release(self) -> None:
         """Undo on_configure; does nothing if the node is not configured."""
+        self._engine = None
         if self._config is None:
             return
-        self._config = self._engine = None
-        for publisher in (
-            self._depth_publisher,
-            self._depth_info_publisher,
-            self._confidence_publisher,
-            self._preview_publisher,
-            self._points_publisher,
-            self._status_publisher,
-            self._diagnostics_publisher,
-        ):
-            self.destroy_lifecycle_publisher(publisher)
+        self._config = None
+        self._outputs.destroy()
+        self._diagnostics.destroy()
+        self.destroy_lifecycle_publisher(self._status_publisher)
+        self._recent_keyframes.clear()
 
     # Inputs: the executor's thread
 
@@ -302,6 +261,8 @@ class DepthNode(LifecycleNode):
         except MessageError as error:
             self._warn(f"camera_info ignored: {error}")
             return
+        self._statistics.add_camera_info()
+        self._inputs.watch.hear(Input.CAMERA_INFO)
         self._sync.add_camera_info(stamp_to_ns(message.header.stamp), camera)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -310,9 +271,10 @@ class DepthNode(LifecycleNode):
             stamp_ns=stamp_ns,
             camera_frame_id=self._config.camera_frame or message.header.frame_id,
             index=self._statistics.add_received(),
-            received_ns=self.get_clock().now().nanoseconds,
+            received_ns=self._now_ns(),
             received_s=time.perf_counter(),
         )
+        self._inputs.watch.hear(Input.IMAGE)
         try:
             image = decode_image(message)
             if stamp_ns == 0:
@@ -322,6 +284,10 @@ class DepthNode(LifecycleNode):
         except MessageError as error:
             self._drop(arrival, DropReason.BAD_IMAGE, str(error))
             return
+        self._statistics.add_stage(Stage.DECODE, _ms_since(arrival.received_s))
+        arrival = replace(arrival, decoded_s=time.perf_counter())
+        self._inputs.camera_frame, self._inputs.stamp_ns = arrival.camera_frame_id, stamp_ns
+        self._inputs.age_s = (arrival.received_ns - stamp_ns) * 1e-9
         self._sync.add_image(image, arrival)
 
     def _update(self) -> None:
@@ -330,64 +296,74 @@ class DepthNode(LifecycleNode):
 
     def _on_frame(self, frame: Frame, arrival: Arrival) -> None:
         self._lost_frames = 0
-        self._worker.submit(_Job(frame, arrival))
+        self._inputs.watch.hear(Input.POSE)
+        self._inputs.motion.add(frame.stamp_ns, frame.world_T_cam)
+        self._statistics.add_stage(Stage.POSE, _ms_since(arrival.decoded_s))
+        self._worker.submit(_Job(frame, self._inputs.rectification.seen, arrival, time.perf_counter()))
 
     def _on_jump(self) -> None:
         """The images went back in time: nothing from before may be used again."""
         self.get_logger().warning("the images' stamps went back: keyframes and recurrent state start anew")
-        self._transforms.clear()
+        self._inputs.transforms.clear()
         self._forget(DropReason.TIME_JUMP, "time went back")
 
     def _on_clock_jump(self) -> None:
         self.get_logger().warning("time went back: keyframes and recurrent state start anew")
-        self._transforms.clear()
+        self._inputs.transforms.clear()
         self._sync.clear(DropReason.TIME_JUMP)
         self._forget(DropReason.TIME_JUMP, "time went back")
 
     def _forget(self, reason: DropReason, detail: str) -> None:
+        self._inputs.motion.clear()
+        self._recent_keyframes.clear()
         for job in self._worker.reset():
             self._drop(job.arrival, reason, detail)
+
+    # Services: the executor's thread
+
+    def _reset(self) -> str:
+        self._require_active()
+        self._forget(DropReason.RESET, "the node was reset")
+        return "keyframes and recurrent state start anew"
+
+    def _save_cloud(self) -> str:
+        self._require_active()
+        config = self._settings.live
+        predictions = self._recent_keyframes.latest(config.cloud_keyframes)
+        path, points = save_cloud(predictions, config.points_kept, Path(config.cloud_folder).expanduser())
+        return f"{points} points of {len(predictions)} keyframes saved to {path}"
+
+    def _require_active(self) -> None:
+        if self._sync is None:
+            raise DataError("the node is not active; configure and activate it first")
 
     # Outputs: the executor's thread for what is dropped, the inference thread for the rest
 
     def _infer(self, job: _Job) -> None:
-        self._engine.estimates_confidence = self._wants_confidence()
-        prediction = self._engine.step(job.frame)
-        decision = self._engine.last_decision
-        self._statistics.add_decision(decision)
-        if prediction is not None:
-            self._publish(prediction, job.arrival)
-        self._publish_status(
-            job.arrival,
-            FrameStatus(
-                stamp_ns=job.frame.stamp_ns,
-                outcome=decision,
-                inference_ms=prediction.latency_ms if prediction else 0.0,
-                measurement_stamps_ns=prediction.measurement_stamps_ns if prediction else (),
-            ),
-        )
-
-    def _wants_confidence(self) -> bool:
-        wanted = (self._confidence_publisher, self._points_publisher)
-        return any(publisher.get_subscription_count() for publisher in wanted)
-
-    def _publish(self, prediction: DepthPrediction, arrival: Arrival) -> None:
-        header = make_header(arrival.stamp_ns, arrival.camera_frame_id)
-        height, width = prediction.depth.shape
-        self._depth_info_publisher.publish(camera_info_message(prediction.K, height, width, header))
-        depth_message = raw_depth_message if self._config.depth_encoding == MILLIMETRES else metric_depth_message
-        self._depth_publisher.publish(depth_message(prediction.depth, header))
-        self._statistics.add_published((time.perf_counter() - arrival.received_s) * 1e3)
-        outputs = self._settings.outputs()
-        # A first subscriber may have come while the network ran without confidence; it gets the next one.
-        confident = prediction.confidence is not None
-        if confident and self._confidence_publisher.get_subscription_count():
-            self._confidence_publisher.publish(confidence_message(prediction.confidence, header))
-        if self._preview_publisher.get_subscription_count():
-            preview = colour_depth(prediction.depth, outputs.preview_min_depth_m, outputs.preview_max_depth_m)
-            self._preview_publisher.publish(rgb_message(preview, header))
-        if confident and self._points_publisher.get_subscription_count():
-            self._points_publisher.publish(cloud_message(prediction, header, outputs.points_kept))
+        config, outputs, arrival = self._settings.live, self._outputs, job.arrival
+        with self._engines.one_at_a_time:
+            self._statistics.add_stage(Stage.QUEUE, _ms_since(job.submitted_s))
+            started_s = time.perf_counter()
+            estimate = self._estimate(job.frame, config, outputs.wants_depth(), outputs.wants_confidence(config))
+        self._statistics.add_decision(estimate.decision)
+        status = FrameStatus(job.frame.stamp_ns, estimate.decision)
+        if estimate.prediction is not None:
+            engine_done_s = time.perf_counter()
+            self._statistics.add_stage(Stage.ENGINE, (engine_done_s - started_s) * 1e3)
+            prediction = hide_unseen(estimate.prediction, job.seen)
+            if estimate.is_keyframe:
+                self._recent_keyframes.add(prediction, config.cloud_keyframes)
+            header = make_header(arrival.stamp_ns, arrival.camera_frame_id)
+            outputs.publish(prediction, job.frame, job.seen, header, config)
+            self._statistics.add_stage(Stage.PUBLISH, _ms_since(engine_done_s))
+            self._statistics.add_published(_ms_since(arrival.received_s))
+            status = replace(
+                status,
+                inference_ms=prediction.latency_ms,
+                measurement_stamps_ns=prediction.measurement_stamps_ns,
+                has_depth=True,
+            )
+        self._publish_status(arrival, status)
 
     def _on_engine_error(self, job: _Job, error: Exception) -> None:
         if not isinstance(error, DvmvsError):
@@ -404,49 +380,25 @@ class DepthNode(LifecycleNode):
     def _count_lost(self) -> None:
         """Count an image without a pose as a frame whose tracking is lost; too many in a row end the sequence."""
         self._lost_frames += 1
-        if self._lost_frames == self._config.engine.keyframes.max_lost_frames + 1:
+        if self._lost_frames == self._settings.live.keyframes.max_lost_frames + 1:
             self._forget(DropReason.NO_TRANSFORM, "tracking was lost")
 
     def _publish_status(self, arrival: Arrival, status: FrameStatus) -> None:
-        latency_ms = (time.perf_counter() - arrival.received_s) * 1e3
-        message = replace(status, index=arrival.index, latency_ms=latency_ms).to_message()
+        message = replace(status, index=arrival.index, latency_ms=_ms_since(arrival.received_s)).to_message()
         message.header.frame_id = arrival.camera_frame_id
         self._status_publisher.publish(message)
 
-    def _publish_diagnostics(self) -> None:
-        values = self._statistics.summary()
-        dropped = self._statistics.dropped
-        status = DiagnosticStatus(
-            level=DiagnosticStatus.WARN if dropped else DiagnosticStatus.OK,
-            name=f"{self.get_fully_qualified_name()}: images",
-            hardware_id=str(self._engine.device),
-            message=f"{dropped} images dropped" if dropped else "no image dropped",
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics_publisher.publish(message)
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
 
     def _every(self, period_s: float, callback: Callable[[], None]):
         """Return a timer on the steady clock: simulated time may stand still, and these must not."""
         return self.create_timer(period_s, callback, clock=self._steady_clock)
 
 
-def _sensor_qos() -> dict[str, object]:
-    """Best effort, as cameras publish, and every policy a parameter (`qos_overrides`).
-
-    A new profile each time: rclpy writes the overrides of one topic into the profile that it is given.
-    """
-    profile = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-    return {"qos_profile": profile, "qos_overriding_options": QoSOverridingOptions.with_default_policies()}
-
-
-def _output_qos() -> dict[str, object]:
-    """Reliable, which suits subscribers of either kind; otherwise as `_sensor_qos`."""
-    return {
-        "qos_profile": QoSProfile(depth=5),
-        "qos_overriding_options": QoSOverridingOptions.with_default_policies(),
-    }
+def _ms_since(start_s: float) -> float:
+    """Milliseconds since a time of `time.perf_counter`."""
+    return (time.perf_counter() - start_s) * 1e3
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -455,7 +407,7 @@ def main(args: Sequence[str] | None = None) -> None:
     with ros_process(args) as stop:
         node = DepthNode()
         try:
-            spin(node, stop)
+            spin(stop, node)
         finally:
             node.destroy_node()
 

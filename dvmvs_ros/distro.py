@@ -7,6 +7,7 @@ machine with pip only, the core's own tree of transforms stands in for tf2_ros. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from dvmvs_ros.conversions import (
     matrix_from_transform,
     stamp_to_ns,
 )
+from dvmvs_ros.qos import subscription_qos
 
 try:
     import tf2_ros
@@ -43,9 +45,6 @@ try:
 except Exception:  # a cv_bridge built for another numpy or OpenCV raises more than ImportError
     cv_bridge = None
 
-TF_QOS = QoSProfile(depth=100)
-TF_STATIC_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-
 
 class Transforms(Protocol):
     """What the node needs of a transform buffer."""
@@ -56,6 +55,12 @@ class Transforms(Protocol):
         Raises:
             TransformError: if it is not known; an extrapolation error tells whether waiting can help.
         """
+
+    def newest_ns(self, target: str, source: str) -> int | None:
+        """Return the newest time at which target_T_source is known; None if there is none, or it holds always."""
+
+    def frames(self) -> list[str]:
+        """Return the names of all frames heard of, sorted."""
 
     def clear(self) -> None:
         """Forget every moving transform; static ones stay."""
@@ -100,6 +105,16 @@ def decode_image(message: Image | CompressedImage) -> np.ndarray:
         raise
 
 
+def tf2_frames(yaml: str) -> list[str]:
+    """Return the frames of tf2's `all_frames_as_yaml`, with the parents, which have no entry of their own; sorted.
+
+    Read by pattern, since frames may have names that are no YAML keys.
+    """
+    children = re.findall(r"^(\S.*?): *$", yaml, re.MULTILINE)
+    parents = re.findall(r"^ +parent: *'?(.*?)'? *$", yaml, re.MULTILINE)
+    return sorted({name.strip("'\"") for name in (*children, *parents)})
+
+
 class Tf2Transforms:
     """tf2_ros behind `Transforms`."""
 
@@ -134,6 +149,17 @@ class Tf2Transforms:
             raise TransformError(str(error)) from error
         return matrix_from_transform(stamped.transform)
 
+    def newest_ns(self, target: str, source: str) -> int | None:
+        """Return the newest time of a chain (see `Transforms.newest_ns`)."""
+        try:
+            return self._buffer.get_latest_common_time(target, source).nanoseconds or None  # 0: static all along
+        except tf2_ros.TransformException:
+            return None
+
+    def frames(self) -> list[str]:
+        """Return the names of all frames heard of."""
+        return tf2_frames(self._buffer.all_frames_as_yaml())
+
     def clear(self) -> None:
         """Forget every moving transform."""
         self._buffer.clear()
@@ -151,14 +177,27 @@ class TreeTransforms:
         self._tree = TransformTree(cache_s)
         self._on_change = on_change
         self._warn = warn
+        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf", self._on_moving, TF_QOS),
-            node.create_subscription(TFMessage, "/tf_static", self._on_static, TF_STATIC_QOS),
+            node.create_subscription(
+                TFMessage, "/tf", self._on_moving, **subscription_qos(node, "/tf", QoSProfile(depth=100), warn)
+            ),
+            node.create_subscription(
+                TFMessage, "/tf_static", self._on_static, **subscription_qos(node, "/tf_static", latched, warn)
+            ),
         ]
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         """Return target_T_source at a time (see `Transforms.lookup`)."""
         return self._tree.lookup(target, source, stamp_ns)
+
+    def newest_ns(self, target: str, source: str) -> int | None:
+        """Return the newest time of a chain (see `Transforms.newest_ns`)."""
+        return self._tree.newest_ns(target, source)
+
+    def frames(self) -> list[str]:
+        """Return the names of all frames heard of."""
+        return self._tree.frames()
 
     def clear(self) -> None:
         """Forget every moving transform."""

@@ -28,5 +28,7 @@ class DropReason(Enum):
     """A newer frame took its place before the engine was free."""
     ENGINE_ERROR = "engine_error"
     """The engine failed on this frame."""
+    RESET = "reset"
+    """The node was reset while it was waiting."""
     STOPPED = "stopped"
     """The node was deactivated while it was waiting."""

@@ -27,6 +27,7 @@ class FrameStatus:
         latency_ms: from the image's arrival at the node to now.
         inference_ms: the part of it that the engine took; 0 without a prediction.
         measurement_stamps_ns: stamps of the measurement frames, best first; empty without a prediction.
+        has_depth: whether it got depth: every keyframe, and with depth_for every_image those between.
     """
 
     stamp_ns: int
@@ -36,11 +37,7 @@ class FrameStatus:
     latency_ms: float = 0.0
     inference_ms: float = 0.0
     measurement_stamps_ns: tuple[int, ...] = ()
-
-    @property
-    def has_depth(self) -> bool:
-        """Whether a depth image was published for it."""
-        return self.outcome is KeyframeDecision.KEYFRAME
+    has_depth: bool = False
 
     @property
     def dropped(self) -> bool:
@@ -55,6 +52,7 @@ class FrameStatus:
             "latency_ms": f"{self.latency_ms:.3f}",
             "inference_ms": f"{self.inference_ms:.3f}",
             "measurement_stamps_ns": " ".join(map(str, self.measurement_stamps_ns)),
+            "has_depth": str(self.has_depth).lower(),
             "detail": self.detail,
         }
         message = DiagnosticArray(
@@ -85,4 +83,5 @@ class FrameStatus:
             latency_ms=float(values["latency_ms"]),
             inference_ms=float(values["inference_ms"]),
             measurement_stamps_ns=tuple(map(int, values["measurement_stamps_ns"].split())),
+            has_depth=values["has_depth"] == "true",
         )

@@ -38,6 +38,7 @@ class Arrival:
         index: running number of the images received.
         received_ns: when it arrived, by the clock that `FrameSync` is given.
         received_s: when it arrived, by `time.perf_counter`.
+        decoded_s: when its pixels were there.
     """
 
     stamp_ns: int
@@ -45,6 +46,7 @@ class Arrival:
     index: int
     received_ns: int
     received_s: float
+    decoded_s: float = 0.0
 
 
 class _Waiting(NamedTuple):

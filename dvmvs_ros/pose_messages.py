@@ -13,12 +13,13 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 
 from dvmvs_core.data.transforms import TransformTree
-from dvmvs_core.errors import TransformError, TransformLookupError
+from dvmvs_core.errors import TransformConnectivityError, TransformError, TransformLookupError
 from dvmvs_ros.conversions import stamp_to_ns
 from dvmvs_ros.distro import Transforms
+from dvmvs_ros.qos import subscription_qos
 
 CAMERA = "camera"
 """Name for the body of poses that are the camera's own, whatever its frame is called."""
@@ -33,7 +34,8 @@ class PoseMessages:
         topic: where they come from.
         body_frame: the frame whose pose they are; empty for an Odometry's child_frame_id, and otherwise the camera.
         cache_s: how far back poses are remembered, seconds.
-        mounting: gives body_T_camera; closed and cleared together with this.
+        mounting: body_T_camera (4, 4), or None to take it from TF.
+        transforms: TF; closed and cleared together with this.
         on_change: called after each message.
         warn: called with a line for each pose that had to be refused.
     """
@@ -45,13 +47,15 @@ class PoseMessages:
         topic: str,
         body_frame: str,
         cache_s: float,
-        mounting: Transforms,
+        mounting: np.ndarray | None,
+        transforms: Transforms,
         on_change: Callable[[], None],
         warn: Callable[[str], None],
     ) -> None:
         self._node = node
         self._body_frame = body_frame
         self._mounting = mounting
+        self._transforms = transforms
         self._on_change = on_change
         self._warn = warn
         self._tree = TransformTree(cache_s)
@@ -61,9 +65,18 @@ class PoseMessages:
             message_type,
             topic,
             self._on_pose,
-            QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            **subscription_qos(node, topic, QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT), warn),
         )
+
+    @property
+    def subscription(self) -> Subscription:
+        """Where the poses come from."""
+        return self._subscription
+
+    @property
+    def heard(self) -> bool:
+        """Whether any pose has come."""
+        return self._edge is not None
 
     @property
     def topic(self) -> str:
@@ -76,20 +89,38 @@ class PoseMessages:
             raise TransformLookupError(f"no pose has come on {self.topic}. Is it published?")
         world, body = self._edge
         world_T_body = self._tree.lookup(world, body, stamp_ns)
-        if body in (CAMERA, source):
+        if self._mounting is not None:
+            body_T_cam = self._mounting
+        elif body in (CAMERA, source):
             return world_T_body
-        body_T_cam = self._mounting.lookup(body, source, stamp_ns)
+        else:
+            body_T_cam = self._placed(body, source, stamp_ns)
         return world_T_body @ body_T_cam
+
+    def newest_ns(self, target: str, source: str) -> int | None:
+        """Return the time of the newest pose; None before the first."""
+        return self._tree.newest_ns(*self._edge) if self._edge else None
+
+    def frames(self) -> list[str]:
+        """Return the frames of the poses and of TF, sorted."""
+        return sorted({*(self._edge or ()), *self._transforms.frames()})
 
     def clear(self) -> None:
         """Forget every pose and every moving transform."""
         self._tree.clear()
-        self._mounting.clear()
+        self._transforms.clear()
 
     def close(self) -> None:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)
-        self._mounting.close()
+        self._transforms.close()
+
+    def _placed(self, body: str, camera: str, stamp_ns: int) -> np.ndarray:
+        """body_T_camera of TF."""
+        try:
+            return self._transforms.lookup(body, camera, stamp_ns)
+        except (TransformLookupError, TransformConnectivityError) as error:
+            raise type(error)(f"{error} Or give the camera's place on {body!r} by the parameter mounting") from error
 
     def _on_pose(self, message: Odometry | PoseStamped) -> None:
         if isinstance(message, Odometry):
@@ -100,9 +131,7 @@ class PoseMessages:
         # A slash in front, as old drivers write it, is no part of a name; the tree drops it too.
         edge = (message.header.frame_id.removeprefix("/") or "world", body.removeprefix("/"))
         try:
-            self._tree.set_transform(
-                *edge, stamp_to_ns(message.header.stamp), (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
-            )
+            self._tree.set_transform(*edge, stamp_to_ns(message.header.stamp), (p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
         except TransformError as error:
             self._warn(f"a pose of {self.topic} was ignored: {error}")
         else:

@@ -1,4 +1,4 @@
-"""One ROS node as the main program of a process: orderly on Ctrl-C, SIGTERM and normal ends.
+"""ROS nodes as the main program of a process: orderly on Ctrl-C, SIGTERM and normal ends.
 
 rclpy's own signal handlers tear its context down at once, under a thread that still publishes. Here a signal only sets
 a flag; the node is taken down in order, by the main thread, while everything still works.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -18,6 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from dvmvs_core.errors import DvmvsError
 from dvmvs_ros.transport import use_shared_memory_profile
 
 POLL_S = 0.1
@@ -60,12 +61,43 @@ def ros_process(args: Sequence[str] | None = None) -> Iterator[threading.Event]:
         rclpy.try_shutdown()
 
 
-def spin(node: Node, stop: threading.Event) -> None:
-    """Run the node's callbacks until the event is set."""
+def spin(stop: threading.Event, *nodes: Node) -> None:
+    """Run the nodes' callbacks until the event is set."""
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    for node in nodes:
+        executor.add_node(node)
     try:
         while not stop.is_set():
             executor.spin_once(timeout_sec=POLL_S)
     finally:
         executor.shutdown()
+
+
+def run_to_its_end(
+    make_node: Callable[[], Node],
+    work: Callable[[Node, SingleThreadedExecutor, threading.Event], None],
+    args: Sequence[str] | None = None,
+) -> int:
+    """Run a node that ends by itself, as the main program of a process.
+
+    Args:
+        make_node: makes it.
+        work: what it does, given the node, the executor to run its callbacks with, and the event that ends it early.
+        args: command line with ROS arguments; the process's own if None.
+
+    Returns:
+        The exit code: 0, or 1 after an error that a user can fix, which is logged as one line.
+    """
+    with ros_process(args) as stop:
+        node = make_node()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            work(node, executor, stop)
+        except (DvmvsError, OSError) as error:  # no space, no permission: for the user to mend
+            node.get_logger().error(str(error))
+            return 1
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+        return 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -13,15 +14,14 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rosbags.rosbag2 import StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.data.bag_files import typestore
-from dvmvs_core.data.bag_writer import BAG_VERSION, offered_qos
-from dvmvs_core.errors import ConfigError, DataError, DvmvsError
-from dvmvs_ros.process import POLL_S, ros_process
+from dvmvs_core.data.bag_writer import TF_STATIC
+from dvmvs_core.errors import ConfigError
+from dvmvs_ros.message_log import MessageLog, type_name
+from dvmvs_ros.process import POLL_S, run_to_its_end
 
 IMAGE = "camera/image_rect"
 CAMERA_INFO = "camera/camera_info"
@@ -30,7 +30,6 @@ DEPTH = "depth/image"
 DEPTH_INFO = "depth/camera_info"
 POINTS = "points"
 STATUS = "depth_node/frame_status"
-TF_STATIC = "/tf_static"
 
 TOPICS = {
     IMAGE: Image,
@@ -50,6 +49,8 @@ TOPICS = {
 QUEUE = 100
 SETTLED_S = 0.5
 """A recording ends when nothing has come for this long after the signal to stop."""
+LONGEST_END_S = 5.0
+"""A camera never ends: this long after the signal to stop, a recording ends in any case."""
 
 
 class RecorderNode(Node):
@@ -59,9 +60,9 @@ class RecorderNode(Node):
         super().__init__("recorder_node", **arguments)
         descriptor = ParameterDescriptor(description="Folder of the bag to write; must not exist.", read_only=True)
         self.declare_parameter("out", "", descriptor)
-        self.last_arrival_s = time.monotonic()
+        self._last_arrival_s = time.monotonic()
 
-    def record(self, executor: SingleThreadedExecutor, stop) -> None:
+    def record(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Record until stopped, and then until all that was sent before has arrived.
 
         Raises:
@@ -70,48 +71,50 @@ class RecorderNode(Node):
         out = self.get_parameter("out").value
         if not out:
             raise ConfigError("parameter out must name the folder of the bag to write; got nothing")
-        if Path(out).exists():
-            raise DataError(f"{out} exists already; remove it or choose another name")
-        with Writer(Path(out), version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
+        with closing(MessageLog(Path(out))) as log:
             for topic, message_type in TOPICS.items():
-                self._subscribe(writer, topic, message_type)
+                self._subscribe(log, topic, message_type)
             self.get_logger().info(f"recording to {out}")
-            while not stop.is_set() or time.monotonic() - self.last_arrival_s < SETTLED_S:
-                executor.spin_once(timeout_sec=POLL_S)
+            spin_until_settled(executor, stop, lambda: self._last_arrival_s)
 
-    def _subscribe(self, writer: Writer, topic: str, message_type: type) -> None:
-        static = topic == TF_STATIC
-        durability = DurabilityPolicy.TRANSIENT_LOCAL if static else DurabilityPolicy.VOLATILE
+    def _subscribe(self, log: MessageLog, topic: str, message_type: type) -> None:
+        name = self.resolve_topic_name(topic)
+        log.open(name, type_name(message_type))
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if topic == TF_STATIC else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=QUEUE, durability=durability)
-        connection = writer.add_connection(
-            self.resolve_topic_name(topic),
-            f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}",
-            typestore=typestore(),
-            offered_qos_profiles=[offered_qos(static)],
-        )
-        self.create_subscription(message_type, topic, partial(self._write, writer, connection), qos, raw=True)
+        ends = message_type is not DiagnosticArray  # diagnostics never end
 
-    def _write(self, writer: Writer, connection: object, data: bytes) -> None:
-        writer.write(connection, time.time_ns(), data)
-        if connection.msgtype != "diagnostic_msgs/msg/DiagnosticArray":  # diagnostics never end
-            self.last_arrival_s = time.monotonic()
+        def write(data: bytes) -> None:
+            log.write(name, time.time_ns(), data)
+            if ends:
+                self._last_arrival_s = time.monotonic()
+
+        self.create_subscription(message_type, topic, write, qos, raw=True)
+
+
+def spin_until_settled(
+    executor: SingleThreadedExecutor, stop: threading.Event, last_arrival_s: Callable[[], float]
+) -> None:
+    """Run callbacks until told to stop, and then until what was sent before has arrived.
+
+    Args:
+        executor: runs them.
+        stop: set to end it.
+        last_arrival_s: when the last message came, by `time.monotonic`.
+    """
+    stopped_s = None
+    while True:
+        executor.spin_once(timeout_sec=POLL_S)
+        now_s = time.monotonic()
+        if stop.is_set():
+            stopped_s = stopped_s or now_s
+            if now_s - last_arrival_s() >= SETTLED_S or now_s - stopped_s >= LONGEST_END_S:
+                return
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Record until Ctrl-C or SIGTERM; returns 0, or 1 for what a user can fix."""
-    with ros_process(args) as stop:
-        node = RecorderNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
-            node.record(executor, stop)
-        except DvmvsError as error:
-            node.get_logger().error(str(error))
-            return 1
-        finally:
-            executor.shutdown()
-            node.destroy_node()
-        return 0
+    return run_to_its_end(RecorderNode, RecorderNode.record, args)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Plays a scene folder or a bag onto topics, as a robot would: image, camera_info, sensor depth, TF and /clock.
 
-At a rate, or in lockstep: then each image waits for the depth node's answer to the one before, so a slow machine loses
-nothing and the result is that of offline prediction.
+At a rate that may change while it plays, with pauses; or in lockstep: then each image waits for the depth node's answer
+to the one before, so a slow machine loses nothing and the result is that of offline prediction.
 """
 
 from __future__ import annotations
@@ -17,30 +17,39 @@ from pathlib import Path
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.clock import Clock as RosClock
+from rclpy.clock import ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.data.atomic import replacing
+from dvmvs_core.data.bag import BagTopics
+from dvmvs_core.data.bag_writer import depth_pixels
+from dvmvs_core.data.camera_view import NEVER
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import SequenceItem
-from dvmvs_core.errors import ConfigError, DvmvsError
+from dvmvs_core.errors import ConfigError
 from dvmvs_core.geometry import inverse_pose, is_finite_pose
 from dvmvs_ros.conversions import (
     camera_info_message,
     make_header,
+    metric_depth_message,
     ns_to_stamp,
     raw_depth_message,
     rgb_message,
     transform_message,
 )
 from dvmvs_ros.frame_status import FrameStatus
-from dvmvs_ros.process import POLL_S, ros_process
+from dvmvs_ros.play_clock import PlayClock
+from dvmvs_ros.process import POLL_S, run_to_its_end
 
 BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)
 """A camera that looks along the base's x axis: optical z is base x, optical x is base −y (REP 103)."""
@@ -48,9 +57,20 @@ BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0,
 LAST_ANSWERS_S = 5.0
 """Without lockstep, how long the player waits at the end for answers that are still to come."""
 
+SETTLED_S = 0.5
+"""After connecting, and after time jumped: until every subscriber knows of it."""
+
+FASTEST = 10.0
+
 PARAMETERS = (
     ("sequence", "", "Scene folder or rosbag2 to play."),
-    ("rate", 1.0, "Speed, 1 = as recorded; 0 = as fast as possible, which makes sense in lockstep only."),
+    ("image_topic", "", "Topic of the images in a rosbag2; empty: found by type."),
+    ("camera_info_topic", "", "Topic of their intrinsics."),
+    ("depth_topic", "", "Topic of sensor depth."),
+    ("pose_topic", "", "Topic of Odometry or PoseStamped; empty: /tf, if that leads to the camera."),
+    ("rate", 1.0, "Speed, up to 10, 1 = as recorded; 0 = as fast as possible, which makes sense in lockstep only."),
+    ("start_paused", False, "Wait for ~/resume before the first image."),
+    ("clock_hz", 40.0, "How often /clock is published, besides once for each image; 0 = for each image only."),
     ("lockstep", False, "Wait for the depth node's answer to each image before sending the next."),
     ("answer_timeout_s", 30.0, "Longest wait for an answer, seconds."),
     ("loops", 1, "How often to play it; 0 = until stopped. Time jumps back in between."),
@@ -63,26 +83,35 @@ PARAMETERS = (
     ("summary_file", "", "Write what was sent, when, and what was answered to this JSON file."),
     ("progress", False, "Print one line of JSON a frame to standard output, for programs."),
 )
-"""(name, default, description)."""
+"""(name, default, description). Only `rate` can change while it plays."""
 
 
 class ReplayNode(Node):
     """Publishes a recording.
 
-    Publishers are reliable, which suits subscribers of either kind.
+    Publishers are reliable, which suits subscribers of either kind. Images that still have the distortion of their lens
+    go to camera/image_raw, with a camera_info that says so.
     """
 
     def __init__(self, **arguments) -> None:
         super().__init__("replay_node", **arguments)
         for name, default, description in PARAMETERS:
-            self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
-        self._image = self.create_publisher(Image, "camera/image_rect", QoSProfile(depth=10))
+            descriptor = ParameterDescriptor(description=description, read_only=name != "rate")
+            self.declare_parameter(name, default, descriptor)
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self._time = PlayClock(self["rate"])
+        for name, act in (("pause", self._pause), ("resume", self._resume), ("toggle_paused", self._toggle)):
+            self.create_service(Trigger, f"~/{name}", act)
         self._camera_info = self.create_publisher(CameraInfo, "camera/camera_info", QoSProfile(depth=10))
         self._sensor_depth = self.create_publisher(Image, "camera/depth", QoSProfile(depth=10))
         self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
         self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
+        if self["publish_clock"] and self["clock_hz"] > 0:
+            steady = RosClock(clock_type=ClockType.STEADY_TIME)
+            self._ticking = self.create_timer(1.0 / self["clock_hz"], self._tick, clock=steady)
+        self._started = False
         self._status = self.create_subscription(
             DiagnosticArray, "depth_node/frame_status", self._on_status, QoSProfile(depth=100)
         )
@@ -102,18 +131,23 @@ class ReplayNode(Node):
         """
         if not self["sequence"]:
             raise ConfigError("parameter sequence must name a scene folder or a rosbag2; got nothing")
-        if self["rate"] < 0 or (self["rate"] == 0 and not self["lockstep"]):
-            raise ConfigError(f"rate must be positive, or 0 in lockstep; got {self['rate']}")
-        sequence = open_sequence(self["sequence"])
+        if problem := self._rate_problem(self["rate"]):
+            raise ConfigError(problem)
+        sequence = open_sequence(self["sequence"], self._topics())
         total = min(self["limit"] or len(sequence), len(sequence))
         self._executor, self._stop = executor, stop
+        first = next(sequence.items(depth=False))
+        self._image = self.create_publisher(Image, _image_topic(first), QoSProfile(depth=10))
         self._publish_mounting()
         self._wait_for_subscribers()
         self.get_logger().info(f"playing {total} images of {sequence.name}")
+        if self["start_paused"]:
+            self._time.pause()
         for loop in count():
             if stop.is_set() or (self["loops"] and loop >= self["loops"]):
                 break
             self._answers.clear()
+            self._start_at(first.frame.stamp_ns)
             self._play_once(islice(sequence.items(), total), total)
         if self.count_publishers(self._status.topic_name):
             self._wait(lambda: self._answered >= len(self._sent), LAST_ANSWERS_S)
@@ -123,13 +157,11 @@ class ReplayNode(Node):
         self._write_summary(sequence.name)
 
     def _play_once(self, items: Iterable[SequenceItem], total: int) -> None:
-        started_s, first_ns = time.monotonic(), None
         for item in items:
             stamp_ns = item.frame.stamp_ns
-            first_ns = stamp_ns if first_ns is None else first_ns
-            if self["rate"] > 0:
-                due_s = started_s + (stamp_ns - first_ns) * 1e-9 / self["rate"]
-                self._wait(lambda: False, due_s - time.monotonic())
+            self._time.run_to(stamp_ns)
+            while (left_s := self._time.left_s) > 0 and not self._stop.is_set():
+                self._executor.spin_once(timeout_sec=min(left_s, POLL_S))
             if self._stop.is_set():
                 return
             self._publish(item)
@@ -139,6 +171,8 @@ class ReplayNode(Node):
                 self.get_logger().warning(
                     f"no answer to the image at {stamp_ns} ns within {self['answer_timeout_s']:g} s; going on"
                 )
+            if self["lockstep"]:
+                self._time.forgive()
             if self["progress"]:
                 print(json.dumps({"sent": len(self._sent), "of": total, "answered": self._answered}), flush=True)
 
@@ -146,13 +180,18 @@ class ReplayNode(Node):
         frame = item.frame
         header = make_header(frame.stamp_ns, self["camera_frame"])
         height, width = frame.image.shape[:2]
-        if self["publish_clock"]:
-            self._clock_publisher.publish(Clock(clock=ns_to_stamp(frame.stamp_ns)))
+        self._publish_clock(frame.stamp_ns)
         if is_finite_pose(frame.world_T_cam):  # while tracking is lost, a robot publishes no transform either
             self._tf.publish(TFMessage(transforms=[self._pose_message(frame.stamp_ns, frame.world_T_cam)]))
-        self._camera_info.publish(camera_info_message(frame.K, height, width, header))
+        info = camera_info_message(frame.K, height, width, header)
+        if item.lens is not None:
+            info.distortion_model, info.d = item.lens.model, item.lens.coefficients.tolist()
+            info.k, info.r = item.lens.K.reshape(-1).tolist(), item.lens.R.reshape(-1).tolist()
+        self._camera_info.publish(info)
         if item.sensor_depth is not None:
-            self._sensor_depth.publish(raw_depth_message(item.sensor_depth, header))
+            _, encoding = depth_pixels(item.sensor_depth)
+            depth_message = raw_depth_message if encoding == "16UC1" else metric_depth_message
+            self._sensor_depth.publish(depth_message(item.sensor_depth, header))
         message = rgb_message(frame.image, header)
         self._sent.append((frame.stamp_ns, time.time_ns()))
         self._image.publish(message)
@@ -167,6 +206,57 @@ class ReplayNode(Node):
         if self["base_frame"]:
             mounting = transform_message(0, self["base_frame"], self["camera_frame"], BASE_T_OPTICAL)
             self._tf_static.publish(TFMessage(transforms=[mounting]))
+
+    def _start_at(self, stamp_ns: int) -> None:
+        """Set the time, and let everyone notice before anything else comes: it may be a jump back."""
+        self._time.start(stamp_ns)
+        again, self._started = self._started, True
+        self._publish_clock(stamp_ns)
+        if again:
+            self._wait(lambda: False, SETTLED_S)
+
+    def _tick(self) -> None:
+        if self._started:
+            self._publish_clock(self._time.now_ns)
+
+    def _publish_clock(self, now_ns: int) -> None:
+        if self["publish_clock"]:
+            self._clock_publisher.publish(Clock(clock=ns_to_stamp(now_ns)))
+
+    def _pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._time.pause()
+        return self._said(response)
+
+    def _resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._time.resume()
+        return self._said(response)
+
+    def _toggle(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return (self._resume if self._time.paused else self._pause)(request, response)
+
+    def _said(self, response: Trigger.Response) -> Trigger.Response:
+        response.success = True
+        response.message = f"{'paused' if self._time.paused else 'playing'} at {self._time.now_ns * 1e-9:.3f} s"
+        self.get_logger().info(response.message)
+        return response
+
+    def _on_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        for change in changes:
+            if change.name == "rate":
+                if problem := self._rate_problem(change.value):
+                    return SetParametersResult(successful=False, reason=problem)
+                self._time.set_rate(change.value)
+        return SetParametersResult(successful=True)
+
+    def _rate_problem(self, rate: float) -> str | None:
+        if 0 < rate <= FASTEST or (rate == 0 and self["lockstep"]):
+            return None
+        return f"rate must be positive and at most {FASTEST:g}, or 0 in lockstep; got {rate:g}"
+
+    def _topics(self) -> BagTopics:
+        """What to read of a bag; images as they were recorded, for the depth node to rectify."""
+        names = ("image_topic", "camera_info_topic", "depth_topic", "pose_topic")
+        return BagTopics(**{name: self[name] or None for name in names}, rectify=NEVER)
 
     def _wait_for_subscribers(self) -> None:
         wanted = self["subscribers"]
@@ -184,7 +274,7 @@ class ReplayNode(Node):
             self.get_logger().info(reason, throttle_duration_sec=5.0)
             self._executor.spin_once(timeout_sec=POLL_S)
         # Both sides of each connection must know of each other; this side being ready says nothing of the other.
-        self._wait(lambda: False, 0.5)
+        self._wait(lambda: False, SETTLED_S)
 
     def _wait(self, until: Callable[[], bool], timeout_s: float) -> bool:
         """Handle callbacks until a condition holds; False if the time ran out or the node was stopped."""
@@ -213,21 +303,13 @@ class ReplayNode(Node):
             unfinished.write_text(json.dumps(summary, indent=1))
 
 
+def _image_topic(item: SequenceItem) -> str:
+    return "camera/image_rect" if item.lens is None else "camera/image_raw"
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Play a recording until its end or Ctrl-C; returns 0, or 1 for what a user can fix."""
-    with ros_process(args) as stop:
-        node = ReplayNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
-            node.play(executor, stop)
-        except DvmvsError as error:
-            node.get_logger().error(str(error))
-            return 1
-        finally:
-            executor.shutdown()
-            node.destroy_node()
-        return 0
+    return run_to_its_end(ReplayNode, ReplayNode.play, args)
 
 
 if __name__ == "__main__":

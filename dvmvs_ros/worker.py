@@ -59,6 +59,10 @@ class InferenceWorker(Generic[Job]):
         for old in superseded:
             self._on_superseded(old)
 
+    def has_waiting(self) -> bool:
+        """Return whether a job waits behind the running one."""
+        return bool(self._jobs)
+
     def reset(self) -> list[Job]:
         """Take all waiting jobs back and have `on_reset` called before the next one; returns the jobs."""
         with self._wake:

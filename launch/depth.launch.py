@@ -1,99 +1,179 @@
-"""The depth node on your camera: `ros2 launch dvmvs_ros depth.launch.py image:=/camera/image_rect ...`.
+"""The depth node on your camera: `ros2 launch dvmvs_ros depth.launch.py camera:=realsense rviz:=true`.
 
-`--show-args` lists the arguments.
+`--show-args` lists the arguments. docs/cameras/ has a page for each camera that the argument `camera` knows.
 """
 
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+from launch.conditions import IfCondition
+from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
+from lifecycle_msgs.msg import Transition
 
 from launch import LaunchDescription
 
 SHARE = get_package_share_directory("dvmvs_ros")
+CONFIG = os.path.join(SHARE, "config")
 
-TOPICS = (
-    ("image", "image", "/camera/image_rect", "Images, rectified or raw (sensor_msgs/Image)."),
-    ("camera_info", "camera_info", "/camera/camera_info", "Intrinsics of those images (sensor_msgs/CameraInfo)."),
-    ("odometry", "odometry", "odometry", "Poses for pose_source:=odometry (nav_msgs/Odometry)."),
-    ("pose", "pose", "pose", "Poses for pose_source:=pose (geometry_msgs/PoseStamped)."),
-    ("depth", "depth/image", "depth/image", "Depth out (sensor_msgs/Image, 32FC1 or 16UC1)."),
-    ("depth_info", "depth/camera_info", "depth/camera_info", "Intrinsics of the depth (sensor_msgs/CameraInfo)."),
-    ("confidence", "depth/confidence", "depth/confidence", "Confidence out (sensor_msgs/Image, 32FC1, 0 to 1)."),
-    ("preview", "depth/preview", "depth/preview", "Coloured depth out, for a person (sensor_msgs/Image, rgb8)."),
-    ("points", "points", "points", "Cloud out (sensor_msgs/PointCloud2: xyz, rgb and confidence)."),
+CAMERAS = {
+    "realsense": {"image": "/camera/camera/color/image_raw", "camera_info": "/camera/camera/color/camera_info"},
+    "oak": {"image": "/oak/rgb/image_raw", "camera_info": "/oak/rgb/camera_info"},
+    "zed": {"image": "/zed/zed_node/rgb/color/rect/image", "camera_info": "/zed/zed_node/rgb/color/rect/camera_info"},
+    "usb": {"image": "/image_raw", "camera_info": "/camera_info"},
+    "gazebo": {"image": "/camera/image", "camera_info": "/camera/camera_info"},
+}
+"""Topics of the drivers that docs/cameras/ describes; config/cameras/ holds the parameters under the same names."""
+
+IN_CAMERAS = ("image", "camera_info")
+
+INPUTS = (
+    ("image", "image", "/camera/image_rect", "Images, rectified or raw (sensor_msgs/Image)"),
+    ("camera_info", "camera_info", "/camera/camera_info", "Intrinsics of those images (sensor_msgs/CameraInfo)"),
+    ("odometry", "odometry", "odometry", "Poses for pose_source:=odometry (nav_msgs/Odometry)"),
+    ("pose", "pose", "pose", "Poses for pose_source:=pose (geometry_msgs/PoseStamped)"),
 )
-"""(argument, name in the node, default, description)."""
+"""(argument, name in the node, topic, description)."""
+
+OUTPUTS = (
+    ("depth", "depth/image", "Depth out (sensor_msgs/Image, 32FC1 or 16UC1; with /compressedDepth behind, as PNG)."),
+    ("depth_info", "depth/camera_info", "Intrinsics of the depth (sensor_msgs/CameraInfo)."),
+    ("depth_range", "depth/range", "Nearest and farthest depth (sensor_msgs/Range, latched)."),
+    ("confidence", "depth/confidence", "Confidence out (sensor_msgs/Image, 32FC1, 0 to 1)."),
+    ("preview", "depth/preview", "Coloured depth out, for a person (sensor_msgs/Image, rgb8)."),
+    ("points", "points", "Cloud out (sensor_msgs/PointCloud2: xyz, rgb and confidence)."),
+)
+"""(argument, name in the node and default topic, description)."""
 
 OVERRIDES = (
-    ("weights", str, "A safetensors file, or the name of a shipped checkpoint."),
-    ("device", str, "auto, cpu, cuda or cuda:N."),
-    ("image_transport", str, "raw, or compressed for JPEG or PNG on the image topic with /compressed behind."),
-    ("rectify", str, "Rectify by camera_info: auto, always or never."),
-    ("pose_source", str, "Where poses come from: tf, odometry or pose."),
-    ("pose_frame", str, "Frame whose pose the messages of odometry or pose are."),
-    ("world_frame", str, "Continuous frame that poses are taken in, such as odom."),
-    ("camera_frame", str, "Optical frame of the camera, where the images' frame_id is not it."),
-    ("measurement_frames", int, "Earlier keyframes that each depth map is measured against."),
-    ("depth_encoding", str, "Encoding of the depth: 32FC1 (metres) or 16UC1 (millimetres)."),
-    ("points_min_confidence", float, "Least confidence, 0 to 1, of a point of the cloud."),
-    ("autostart", bool, "Configure and activate without a lifecycle manager."),
+    ("weights", str, "A safetensors file, or the name of a shipped checkpoint"),
+    ("device", str, "auto, cpu, cuda or cuda:N"),
+    ("precision", str, "Arithmetic of the network: float32, float16 or bfloat16"),
+    ("image_transport", str, "raw, or compressed for JPEG or PNG on the image topic with /compressed behind"),
+    ("rectify", str, "Rectify by camera_info: auto, always or never"),
+    ("pose_source", str, "Where poses come from: tf, odometry or pose"),
+    ("pose_frame", str, "Frame whose pose the messages of odometry or pose are"),
+    ("world_frame", str, "Continuous frame that poses of TF are taken in, such as odom"),
+    ("camera_frame", str, "Optical frame of the camera, where the images' frame_id is not it"),
+    ("depth_for", str, "Depth for keyframes, or for every_image"),
+    ("depth_size", str, "Size of the depth: network, or input for the image's own"),
+    ("measurement_frames", int, "Earlier keyframes that each depth map is measured against"),
+    ("depth_encoding", str, "Encoding of the depth: 32FC1 (metres) or 16UC1 (millimetres)"),
+    ("points_min_confidence", float, "Least confidence, 0 to 1, of a point of the cloud"),
 )
-"""(parameter, type, description); an empty argument leaves the parameter to params_file."""
+"""(parameter, type, description); an empty argument leaves the parameter to the parameter files."""
+
+END_S = "20"
+"""How long the node may take to end: one inference may be running, on a slow machine."""
+
+IN_RVIZ = ("image", "depth", "confidence", "preview", "points")
+"""Arguments whose topics config/depth.rviz shows, there under their default names."""
 
 
-def _node(context):
+def _topic(context, argument):
+    """The topic of an argument: as given, else the camera's, else the default."""
+    defaults = {name: topic for name, _, topic, _ in INPUTS} | {name: topic for name, topic, _ in OUTPUTS}
+    camera = CAMERAS.get(LaunchConfiguration("camera").perform(context), {})
+    return LaunchConfiguration(argument).perform(context) or camera.get(argument, defaults[argument])
+
+
+def _depth_node(context):
+    # The files in turn, the later one over the earlier, and the arguments over them all.
+    camera = LaunchConfiguration("camera").perform(context)
+    files = [
+        os.path.join(CONFIG, "depth.yaml"),
+        *([os.path.join(CONFIG, "cameras", f"{camera}.yaml")] if camera else []),
+        *filter(None, [LaunchConfiguration("params_file").perform(context)]),
+    ]
     parameters = {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}
     for name, value_type, _ in OVERRIDES:
         if LaunchConfiguration(name).perform(context):
             parameters[name] = ParameterValue(LaunchConfiguration(name), value_type=value_type)
+    parameters["autostart"] = False  # the event handlers below do it, or a lifecycle manager
+    topics = [(own_name, argument) for argument, own_name, _, _ in INPUTS]
+    topics += [(own_name, argument) for argument, own_name, _ in OUTPUTS]
+    node = LifecycleNode(
+        package="dvmvs_ros",
+        executable="depth_node",
+        name=LaunchConfiguration("name"),
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[*files, parameters],
+        remappings=[(own_name, _topic(context, argument)) for own_name, argument in topics],
+        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        output="screen",
+        sigterm_timeout=END_S,
+        on_exit=OpaqueFunction(function=_end),
+    )
+    return _with_lifecycle(node)
+
+
+def _end(context):
+    """End everything with the node if that is wanted, unless it ended because everything does."""
+    wanted = IfCondition(LaunchConfiguration("required")).evaluate(context)
+    return [Shutdown(reason="the depth node has ended")] if wanted and not context.is_shutdown else []
+
+
+def _with_lifecycle(node):
+    """Start the node, configure it, activate it when it is configured, and say what to do if that fails."""
+
+    def change(transition, **condition):
+        event = ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
+        return EmitEvent(event=event, **condition)
+
+    wanted = IfCondition(LaunchConfiguration("autostart"))
+    configured = OnStateTransition(
+        target_lifecycle_node=node,
+        start_state="configuring",
+        goal_state="inactive",
+        entities=[change(Transition.TRANSITION_ACTIVATE)],
+        handle_once=True,  # later transitions are the user's
+    )
+    refused = OnStateTransition(
+        target_lifecycle_node=node,
+        start_state="configuring",
+        goal_state="unconfigured",
+        entities=[
+            LogInfo(
+                msg="the depth node could not be configured; its line 'cannot configure' says why. Correct that with"
+                " `ros2 param set`, then `ros2 lifecycle set NODE configure`, or start again."
+            )
+        ],
+    )
     return [
-        LifecycleNode(
-            package="dvmvs_ros",
-            executable="depth_node",
-            name=LaunchConfiguration("name"),
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), parameters],
-            remappings=[(own_name, LaunchConfiguration(argument)) for argument, own_name, _, _ in TOPICS],
-            arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-            output="screen",
-        )
+        RegisterEventHandler(configured, condition=wanted),
+        RegisterEventHandler(refused),
+        node,
+        change(Transition.TRANSITION_CONFIGURE, condition=wanted),
     ]
 
 
-def generate_launch_description():
-    """Return the arguments, the transport profile and the node."""
-    return LaunchDescription(
-        [
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=description)
-                for name, _, default, description in TOPICS
-            ),
-            *(
-                DeclareLaunchArgument(name, default_value="", description=f"{description} Empty: as in params_file.")
-                for name, _, description in OVERRIDES
-            ),
-            DeclareLaunchArgument(
-                "params_file",
-                default_value=os.path.join(SHARE, "config", "depth.yaml"),
-                description="Parameters of the node.",
-            ),
-            DeclareLaunchArgument("name", default_value="depth_node", description="Name of the node."),
-            DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its outputs."),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
-            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),
-            DeclareLaunchArgument(
-                "transport_profile",
-                default_value=os.path.join(SHARE, "config", "fastdds.xml"),
-                description="Fast DDS profile with shared memory for large messages; empty for the system's own.",
-            ),
-            OpaqueFunction(function=_transport),
-            OpaqueFunction(function=_node),
-        ]
-    )
+def _rviz(context):
+    own_names = {"image": "/camera/image_rect"} | {name: f"/{topic}" for name, topic, _ in OUTPUTS}
+    return [
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            name="depth_rviz",
+            namespace=LaunchConfiguration("namespace"),  # so that relative topics mean the same as in the node
+            arguments=["-d", LaunchConfiguration("rviz_config")],
+            parameters=[{"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}],
+            remappings=[(own_names[argument], _topic(context, argument)) for argument in IN_RVIZ],
+            output="log",
+        )
+    ]
 
 
 def _transport(context):
@@ -102,3 +182,46 @@ def _transport(context):
         return []
     product = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else "FASTDDS"
     return [SetEnvironmentVariable(f"{product}_DEFAULT_PROFILES_FILE", profile)]
+
+
+def generate_launch_description():
+    """Return the arguments, the transport profile, the node with its lifecycle, and RViz."""
+
+    def argument(name, default, description, **constraints):
+        return DeclareLaunchArgument(name, default_value=default, description=description, **constraints)
+
+    return LaunchDescription(
+        [
+            argument(
+                "camera",
+                "",
+                "Take topics and parameters for this camera, see docs/cameras/. Empty: those given here.",
+                choices=["", *CAMERAS],
+            ),
+            *(
+                argument(name, "", f"{description}. Empty: the camera's topic, or else {topic}.")
+                if name in IN_CAMERAS
+                else argument(name, topic, f"{description}.")
+                for name, _, topic, description in INPUTS
+            ),
+            *(argument(name, topic, description) for name, topic, description in OUTPUTS),
+            *(argument(name, "", f"{description}. Empty: as in the files.") for name, _, description in OVERRIDES),
+            argument("params_file", "", "Parameters of the node, over config/depth.yaml and the camera's file."),
+            argument("name", "depth_node", "Name of the node."),
+            argument("namespace", "", "Namespace of the node and its outputs."),
+            argument("autostart", "true", "Configure and activate the node; false: a lifecycle manager does."),
+            argument("required", "false", "End the whole launch when the node ends."),
+            argument("use_sim_time", "false", "Take the time from /clock."),
+            argument("rviz", "false", "Start RViz too."),
+            argument("rviz_config", os.path.join(CONFIG, "depth.rviz"), "What RViz shows."),
+            argument("log_level", "info", "debug, info, warn or error."),
+            argument(
+                "transport_profile",
+                os.path.join(CONFIG, "fastdds.xml"),
+                "Fast DDS profile with shared memory for large messages; empty for the system's own.",
+            ),
+            OpaqueFunction(function=_transport),
+            OpaqueFunction(function=_depth_node),
+            OpaqueFunction(function=_rviz, condition=IfCondition(LaunchConfiguration("rviz"))),
+        ]
+    )

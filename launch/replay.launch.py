@@ -1,9 +1,13 @@
-"""A recording through the depth node: `ros2 launch dvmvs_ros replay.launch.py sequence:=/path/to/scene_or_bag`."""
+"""A recording through the depth node: `ros2 launch dvmvs_ros replay.launch.py bag:=/path/to/rosbag2 rviz:=true`.
+
+The arguments of depth.launch.py are arguments here too; `--show-args` lists them all.
+"""
 
 import os
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
+from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -13,6 +17,13 @@ from launch import LaunchDescription
 
 SHARE = get_package_share_directory("dvmvs_ros")
 
+RECORDINGS = (
+    ("bag", "A rosbag2 (sqlite3 or mcap) to play."),
+    ("scene", "A scene folder to play."),
+    ("sequence", "Either of the two."),
+)
+"""(argument, description): exactly one must be given."""
+
 ARGUMENTS = (
     ("rate", "1.0", float, "Speed, 1 = as recorded; 0 = as fast as possible, in lockstep."),
     ("lockstep", "false", bool, "Wait for the depth of each image before sending the next, so that none is lost."),
@@ -21,44 +32,105 @@ ARGUMENTS = (
 )
 """(argument, default, type, description) of the player's parameters that are arguments here."""
 
+EVALUATION = (
+    ("truth_topic", "/camera/depth", str, "True depth to compare with: Image or compressedDepth."),
+    ("report_folder", "out/evaluation", str, "Folder for the figures and the report; empty: none."),
+    ("result_bag", "", str, "Record what was played and published into this bag; empty: do not."),
+    ("min_depth_m", "0.5", float, "Least true depth that counts, metres."),
+    ("max_depth_m", "0.0", float, "Greatest true depth that counts, metres; 0 = no limit."),
+)
+"""(argument, default, type, description) of the evaluation node's parameters that are arguments here."""
 
-def generate_launch_description():
-    """Return the arguments, the depth node, and the player, whose end is the end of all."""
-    depth = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(os.path.join(SHARE, "launch", "depth.launch.py")),
-        launch_arguments={"use_sim_time": "true"}.items(),
-    )
-    player = Node(
-        package="dvmvs_ros",
-        executable="replay_node",
-        parameters=[
-            {"sequence": ParameterValue(LaunchConfiguration("sequence"), value_type=str)},
-            {
-                name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
-                for name, _, value_type, _ in ARGUMENTS
-            },
-        ],
-        output="screen",
-        on_exit=OpaqueFunction(function=_end),
-    )
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument("sequence", description="Scene folder or rosbag2 to play."),
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=description)
-                for name, default, _, description in ARGUMENTS
-            ),
-            depth,
-            player,
-        ]
-    )
+REPORT_S = "60"
+"""How long the evaluation may take to write its report, once everything else has ended."""
 
 
-def _end(context):
-    # After Ctrl-C the launch is ending already, and a second Shutdown would be an error in it.
-    return [] if context.is_shutdown else [Shutdown(reason="the recording has ended")]
+def _parameters(table):
+    return {name: ParameterValue(LaunchConfiguration(name), value_type=kind) for name, _, kind, _ in table}
+
+
+def _status(context):
+    """Where the depth node says what became of each image."""
+    names = (LaunchConfiguration(name).perform(context).strip("/") for name in ("namespace", "name"))
+    return "/".join(["", *filter(None, names), "frame_status"])
+
+
+def _evaluation(context):
+    return [
+        Node(
+            package="dvmvs_ros",
+            executable="evaluation_node",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[
+                {
+                    "use_sim_time": True,
+                    "depth_topic": ParameterValue(LaunchConfiguration("depth"), value_type=str),
+                    "points_topic": ParameterValue(LaunchConfiguration("points"), value_type=str),
+                    "status_topic": _status(context),
+                    **_parameters(EVALUATION),
+                }
+            ],
+            output="screen",
+            sigterm_timeout=REPORT_S,
+            sigkill_timeout=REPORT_S,
+        )
+    ]
+
+
+def _player(context):
+    given = {name: LaunchConfiguration(name).perform(context) for name, _ in RECORDINGS}
+    paths = [path for path in given.values() if path]
+    if len(paths) != 1:
+        names = ", ".join(f"{name}:={path}" for name, path in given.items() if path) or "none of them"
+        raise RuntimeError(f"expected exactly one of bag:=PATH, scene:=PATH and sequence:=PATH; got {names}")
+    evaluated = IfCondition(LaunchConfiguration("evaluation")).evaluate(context)
+    sequence = ParameterValue(paths[0], value_type=str)
+    return [
+        Node(
+            package="dvmvs_ros",
+            executable="replay_node",
+            # It waits for those who listen: the depth node, and the evaluation.
+            parameters=[{"sequence": sequence, "subscribers": 2 if evaluated else 1}, _parameters(ARGUMENTS)],
+            # One topic for rectified and raw recordings: camera_info tells them apart.
+            remappings=[
+                ("camera/image_rect", LaunchConfiguration("image")),
+                ("camera/image_raw", LaunchConfiguration("image")),
+                ("depth_node/frame_status", _status(context)),
+            ],
+            output="screen",
+            on_exit=OpaqueFunction(function=_end),
+        )
+    ]
 
 
 def _end(context):
     """End everything with the player, unless it ended because everything does."""
     return [] if context.is_shutdown else [Shutdown(reason="the recording has ended")]
+
+
+def generate_launch_description():
+    """Return the arguments, the depth node, the evaluation, and the player, whose end is the end of all."""
+    depth = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(os.path.join(SHARE, "launch", "depth.launch.py")),
+        launch_arguments={"use_sim_time": "true", "required": "true"}.items(),
+    )
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in RECORDINGS),
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, default, _, description in ARGUMENTS
+            ),
+            DeclareLaunchArgument("image", default_value="/camera/image", description="Topic to play the images on."),
+            DeclareLaunchArgument(
+                "evaluation", default_value="false", description="Compare the published depth with the recording's."
+            ),
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=f"With evaluation:=true. {description}")
+                for name, default, _, description in EVALUATION
+            ),
+            depth,
+            OpaqueFunction(function=_evaluation, condition=IfCondition(LaunchConfiguration("evaluation"))),
+            OpaqueFunction(function=_player),
+        ]
+    )

@@ -29,6 +29,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Write the bag and say where it lies."""
+    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.data.bag_writer import write_bag
 
@@ -36,3 +37,4 @@ def run(options: Options) -> None:
     with progress(f"writing {options.out}", len(sequence)) as advance:
         write_bag(sequence, options.out, options.storage, advance)
     print(f"{options.out}: {len(sequence) - sequence.dropped.total()} frames as {options.storage}")
+    print_faults(sequence.name, sequence)

@@ -43,6 +43,8 @@ class Options:
     """nearest sensor depth that counts, metres"""
     max_depth: Metres = float("inf")
     """farthest sensor depth that counts, metres"""
+    mask: OptionalFile = None
+    """a picture of the size of sensor depth: where it is black, as on the robot's own parts, nothing counts"""
     check_trajectory: bool = False
     """check the poses and their timing against the images first, and say what is wrong with them"""
     baselines: bool = False
@@ -67,11 +69,14 @@ def run(options: Options) -> None:
     """Predict each sequence to disk, score what is on disk, print the table and write what was asked for."""
     import tempfile
 
+    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.figure_tables import print_figures
     from dvmvs_core.evaluation.figures import read_figures, write_figures
     from dvmvs_core.evaluation.runs import plan_runs
 
     _check(options)
+    if options.mask:
+        _read_mask(options.mask)  # before the minutes of prediction, not after
     against = read_figures(options.against) if options.against else None
     runs = plan_runs(
         options.bag.open_all(options.sequences),
@@ -96,6 +101,8 @@ def run(options: Options) -> None:
             for one, part in zip(runs, figures["sequences"], strict=True):
                 part["trajectory"] = _trajectory(engine, one)
         print_figures(figures)
+        for one in runs:
+            print_faults(one.name, one.sequence)
         if options.json:
             write_figures(options.json, figures)
         if options.report:
@@ -143,7 +150,8 @@ def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path) -
     if options.baselines:
         sweep_path = _sweep(engine, one, path, sweep_folder)
         sweep = _score(options, sweep_path, one, "scoring the plane sweep of", len(latencies))
-    return RunResult(score, one.sequence.path, one.timeline(engine, path), sweep)
+    timeline = one.timeline(engine, path)
+    return RunResult(score, one.sequence.path, timeline, sweep, one.sequence.faults, one.sequence.dropped)
 
 
 def _trajectory(engine, one) -> dict:
@@ -164,9 +172,16 @@ def _score(options: Options, path: Path, one, doing: str, keyframes: int):
     from dvmvs_core.evaluation.score import score_predictions
 
     with progress(f"{doing} {one.name}", keyframes) as advance:
-        score = score_predictions(path, one.sequence, options.min_depth, options.max_depth, advance)
+        mask = _read_mask(options.mask) if options.mask else None
+        score = score_predictions(path, one.sequence, options.min_depth, options.max_depth, advance, mask)
     score.name = one.name
     return score
+
+
+def _read_mask(path: Path):
+    from dvmvs_core.data.scene import read_image
+
+    return read_image(path).any(axis=2)
 
 
 def _sweep(engine, one, path: Path, folder: Path) -> Path:
@@ -201,6 +216,7 @@ def _figures(options: Options, engine, runs, results) -> dict:
         resolution=[engine.model_config.width, engine.model_config.height],
         measurement_frames=max((one.index or engine.config.keyframes).measurement_frames for one in runs),
         precision=engine.config.precision,
+        mask=str(options.mask) if options.mask else None,
         depth_range_m=[options.min_depth, None if math.isinf(options.max_depth) else options.max_depth],
         device=hardware.get("gpu", engine.device.type),
         command=environment.command_line(),

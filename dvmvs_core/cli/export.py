@@ -101,6 +101,7 @@ def run(options: Scannet | SevenScenes | TumRgbd | IclNuim | RgbdScenes) -> None
         DataError: if there is nothing to export, or a scene could not be.
         OutputError: if OUT cannot be written.
     """
+    from dvmvs_core.data.atomic import replacing
     from dvmvs_core.data.exporters.runner import export
     from dvmvs_core.errors import DataError
 
@@ -117,7 +118,8 @@ def run(options: Scannet | SevenScenes | TumRgbd | IclNuim | RgbdScenes) -> None
         )
     _print_summary(summary)
     if options.json:
-        options.json.write_text(json.dumps(_figures(summary), indent=1) + "\n")
+        with replacing(options.json) as unfinished:
+            unfinished.write_text(json.dumps(_figures(summary), indent=1) + "\n")
     if summary.failures:
         failures = "; ".join(f"{name}: {reason}" for name, reason in summary.failures.items())
         raise DataError(

@@ -49,6 +49,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Write or print the index."""
+    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.data.keyframe_index import format_index
     from dvmvs_core.errors import ConfigError
 
@@ -67,6 +68,8 @@ def run(options: Options) -> None:
             _write(options.out, sequence, entries)
         else:
             print(format_index(entries), end="")
+        if options.published or options.out:
+            print_faults(sequence.name, sequence)
 
 
 def _choose(options: Options, sequence: Sequence):

@@ -8,6 +8,7 @@ imported, and it imports what is heavy inside `run`, so that every `--help` answ
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -27,8 +28,11 @@ COMMANDS = {
     "export": "published data sets (ScanNet, 7-Scenes, TUM RGB-D, ICL-NUIM, RGB-D Scenes v2) as scenes or npz",
     "synthesize": "procedural scenes with exact depth, as scene folders",
     "train": "train PairNet or FusionNet",
+    "benchmark": "latency by stage and memory, beside the plain reference path in the same run",
     "weights": "list, describe, import and export checkpoints",
 }
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except OSError as error:  # no space, no permission: for the user to mend
-        return _fail(command, error)
+        return _fail(command, _no_space(error) if error.errno in NO_SPACE else error)
     except KeyboardInterrupt:
         print("dvmvs: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -91,9 +95,17 @@ def _help() -> str:
     )
 
 
-def _fail(command: str, error: Exception) -> int:
+def _fail(command: str, error: Exception | str) -> int:
     print(f"dvmvs {command}: {' '.join(str(error).split())}", file=sys.stderr)
     return EXIT_FAILURE
+
+
+def _no_space(error: OSError) -> str:
+    place = error.filename or "a file"
+    return (
+        f"{place} cannot be written: {error.strerror}. Free some space there, or in TMPDIR where temporary files go,"
+        " and run it again; nothing half-written was left"
+    )
 
 
 def _show_warnings() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 if TYPE_CHECKING:
+    from dvmvs_core.config import EngineConfig
     from dvmvs_core.data.sequence import Sequence
     from dvmvs_core.engine import DepthEngine
 
@@ -36,7 +37,7 @@ class BagOptions:
     """What to read from a rosbag2, where the choice by type would be wrong."""
 
     image_topic: _Topic = None
-    """topic of the rectified colour images"""
+    """topic of the colour images"""
     camera_info_topic: _Topic = None
     """topic of their intrinsics"""
     depth_topic: _Topic = None
@@ -45,6 +46,8 @@ class BagOptions:
     """Odometry or PoseStamped topic; by default only where /tf does not lead to the camera"""
     world_frame: Annotated[str | None, tyro.conf.arg(metavar="FRAME")] = None
     """frame that poses are expressed in; by default odom, or else the root of the camera's tree"""
+    rectify: Literal["auto", "always", "never"] = "auto"
+    """whether images of a camera with lens distortion are rectified; auto goes by the name of their topic"""
 
     def open_all(self, paths: tuple[Path, ...]) -> list[Sequence]:
         """Open several sequences.
@@ -64,7 +67,12 @@ class BagOptions:
         from dvmvs_core.data.open_sequence import open_sequence
 
         topics = BagTopics(
-            self.image_topic, self.camera_info_topic, self.depth_topic, self.world_frame, self.pose_topic
+            self.image_topic,
+            self.camera_info_topic,
+            self.depth_topic,
+            self.world_frame,
+            self.pose_topic,
+            self.rectify,
         )
         return open_sequence(path, topics)
 
@@ -79,20 +87,26 @@ class EngineOptions:
     """which of the networks, where the weights hold both"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """auto, cpu, cuda or cuda:N"""
-    precision: Literal["float32"] = "float32"
-    """arithmetic of the network"""
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    """arithmetic of the network; the halves are for GPUs"""
+    mode: Literal["auto", "fast", "reference"] = "auto"
+    """auto takes the fastest way that works here, fast fails where one is missing, reference is the plain network"""
     measurement_frames: OptionalCount = None
     """how many measurement frames each keyframe gets at most; 2, or with index files as many as they name"""
 
-    def build(self) -> DepthEngine:
-        """Build the engine and run it once, so that no measured frame pays for the start."""
+    def config(self) -> EngineConfig:
+        """Return the engine's configuration."""
         from dvmvs_core.config import EngineConfig, KeyframeConfig
-        from dvmvs_core.engine import DepthEngine
 
         keyframes = KeyframeConfig()
         if self.measurement_frames is not None:
             keyframes = KeyframeConfig(measurement_frames=self.measurement_frames)
-        config = EngineConfig(device=self.device, precision=self.precision, keyframes=keyframes)
-        engine = DepthEngine.from_weights(self.weights, self.network, config)
+        return EngineConfig(device=self.device, precision=self.precision, mode=self.mode, keyframes=keyframes)
+
+    def build(self) -> DepthEngine:
+        """Build the engine and run it once, so that no measured frame pays for the start."""
+        from dvmvs_core.engine import DepthEngine
+
+        engine = DepthEngine.from_weights(self.weights, self.network, self.config())
         engine.warm_up()
         return engine

@@ -43,12 +43,16 @@ class Options:
     """write the published files, arrays arr_0 of (N, h, w) depth and (N, 8) errors, in place of predictions.npz"""
     dataset: OptionalName = None
     """name of the data set in published file names; by default the folder that holds the sequence"""
+    result_bag: Annotated[Path | None, tyro.conf.arg(metavar="BAG")] = None
+    """write the frames with their depth, confidence, clouds and errors as a rosbag2 (mcap) too, for RViz, Foxglove or
+    rerun; of several runs each gets a bag of its own in BAG"""
     engine: EngineOptions = field(default_factory=EngineOptions)
     bag: BagOptions = field(default_factory=BagOptions)
 
 
 def run(options: Options) -> None:
     """Predict and say where the results lie."""
+    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.evaluation.runs import plan_runs
 
     runs = plan_runs(
@@ -58,14 +62,42 @@ def run(options: Options) -> None:
         options.dataset,
         options.limit,
     )
+    bags = _result_bags(options, runs)
     engine = options.engine.build()
     for one in runs:
         if options.published:
             _predict_published(options, engine, one)
-            continue
-        folder = options.out / one.name if len(runs) > 1 else options.out
-        path, latencies = _predict(options, engine, one, folder, options.pictures)
-        _say((path,), latencies, engine)
+        else:
+            folder = options.out / one.name if len(runs) > 1 else options.out
+            path, latencies = _predict(options, engine, one, folder, options.pictures)
+            _say((path,), latencies, engine)
+            if one.name in bags:
+                _write_result_bag(one, path, bags[one.name])
+        print_faults(one.name, one.sequence)
+
+
+def _result_bags(options: Options, runs) -> dict[str, Path]:
+    """Where the bag of each run goes; refused now rather than after the prediction."""
+    from dvmvs_core.data.bag_writer import check_new
+    from dvmvs_core.errors import ConfigError
+
+    if options.result_bag is None:
+        return {}
+    if options.published:
+        raise ConfigError("--result-bag is made from predictions.npz, which --published does not write; choose one")
+    bags = {one.name: options.result_bag / one.name if len(runs) > 1 else options.result_bag for one in runs}
+    for bag in bags.values():
+        check_new(bag)
+    return bags
+
+
+def _write_result_bag(one, predictions: Path, bag: Path) -> None:
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.result_bag import write_result_bag
+
+    with progress(f"writing {bag}", len(one.sequence)) as advance:
+        write_result_bag(one.sequence, predictions, bag, advance=advance)
+    print(f"{bag}: the frames of {one.name} with their depth")
 
 
 def _predict(options: Options, engine, one, folder: Path, pictures: int) -> tuple[Path, list[float]]:

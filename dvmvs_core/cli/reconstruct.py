@@ -45,7 +45,9 @@ class Options:
     sensor: bool = False
     """fuse sensor depth in place of predicted depth"""
     every_frame: bool = False
-    """with --sensor, fuse every frame and not only the keyframes"""
+    """fuse every frame and not only the keyframes"""
+    raw: bool = False
+    """fuse depth as it was predicted: not refined against the keyframes around, and not checked against their depth"""
     limit: OptionalCount = None
     """how many frames to fuse at most"""
     voxel_size: Metres = 0.025
@@ -57,7 +59,7 @@ class Options:
     min_views: Count = 2
     """leave out surface that fewer frames have seen"""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
-    """leave out predicted depth that is less confident; by default 0.4 where there is confidence"""
+    """leave out predicted depth that is less confident; by default nothing, but with --raw 0.3"""
     progressive: OptionalFolder = None
     """folder for the mesh as it grows, mesh_FRAME.ply"""
     progressive_every: Count = 10
@@ -75,6 +77,7 @@ def run(options: Options) -> None:
     from dataclasses import asdict
     from itertools import islice
 
+    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.figures import write_figures
     from dvmvs_core.evaluation.fusion import FusionConfig
@@ -94,10 +97,15 @@ def run(options: Options) -> None:
         reconstruction = reconstruct(views, config, meshes)
     write_ply(reconstruction.mesh, options.out)
     picture = options.picture or options.out.with_suffix(".png")
-    write_picture(reconstruction, picture)
-    fusion = {**asdict(config), "min_confidence": min_confidence}
-    figures = _figures(options, engine, sequence, fusion, reconstruction)
+    refined = not (options.raw or options.sensor)
+    fusion = {**asdict(config), "min_confidence": min_confidence, "refined": refined}
+    with progress("drawing and comparing", 2) as advance:
+        write_picture(reconstruction, picture)
+        advance(1)
+        figures = _figures(options, engine, sequence, fusion, reconstruction)
+        advance(1)
     _print(options, picture, figures)
+    print_faults(sequence.name, sequence)
     if options.json:
         write_figures(options.json, figures)
 
@@ -107,8 +115,8 @@ def _check(options: Options) -> None:
 
     if options.sensor and options.predictions:
         raise ConfigError("--sensor and --predictions name two sources of depth; give one of them")
-    if options.every_frame and not options.sensor:
-        raise ConfigError("--every-frame needs --sensor: only keyframes have predicted depth")
+    if options.every_frame and options.predictions:
+        raise ConfigError("--every-frame needs the network or --sensor: --predictions hold keyframes only")
     if options.out.suffix.lower() != ".ply":
         raise ConfigError(f"--out must name a .ply file; got {options.out}")
     for name in ("limit", "progressive_every"):
@@ -125,6 +133,8 @@ def _min_confidence(options: Options, engine: DepthEngine | None) -> float:
 
     if options.min_confidence is not None:
         return options.min_confidence
+    if not options.raw:  # what is wrong is refined, or found out by the views around
+        return 0.0
     if options.predictions:
         has_confidence = PredictionReader(options.predictions).has_confidence
     else:
@@ -140,14 +150,17 @@ def _views(
     advance: Callable[[int], None],
 ) -> Iterator[DepthView]:
     from dvmvs_core.evaluation.depth_views import predicted_views, sensor_views, stored_views
-    from dvmvs_core.evaluation.predict import predict_online
+    from dvmvs_core.evaluation.predict import predict_every_frame
+    from dvmvs_core.evaluation.refinement import agreeing_views, refined_views
 
     if options.sensor:
         return sensor_views(sequence, options.every_frame, advance)
     if options.predictions:
-        return stored_views(options.predictions, sequence, min_confidence, advance)
-    predictions = predict_online(engine, sequence, sequence.has_depth, advance)
-    return predicted_views(predictions, min_confidence)
+        views = stored_views(options.predictions, sequence, min_confidence, advance)
+    else:
+        predictions = predict_every_frame(engine, sequence, sequence.has_depth, advance, options.every_frame)
+        views = predicted_views(predictions, min_confidence)
+    return views if options.raw else agreeing_views(refined_views(views))
 
 
 def _figures(options: Options, engine: DepthEngine | None, sequence: Sequence, fusion: dict, reconstruction) -> dict:
@@ -174,6 +187,7 @@ def _figures(options: Options, engine: DepthEngine | None, sequence: Sequence, f
         "fusion": fusion,
         "mesh": {"vertices": len(mesh.vertices), "triangles": len(mesh.triangles), "area_m2": mesh.area_m2()},
         "against_sensor": None,
+        "faults": sequence.faults,
         "command": command_line(),
     }
     if comparison:
@@ -193,6 +207,7 @@ def _print(options: Options, picture: Path, figures: dict) -> None:
 
     mesh, score = figures["mesh"], figures["against_sensor"]
     if score:
+        depth = "refined" if figures["fusion"]["refined"] else "raw"
         columns = {
             "accuracy m": score["accuracy_m"],
             "completion m": score["completion_m"],
@@ -202,7 +217,8 @@ def _print(options: Options, picture: Path, figures: dict) -> None:
             f"F-score at {score['threshold_m'] * 100:.0f} cm": score["f_score"],
         }
         print_table(
-            f"against sensor depth, where it has a reading within range ({score['compared_pixels']:.0%} of the pixels)",
+            f"{depth} depth against the sensor's, where that has a reading within range"
+            f" ({score['compared_pixels']:.0%} of the pixels)",
             ("sequence", "frames", *columns),
             [(figures["sequence"], figures["frames"], *(f"{value:.4f}" for value in columns.values()))],
         )

@@ -1,7 +1,8 @@
-"""Make a scene that never was: a hand-held walk through a procedural room, with exact depth and poses.
+"""Make scenes that never were: hand-held walks through procedural rooms, with exact depth and poses.
 
 The same seed gives the same scene. It comes as a scene folder with stamps and a contact sheet, or as npz frames to
-train with; the worlds are those that `dvmvs train` learns from.
+train with; the worlds are those that `dvmvs train` learns from. With --scenes, OUT holds so many of them, a contact
+sheet, and of npz scenes also the lists that `dvmvs train --data OUT` reads; what an earlier run finished is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from dvmvs_core.cli.options import Count
+from dvmvs_core.cli.options import Count, OptionalCount
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,11 @@ class Options:
     """Make a procedural scene."""
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """folder of the new scene; it must not exist yet"""
+    """folder of the new scene, which must not exist yet; with --scenes the folder that holds them all"""
     seed: int = 0
     """chooses the world, the path and the camera"""
+    scenes: OptionalCount = None
+    """make so many scenes, with this seed and the next ones"""
     frames: Count = 120
     """how many, at 30 a second"""
     height: Count = 240
@@ -33,14 +36,22 @@ class Options:
     """colour rays along each side of a pixel: 2 smooths edges and takes four times as long"""
     npz: bool = False
     """write the published training layout instead of images"""
+    compile: bool = False
+    """render under torch.compile: several times faster after a minute; needs a C++ compiler"""
 
 
 def run(options: Options) -> None:
-    """Render the scene and say where it lies."""
+    """Render and say where it lies."""
     from dvmvs_core.cli.progress import progress
-    from dvmvs_core.data.synthetic.scene import CONTACT_SHEET, write_scene
+    from dvmvs_core.data.synthetic.scene import CONTACT_SHEET, SceneFormat, write_scene, write_scenes
 
-    size = (options.height, options.width)
-    with progress(f"rendering {options.out}", options.frames) as advance:
-        write_scene(options.out, options.seed, options.frames, *size, options.samples, options.npz, advance)
-    print(f"{options.out}: {options.frames} frames of {options.width}x{options.height}, and {CONTACT_SHEET}")
+    how = SceneFormat(options.frames, options.height, options.width, options.samples, options.npz, options.compile)
+    each = f"{options.frames} frames of {options.width}x{options.height}"
+    with progress(f"rendering {options.out}", options.frames * (options.scenes or 1)) as advance:
+        if options.scenes is None:
+            write_scene(options.out, options.seed, how, advance)
+            made = each
+        else:
+            new, before = write_scenes(options.out, options.seed, options.scenes, how, advance)
+            made = f"{new} scenes of {each}" + (f", {before} were there before" if before else "")
+    print(f"{options.out}: {made}, and {CONTACT_SHEET}")

@@ -1,61 +1,124 @@
-"""Train PairNet, or FusionNet from a trained PairNet, on synthetic worlds that are made while it trains.
+"""Train PairNet, FusionNet from a trained PairNet, or both from nothing.
 
-Ctrl-C ends a run with a checkpoint in DIR, from which --resume goes on. DIR/NETWORK.safetensors holds the weights so
-far, ready for every other command, and DIR/log.jsonl the losses.
+Ctrl-C ends a run with a checkpoint in DIR, from which --resume goes on to the same numbers. DIR/NETWORK.safetensors
+holds the weights so far, ready for every other command; DIR/log.jsonl the losses; DIR/pictures what the network sees.
+`torchrun --nproc_per_node=N -m dvmvs_core train ...` trains with N processes.
 """
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from dvmvs_core.cli.options import Count, OptionalCount
+from dvmvs_core.cli.options import Count, OptionalCount, OptionalFile
+
+if TYPE_CHECKING:
+    from dvmvs_core.training.processes import Processes
+    from dvmvs_core.training.runs import RunPlan
+
+SPEED_STEPS = 12
 
 
 @dataclass(frozen=True)
-class Options:
-    """Train a network."""
-
-    network: Annotated[Literal["pairnet", "fusionnet"], tyro.conf.Positional]
-    """which network"""
+class _Common:
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """run folder for checkpoint, log and weights"""
+    """run folder for checkpoint, log, weights and pictures"""
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="synthetic|FOLDER[:WEIGHT] ...")] = ("synthetic",)
+    """live worlds, folders in the training layout (train.txt, npz frames), or a mix: synthetic:0.7 /data/scannet:0.3"""
     preset: Literal["paper", "small"] = "small"
     """sizes of a network that starts from random weights"""
-    init: Annotated[str | None, tyro.conf.arg(metavar="FILE|NAME")] = None
-    """weights to start from, in place of a preset: of the same network, or of a PairNet for FusionNet"""
     height: OptionalCount = None
     """network input height, pixels; by default that of the preset or of the weights"""
     width: OptionalCount = None
     """network input width, pixels"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
-    """length of the whole run; or give --steps"""
+    """length of the whole run"""
     steps: OptionalCount = None
-    """length of the whole run in optimiser steps; or give --minutes"""
-    batch_size: Count = 3
-    """clips a step"""
-    frames: Count = 3
-    """frames a clip; FusionNet needs 5 or more to learn to remember"""
-    measurement_frames: Count = 2
-    """most measurement frames of a reference frame"""
+    """length of the whole run in optimiser steps, instead of --minutes"""
+    seed: Count = 0
+    """of weights, worlds, order and augmentation"""
+    workers: Count = 1
+    """processes that make the batches of each part of the data ahead (a GPU renders worlds itself)"""
+    threads: OptionalCount = None
+    """CPU threads that compute"""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """arithmetic of the forward pass; the shorter ones pay on GPUs only"""
+    compile: bool = False
+    """run the network under torch.compile: minutes of compiling first; pays on GPUs only"""
+    tensorboard: bool = False
+    """write curves and pictures for TensorBoard to DIR/tensorboard"""
+    save_minutes: float = 5.0
+    """minutes between two checkpoints"""
+    validate_minutes: float = 10.0
+    """minutes between two validations, each of which writes weights and a contact sheet"""
+    held_out_batches: Count = 8
+    """batches of each part of the data to validate on"""
+
+
+@dataclass(frozen=True)
+class _Network(_Common):
+    init: Annotated[str | None, tyro.conf.arg(metavar="FILE|NAME")] = None
+    """weights to start from, in place of a preset: of the same network, or of a PairNet for FusionNet"""
+    schedule: Literal["short", "published", "last-stage"] = "short"
+    """what learns when: made for minutes; as the paper has it (give --steps); or only the paper's last stage, which
+    tunes FusionNet's cell with predicted depth"""
+    epoch_steps: OptionalCount = None
+    """steps of an epoch of the published schedule; by default one pass over the folders, or 5000 of live worlds"""
+    batch_size: OptionalCount = None
+    """clips a step, in each process; by default 3 for pairnet and 2 for fusionnet, published 14 and 4"""
+    frames: OptionalCount = None
+    """frames a clip; by default 3 for pairnet and 5 for fusionnet, published 2 and 8"""
+    measurement_frames: OptionalCount = None
+    """most measurement frames of a reference frame; by default 2, published 1"""
     loss: Literal["l1", "l1-inv", "l1-rel", "huber"] = "l1-inv"
     """which error is minimised"""
-    learning_rate: Annotated[float, tyro.conf.arg(metavar="RATE")] = 1e-3
-    """Adam's highest rate"""
-    warm_up_steps: Count = 100
-    """steps of each stage until that rate"""
-    seed: Count = 0
-    """of weights, worlds and augmentation"""
-    threads: OptionalCount = None
-    """CPU threads that compute; one more process renders"""
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
+    """Adam's highest rate; by default 1e-3, published 1e-4"""
+    warm_up_steps: OptionalCount = None
+    """steps of each stage until that rate; by default 100, published 1"""
+    log_steps: Count = 20
+    """steps between two lines of the log"""
+    resume: bool = False
     """go on from the checkpoint in DIR"""
+    profile: OptionalFile = None
+    """do not train: measure where the time of 12 steps (or --steps) goes, beside plain ones, and write it here"""
 
 
-def run(options: Options) -> None:
+@dataclass(frozen=True)
+class Pairnet(_Network):
+    """PairNet: depth of each keyframe from its measurement frames alone."""
+
+
+@dataclass(frozen=True)
+class Fusionnet(_Network):
+    """FusionNet, from a PairNet named by --init: depth from all that was seen before, too."""
+
+
+@dataclass(frozen=True)
+class Everything(_Common):
+    """Both from nothing, at half size first, in shares of --minutes; DIR/PRESET.safetensors holds them in the end.
+
+    Run it again to go on where it stopped.
+    """
+
+    batch_scale: OptionalCount = None
+    """multiplies every batch; by default 1 on a CPU and 8 on a GPU"""
+
+
+Options = (
+    Annotated[Pairnet, tyro.conf.subcommand("pairnet")]
+    | Annotated[Fusionnet, tyro.conf.subcommand("fusionnet")]
+    | Annotated[Everything, tyro.conf.subcommand("all")]
+)
+
+
+def run(options: Pairnet | Fusionnet | Everything) -> None:
     """Train to the end of the run.
 
     Raises:
@@ -63,35 +126,73 @@ def run(options: Options) -> None:
     """
     import torch
 
-    from dvmvs_core.training.loop import LoopConfig, Trainer, describe
-    from dvmvs_core.training.losses import DepthLoss
-    from dvmvs_core.training.setup import held_out_clips, initial_network, stages_of, training_clips
+    from dvmvs_core.training.processes import training_processes
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    config = LoopConfig(
-        steps=options.steps,
-        minutes=options.minutes,
-        seed=options.seed,
-        loss=DepthLoss(options.loss),
-        learning_rate=options.learning_rate,
-        warm_up_steps=options.warm_up_steps,
-        measurement_frames=options.measurement_frames,
-    )
-    network, companions = initial_network(options.network, options.preset, options.init, options.height, options.width)
-    size = (network.config.height, network.config.width)
-    trainer = Trainer(
-        network,
-        training_clips(size, options.frames, options.batch_size, options.seed),
-        held_out_clips(size, options.frames, options.batch_size),
-        stages_of(options.network, options.init),
-        config,
-        options.out,
-        companions,
-        {"data": "synthetic worlds", "init": Path(options.init).name if options.init else "random", **describe(config)},
-    )
+    with training_processes(options.device) as processes:
+        if isinstance(options, Everything):
+            finished = _train_everything(options, processes)
+        elif options.profile:
+            finished = _measure(options, processes)
+        else:
+            finished = _train(options, processes)
+    if not finished:
+        raise KeyboardInterrupt
+
+
+def _train(options: Pairnet | Fusionnet, processes: Processes) -> bool:
+    from dvmvs_core.training.runs import build_trainer
+
+    trainer = build_trainer(_plan(options, _network_loop(options)), processes)
     if options.resume:
         trainer.resume()
-    if not trainer.run():
-        raise KeyboardInterrupt
+    return trainer.run()
+
+
+def _train_everything(options: Everything, processes: Processes) -> bool:
+    from dvmvs_core.training.program import train_everything
+
+    weights = train_everything(_plan(options, {}), processes, options.batch_scale)
+    if weights and processes.writes:
+        print(weights)
+    return weights is not None
+
+
+def _measure(options: Pairnet | Fusionnet, processes: Processes) -> bool:
+    from dvmvs_core.data.atomic import replacing
+    from dvmvs_core.training.speed import measure_speed, speed_report
+
+    steps = options.steps or SPEED_STEPS
+    with tempfile.TemporaryDirectory() as folder:
+        times = measure_speed(_plan(options, _network_loop(options)), processes, steps, Path(folder))
+    report = speed_report(times, processes, steps)
+    if processes.writes:
+        with replacing(options.profile) as unfinished:
+            unfinished.write_text(report)
+        print(report)
+    return True
+
+
+def _plan(options: _Common, loop: dict[str, Any]) -> RunPlan:
+    from dvmvs_core.training.runs import RunPlan
+
+    shared = {
+        name: getattr(options, name)
+        for name in ("out", "preset", "height", "width", "data", "workers", "held_out_batches", "tensorboard")
+    }
+    common = {
+        name: getattr(options, name)
+        for name in ("minutes", "steps", "seed", "precision", "compile", "save_minutes", "validate_minutes")
+    }
+    if isinstance(options, _Network):
+        shared |= {name: getattr(options, name) for name in ("init", "schedule", "epoch_steps", "batch_size", "frames")}
+    network = "fusionnet" if isinstance(options, Fusionnet) else "pairnet"
+    return RunPlan(network=network, loop={**common, **loop}, **shared)
+
+
+def _network_loop(options: _Network) -> dict[str, Any]:
+    from dvmvs_core.training.losses import DepthLoss
+
+    names = ("measurement_frames", "learning_rate", "warm_up_steps", "log_steps")
+    return {**{name: getattr(options, name) for name in names}, "loss": DepthLoss(options.loss)}

@@ -1,12 +1,14 @@
-"""List and describe checkpoints, import released ones and export to their layout."""
+"""List and describe checkpoints, import and export released ones, and calibrate confidence to one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
+from dvmvs_core.cli.options import Count, EngineOptions, OptionalFile
 
 _Weights = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
 _Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
@@ -48,17 +50,30 @@ class Export:
     """which of the networks, where the weights hold both"""
 
 
+@dataclass(frozen=True)
+class Calibrate:
+    """Fit confidence to a checkpoint, on synthetic worlds that no network has seen."""
+
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    clips: Count = 32
+    """worlds to walk through, 8 keyframes each; one in four only checks the fit"""
+    out: OptionalFile = None
+    """file for the coefficients; by default the one that the engine reads"""
+
+
 Options = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
 
-def run(options: List | Info | Import | Export) -> None:
-    """Run one of the four."""
-    {List: _list, Info: _info, Import: _import, Export: _export}[type(options)](options)
+def run(options: List | Info | Import | Export | Calibrate) -> None:
+    """Run one of the five."""
+    commands = {List: _list, Info: _info, Import: _import, Export: _export, Calibrate: _calibrate}
+    commands[type(options)](options)
 
 
 def _list(options: List) -> None:
@@ -92,6 +107,31 @@ def _export(options: Export) -> None:
 
     files = export_released(options.weights, options.out, options.network)
     print(f"{options.out}: {', '.join(file.name for file in files)}")
+
+
+def _calibrate(options: Calibrate) -> None:
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.cli.tables import print_table
+    from dvmvs_core.confidence import COEFFICIENTS
+    from dvmvs_core.evaluation.calibration import calibrate, write_calibration
+    from dvmvs_core.evaluation.environment import command_line, fingerprint
+    from dvmvs_core.model.checkpoint import read_info
+
+    engine = options.engine.build()
+    with progress("walking through worlds", options.clips) as advance:
+        calibration = calibrate(engine, options.clips, advance)
+    check = calibration.check
+    print_table(
+        "on worlds that were kept apart: share of depths within 10 %, by confidence",
+        ("confidence", "within 10 %", "pixels"),
+        [(f"{part.confidence:.2f}", f"{part.ratio_110:.2f}", part.pixels) for part in check.calibration],
+    )
+    half = check.error[check.left_out.index(0.5)]
+    print(f"relative error: {check.error[0]:.3f}; of the most confident half {half:.3f}")
+    out = options.out or COEFFICIENTS
+    sha256 = fingerprint(read_info(options.engine.weights).path)
+    write_calibration(out, calibration, command=command_line(), weights_sha256=sha256)
+    print(f"coefficients: {out}")
 
 
 def _describe(info) -> None:

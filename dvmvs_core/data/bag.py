@@ -1,11 +1,13 @@
 """rosbag2 recordings as sequences: the same stamps, lookups and pixels as the node sees.
 
 Topics are found by type, intrinsics come from CameraInfo, and the pose of an image is the transform from its frame_id
-to the world frame at its own stamp. An image without a transform is left out and counted, as in the node.
+to the world frame at its own stamp. An image without a transform is left out and counted, as in the node. Raw images of
+a camera whose lens bends lines come rectified, with their depth.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -18,10 +20,12 @@ from dvmvs_core.data.bag_depth import POINT_CLOUD, BagDepth
 from dvmvs_core.data.bag_files import BagFiles
 from dvmvs_core.data.bag_images import IMAGE, ImageMessage, ImageTopic, base_topic, image_messages, image_topics
 from dvmvs_core.data.bag_poses import BagPoses, PoseStream
-from dvmvs_core.data.camera_info import CameraModel
+from dvmvs_core.data.camera_info import CameraModel, Lens
+from dvmvs_core.data.camera_view import AUTO, Rectification, is_raw_topic, is_rectified_topic
 from dvmvs_core.data.image_message import COLOUR_ENCODINGS
 from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
 from dvmvs_core.errors import DataError, MessageError, TransformError
+from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import Frame
 
 logger = logging.getLogger(__name__)
@@ -34,7 +38,7 @@ class BagTopics:
     """Topics and frames of a bag; each that is None is found by type."""
 
     image_topic: str | None = None
-    """Topic of the rectified colour images, raw or compressed."""
+    """Topic of the colour images, uncompressed or compressed."""
     camera_info_topic: str | None = None
     """Topic of their intrinsics."""
     depth_topic: str | None = None
@@ -43,6 +47,9 @@ class BagTopics:
     """Frame that poses are expressed in: `odom` if there is one, else the root of the camera's tree."""
     pose_topic: str | None = None
     """Odometry or PoseStamped topic; by default only where /tf does not lead to the camera."""
+    rectify: str = AUTO
+    """Whether images of a camera with lens distortion are rectified: `always`, `never`, or `auto` to go by the name of
+    their topic, as the node's parameter of that name says."""
 
 
 class BagSequence(Sequence):
@@ -84,13 +91,16 @@ class BagSequence(Sequence):
                 + (f" and points on {', '.join(clouds)}" if clouds else "")
             )
         super().__init__(path, has_depth=self.depth_topic is not None)
-        self._depth = BagDepth(self._files, self.depth_topic, found, image) if self.depth_topic else None
+        self.faults = self._files.faults
+        self._rectify, self._crop = topics.rectify, False
+        self._view = self._rectification(None)
+        self._check_camera(image)
+        self._depth = self._open_depth(found, image) if self.depth_topic else None
         self._poses = BagPoses(
             self._files, image.frame_id, image.log_ns - image.stamp_ns, topics.pose_topic, topics.world_frame
         )
         self.pose_topic, self.world_frame = self._poses.pose_topic, self._poses.world_frame
         self.notes.extend((*self._files.notes, *self._poses.notes))
-        self._check_camera(image)
         for note in self.notes:
             logger.warning(note)
 
@@ -107,20 +117,37 @@ class BagSequence(Sequence):
         """Yield the frames.
 
         Raises:
-            DataError: if no image at all has a transform, or depth has another size than its image.
+            DataError: if no image at all can be used, or depth has another size than its image.
         """
         transforms = self._poses.stream()
         depths = self._depth.stream(transforms, self.world_frame) if depth and self._depth else None
+        usable = 0
         for image, world_T_cam in self._posed_images(transforms):
             try:
-                pixels = image.colour()
-                camera = self._camera_of(image.stamp_ns, pixels)
+                recorded = image.colour()
+                camera = self._camera_of(image.stamp_ns, recorded)
+                pixels, K = self._view(recorded, camera)
+                seen = self._view.seen
             except MessageError as error:
                 self._drop(DAMAGED, error)
+                self.unreadable.add(image.index)
                 continue
-            frame = Frame(pixels, camera.K, world_T_cam, image.stamp_ns, image.index)
+            usable += 1
+            frame = Frame(pixels, K, world_T_cam, image.stamp_ns, image.index)
             sensor_depth = depths.near(image.stamp_ns, camera) if depths else None
-            yield SequenceItem(frame, _name(image.index), sensor_depth)
+            if sensor_depth is not None and self._view.applies_to(camera):
+                size = pixels.shape[:2]
+                sensor_depth = Preprocessor(camera.K, sensor_depth.shape, size, crop=self._crop).depth(sensor_depth)
+            yield SequenceItem(frame, _name(image.index), sensor_depth, self._lens_left(camera), seen)
+        if not usable:
+            raise DataError(f"{self.path}: none of {len(self)} images can be used; {self._last_reason}")
+
+    def fitted(self, size: tuple[int, int], crop: bool) -> BagSequence:
+        """Return the sequence with its raw images rectified straight to a network's size (see `Sequence.fitted`)."""
+        fitted = copy.copy(self)  # what was dropped and what is at fault stay one for both
+        fitted._crop = crop
+        fitted._view = fitted._rectification(size)
+        return fitted
 
     def sensor_depths(self, indices: Collection[int]) -> Iterator[DepthItem]:
         """Yield the sensor depth of the images with these indices, less those that have none."""
@@ -161,6 +188,17 @@ class BagSequence(Sequence):
             )
         return BagCamera(self._files, topic)
 
+    def _rectification(self, size: tuple[int, int] | None) -> Rectification:
+        return Rectification(self._rectify, self.image_topic, size, self._crop, logger.info)
+
+    def _lens_left(self, camera: CameraModel) -> Lens | None:
+        """The lens of images that go by the name of raw ones and were left so."""
+        return camera.lens if is_raw_topic(AUTO, self.image_topic) and not self._view.applies_to(camera) else None
+
+    def _open_depth(self, found: dict[str, ImageTopic], image: ImageTopic) -> BagDepth:
+        raw = self._view.applies_to(self._camera.at(image.stamp_ns))
+        return BagDepth(self._files, self.depth_topic, found, image, self._camera, raw, self._rectify)
+
     def _check_camera(self, image: ImageTopic) -> None:
         camera = self._camera.at(image.stamp_ns)
         if (camera.height, camera.width) != image.size:
@@ -168,11 +206,10 @@ class BagSequence(Sequence):
                 f"{self.path}: {self.camera_info_topic} must be of the size of {self.image_topic},"
                 f" {image.size[1]}×{image.size[0]}; got {camera.width}×{camera.height}"
             )
-        if camera.distorted and not _is_rectified(self.image_topic):
-            self.notes.append(
-                f"{self.path}: {self.camera_info_topic} has lens distortion and {self.image_topic} does not look"
-                " rectified: depth will be wrong towards the borders. Record a rectified image (image_proc)"
-            )
+        try:
+            self._view(np.zeros((*image.size, 3), np.uint8), camera)
+        except MessageError as error:
+            raise DataError(f"{self.path}, topic {self.camera_info_topic}: {error}") from error
 
     def _camera_of(self, stamp_ns: int, pixels: np.ndarray) -> CameraModel:
         camera = self._camera.at(stamp_ns)
@@ -223,7 +260,7 @@ def _choose_image(path: Path, found: dict[str, ImageTopic]) -> str:
     for better in (
         lambda topic: not found[topic].is_depth,
         lambda topic: not found[topic].is_grey,
-        _is_rectified,
+        is_rectified_topic,
         lambda topic: not found[topic].compressed,
     ):
         colour = [topic for topic in colour if better(topic)] or colour
@@ -245,10 +282,6 @@ def _choose_depth(path: Path, image_topic: str, found: dict[str, ImageTopic]) ->
     if len({base_topic(topic) for topic in depth}) > 1:
         raise DataError(f"{path} holds several depth images, {', '.join(depth)}: name one with --depth-topic")
     return depth[0] if depth else None
-
-
-def _is_rectified(topic: str) -> bool:
-    return "rect" in base_topic(topic).rpartition("/")[2]
 
 
 def _name(index: int) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-import numpy as np
-
 from dvmvs_core.data.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bag_images import base_topic
 from dvmvs_core.data.camera_info import CameraModel, read_camera_info
+from dvmvs_core.data.camera_view import camera_key
 from dvmvs_core.errors import DataError, MessageError
 
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -33,7 +32,7 @@ class BagCamera:
             for message in files.messages({topic}):
                 info = deserialise(message.data, CAMERA_INFO)
                 camera = read_camera_info(info)
-                if not self._cameras or not _same_camera(self._cameras[-1], camera):
+                if not self._cameras or camera_key(self._cameras[-1]) != camera_key(camera):
                     self._stamps.append(info.header.stamp.sec * 10**9 + info.header.stamp.nanosec)
                     self._cameras.append(camera)
         except MessageError as error:
@@ -48,6 +47,3 @@ def info_topic(image_topic: str) -> str:
     """Return the topic beside a topic of images on which image_transport puts their intrinsics."""
     return base_topic(image_topic).rpartition("/")[0] + "/camera_info"
 
-
-def _same_camera(a: CameraModel, b: CameraModel) -> bool:
-    return (a.height, a.width, a.distorted) == (b.height, b.width, b.distorted) and np.array_equal(a.K, b.K)

@@ -16,7 +16,9 @@ from dvmvs_core.data.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bag_images import ImageMessage, ImageTopic, image_messages
 from dvmvs_core.data.bag_poses import PoseStream
 from dvmvs_core.data.camera_info import CameraModel
+from dvmvs_core.data.camera_view import is_raw_topic
 from dvmvs_core.data.depth_projection import cloud_points, depth_points, project_points
+from dvmvs_core.data.raw_depth import raw_depth_points, rectify_depth
 from dvmvs_core.errors import DataError, MessageError, TransformError, TransformExtrapolationError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,9 @@ DEPTH_TOLERANCE_NS = 5_000_000
 CLOUD_TOLERANCE_NS = 50_000_000
 """The same of a scan: half a turn of a lidar at 10 Hz."""
 
+SAME_INTRINSICS = 0.005
+"""Relative difference of intrinsics up to which depth of the colour image's frame and size lies on its pixels."""
+
 
 class BagDepth:
     """The sensor depth of a bag.
@@ -38,21 +43,52 @@ class BagDepth:
         topic: a topic of depth images or point clouds.
         images: what the topics of images hold.
         colour: the images that depth is for.
+        colour_camera: their intrinsics.
+        colour_is_raw: whether they are rectified, with the intrinsics that depth gets.
+        rectify: which topics of depth are raw, as in `Rectification`.
     """
 
-    def __init__(self, files: BagFiles, topic: str, images: dict[str, ImageTopic], colour: ImageTopic) -> None:
+    def __init__(
+        self,
+        files: BagFiles,
+        topic: str,
+        images: dict[str, ImageTopic],
+        colour: ImageTopic,
+        colour_camera: BagCamera,
+        colour_is_raw: bool,
+        rectify: str,
+    ) -> None:
         self.topic = topic
         self._files = files
         self._colour = colour
         self._depth = images.get(topic)
         self._camera: BagCamera | None = None
         own = info_topic(topic)
-        if self._depth and not self._is_registered and own in files.of_type(CAMERA_INFO):
-            self._camera = BagCamera(files, own)
+        if self._depth and own != colour_camera.topic and own in files.of_type(CAMERA_INFO):
+            self._camera = self._own_camera(own)
+        # Depth that says nothing of its camera lies on the pixels of the colour image as that was recorded.
+        self._is_raw = is_raw_topic(rectify, topic) and (self._camera is not None or colour_is_raw)
+        self._is_registered = self._depth is not None and self._lies_on(colour_camera)
+
+    def _own_camera(self, topic: str) -> BagCamera | None:
+        try:
+            return BagCamera(self._files, topic)
+        except DataError as error:
+            if not self._looks_registered:
+                raise
+            logger.warning("%s; %s is taken as depth of the colour camera", error, self.topic)
+            return None
 
     @property
-    def _is_registered(self) -> bool:
+    def _looks_registered(self) -> bool:
         return self._depth.frame_id == self._colour.frame_id and self._depth.size == self._colour.size
+
+    def _lies_on(self, colour_camera: BagCamera) -> bool:
+        """Whether depth has the colour camera's pixels, once both are rectified."""
+        if self._camera is None or not self._looks_registered:
+            return self._looks_registered
+        own, colour = self._camera.at(self._depth.stamp_ns), colour_camera.at(self._colour.stamp_ns)
+        return np.allclose(own.K, colour.K, rtol=SAME_INTRINSICS)
 
     def stream(self, transforms: PoseStream, world_frame: str) -> DepthStream:
         """Return depth for one pass through the images.
@@ -80,7 +116,8 @@ class BagDepth:
                 f"{self.topic} must have the size of the colour image, {camera.width}×{camera.height}; got"
                 f" {_size(depth.shape)} at {message.stamp_ns} ns"
             )
-        return depth
+        camera = self._camera.at(message.stamp_ns) if self._camera else camera
+        return rectify_depth(depth, camera) if self._is_raw and camera.lens else depth
 
     def _points(self, message: ImageMessage) -> np.ndarray:
         depth, camera = message.depth(), self._camera.at(message.stamp_ns)
@@ -89,7 +126,7 @@ class BagDepth:
                 f"{self._camera.topic} must be of the size of {self.topic}, {_size(depth.shape)};"
                 f" got {camera.width}×{camera.height}"
             )
-        return depth_points(depth, camera.K)
+        return raw_depth_points(depth, camera) if self._is_raw and camera.lens else depth_points(depth, camera.K)
 
     def _moved(self, points: Callable[[ImageMessage], np.ndarray], transforms: PoseStream, world_frame: str):
         """A reader that moves points of a message into the camera."""

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
+import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from dvmvs_core.data.mcap_salvage import salvage_mcap
+from dvmvs_core.data.sqlite_pages import is_cut, whole_rows
 from dvmvs_core.errors import DataError, MessageError
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class BagFiles:
     Attributes:
         topics: name → type and number of messages.
         notes: sentences about what could not be read.
+        faults: file that could not be read to its end → what is wrong with it.
 
     Raises:
         DataError: if nothing at all can be read.
@@ -60,6 +63,7 @@ class BagFiles:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notes: list[str] = []
+        self.faults: dict[str, str] = {}
         self._sources = self._open()
         self.topics: dict[str, Topic] = {}
         for source in self._sources:
@@ -78,6 +82,7 @@ class BagFiles:
                 note = f"{source.path} is damaged ({_one_line(error)}): messages after the damage are missing"
                 if note not in self.notes:
                     self.notes.append(note)
+                    self.faults[source.path.name] = f"damaged ({_one_line(error)}); messages after it are missing"
                     logger.warning(note)
 
     def of_type(self, message_type: str) -> list[str]:
@@ -107,6 +112,7 @@ class BagFiles:
         source = _CutMcap(file) if file.suffix == ".mcap" else _CutSqlite(file)
         count = sum(topic.count for topic in source.topics.values())
         self.notes.append(f"{file} is cut off or damaged ({reason}): {count} messages could still be read")
+        self.faults[file.name] = f"cut off or damaged ({reason}); {count} messages could still be read"
         return source
 
 
@@ -124,6 +130,9 @@ class _IndexedSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        for file in path.glob("*.db3") if path.is_dir() else [path] if path.suffix == ".db3" else []:
+            if is_cut(file):
+                raise DataError(f"{file.name} ends early")
         with Reader(path) as reader:
             self.topics = {name: Topic(info.msgtype or "", info.msgcount) for name, info in reader.topics.items()}
 
@@ -154,6 +163,7 @@ class _CutSqlite:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._whole = self._find_whole()
         counts: Counter[tuple[str, str]] = Counter()
         for message in self._rows():
             counts[message[:2]] += 1
@@ -165,18 +175,36 @@ class _CutSqlite:
                 yield RawMessage(topic, log_ns, data)
 
     def _rows(self) -> Iterator[tuple[str, str, int, bytes]]:
-        database = sqlite3.connect(f"file:{quote(str(self.path))}?immutable=1", uri=True)
+        database = self._open()
         try:
-            # Without this, SQLite refuses a file that is shorter than its header says.
-            database.execute("PRAGMA writable_schema = ON")
             names = {key: (name, kind) for key, name, kind in database.execute("SELECT id, name, type FROM topics")}
-            for key, log_ns, data in database.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY id"):
-                if key in names and isinstance(data, bytes):
+            rows = database.execute("SELECT id, topic_id, timestamp, data FROM messages ORDER BY id")
+            for row, key, log_ns, data in rows:
+                at = np.searchsorted(self._whole, row)
+                whole = at < len(self._whole) and self._whole[at] == row
+                if whole and key in names and isinstance(data, bytes):
                     yield *names[key], log_ns, data
         except sqlite3.Error as error:
             logger.debug("%s: reading ended: %s", self.path, error)
         finally:
             database.close()
+
+    def _find_whole(self) -> np.ndarray:
+        """Ids of the messages that SQLite does not fill up with zeros."""
+        database = self._open()
+        try:
+            found = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
+            return whole_rows(self.path, found[0]) if found else np.empty(0, np.int64)
+        except sqlite3.Error:
+            return np.empty(0, np.int64)
+        finally:
+            database.close()
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(f"file:{quote(str(self.path))}?immutable=1", uri=True)
+        # Without this, SQLite refuses a file that is shorter than its header says.
+        database.execute("PRAGMA writable_schema = ON")
+        return database
 
 
 def deserialise(data: bytes, message_type: str) -> object:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from dvmvs_core.data import bag_messages
 from dvmvs_core.data.bag_files import typestore
+from dvmvs_core.data.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
 from dvmvs_core.data.quaternion import pose_matrix, quaternion_of
 from dvmvs_core.data.sequence import Sequence, SequenceItem
 from dvmvs_core.errors import DataError
@@ -32,16 +35,8 @@ OPTICAL_ROTATION = (-0.5, 0.5, -0.5, 0.5)
 BAG_VERSION = 8
 """Layout of metadata.yaml; the newest that Humble reads as well as Kilted."""
 
-MAX_MILLIMETRES = 65535
-"""The largest depth that 16UC1 holds; what lies beyond is written as invalid."""
-
-TOPICS = {
-    "image": ("/camera/image_rect", "sensor_msgs/msg/Image"),
-    "camera_info": ("/camera/camera_info", "sensor_msgs/msg/CameraInfo"),
-    "depth": ("/camera/depth", "sensor_msgs/msg/Image"),
-    "tf": ("/tf", "tf2_msgs/msg/TFMessage"),
-    "tf_static": ("/tf_static", "tf2_msgs/msg/TFMessage"),
-}
+COLOUR, COLOUR_INFO, SENSOR_DEPTH = "/camera/image_rect", "/camera/camera_info", "/camera/depth"
+TF, TF_STATIC = "/tf", "/tf_static"
 
 
 def write_bag(
@@ -60,122 +55,134 @@ def write_bag(
     Raises:
         DataError: if `out` exists, or the sequence is broken.
     """
-    if out.exists():
-        raise DataError(f"{out} exists already; remove it or choose another name")
+    with new_bag(out, storage) as bag:
+        recorder = SequenceRecorder(bag, sequence.has_depth)
+        for item in sequence.items():
+            recorder.add(item)
+            if advance:
+                advance(1)
+    recorder.say_what_was_lost()
+
+
+@contextmanager
+def new_bag(out: Path, storage: str) -> Iterator[OpenBag]:
+    """Open a new bag for writing; it comes to lie at `out` if the block ends well, and otherwise nothing does.
+
+    Args:
+        out: the bag's folder, which must not exist yet.
+        storage: "mcap" or "sqlite3".
+
+    Raises:
+        DataError: if `out` exists.
+    """
+    check_new(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     # The storage file is named after its folder, so the unfinished bag has its last name in another folder.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as unfinished:
         folder = Path(unfinished) / out.name
         with Writer(folder, version=BAG_VERSION, storage_plugin=STORAGES[storage]) as writer:
-            recorder = _Recorder(writer, sequence.has_depth)
-            for item in sequence.items():
-                recorder.add(item)
-                if advance:
-                    advance(1)
+            yield OpenBag(writer)
         folder.rename(out)
-    if recorder.lost:
-        logger.warning("%d frames have no finite pose and got no transform", recorder.lost)
 
 
-class _Recorder:
-    """Turns frames into messages."""
+def check_new(out: Path) -> None:
+    """Refuse a path where something lies.
 
-    def __init__(self, writer: Writer, has_depth: bool) -> None:
-        self.lost = 0
+    Raises:
+        DataError: if it exists.
+    """
+    if out.exists():
+        raise DataError(f"{out} exists already; remove it or choose another name")
+
+
+class OpenBag:
+    """A bag that is being written.
+
+    Args:
+        writer: the open bag.
+    """
+
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._store = typestore()
-        self._connections = {
-            key: writer.add_connection(
-                topic,
-                message_type,
-                typestore=self._store,
-                offered_qos_profiles=[offered_qos(static=key == "tf_static")],
+        self._connections: dict[str, object] = {}
+
+    def open(self, topic: str, message_type: str) -> None:
+        """Announce a topic, which may stay without messages."""
+        if topic not in self._connections:
+            qos = [offered_qos(static=topic == TF_STATIC)]
+            self._connections[topic] = self._writer.add_connection(
+                topic, message_type, typestore=typestore(), offered_qos_profiles=qos
             )
-            for key, (topic, message_type) in TOPICS.items()
-            if has_depth or key != "depth"
-        }
+
+    def write(self, topic: str, log_ns: int, message: object | bytes) -> None:
+        """Write a message, of `bag_messages` or serialised, on a topic that was opened, with the time of recording."""
+        connection = self._connections[topic]
+        data = message if isinstance(message, bytes) else typestore().serialize_cdr(message, connection.msgtype)
+        self._writer.write(connection, log_ns, data)
+
+
+class SequenceRecorder:
+    """Turns frames into messages.
+
+    Args:
+        bag: where they go.
+        has_depth: whether sensor depth will come with them.
+    """
+
+    def __init__(self, bag: OpenBag, has_depth: bool) -> None:
+        self._bag = bag
+        self._lost = 0
         self._static_sent = False
+        for topic, message_type in (
+            (COLOUR, IMAGE),
+            (COLOUR_INFO, CAMERA_INFO),
+            *([(SENSOR_DEPTH, IMAGE)] if has_depth else []),
+            (TF, TRANSFORMS),
+            (TF_STATIC, TRANSFORMS),
+        ):
+            bag.open(topic, message_type)
 
     def add(self, item: SequenceItem) -> None:
         """Write one frame: its transform first, so that whoever plays the bag has the pose when the image comes."""
-        frame = item.frame
+        frame, bag, stamp_ns = item.frame, self._bag, item.frame.stamp_ns
         if not self._static_sent:
-            camera = self._transform(frame.stamp_ns, BASE_FRAME, CAMERA_FRAME, np.zeros(3), OPTICAL_ROTATION)
-            self._write("tf_static", frame.stamp_ns, transforms=[camera])
+            mounting = bag_messages.transform(stamp_ns, BASE_FRAME, CAMERA_FRAME, np.zeros(3), OPTICAL_ROTATION)
+            bag.write(TF_STATIC, stamp_ns, mounting)
             self._static_sent = True
         if is_finite_pose(frame.world_T_cam):
             cam_T_base = inverse_pose(pose_matrix((0.0, 0.0, 0.0), OPTICAL_ROTATION))
             odom_T_base = frame.world_T_cam @ cam_T_base
             rotation = quaternion_of(odom_T_base[:3, :3])
-            base = self._transform(frame.stamp_ns, WORLD_FRAME, BASE_FRAME, odom_T_base[:3, 3], rotation)
-            self._write("tf", frame.stamp_ns, transforms=[base])
+            bag.write(
+                TF, stamp_ns, bag_messages.transform(stamp_ns, WORLD_FRAME, BASE_FRAME, odom_T_base[:3, 3], rotation)
+            )
         else:
-            self.lost += 1
-        self._write_camera_info(frame.stamp_ns, frame.K, frame.image.shape[:2])
-        self._write_image("image", frame.stamp_ns, frame.image, "rgb8")
+            self._lost += 1
+        info = bag_messages.camera_info(stamp_ns, CAMERA_FRAME, frame.K, frame.image.shape[:2])
+        bag.write(COLOUR_INFO, stamp_ns, info)
+        bag.write(COLOUR, stamp_ns, bag_messages.image(stamp_ns, CAMERA_FRAME, frame.image, "rgb8"))
         if item.sensor_depth is not None:
-            millimetres = np.rint(item.sensor_depth * 1000.0)
-            millimetres[millimetres > MAX_MILLIMETRES] = 0
-            self._write_image("depth", frame.stamp_ns, millimetres.astype("<u2"), "16UC1")
+            depth = bag_messages.image(stamp_ns, CAMERA_FRAME, *depth_pixels(item.sensor_depth))
+            bag.write(SENSOR_DEPTH, stamp_ns, depth)
 
-    def _write_camera_info(self, stamp_ns: int, K: np.ndarray, size: tuple[int, int]) -> None:
-        self._write(
-            "camera_info",
-            stamp_ns,
-            header=self._header(stamp_ns, CAMERA_FRAME),
-            height=size[0],
-            width=size[1],
-            distortion_model="plumb_bob",
-            d=np.zeros(5),
-            k=K.reshape(-1),
-            r=np.eye(3).reshape(-1),
-            p=np.hstack((K, np.zeros((3, 1)))).reshape(-1),
-            binning_x=0,
-            binning_y=0,
-            roi=self._new(
-                "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
-            ),
-        )
+    def say_what_was_lost(self) -> None:
+        """Log how many frames had no pose."""
+        if self._lost:
+            logger.warning("%d frames have no finite pose and got no transform", self._lost)
 
-    def _write_image(self, key: str, stamp_ns: int, pixels: np.ndarray, encoding: str) -> None:
-        self._write(
-            key,
-            stamp_ns,
-            header=self._header(stamp_ns, CAMERA_FRAME),
-            height=pixels.shape[0],
-            width=pixels.shape[1],
-            encoding=encoding,
-            is_bigendian=0,
-            step=pixels[0].nbytes,
-            data=np.ascontiguousarray(pixels).reshape(-1).view(np.uint8),
-        )
 
-    def _transform(self, stamp_ns: int, parent: str, child: str, translation, rotation) -> object:
-        x, y, z = map(float, translation)
-        qx, qy, qz, qw = rotation
-        return self._new(
-            "geometry_msgs/msg/TransformStamped",
-            header=self._header(stamp_ns, parent),
-            child_frame_id=child,
-            transform=self._new(
-                "geometry_msgs/msg/Transform",
-                translation=self._new("geometry_msgs/msg/Vector3", x=x, y=y, z=z),
-                rotation=self._new("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
-            ),
-        )
+def depth_pixels(depth: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return depth (H, W) float32 metres as an image message holds it without loss, and the encoding of that.
 
-    def _header(self, stamp_ns: int, frame_id: str) -> object:
-        seconds, nanoseconds = divmod(stamp_ns, 10**9)
-        stamp = self._new("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
-        return self._new("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
-
-    def _new(self, message_type: str, **fields) -> object:
-        return self._store.types[message_type](**fields)
-
-    def _write(self, key: str, stamp_ns: int, **fields) -> None:
-        message_type = TOPICS[key][1]
-        data = self._store.serialize_cdr(self._new(message_type, **fields), message_type)
-        self._writer.write(self._connections[key], stamp_ns, data)
+    Whole millimetres are 16UC1, as sensors give them, with 0 where there is none; anything else is 32FC1 metres with
+    NaN.
+    """
+    millimetres = np.rint(depth * 1000.0)
+    if (millimetres <= np.iinfo(np.uint16).max).all():
+        whole = millimetres.astype("<u2")
+        if np.array_equal((whole / 1000.0).astype(np.float32), depth):
+            return whole, "16UC1"
+    return np.where(depth > 0, depth, np.nan).astype("<f4"), "32FC1"
 
 
 def offered_qos(static: bool) -> Qos:

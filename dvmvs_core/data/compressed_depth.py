@@ -1,7 +1,7 @@
-"""Depth out of CompressedImage messages: PNG of 16 bits, and the compressedDepth transport.
+"""Depth out of CompressedImage messages: PNG of 16 bits, and the compressedDepth transport with PNG or RVL.
 
-compressedDepth puts 12 bytes before the PNG: the kind of compression (int32) and two floats a, b. For 16UC1 the PNG
-holds millimetres. For 32FC1 it holds quantised inverse depth q, and depth = a / (q − b) metres; q = 0 is invalid.
+compressedDepth puts 12 bytes before the image: the kind of depth (int32) and two floats a, b. For 16UC1 the image holds
+millimetres. For 32FC1 it holds quantised inverse depth q, and depth = a / (q − b) metres; q = 0 is invalid.
 Source: compressed_depth_image_transport of image_transport_plugins
 """
 
@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 
 from dvmvs_core.data.image_message import DEPTH_ENCODINGS
+from dvmvs_core.data.rvl import decode_rvl
 from dvmvs_core.errors import MessageError
 
-TRANSPORT = "compressedDepth"
+TRANSPORT, RVL = "compressedDepth", "compressedDepth rvl"
 
 HEADER = struct.Struct("<iff")
 
@@ -52,17 +53,7 @@ def decode_compressed_depth(image_format: str, data) -> np.ndarray:
             raise MessageError(f"compressedDepth must begin with {HEADER.size} bytes of header; got {len(data)} in all")
         _, a, b = HEADER.unpack_from(data)
         data = data[HEADER.size :]
-    if not data.startswith(PNG_MAGIC):
-        raise MessageError(
-            f"compressed depth must be a PNG, which keeps every value; the format is {image_format!r}."
-            " Record it with compressedDepth's format set to png"
-        )
-    if PNG_END not in data:  # OpenCV would fill in the missing rows
-        raise MessageError("the PNG of a depth image was cut off")
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.ndim != 2:
-        found = "a damaged one" if values is None else f"{values.dtype} of shape {values.shape}"
-        raise MessageError(f"compressed depth must be a PNG of 16 bits and one channel; got {found}")
+    values = decode_rvl(data) if RVL in image_format else _decode_png(image_format, data)
     if encoding != "32FC1":
         # Through float64, as depth read from a PNG file is.
         return (values / 1000.0).astype(np.float32)
@@ -71,6 +62,22 @@ def decode_compressed_depth(image_format: str, data) -> np.ndarray:
     steps = values.astype(np.float64) - b
     seen = (values > 0) & (steps > 0)
     return np.where(seen, a / np.where(seen, steps, 1.0), 0.0).astype(np.float32)
+
+
+def _decode_png(image_format: str, data: bytes) -> np.ndarray:
+    """The values (H, W) uint16 of a PNG."""
+    if not data.startswith(PNG_MAGIC):
+        raise MessageError(
+            f"compressed depth must be a PNG or RVL, which keep every value; the format is {image_format!r}."
+            " Record it with compressedDepth's format set to png or rvl"
+        )
+    if PNG_END not in data:  # OpenCV would fill in the missing rows
+        raise MessageError("the PNG of a depth image was cut off")
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 2:
+        found = "a damaged one" if values is None else f"{values.dtype} of shape {values.shape}"
+        raise MessageError(f"compressed depth must be a PNG of 16 bits and one channel; got {found}")
+    return values
 
 
 def depth_encoding(image_format: str) -> str:

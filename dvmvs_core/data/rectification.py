@@ -35,6 +35,8 @@ class Rectifier:
 
     Attributes:
         K: (3, 3) float64 intrinsics of the new image: those that `Preprocessor` gives for the rectified image.
+        seen: (h, w) bool, which pixels of the new image the raw image shows, the others being black; None if it shows
+            them all.
 
     Raises:
         MessageError: if the distortion model is unknown, or its number of coefficients, or the raw intrinsics are
@@ -56,6 +58,9 @@ class Rectifier:
         new_K[0] /= scale_x
         new_K[1] /= scale_y
         self._maps = undistort_maps(camera.lens, new_K, new_size)
+        raw_x, raw_y = self._maps
+        seen = (raw_x >= 0) & (raw_x <= camera.width - 1) & (raw_y >= 0) & (raw_y <= camera.height - 1)
+        self.seen = None if seen.all() else seen
 
     def image(self, raw: np.ndarray) -> np.ndarray:
         """Return (h, w, 3) uint8 RGB from a raw image (H, W, 3) uint8 RGB.

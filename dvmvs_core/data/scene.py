@@ -3,6 +3,9 @@
 images/*.png or *.jpg (in sorted order), depth/*.png (uint16 millimetres, 0 = invalid, optional),
 poses.txt (camera-to-world, 16 numbers a line), K.txt (3 lines of 3 numbers), stamps.txt (seconds, one a
 line, optional).
+
+A frame that cannot be read does not end a run: it is left out and named in `faults`, unless nothing is left. What
+concerns the whole folder (no K, lines that are missing, stamps that go back, depth of another size) is an error.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ FIRST_STAMP_NS = 1_000_000_000
 
 MILLIMETRES = 1000.0
 
+UNREADABLE = "cannot be read"
+"""Reason in `dropped` of an image that is damaged."""
+
 
 class SceneSequence(Sequence):
     """A scene folder.
@@ -42,7 +48,7 @@ class SceneSequence(Sequence):
 
     Raises:
         DataError: if a part is missing, or has another number of entries than there are images, or cannot be what it
-            should be.
+            should be throughout.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +58,7 @@ class SceneSequence(Sequence):
         self._depths = _pair_depths(path / "depth", self._images)
         super().__init__(path, has_depth=any(self._depths))
         self.K = read_intrinsics(path / "K.txt")
-        self._poses = read_poses(path / "poses.txt")
+        self._poses = read_poses(path / "poses.txt", self.faults)
         _check_count(path / "poses.txt", len(self._poses), len(self._images))
         self._stamps_ns = self._read_stamps(path / "stamps.txt")
 
@@ -66,36 +72,73 @@ class SceneSequence(Sequence):
             yield PoseItem(i, image.name, self._stamps_ns[i], self._poses[i])
 
     def items(self, depth: bool = True) -> Iterator[SequenceItem]:
-        """Yield the frames.
+        """Yield the frames whose images can be read.
 
         Raises:
-            DataError: if an image is missing or truncated, or depth has another size than its image.
+            DataError: if no image can be read, or depth has another size than its image.
         """
+        self.dropped.clear()
         for i, path in enumerate(self._images):
-            frame = Frame(read_image(path), self.K, self._poses[i], self._stamps_ns[i], i)
-            sensor_depth = self._read_depth(i, frame.image) if depth and self._depths[i] else None
-            yield SequenceItem(frame, path.name, sensor_depth)
+            try:
+                image = read_image(path)
+            except DataError as error:
+                self.dropped[UNREADABLE] += 1
+                self.unreadable.add(i)
+                self._blame(path, error)
+                continue
+            frame = Frame(image, self.K, self._poses[i], self._stamps_ns[i], i)
+            yield SequenceItem(frame, path.name, self._read_depth(i, image.shape[:2]) if depth else None)
+        if self.dropped[UNREADABLE] == len(self):
+            raise self._all_unreadable()
 
     def sensor_depths(self, indices: Collection[int]) -> Iterator[DepthItem]:
-        """Yield the sensor depth of the images with these indices.
+        """Yield the sensor depth of the images with these indices, where it can be read.
 
         Raises:
             DataError: if depth has another size than the images, which share one size as they share one K.
         """
-        first_image = None
+        size = None
         for i in sorted(set(indices)):
-            if self._depths[i]:
-                first_image = read_image(self._images[i]) if first_image is None else first_image
-                yield DepthItem(i, self.K, self._read_depth(i, first_image))
+            size = size or self._image_size()
+            sensor_depth = self._read_depth(i, size)
+            if sensor_depth is not None:
+                yield DepthItem(i, self.K, sensor_depth)
 
-    def _read_depth(self, index: int, image: np.ndarray) -> np.ndarray:
-        sensor_depth = read_depth(self._depths[index])
-        if sensor_depth.shape != image.shape[:2]:
+    def _image_size(self) -> tuple[int, int]:
+        """The size (H, W) of the first image that can be read."""
+        for path in self._images:
+            try:
+                return read_image(path).shape[:2]
+            except DataError as error:
+                self._blame(path, error)
+        raise self._all_unreadable()
+
+    def _all_unreadable(self) -> DataError:
+        first = self.faults[f"images/{self._images[0].name}"]
+        return DataError(f"{self.path}: none of {len(self)} images can be read; the first: {first}")
+
+    def _read_depth(self, index: int, size: tuple[int, int]) -> np.ndarray | None:
+        """Sensor depth of one image; None where the scene has none, or where it is missing or cannot be read."""
+        path = self._depths[index]
+        if path is None:
+            if self.has_depth:
+                image = self._images[index].name
+                self.faults[f"depth/{Path(image).stem}.png"] = f"there is no sensor depth of images/{image}"
+            return None
+        try:
+            sensor_depth = read_depth(path)
+        except DataError as error:
+            self._blame(path, error)
+            return None
+        if sensor_depth.shape != size:
             raise DataError(
-                f"{self._depths[index]} must have the size of its image, {_size(image)};"
-                f" got {_size(sensor_depth)}. Register depth to the colour camera first"
+                f"{path} must have the size of its image, {_size(size)}; got {_size(sensor_depth.shape)}."
+                " Register depth to the colour camera first"
             )
         return sensor_depth
+
+    def _blame(self, path: Path, error: DataError) -> None:
+        self.faults[path.relative_to(self.path).as_posix()] = str(error)
 
     def _read_stamps(self, path: Path) -> list[int]:
         if not path.exists():
@@ -122,7 +165,7 @@ def read_intrinsics(path: Path) -> np.ndarray:
     Raises:
         DataError: if the file is missing, or does not hold intrinsics.
     """
-    rows = _read_numbers(path, None)
+    rows = [_numbers(words, None, f"{path}, line {line}") for line, words in _read_words(path)]
     if [len(row) for row in rows] != [3, 3, 3]:
         raise DataError(f"{path} must hold 3 lines of 3 numbers; got lines of {[len(row) for row in rows]} numbers")
     try:
@@ -131,7 +174,7 @@ def read_intrinsics(path: Path) -> np.ndarray:
         raise DataError(f"{path}: {error}") from error
 
 
-def read_poses(path: Path) -> np.ndarray:
+def read_poses(path: Path, faults: dict[str, str] | None = None) -> np.ndarray:
     """Read camera-to-world poses (N, 4, 4) float64, one flattened matrix a line.
 
     Files hold a few digits only, so their rotations are orthonormal to about 1e-5. Each is replaced by the
@@ -139,17 +182,41 @@ def read_poses(path: Path) -> np.ndarray:
     it is read here or comes as a quaternion through a bag or TF. Poses with NaN or infinity mean lost tracking
     and are kept as they are.
 
+    Args:
+        path: the file.
+        faults: gets "FILE, line N" → what is wrong with that line, whose pose then counts as lost. Without it, and
+            where no line is any good, that is an error.
+
     Raises:
         DataError: if the file is missing, a line does not hold 16 numbers, or they are not a rigid transform.
     """
-    poses = []
-    for line, numbers in enumerate(_read_numbers(path, 16), start=1):
+    poses, errors = [], []
+    for line, words in _read_words(path):
         try:
-            world_T_cam = check_pose(np.array(numbers).reshape(4, 4))
-        except FrameError as error:
-            raise DataError(f"{path}, line {line}: {error}") from error
-        poses.append(_exact(world_T_cam) if is_finite_pose(world_T_cam) else world_T_cam)
+            world_T_cam = _pose(words, f"{path}, line {line}")
+        except DataError as error:
+            if faults is None:
+                raise
+            errors.append(error)
+            faults[f"{path.name}, line {line}"] = str(error)
+            world_T_cam = np.full((4, 4), np.nan)
+        else:
+            if faults is not None and not is_finite_pose(world_T_cam):
+                faults[f"{path.name}, line {line}"] = "the pose is not finite: tracking was lost"
+        poses.append(world_T_cam)
+    if errors and len(errors) == len(poses):
+        raise errors[0]
     return np.array(poses).reshape(-1, 4, 4)
+
+
+def _pose(words: list[str], place: str) -> np.ndarray:
+    """The pose that the words of a line say."""
+    numbers = _numbers(words, 16, place)
+    try:
+        world_T_cam = check_pose(np.array(numbers).reshape(4, 4))
+    except FrameError as error:
+        raise DataError(f"{place}: {error}") from error
+    return _exact(world_T_cam) if is_finite_pose(world_T_cam) else world_T_cam
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -236,18 +303,15 @@ def _pair_depths(folder: Path, images: list[Path]) -> list[Path | None]:
     return paired
 
 
-def _read_numbers(path: Path, count: int | None) -> list[list[float]]:
-    """The numbers of each line that is not empty, `count` of them if given."""
-    rows = []
-    for line, words in _read_words(path):
-        try:
-            numbers = [float(word) for word in words]
-        except ValueError as error:
-            raise DataError(f"{path}, line {line}: {error}") from error
-        if count is not None and len(numbers) != count:
-            raise DataError(f"{path}, line {line} must hold {count} numbers; got {len(numbers)}")
-        rows.append(numbers)
-    return rows
+def _numbers(words: list[str], count: int | None, place: str) -> list[float]:
+    """The numbers of a line, `count` of them if given."""
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from error
+    if count is not None and len(numbers) != count:
+        raise DataError(f"{place} must hold {count} numbers; got {len(numbers)}")
+    return numbers
 
 
 def _read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -275,5 +339,5 @@ def _exact(world_T_cam: np.ndarray) -> np.ndarray:
     return exact
 
 
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}×{image.shape[0]}"
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[1]}×{size[0]}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dvmvs_core.data.camera_info import Lens
 from dvmvs_core.types import Frame
 
 
@@ -56,11 +57,15 @@ class SequenceItem:
         frame: image, intrinsics, pose and stamp; `frame.index` is its position in the sequence.
         name: file name of the image; made up from the index where images have no files.
         sensor_depth: (H, W) float32 metres, 0 = invalid; None if there is none for this frame.
+        lens: what rectifying image and depth still takes, where they were asked for as recorded; otherwise None.
+        seen: (H, W) bool, which pixels of a rectified image the camera shows; None for all of them.
     """
 
     frame: Frame
     name: str
     sensor_depth: np.ndarray | None
+    lens: Lens | None = None
+    seen: np.ndarray | None = None
 
 
 class Sequence(ABC):
@@ -72,6 +77,8 @@ class Sequence(ABC):
         has_depth: whether sensor depth comes with it.
         notes: sentences about what is wrong with the recording without making it useless.
         dropped: reason → number of images that the newest pass left out.
+        faults: name of a file or line that could not be used and was left out, in any pass so far → what is wrong.
+        unreadable: indices of the images among them.
     """
 
     def __init__(self, path: Path, has_depth: bool) -> None:
@@ -80,6 +87,8 @@ class Sequence(ABC):
         self.has_depth = has_depth
         self.notes: list[str] = []
         self.dropped: Counter[str] = Counter()
+        self.faults: dict[str, str] = {}
+        self.unreadable: set[int] = set()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -103,6 +112,17 @@ class Sequence(ABC):
         Raises:
             DataError: if the recording is broken.
         """
+
+    def fitted(self, size: tuple[int, int], crop: bool) -> Sequence:
+        """Return the sequence as a network takes it: raw images of a camera with a lens come rectified at its size.
+
+        Rectifying and resizing by one look-up is what the node does, so that both see the same pixels.
+
+        Args:
+            size: (h, w) of the network.
+            crop: keep the aspect ratio, as `Preprocessor` does.
+        """
+        return self
 
     @abstractmethod
     def sensor_depths(self, indices: Collection[int]) -> Iterator[DepthItem]:

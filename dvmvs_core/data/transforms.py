@@ -241,6 +241,16 @@ class TransformTree:
         translation, rotation = _compose(_inverse(common_T_target), common_T_source)
         return pose_matrix(translation, rotation)
 
+    def newest_ns(self, target: str, source: str) -> int | None:
+        """Return the newest time at which a lookup can succeed; None if the chain is not known, or wholly static."""
+        with self._lock:
+            lineages = [self._lineage(_without_slash(frame)) for frame in (target, source)]
+            common = set(lineages[0]) & set(lineages[1])
+            edges = [self._edges.get(frame) for lineage in lineages for frame in lineage if frame not in common]
+            if not common:
+                return None
+            return min((edge.stamps[-1] for edge in edges if isinstance(edge, _MovingEdge)), default=None)
+
     def clear(self) -> None:
         """Forget every moving transform; static ones stay, as in tf2, since they are published only once."""
         with self._lock:

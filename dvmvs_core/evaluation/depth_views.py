@@ -13,13 +13,14 @@ from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.keyframe_index import simulate_keyframes
 from dvmvs_core.data.sequence import Sequence, SequenceItem
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.evaluation.predict import Advance, Prediction
+from dvmvs_core.evaluation.predict import Advance
 from dvmvs_core.evaluation.predictions import PredictionReader
 from dvmvs_core.evaluation.score import as_predicted, resize_truth
 from dvmvs_core.geometry import is_finite_pose
+from dvmvs_core.types import DepthPrediction
 
-USUAL_MIN_CONFIDENCE = 0.4
-"""What is less confident mostly contradicts its neighbours in time, and tears the surface that they agree on."""
+USUAL_MIN_CONFIDENCE = 0.3
+"""Of depth that is fused as it was predicted: what is less confident is mostly wrong, and tears the surface."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class DepthView:
         K: (3, 3) intrinsics of both.
         world_T_cam: (4, 4) finite pose.
         sensor_depth: (h, w) float32 metres of the same frame, 0 = none, where `depth` was predicted and there is any.
+        is_keyframe: whether the camera had moved since the view before.
     """
 
     frame_index: int
@@ -41,19 +43,23 @@ class DepthView:
     K: np.ndarray
     world_T_cam: np.ndarray
     sensor_depth: np.ndarray | None = None
+    is_keyframe: bool = True
 
 
-def predicted_views(predictions: Iterable[Prediction], min_confidence: float = 0.0) -> Iterator[DepthView]:
+def predicted_views(
+    predictions: Iterable[tuple[DepthPrediction, SequenceItem, bool]], min_confidence: float = 0.0
+) -> Iterator[DepthView]:
     """Yield what the engine predicts, as it comes.
 
     Args:
-        predictions: with sensor depth in their items, to have it in the views.
+        predictions: each with its item, which holds sensor depth if it shall be in the views, and whether it is of a
+            keyframe.
         min_confidence: depth that is less confident is left out.
 
     Raises:
         ConfigError: if confidence is asked for and there is none.
     """
-    for prediction, item in predictions:
+    for prediction, item, is_keyframe in predictions:
         yield DepthView(
             frame_index=prediction.frame_index,
             depth=_confident(prediction.depth, prediction.confidence, min_confidence),
@@ -61,6 +67,7 @@ def predicted_views(predictions: Iterable[Prediction], min_confidence: float = 0
             K=prediction.K,
             world_T_cam=prediction.world_T_cam,
             sensor_depth=_sensor_depth(item, prediction.depth.shape, prediction.K),
+            is_keyframe=is_keyframe,
         )
 
 

@@ -33,12 +33,16 @@ class RunResult:
         path: the sequence.
         timeline: what became of its frames.
         sweep: the figures of the classical plane sweep on the same frames; None if it was not run.
+        faults: files and lines that could not be used and were left out → what is wrong with them.
+        dropped: reason → number of images left out.
     """
 
     score: SequenceScore
     path: Path = field(default_factory=Path)
     timeline: Stretches = field(default_factory=list)
     sweep: SequenceScore | None = None
+    faults: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 def summary(results: list[RunResult], baselines: bool = False, **run: object) -> dict:
@@ -60,6 +64,8 @@ def summary(results: list[RunResult], baselines: bool = False, **run: object) ->
                 "per_keyframe": _per_keyframe(result, baselines),
                 "latencies_ms": list(result.score.latency_ms),
                 "timeline": [list(stretch) for stretch in result.timeline],
+                "faults": dict(result.faults),
+                "dropped": dict(result.dropped),
             }
             for result in results
         ],
@@ -96,7 +102,7 @@ def read_figures(path: Path) -> dict:
         ) from error
     if not isinstance(figures, dict) or not {"sequences", "all", "weights", "latency_ms"} <= figures.keys():
         raise DataError(f"{file} must hold the figures of dvmvs evaluate; it is some other JSON")
-    if any("per_keyframe" not in part or "latencies_ms" not in part for part in figures["sequences"]):
+    if any(not {"per_keyframe", "latencies_ms", "faults"} <= part.keys() for part in figures["sequences"]):
         raise DataError(f"{file} comes from an older dvmvs evaluate, which kept too little to compare; run it anew")
     return figures
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dvmvs_core.config import ModelConfig
+from dvmvs_core.config import EngineConfig, ModelConfig
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.preprocess import Preprocessor, normalise
@@ -30,12 +30,17 @@ class PlaneSweep:
         config: size, depth range and number of planes.
         device: where to compute.
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
+
+    Attributes:
+        model_config: size, depth range and number of planes.
+        config: whether to crop.
     """
 
     def __init__(self, config: ModelConfig, device: torch.device | str = "cpu", crop: bool = False) -> None:
+        self.model_config = config
+        self.config = EngineConfig(crop=crop)
         self._size = (config.height, config.width)
         self._device = device
-        self._crop = crop
         self._inverse_depths = inverse_depth_planes(config.min_depth_m, config.max_depth_m, config.depth_hypotheses)
 
     def reset(self) -> None:
@@ -45,7 +50,7 @@ class PlaneSweep:
     def predict(self, reference: Frame, measurement_frames: list[Frame]) -> DepthPrediction:
         """Return the depth of a reference frame against its measurement frames; all of one camera."""
         started = time.perf_counter()
-        preprocessor = Preprocessor(reference.K, reference.image.shape[:2], self._size, crop=self._crop)
+        preprocessor = Preprocessor(reference.K, reference.image.shape[:2], self._size, crop=self.config.crop)
         resized = preprocessor.image(reference.image)
         costs = cost_volume(
             self._descriptors(resized),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dvmvs_core.data.camera_view import hide_unseen
 from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.sequence import Sequence, SequenceItem
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.predictions import PredictionWriter
-from dvmvs_core.types import DepthPrediction, Frame
+from dvmvs_core.geometry import is_finite_pose
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import DepthPrediction
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine
@@ -37,11 +40,34 @@ def predict_online(
         depth: read sensor depth into the items.
         advance: called with 1 after each frame.
     """
+    for prediction, item, _ in predict_every_frame(engine, sequence, depth, advance, others=False):
+        yield prediction, item
+
+
+def predict_every_frame(
+    engine: DepthEngine,
+    sequence: Sequence,
+    depth: bool = False,
+    advance: Advance | None = None,
+    others: bool = True,
+) -> Iterator[tuple[DepthPrediction, SequenceItem, bool]]:
+    """Yield the depth of every frame that has something to be measured against, and whether it became a keyframe.
+
+    Args:
+        engine: as for `predict_online`; keyframes get the same depth as there.
+        sequence: the frames.
+        depth: read sensor depth into the items.
+        advance: called with 1 after each frame.
+        others: yield frames that became no keyframe, too.
+    """
     engine.reset()
-    for item in sequence.items(depth):
+    for item in _fitted(sequence, engine).items(depth):
         prediction = engine.step(item.frame)
+        is_keyframe = prediction is not None
+        if others and engine.last_decision is KeyframeDecision.TOO_CLOSE:
+            prediction = engine.peek(item.frame)
         if prediction is not None:
-            yield prediction, item
+            yield hide_unseen(prediction, item.seen), item, is_keyframe
         if advance:
             advance(1)
 
@@ -55,7 +81,8 @@ def predict_indexed(
 ) -> Iterator[Prediction]:
     """Yield the depth of the keyframes of an index file, against the measurement frames that it names.
 
-    A frame is kept only from where it comes to its last use, so any length of sequence goes through.
+    A frame is kept only from where it comes to its last use, so any length of sequence goes through. A measurement
+    frame without image or pose is done without; a keyframe without them, or without measurement frames, is left out.
 
     Args:
         engine: reset first, and wherever the index says that tracking was lost.
@@ -67,8 +94,8 @@ def predict_indexed(
     Raises:
         DataError: if the index names a frame that the sequence lacks.
     """
-    known = {pose.name for pose in sequence.poses()}
-    missing = sorted({name for entry in entries for name in _names(entry)} - known)
+    indices = {pose.name: pose.index for pose in sequence.poses()}
+    missing = sorted({name for entry in entries for name in _names(entry)} - indices.keys())
     if missing:
         raise DataError(
             f"the index names {len(missing)} frames that {sequence.path} lacks, the first {missing[0]};"
@@ -78,25 +105,27 @@ def predict_indexed(
     held: dict[str, SequenceItem] = {}
     position = 0
     engine.reset()
-    for item in sequence.items(depth):
-        if item.name in last_use:
+    for item in chain(_fitted(sequence, engine).items(depth), (None,)):
+        newest = len(sequence) if item is None else item.frame.index
+        if item is not None and item.name in last_use and is_finite_pose(item.frame.world_T_cam):
             held[item.name] = item
-        while position < len(entries) and all(name in held for name in _names(entries[position])):
+        # A frame that has not come when a later one has will not come at all.
+        while position < len(entries) and all(indices[name] <= newest for name in _names(entries[position])):
             entry = entries[position]
+            measurements = [held[name].frame for name in entry.measurements if name in held]
             if entry.reference is None:
                 engine.reset()
-            else:
-                yield engine.predict(held[entry.reference].frame, _frames(held, entry)), held[entry.reference]
+            elif entry.reference in held and measurements:
+                reference = held[entry.reference]
+                yield hide_unseen(engine.predict(reference.frame, measurements), reference.seen), reference
             for name in set(_names(entry)):
                 if last_use[name] == position:
-                    del held[name]
+                    held.pop(name, None)
             position += 1
-        if advance:
+        if item is not None and advance:
             advance(1)
         if position == len(entries):
             return
-    if position < len(entries):
-        raise DataError(f"{sequence.path} has no usable frame for the index line {str(entries[position])!r}")
 
 
 def write_predictions(
@@ -146,9 +175,10 @@ def _write_picture(path: Path, prediction: DepthPrediction, item: SequenceItem) 
     path.write_bytes(encode_png(depth_strip(prediction.image, prediction.depth, truth)))
 
 
+def _fitted(sequence: Sequence, engine: DepthEngine) -> Sequence:
+    config = engine.model_config
+    return sequence.fitted((config.height, config.width), engine.config.crop)
+
+
 def _names(entry: IndexEntry) -> tuple[str, ...]:
     return () if entry.reference is None else (entry.reference, *entry.measurements)
-
-
-def _frames(held: dict[str, SequenceItem], entry: IndexEntry) -> list[Frame]:
-    return [held[name].frame for name in entry.measurements]

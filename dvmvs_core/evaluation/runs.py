@@ -68,7 +68,8 @@ class Run:
         reader = PredictionReader(predictions)
         frames = int(max(reader.frame_index.max(), reader.measurement_index.max())) + 1
         if self.index is None:
-            return online_timeline(islice(self.sequence.poses(), frames), engine.config.keyframes)
+            poses = islice(self.sequence.poses(), frames)
+            return online_timeline(poses, engine.config.keyframes, self.sequence.unreadable)
         return indexed_timeline(frames, reader.frame_index, reader.measurement_index)
 
     def system(self, engine: DepthEngine) -> str:

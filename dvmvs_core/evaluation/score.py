@@ -63,6 +63,7 @@ def score_predictions(
     min_depth_m: float = 0.5,
     max_depth_m: float = np.inf,
     advance: Callable[[int], None] | None = None,
+    mask: np.ndarray | None = None,
 ) -> SequenceScore:
     """Score one prediction file against the sensor depth of its sequence, at the resolution of the predictions.
 
@@ -72,9 +73,11 @@ def score_predictions(
         min_depth_m: nearest sensor depth that counts.
         max_depth_m: farthest sensor depth that counts.
         advance: called with 1 after each keyframe.
+        mask: (H, W) which pixels of the sensor depth count, the same in every frame; None for all.
 
     Raises:
-        DataError: if the sequence has no sensor depth, or the predictions are of another camera.
+        DataError: if the sequence has no sensor depth, the predictions are of another camera, or the mask of another
+            size.
     """
     if not sequence.has_depth:
         raise DataError(f"{sequence.path} has no sensor depth to score against; use dvmvs predict instead")
@@ -87,8 +90,9 @@ def score_predictions(
         zip(predictions.depths(), predictions.confidences(), truths, strict=True)
     ):
         if item is not None:
-            truth = resize_truth(item.sensor_depth, item.K, depth.shape, predictions.K)
-            truth = np.where(valid_truth(truth, min_depth_m, max_depth_m), truth, 0)
+            measured = item.sensor_depth if mask is None else _masked(item.sensor_depth, mask)
+            truth = resize_truth(measured, item.K, depth.shape, predictions.K)
+            truth = np.where(valid_truth(truth, min_depth_m, max_depth_m) & (depth > 0), truth, 0)
             view = DepthView(depth, truth, predictions.world_T_cam[position])
             score.position.append(position)
             score.frame_index.append(item.index)
@@ -101,11 +105,12 @@ def score_predictions(
         if advance:
             advance(1)
     if not score.metrics:
-        raise DataError(f"{sequence.path} has sensor depth, but at none of the {len(predictions)} keyframes")
+        said = next((f"; {why}" for what, why in sequence.faults.items() if what.startswith("depth")), "")
+        raise DataError(f"{sequence.path} has sensor depth, but at none of the {len(predictions)} keyframes{said}")
     if all(np.isnan(metrics.abs_error) for metrics in score.metrics):
         raise DataError(
             f"{sequence.path} has no sensor depth between {min_depth_m:g} and {max_depth_m:g} m at any of"
-            f" {len(score.metrics)} keyframes; widen the range"
+            f" {len(score.metrics)} keyframes{'' if mask is None else ' where the mask lets it count'}; widen the range"
         )
     return score
 
@@ -143,6 +148,15 @@ def as_predicted(
         f"the predictions have intrinsics {np.round(prediction_K, 2).tolist()}, which do not follow from the sequence's"
         f" {np.round(K, 2).tolist()}: they belong to another sequence"
     )
+
+
+def _masked(sensor_depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    if mask.shape != sensor_depth.shape:
+        raise DataError(
+            f"the mask must have the size of sensor depth, {sensor_depth.shape[1]}×{sensor_depth.shape[0]};"
+            f" got {mask.shape[1]}×{mask.shape[0]}"
+        )
+    return np.where(mask, sensor_depth, np.float32(0))
 
 
 def _add(

@@ -29,12 +29,14 @@ class CalibrationBin:
         pixels: how many there are.
         abs_relative_error: their mean relative error.
         ratio_125: share of them where the larger depth is less than 1.25 times the smaller.
+        ratio_110: the same for 1.1, which is what confidence is the probability of.
     """
 
     confidence: float
     pixels: int
     abs_relative_error: float
     ratio_125: float
+    ratio_110: float
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class ConfidenceScorer:
         self._error = np.zeros(len(LEFT_OUT))
         self._oracle = np.zeros(len(LEFT_OUT))
         self._keyframes = 0
-        self._calibration = np.zeros((4, CONFIDENCE_BINS))  # pixels, confidence, relative error, within 1.25
+        # Pixels, confidence, relative error, within 1.25, within 1.1.
+        self._calibration = np.zeros((5, CONFIDENCE_BINS))
 
     def add(self, confidence: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> None:
         """Add the pixels of one keyframe.
@@ -83,7 +86,8 @@ class ConfidenceScorer:
         self._oracle += _means_of_rest(np.sort(error))
         self._keyframes += 1
         which = np.clip((confidence * CONFIDENCE_BINS).astype(int), 0, CONFIDENCE_BINS - 1)
-        values = (np.ones_like(t), confidence, error, (np.maximum(t / p, p / t) < 1.25).astype(np.float64))
+        ratio = np.maximum(t / p, p / t)
+        values = (np.ones_like(t), confidence, error, (ratio < 1.25).astype(float), (ratio < 1.1).astype(float))
         for sums, value in zip(self._calibration, values, strict=True):
             sums += np.bincount(which, weights=value, minlength=CONFIDENCE_BINS)
 
@@ -106,8 +110,8 @@ class ConfidenceScorer:
             oracle=tuple(oracle.tolist()),
             ause=float(((gap[1:] + gap[:-1]) / 2 * np.diff(LEFT_OUT)).sum()),
             calibration=tuple(
-                CalibrationBin(float(c / n), int(n), float(e / n), float(r / n))
-                for n, c, e, r in self._calibration.T
+                CalibrationBin(float(sums[0] / n), int(n), *(float(part / n) for part in sums[1:]))
+                for n, *sums in self._calibration.T
                 if n
             ),
         )

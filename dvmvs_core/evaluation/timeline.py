@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import groupby
 
 import numpy as np
@@ -11,16 +11,24 @@ from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.sequence import PoseItem
 from dvmvs_core.keyframes import KeyframeBuffer
 
-KEYFRAME, MEASUREMENT, UNUSED = "keyframe", "measurement", "unused"
+KEYFRAME, MEASUREMENT, UNUSED, UNREADABLE = "keyframe", "measurement", "unused", "unreadable"
 
 Stretches = list[tuple[str, int]]
 """What became of frames, and of how many in a row."""
 
 
-def online_timeline(poses: Iterable[PoseItem], config: KeyframeConfig) -> Stretches:
-    """Return what the keyframe buffer decides on each frame: the names of `KeyframeDecision`, in small letters."""
+def online_timeline(poses: Iterable[PoseItem], config: KeyframeConfig, unreadable: Collection[int] = ()) -> Stretches:
+    """Return what the keyframe buffer decides on each frame: the names of `KeyframeDecision`, in small letters.
+
+    Args:
+        poses: of every frame.
+        config: of the buffer.
+        unreadable: indices of the frames whose images it never got.
+    """
     buffer: KeyframeBuffer[None] = KeyframeBuffer(config)
-    return _stretches(buffer.add(pose.world_T_cam, None).name.lower() for pose in poses)
+    return _stretches(
+        UNREADABLE if pose.index in unreadable else buffer.add(pose.world_T_cam, None).name.lower() for pose in poses
+    )
 
 
 def indexed_timeline(frames: int, frame_index: np.ndarray, measurement_index: np.ndarray) -> Stretches:

@@ -44,7 +44,8 @@ class ConvLSTMCell(nn.Module):
 
     def forward(self, x: Tensor, state: LSTMState) -> LSTMState:
         """Takes the input (B, C, h, w) and the state, hidden already warped to the current view."""
-        gates = self.conv(torch.cat([x, state.hidden], dim=1))  # (B, 4C, h, w)
+        # Gates and state are float32 in every precision: half the digits of a sum over time would be lost.
+        gates = self.conv(torch.cat([x, state.hidden.to(x.dtype)], dim=1)).float()  # (B, 4C, h, w)
         input_gate, forget_gate, output_gate, candidate = gates.chunk(4, dim=1)
         candidate = functional.celu(_spatial_layer_norm(candidate))
         cell = _spatial_layer_norm(torch.sigmoid(forget_gate) * state.cell + torch.sigmoid(input_gate) * candidate)
@@ -53,7 +54,7 @@ class ConvLSTMCell(nn.Module):
 
     def zero_state(self, x: Tensor) -> LSTMState:
         """The state before the first keyframe, for an input like ``x``."""
-        zeros = x.new_zeros(x.shape[0], self.hidden_channels, *x.shape[-2:])
+        zeros = x.new_zeros(x.shape[0], self.hidden_channels, *x.shape[-2:], dtype=torch.float32)
         return LSTMState(zeros, zeros)
 
 

@@ -55,7 +55,19 @@ class _PlaneSweepNet(nn.Module):
         world_T_meas: Sequence[Tensor],
         K: Tensor,
     ) -> EncodedVolume:
-        costs = cost_volume(
+        costs = self.match(reference, measurements, world_T_ref, world_T_meas, K)
+        return self.encoder(reference, costs)
+
+    def match(
+        self,
+        reference: ImageFeatures,
+        measurements: Sequence[Tensor],
+        world_T_ref: Tensor,
+        world_T_meas: Sequence[Tensor],
+        K: Tensor,
+    ) -> Tensor:
+        """The cost volume (B, D, H/2, W/2)."""
+        return cost_volume(
             reference.matching,
             measurements,
             world_T_ref,
@@ -65,7 +77,6 @@ class _PlaneSweepNet(nn.Module):
             mask_out_of_view=self.config.mask_out_of_view,
             exact_sampling=self.config.exact_sampling,
         )
-        return self.encoder(reference, costs)
 
     def _new_decoder(self) -> CostVolumeDecoder:
         return CostVolumeDecoder(self.config.hyper_channels, self.config.min_depth_m, self.config.max_depth_m)
@@ -156,7 +167,8 @@ class FusionNet(_PlaneSweepNet):
             hidden = warp_hidden_state(state.hidden, depth_estimate, previous_world_T_cam, world_T_ref, lstm_K)
             state = state._replace(hidden=hidden)
         state = self.lstm_fusion(encoded.bottom, state)
-        return self.decoder(image, encoded._replace(bottom=state.hidden)), state
+        bottom = state.hidden.to(encoded.bottom.dtype)
+        return self.decoder(image, encoded._replace(bottom=bottom)), state
 
 
 def build_network(config: ModelConfig) -> PairNet | FusionNet:

@@ -70,7 +70,7 @@ class CostVolumeEncoder(nn.Module):
 
     def forward(self, features: ImageFeatures, cost_volume: Tensor) -> EncodedVolume:
         """Encodes the cost volume (B, D, H/2, W/2) with the reference frame's features."""
-        skip0 = self.aggregator0(torch.cat([features.half, cost_volume], dim=1))
+        skip0 = self.aggregator0(torch.cat([features.half, cost_volume.to(features.half.dtype)], dim=1))
         skip1 = self.aggregator1(torch.cat([features.quarter, self.encoder_block0(skip0)], dim=1))
         skip2 = self.aggregator2(torch.cat([features.eighth, self.encoder_block1(skip1)], dim=1))
         skip3 = self.aggregator3(torch.cat([features.sixteenth, self.encoder_block2(skip2)], dim=1))
@@ -97,11 +97,11 @@ class CostVolumeDecoder(nn.Module):
         self.decoder_block3 = DecoderBlock(4 * n, 2 * n, 3)
         self.decoder_block4 = DecoderBlock(2 * n, n, 5)
         self.refine = nn.Sequential(_conv_bn_relu(n + 1 + 3, n, 5), _conv_bn_relu(n, n, 5))
-        self.depth_layer_one_sixteen = _depth_head(8 * n)
-        self.depth_layer_one_eight = _depth_head(4 * n)
-        self.depth_layer_quarter = _depth_head(2 * n)
-        self.depth_layer_half = _depth_head(n)
-        self.depth_layer_full = _depth_head(n)
+        self.depth_layer_one_sixteen = DepthHead(8 * n)
+        self.depth_layer_one_eight = DepthHead(4 * n)
+        self.depth_layer_quarter = DepthHead(2 * n)
+        self.depth_layer_half = DepthHead(n)
+        self.depth_layer_full = DepthHead(n)
 
     def forward(self, image: Tensor, encoded: EncodedVolume) -> DepthPyramid:
         """Decodes with the normalised image (B, 3, H, W); ``encoded.bottom`` may be the hidden state."""
@@ -113,7 +113,7 @@ class CostVolumeDecoder(nn.Module):
         sigmoid4 = self.depth_layer_quarter(features4)
         features2 = self.decoder_block4(features4, encoded.skip_half, sigmoid4)
         sigmoid2 = self.depth_layer_half(features2)
-        features1 = self.refine(torch.cat([_upsample(features2), _upsample(sigmoid2), image], dim=1))
+        features1 = self.refine(torch.cat([_upsample(features2), _upsample(sigmoid2).to(image.dtype), image], dim=1))
         sigmoid1 = self.depth_layer_full(features1)
         return DepthPyramid(*map(self._depth, (sigmoid1, sigmoid2, sigmoid4, sigmoid8, sigmoid16)))
 
@@ -157,7 +157,7 @@ class DecoderBlock(nn.Module):
         """(B, in, h, w), skip (B, out, 2h, 2w), sigmoid (B, 1, h, w) or None -> (B, out, 2h, 2w)."""
         merged = [self.up_convolution["conv"](_upsample(x)), skip]
         if sigmoid is not None:
-            merged.append(_upsample(sigmoid))
+            merged.append(_upsample(sigmoid).to(x.dtype))
         return self.convolution2(self.convolution1(torch.cat(merged, dim=1)))
 
 
@@ -169,8 +169,15 @@ def _conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int 
     )
 
 
-def _depth_head(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, 1, 3, padding=1), nn.Sigmoid())
+class DepthHead(nn.Sequential):
+    """Inverse depth in 0..1, in the precision of its own weights, which may be finer than that of its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.Conv2d(channels, 1, 3, padding=1), nn.Sigmoid())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 1, h, w)."""
+        return super().forward(features.to(self[0].weight.dtype))
 
 
 def _upsample(x: Tensor) -> Tensor:

@@ -38,10 +38,17 @@ def reproject_depth(previous_depth: Tensor, previous_world_T_cam: Tensor, world_
     Returns:
         (B, 1, H/2, W/2) metres; 0 where no point fell.
     """
+    with torch.autocast(previous_depth.device.type, enabled=False):
+        cam_T_previous = torch.linalg.inv(world_T_cam) @ previous_world_T_cam
+    return reproject_depth_by(cam_T_previous, previous_depth, K)
+
+
+@torch.no_grad()
+def reproject_depth_by(cam_T_previous: Tensor, previous_depth: Tensor, K: Tensor) -> Tensor:
+    """As `reproject_depth`, from the movement between the cameras, (B, 4, 4)."""
     batch, _, height, width = previous_depth.shape
     half_height, half_width = height // 2, width // 2
     with torch.autocast(previous_depth.device.type, enabled=False):
-        cam_T_previous = torch.linalg.inv(world_T_cam) @ previous_world_T_cam
         points = _transform(cam_T_previous, _backproject(previous_depth.float(), K))  # (B, 3, HW)
         column, row = _project(points[:, 2:], points, scale_intrinsics(K, 0.5)).round().unbind(dim=1)
     lands = (column >= 0) & (column < half_width) & (row >= 0) & (row < half_height)
@@ -88,13 +95,20 @@ def warp_hidden_state(
     Returns:
         (B, C, H/32, W/32) in the current view.
     """
-    batch, _, height, width = hidden.shape
     with torch.autocast(hidden.device.type, enabled=False):
         previous_T_cam = torch.linalg.inv(previous_world_T_cam) @ world_T_cam
+    return warp_hidden_state_by(previous_T_cam, hidden, depth_estimate, K)
+
+
+def warp_hidden_state_by(previous_T_cam: Tensor, hidden: Tensor, depth_estimate: Tensor, K: Tensor) -> Tensor:
+    """As `warp_hidden_state`, from the movement between the cameras, (B, 4, 4)."""
+    batch, _, height, width = hidden.shape
+    with torch.autocast(hidden.device.type, enabled=False):
         points = _transform(previous_T_cam, _backproject(depth_estimate.float(), K))  # (B, 3, hw)
         pixels = _project(points[:, 2:].relu(), points, K)  # (B, 2, hw)
-        last = pixels.new_tensor([width - 1, height - 1]).view(1, 2, 1)
-        grid = (pixels * (2 / last) - 1).transpose(1, 2).reshape(batch, height, width, 2)
+        x, y = pixels.unbind(dim=1)
+        grid = torch.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], dim=-1)
+        grid = grid.view(batch, height, width, 2)
         warped = functional.grid_sample(hidden.float(), grid, align_corners=True)
     return torch.where(depth_estimate > _EMPTY_BELOW_M, warped, 0)
 

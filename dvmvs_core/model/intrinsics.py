@@ -12,7 +12,7 @@ from torch import Tensor
 
 def scale_intrinsics(K: Tensor, scale: float) -> Tensor:
     """Intrinsics (B, 3, 3) of the same camera at ``scale`` times the resolution."""
-    return K * K.new_tensor([scale, scale, 1.0]).view(3, 1)
+    return torch.cat([K[:, :2] * scale, K[:, 2:]], dim=1)
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:

@@ -24,12 +24,18 @@ def patch_descriptors(image: Tensor) -> Tensor:
     Half-resolution pixel x is centred on pixel 2x of the image, as in the learned features.
     """
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-        to_grey = image.new_tensor([w * float(s) for w, s in zip(_LUMA, IMAGE_STD, strict=True)])
-        grey = (image.float() * to_grey.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)  # 0..1, up to a constant
-        binomial = image.new_tensor([1.0, 2.0, 1.0]) / 4
-        kernel = (binomial[:, None] * binomial[None]).view(1, 1, 3, 3)
-        half = functional.conv2d(functional.pad(grey, (1, 1, 1, 1), "replicate"), kernel, stride=2)
-        patches = functional.unfold(functional.pad(half, (1, 1, 1, 1), "replicate"), 3)  # (B, 9, hw)
+        red, green, blue = image.float().unbind(dim=1)
+        to_grey = [w * float(s) for w, s in zip(_LUMA, IMAGE_STD, strict=True)]
+        grey = red * to_grey[0] + green * to_grey[1] + blue * to_grey[2]  # 0..1, up to a constant
+        half = _halved(_halved(functional.pad(grey, (1, 1, 1, 1), "replicate")).mT).mT
+        height, width = half.shape[1:]
+        around = functional.pad(half, (1, 1, 1, 1), "replicate")
+        shifts = [(y, x) for y in range(3) for x in range(3)]
+        patches = torch.stack([around[:, y : y + height, x : x + width] for y, x in shifts], dim=1)  # (B, 9, h, w)
         centred = patches - patches.mean(dim=1, keepdim=True)
-        deviation = (centred.square().mean(dim=1, keepdim=True) + _NOISE_LEVEL**2).sqrt()
-        return (centred / deviation).view(len(image), PATCH_CHANNELS, *half.shape[-2:])
+        return centred * (centred.square().mean(dim=1, keepdim=True) + _NOISE_LEVEL**2).rsqrt()
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Every other row of (B, 2n+2, w), smoothed by the binomial 1 2 1: (B, n, w)."""
+    return (x[:, :-2:2] + 2 * x[:, 1:-1:2] + x[:, 2::2]) / 4

@@ -1,13 +1,16 @@
-"""From a rendered clip to what the networks are trained on: scaled, recoloured, normalised.
+"""From a clip to what the networks are trained on: turned around, scaled, recoloured, normalised.
 
-Source: Düzçeker et al., "DeepVideoMVS", CVPR 2021, and its public training code for the ranges.
+All frames of a clip share what is drawn for it, since they show one scene through one camera.
+
+Source: Düzçeker et al., "DeepVideoMVS", CVPR 2021, and its public training code.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from kornia.enhance import adjust_brightness, adjust_contrast, adjust_gamma
 from torch import Tensor
@@ -15,11 +18,13 @@ from torch import Tensor
 from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_SCALE, IMAGE_STD
 
-SCALE_RANGE = (0.666, 1.5)
+SCALE_RANGES = ((0.8, 1.25), (0.666, 1.5))
 """A scene of any size looks the same through a camera that moves in proportion: free variety in depth."""
 BRIGHTNESS_RANGE = (-0.03, 0.03)
 CONTRAST_RANGE = (0.8, 1.2)
 GAMMA_RANGE = (0.8, 1.2)
+RECOLOURED_MEANS = (55.0, 200.0)
+"""Mean value of the frames that are recoloured: darker and brighter ones would lose what little they show."""
 
 
 @dataclass(frozen=True)
@@ -39,56 +44,99 @@ class TrainingClip:
     K: Tensor
 
 
+@dataclass(frozen=True)
+class ClipDraw:
+    """What is drawn for one clip.
+
+    Args:
+        turned: whether time runs backwards.
+        scale_range: lowest and highest scale of the world.
+        scale_share: where in the range the scale lies, 0…1, once the range was narrowed for the clip's depths.
+        brightness: added to values of 0…1.
+        contrast: multiplies them.
+        gamma: their exponent.
+        order: the order in which gamma (0), contrast (1) and brightness (2) are applied.
+    """
+
+    turned: bool
+    scale_range: tuple[float, float]
+    scale_share: float
+    brightness: float
+    contrast: float
+    gamma: float
+    order: tuple[int, ...]
+
+
+def draw_clip(rng: np.random.Generator) -> ClipDraw:
+    """Draw the augmentation of one clip."""
+    return ClipDraw(
+        turned=rng.random() > 0.5,
+        scale_range=SCALE_RANGES[int(rng.random() > 0.5)],
+        scale_share=rng.random(),
+        brightness=rng.uniform(*BRIGHTNESS_RANGE),
+        contrast=rng.uniform(*CONTRAST_RANGE),
+        gamma=rng.uniform(*GAMMA_RANGE),
+        order=tuple(rng.permutation(3).tolist()),
+    )
+
+
 def prepare_clip(batch: ClipBatch) -> TrainingClip:
-    """Convert a clip without augmenting it, as validation does."""
+    """Convert clips without augmenting them, as validation does."""
     return _training_clip(batch.image.float() / IMAGE_SCALE, batch.depth, batch.world_T_cam, batch.K)
 
 
-def augment_clip(batch: ClipBatch, generator: torch.Generator, min_depth_m: float, max_depth_m: float) -> TrainingClip:
-    """Convert a clip, with every scene at a random scale and in random colours.
-
-    All frames of a clip get the same scale and colours, since they show the same scene through the same camera.
+def augment_clip(batch: ClipBatch, draws: Sequence[ClipDraw], min_depth_m: float, max_depth_m: float) -> TrainingClip:
+    """Convert clips, each augmented as was drawn for it.
 
     Args:
-        batch: the clips.
-        generator: random numbers.
-        min_depth_m: a scale that would bring a surface nearer than this is not drawn.
-        max_depth_m: a scale that would take a surface farther away than this is not drawn.
+        batch: B clips.
+        draws: one of each.
+        min_depth_m: no scale brings a surface nearer than this, unless another one would then be too far away.
+        max_depth_m: no scale takes a surface farther away than this.
     """
-    scale = _draw_scale(batch.depth, generator, min_depth_m, max_depth_m).view(-1, 1, 1, 1)
-    world_T_cam = batch.world_T_cam.clone()
-    world_T_cam[:, :, :3, 3:] *= scale.to(world_T_cam.dtype)
-    image = _recolour(batch.image.float() / IMAGE_SCALE, generator)
-    return _training_clip(image, batch.depth * scale, world_T_cam, batch.K)
+    turned = ClipBatch(*(_stack(part, draws, _turn) for part in batch[:3]), batch.K)
+    scale = torch.stack([_scale(*clip, min_depth_m, max_depth_m) for clip in zip(turned.depth, draws, strict=True)])
+    world_T_cam = turned.world_T_cam.clone()
+    world_T_cam[:, :, :3, 3:] *= scale.view(-1, 1, 1, 1)
+    image = _stack(turned.image, draws, _recolour)
+    return _training_clip(image, turned.depth * scale.view(-1, 1, 1, 1), world_T_cam, batch.K)
 
 
 def _training_clip(image: Tensor, depth: Tensor, world_T_cam: Tensor, K: Tensor) -> TrainingClip:
-    mean = torch.from_numpy(IMAGE_MEAN).view(3, 1, 1)
-    std = torch.from_numpy(IMAGE_STD).view(3, 1, 1)
+    mean = torch.from_numpy(IMAGE_MEAN).to(image.device).view(3, 1, 1)
+    std = torch.from_numpy(IMAGE_STD).to(image.device).view(3, 1, 1)
     return TrainingClip((image - mean) / std, depth.float(), world_T_cam.float(), K.float())
 
 
-def _draw_scale(depth: Tensor, generator: torch.Generator, min_depth_m: float, max_depth_m: float) -> Tensor:
-    """One scale a clip, (B,): log-uniform in SCALE_RANGE, narrowed so that all depths stay within the planes."""
-    flat = depth.flatten(1)
-    nearest = torch.where(flat > 0, flat, torch.inf).amin(1).clamp(max=max_depth_m)
-    farthest = flat.amax(1).clamp(min=min_depth_m)
-    low = (min_depth_m / nearest).clamp(min=SCALE_RANGE[0], max=1.0).log()
-    high = (max_depth_m / farthest).clamp(min=1.0, max=SCALE_RANGE[1]).log()
-    return (low + (high - low) * torch.rand(len(depth), generator=generator)).exp()
+def _stack(part: Tensor, draws: Sequence[ClipDraw], change) -> Tensor:
+    return torch.stack([change(clip, draw) for clip, draw in zip(part, draws, strict=True)])
 
 
-def _recolour(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Gamma, contrast and brightness in a random order, each clamped to 0…1; image (B, T, 3, H, W)."""
+def _turn(frames: Tensor, draw: ClipDraw) -> Tensor:
+    return frames.flip(0) if draw.turned else frames
 
-    def draw(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(len(image), generator=generator)
 
+def _scale(depth: Tensor, draw: ClipDraw, min_depth_m: float, max_depth_m: float) -> Tensor:
+    """The scale of a clip whose depth is (T, H, W), as a scalar: no value leaves the device."""
+    nearest = torch.where(depth > 0, depth, torch.inf).amin().clamp(max=max_depth_m)
+    farthest = depth.amax().clamp(min=min_depth_m)
+    low = (min_depth_m / nearest).clamp(min=draw.scale_range[0])
+    high = (max_depth_m / farthest).clamp(max=draw.scale_range[1])
+    return low + (high - low) * draw.scale_share
+
+
+def _recolour(frames: Tensor, draw: ClipDraw) -> Tensor:
+    """Gamma, contrast and brightness, each clamped to 0…1; frames (T, 3, H, W), 0…255 to 0…1."""
+    plain = frames.float()
+    low, high = RECOLOURED_MEANS
+    mean = plain.mean(dim=(1, 2, 3), keepdim=True)
+    plain = plain / IMAGE_SCALE
     steps = (
-        lambda x: adjust_gamma(x, draw(*map(math.log, GAMMA_RANGE)).exp()),
-        lambda x: adjust_contrast(x, draw(*CONTRAST_RANGE)),
-        lambda x: adjust_brightness(x, draw(*BRIGHTNESS_RANGE)),
+        lambda x: adjust_gamma(x, draw.gamma),
+        lambda x: adjust_contrast(x, draw.contrast),
+        lambda x: adjust_brightness(x, draw.brightness),
     )
-    for index in torch.randperm(len(steps), generator=generator).tolist():
-        image = steps[index](image)
-    return image
+    coloured = plain
+    for index in draw.order:
+        coloured = steps[index](coloured)
+    return torch.where((mean > low) & (mean < high), coloured, plain)

@@ -1,45 +1,56 @@
 """The training loop: steps, stages, validation, checkpoints that a run can go on from, and a clean end on Ctrl-C.
 
-A run folder holds `last.pt` (everything needed to go on), `log.jsonl` (one object a line) and `NETWORK.safetensors`
-(the averaged weights, ready for the engine), each replaced only by a complete successor. Nothing that a step does
-depends on when it is done: step n of a run counted in steps sees the same clips and random numbers, resumed or not.
+A run folder holds `last.pt` (everything needed to go on), `log.jsonl` (one object a line), `NETWORK.safetensors`
+(the averaged weights, ready for the engine), `NETWORK_best.safetensors` (those of the last validation in which any of
+the four losses fell below all before it, the published rule) and `pictures/` (a contact sheet of every validation).
+
+Nothing that a step does depends on when it is done: step n of a run counted in steps sees the same clips and random
+numbers, resumed or not.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import json
 import logging
 import math
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.errors import ConfigError, DataError
+from dvmvs_core.errors import ConfigError, DataError, DvmvsError
+from dvmvs_core.evaluation.pictures import encode_png
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
-from dvmvs_core.training.augmentation import augment_clip, prepare_clip
-from dvmvs_core.training.losses import DepthLoss, LossMeter, depth_loss
+from dvmvs_core.training.augmentation import augment_clip, draw_clip, prepare_clip
+from dvmvs_core.training.clip_loss import ClipLoss
+from dvmvs_core.training.data import HeldOut
+from dvmvs_core.training.interruption import stop_on_signal
+from dvmvs_core.training.losses import DepthLoss, LossMeter
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at, recompute_batch_norm
 from dvmvs_core.training.passes import predictions
+from dvmvs_core.training.pictures import contact_sheet
+from dvmvs_core.training.precision import Arithmetic, Precision, compile_parts
+from dvmvs_core.training.processes import Processes, share_batch_norm, single_process
+from dvmvs_core.training.progress import training_progress
+from dvmvs_core.training.run_folder import RunFolder
 from dvmvs_core.training.stages import Stage, enter_stage, stage_at
+from dvmvs_core.training.stopwatch import Stopwatch
+from dvmvs_core.training.tensorboard import Board
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_NAME = "last.pt"
-LOG_NAME = "log.jsonl"
 _MAX_BAD_STEPS = 20
+# Beside the seed of a run: what is drawn for a step, and for a clip.
+_STEP_DRAWS, _CLIP_DRAWS = 23, 29
 
 
 @dataclass(frozen=True)
@@ -53,9 +64,13 @@ class LoopConfig:
         loss: which error is minimised.
         learning_rate: Adam's highest rate.
         warm_up_steps: steps of each stage until that rate.
-        clip_norm: gradients are scaled down to this norm.
+        final_rate: the rate at the end of the run, as a part of the highest; 1 keeps it.
+        clip_norm: gradients are scaled down to this norm; None leaves them.
         measurement_frames: most measurement frames of a reference frame; each step draws 1 up to this many.
+        mirror: PairNet sees frames mirrored half of the time, each with one measurement frame.
         average_decay: of the moving average of the weights that is kept.
+        precision: arithmetic of the forward pass.
+        compile: whether the parts of the network run under torch.compile.
         log_steps: steps between two lines of the log.
         save_minutes: minutes between two checkpoints.
         validate_minutes: minutes between two validations, each of which also writes the weights.
@@ -67,9 +82,13 @@ class LoopConfig:
     loss: DepthLoss = DepthLoss.L1_INVERSE
     learning_rate: float = 1e-3
     warm_up_steps: int = 100
-    clip_norm: float = 1.0
+    final_rate: float = 0.02
+    clip_norm: float | None = 1.0
     measurement_frames: int = 2
+    mirror: bool = False
     average_decay: float = 0.998
+    precision: Precision = "float32"
+    compile: bool = False
     log_steps: int = 20
     save_minutes: float = 5.0
     validate_minutes: float = 10.0
@@ -81,19 +100,6 @@ class LoopConfig:
         length = self.minutes if self.steps is None else self.steps
         if length <= 0:
             raise ConfigError(f"a run must last longer than 0; got {length}")
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Clips that are never trained on.
-
-    Args:
-        calibration: batches that batch-norm statistics are estimated from before validation.
-        validation: batches that the losses of validation are measured on.
-    """
-
-    calibration: Sequence[ClipBatch]
-    validation: Sequence[ClipBatch]
 
 
 class Trainer:
@@ -108,6 +114,10 @@ class Trainer:
         folder: run folder, made if it is missing.
         companions: finished networks that are written beside the trained one (the PairNet that a FusionNet came from).
         metadata: what the written weights say of themselves, besides step and losses.
+        processes: those that train together; by default this one alone, on the CPU.
+        tensorboard: whether to write curves and contact sheets for TensorBoard.
+        memory_format: layout of the network's weights.
+        exact_timing: whether a GPU is waited for at the end of each phase of a step, so that the log tells them apart.
     """
 
     def __init__(
@@ -120,27 +130,42 @@ class Trainer:
         folder: Path,
         companions: dict[str, nn.Module] | None = None,
         metadata: dict[str, Any] | None = None,
-    ) -> None:
+        processes: Processes | None = None,
+        tensorboard: bool = False,
         # Convolutions of few channels run 1.4 times as fast in this layout on CPUs, forward and backward.
-        self.network = network.to(memory_format=torch.channels_last)
+        memory_format: torch.memory_format = torch.channels_last,
+        exact_timing: bool = False,
+    ) -> None:
+        self.processes = processes or single_process()
         self.config = config
-        self.folder = folder
         self.step = 0
         self.elapsed_s = 0.0
         self.bad_steps = 0
-        self._clips = clips
-        self._held_out = held_out
+        self.best: dict[str, float] = {}
+        self.network = network.to(self.processes.device, memory_format=memory_format)
+        self.stopwatch = Stopwatch(self.processes.device, exact_timing)
+        self._folder = RunFolder(folder)
+        self.clips = clips
+        self._held_out = HeldOut(*([self._here(batch) for batch in part] for part in vars(held_out).values()))
         self._stages = stages
         self._companions = companions or {}
         self._metadata = metadata or {}
         self._average = WeightAverage(network, config.average_decay)
+        self._arithmetic = Arithmetic(config.precision, self.processes.device)
+        self._recent_losses: list[float] = []
+        self._board = Board(folder) if tensorboard and self.processes.writes else None
+        if self.processes.size > 1:
+            share_batch_norm(self.network)
+        if config.compile:
+            compile_parts(self.network)
         self._stage_index = -1
         self._stage_start = 0
         self._enter_stage(0)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"cannot make the run folder {folder}: {error}") from error
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self._folder.path
 
     @property
     def progress(self) -> float:
@@ -157,38 +182,50 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end of the run, or until the first Ctrl-C or SIGTERM.
 
-        Either way a checkpoint and the weights are written.
+        Either way a checkpoint and the weights are written. If they cannot be written on the way there, as on a full
+        disk, training goes on, and what was written before stays.
 
         Returns:
             Whether the end was reached.
+
+        Raises:
+            DataError: if the last checkpoint cannot be written.
+            WeightsError: if the last weights cannot.
         """
         last_saved = last_validated = self.elapsed_s
-        recent: list[float] = []
-        waited_s = 0.0
-        with _stop_on_signal() as stop, _progress_bar() as show:
-            waiting = clock = time.monotonic()
-            for batch in self._clips(self.step):
-                waited_s += time.monotonic() - waiting
-                recent.append(self.train_step(batch))
+        with stop_on_signal() as stop, training_progress(self.processes.writes) as show:
+            stopped, clock = False, time.monotonic()
+            batches = self.clips(self.step) if self.progress < 1.0 else iter(())
+            while self.progress < 1.0 and not stopped:
+                with self.stopwatch.phase("data"):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                loss = self.train_step(batch)
                 now = time.monotonic()
-                self.elapsed_s += now - clock
+                # The clock of the first process is that of all, or they would part at the end of a stage.
+                own_s = now - clock if self.processes.writes else 0.0
                 clock = now
+                loss, passed_s, stops = self.processes.sums(loss / self.processes.size, own_s, float(stop()))
+                self.elapsed_s += passed_s
+                stopped = stops > 0
+                self._recent_losses.append(loss)
                 if self.step % self.config.log_steps == 0:
-                    self._log_training(recent, waited_s)
-                    recent.clear()
-                    waited_s = 0.0
+                    self._log_training()
                 show(self.progress, self.elapsed_s, f"{self.stage.name}, step {self.step}")
-                if stop() or self.progress >= 1.0:
+                if stopped or self.progress >= 1.0:
                     break
                 if self.elapsed_s - last_validated >= 60.0 * self.config.validate_minutes:
-                    self.export()
+                    self._attempt(self.export)
                     last_validated = self.elapsed_s
                 if self.elapsed_s - last_saved >= 60.0 * self.config.save_minutes:
-                    self.save()
+                    self._attempt(self.save)
                     last_saved = self.elapsed_s
-                waiting = time.monotonic()
-        self.save()
-        self.export()
+        if self.processes.writes:
+            # A validation that is stopped by force must not cost the checkpoint, which then learns of the best losses.
+            self.save()
+            self.export()
+            self.save()
         return self.progress >= 1.0
 
     def train_step(self, batch: ClipBatch) -> float:
@@ -199,42 +236,31 @@ class Trainer:
         Raises:
             DataError: if that happened in many steps one after the other.
         """
-        config, model = self.config, self.network.config
+        config = self.config
         index = stage_at(self._stages, self.progress)
         if index != self._stage_index:
             self._enter_stage(index)
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
-        clip = augment_clip(batch, generator, model.min_depth_m, model.max_depth_m)
-        measured = int(torch.randint(1, config.measurement_frames + 1, (), generator=generator))
-        predicted_state = float(torch.rand((), generator=generator)) < self.stage.predicted_state
-        rate = learning_rate_at(
-            config.learning_rate, self.step - self._stage_start, self.progress, config.warm_up_steps
-        )
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
-
-        losses = [
-            depth_loss(pyramid, truth, config.loss)
-            for pyramid, truth in predictions(self.network, clip, measured, predicted_state)
-        ]
-        loss = torch.stack(losses).mean()
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self._learning, config.clip_norm)
-        if torch.isfinite(norm):
-            self._optimiser.step()
-            self._average.update(self.network, self.step)
-            self.bad_steps = 0
-        else:
-            self.bad_steps += 1
-            logger.warning("step %d skipped: its gradient is not finite", self.step)
-            if self.bad_steps >= _MAX_BAD_STEPS:
-                raise DataError(
-                    f"{self.bad_steps} steps in a row had no finite gradient; lower the learning rate and resume from"
-                    f" {self.folder / CHECKPOINT_NAME}"
-                )
-        self.step += 1
-        return loss.item()
+            group["lr"] = self._learning_rate()
+        clock, scaler = self.stopwatch.phase, self._arithmetic.scaler
+        with clock("augmentation"):
+            clip = self._augmented(self._here(batch))
+        with clock("forward"), self._arithmetic.forward():
+            loss = self._loss(clip, *self._drawn_for_step(clip.image.shape[1]))
+        with clock("backward"):
+            self._optimiser.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+        with clock("optimiser"):
+            scaler.unscale_(self._optimiser)
+            norm = nn.utils.clip_grad_norm_(self._learning, config.clip_norm or math.inf)
+            finite = bool(torch.isfinite(norm))
+            if finite:
+                scaler.step(self._optimiser)
+                self._average.update(self.network, self.step)
+            scaler.update()
+            value = loss.item()
+        self._note_step(finite)
+        return value
 
     def averaged_network(self) -> PairNet | FusionNet:
         """Return a copy of the averaged network with batch-norm statistics that fit it, in evaluation mode."""
@@ -253,41 +279,53 @@ class Trainer:
         return meter.means()
 
     def export(self) -> dict[str, float]:
-        """Validate the averaged network and write it to `NETWORK.safetensors`; return the losses."""
+        """Validate the averaged network, write it and a contact sheet, and return the losses.
+
+        Raises:
+            WeightsError: if the weights cannot be written.
+            DataError: if the contact sheet cannot.
+        """
         network = self.averaged_network()
         losses = self.validate(network)
+        improved = [name for name, loss in losses.items() if loss < self.best.get(name, math.inf)]
+        self.best.update({name: losses[name] for name in improved})
+        self._log({"validation": losses, "improved": improved})
         name = network.config.network
         metadata = {
             **self._metadata,
             "step": self.step,
             "minutes": round(self.elapsed_s / 60.0, 1),
+            "finished": self.progress >= 1.0,
             "validation": losses,
         }
-        save_checkpoint(self.folder / f"{name}.safetensors", {name: network, **self._companions}, metadata)
-        self._log({"validation": losses})
+        for suffix in ("", "_best") if improved else ("",):
+            path = self.folder / f"{name}{suffix}.safetensors"
+            save_checkpoint(path, {name: network, **self._companions}, metadata)
+        self._show(network, losses)
         return losses
 
     def save(self) -> None:
-        """Write everything that is needed to go on from here."""
-        state = {
-            "model": self.network.config.to_dict(),
-            "network": self.network.state_dict(),
-            "average": self._average.network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "step": self.step,
-            "elapsed_s": self.elapsed_s,
-            "stage_index": self._stage_index,
-            "stage_start": self._stage_start,
-        }
-        path = self.folder / CHECKPOINT_NAME
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            torch.save(state, unfinished)
-            os.replace(unfinished, path)
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"cannot write {path}: {error}; the checkpoint before it is still whole") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+        """Write everything that is needed to go on from here.
+
+        Raises:
+            DataError: if that fails; the checkpoint before it is still whole.
+        """
+        self._folder.save(
+            {
+                "model": self.network.config.to_dict(),
+                "network": self.network.state_dict(),
+                "average": self._average.network.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "scaler": self._arithmetic.scaler.state_dict(),
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+                "stage_index": self._stage_index,
+                "stage_start": self._stage_start,
+                "bad_steps": self.bad_steps,
+                "best": self.best,
+                "recent_losses": self._recent_losses,
+            }
+        )
 
     def resume(self) -> None:
         """Go on from the checkpoint in the run folder.
@@ -295,17 +333,12 @@ class Trainer:
         Raises:
             DataError: if there is none, it is broken, or it is of a network with other settings.
         """
-        path = self.folder / CHECKPOINT_NAME
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
-            raise DataError(f"{self.folder} holds no {CHECKPOINT_NAME} to resume from; start without resume") from error
-        except Exception as error:
-            raise DataError(f"{path} cannot be read, so it cannot be resumed from: {error}") from error
+        state = self._folder.load()
         # JSON turns the tuples of a configuration into the lists that a checkpoint may hold.
         if json.dumps(state["model"]) != json.dumps(self.network.config.to_dict()):
             raise DataError(
-                f"{path} is of another network: it was trained as {state['model']}; got {self.network.config.to_dict()}"
+                f"{self._folder.checkpoint} is of another network: it was trained as {state['model']};"
+                f" got {self.network.config.to_dict()}"
             )
         self.network.load_state_dict(state["network"])
         self._average.network.load_state_dict(state["average"])
@@ -313,8 +346,14 @@ class Trainer:
         self._stage_start = state["stage_start"]
         self._learn()
         self._optimiser.load_state_dict(state["optimiser"])
+        self._arithmetic.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.elapsed_s = state["elapsed_s"]
+        self.bad_steps = state["bad_steps"]
+        self.best = state["best"]
+        self._recent_losses = state["recent_losses"]
+        if self.processes.writes:
+            self._folder.forget_after(self.step)
 
     def _enter_stage(self, index: int) -> None:
         self._stage_index = index
@@ -328,6 +367,9 @@ class Trainer:
         """Freeze, unfreeze and start Adam anew, as the stage says."""
         self._learning = enter_stage(self.network, self.stage)
         self._optimiser = torch.optim.Adam(self._learning, lr=self.config.learning_rate)
+        # Wrapped anew, since the wrapping of several processes knows which parameters learn; the old one goes first.
+        self._loss = None
+        self._loss = self.processes.wrap(ClipLoss(self.network, self.config.loss, self.processes.mean))
 
     def _calibrate(self, network: PairNet | FusionNet) -> None:
         def forward(batch: ClipBatch) -> Callable[[nn.Module], None]:
@@ -336,52 +378,84 @@ class Trainer:
 
         recompute_batch_norm(network, (forward(batch) for batch in self._held_out.calibration))
 
-    def _log_training(self, losses: list[float], waited_s: float) -> None:
+    def _here(self, batch: ClipBatch) -> ClipBatch:
+        return ClipBatch(*(part.to(self.processes.device, non_blocking=True) for part in batch))
+
+    def _augmented(self, batch: ClipBatch):
+        """Augment each clip by what is drawn from its number among all clips of the run."""
+        model, clips = self.network.config, len(batch.image)
+        first = (self.step * self.processes.size + self.processes.rank) * clips
+        draws = [
+            draw_clip(np.random.default_rng([self.config.seed, _CLIP_DRAWS, number]))
+            for number in range(first, first + clips)
+        ]
+        return augment_clip(batch, draws, model.min_depth_m, model.max_depth_m)
+
+    def _drawn_for_step(self, frames: int) -> tuple[int, bool, list[bool] | None]:
+        """Measurement frames, whether the state is warped with predicted depth, and what is mirrored: for all alike."""
+        rng = np.random.default_rng([self.config.seed, _STEP_DRAWS, self.step])
+        measured = int(rng.integers(1, self.config.measurement_frames, endpoint=True))
+        predicted_state = rng.random() < self.stage.predicted_state
+        mirrored = (rng.random(frames) > 0.5).tolist() if self.config.mirror else None
+        return measured, predicted_state, mirrored
+
+    def _learning_rate(self) -> float:
+        config = self.config
+        return learning_rate_at(
+            self.stage.learning_rate or config.learning_rate,
+            self.step - self._stage_start,
+            self.progress,
+            config.warm_up_steps,
+            config.final_rate,
+        )
+
+    def _note_step(self, finite: bool) -> None:
+        self.bad_steps = 0 if finite else self.bad_steps + 1
+        if not finite:
+            logger.warning("step %d skipped: its gradient is not finite", self.step)
+        if self.bad_steps >= _MAX_BAD_STEPS:
+            raise DataError(
+                f"{self.bad_steps} steps in a row had no finite gradient; lower the learning rate and resume from"
+                f" {self._folder.checkpoint}"
+            )
+        self.step += 1
+
+    def _attempt(self, write: Callable[[], Any]) -> None:
+        """Write on the way, where a failure is told but ends nothing."""
+        if self.processes.writes:
+            try:
+                write()
+            except DvmvsError as error:
+                logger.warning("%s; training goes on", error)
+
+    def _show(self, network: PairNet | FusionNet, losses: dict[str, float]) -> None:
+        sheet = contact_sheet(network, self._held_out.validation, self.config.measurement_frames)
+        self._folder.save_picture(f"{self.step:08d}.png", encode_png(sheet))
+        if self._board:
+            self._board.scalars(self.step, {f"validation/{name}": loss for name, loss in losses.items()})
+            self._board.picture(self.step, "validation", sheet)
+            self._board.flush()
+
+    def _log_training(self) -> None:
+        loss = sum(self._recent_losses) / len(self._recent_losses)
+        rate = self._optimiser.param_groups[0]["lr"]
         self._log(
             {
                 "stage": self.stage.name,
-                "loss": round(sum(losses) / len(losses), 5),
-                "learning_rate": self._optimiser.param_groups[0]["lr"],
-                "waited_for_data_s": round(waited_s, 3),
+                "loss": loss,
+                "learning_rate": rate,
+                "seconds": {phase: round(seconds, 3) for phase, seconds in self.stopwatch.seconds.items()},
+                "left_out": len(getattr(self.clips, "skipped", ())),
             }
         )
+        if self._board:
+            self._board.scalars(self.step, {"training/loss": loss, "training/learning_rate": rate})
+        self._recent_losses.clear()
+        self.stopwatch.reset()
 
     def _log(self, values: dict[str, Any]) -> None:
-        entry = {"step": self.step, "minutes": round(self.elapsed_s / 60.0, 2), **values}
-        with (self.folder / LOG_NAME).open("a") as log:
-            log.write(json.dumps(entry) + "\n")
-        logger.info("%s", json.dumps(entry))
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether SIGINT or SIGTERM came; a second one has its usual effect."""
-    came: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        came.append(number)
-        logger.warning("stopping after this step, with a checkpoint; once more to stop at once")
-        signal.signal(number, before[number])
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _progress_bar() -> Iterator[Callable[[float, float, str], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("training", total=1.0, left="")
-
-        def show(progress: float, elapsed_s: float, text: str) -> None:
-            left = elapsed_s * (1.0 - progress) / progress if progress > 0.0 else math.nan
-            bar.update(task, completed=progress, description=text, left=f"{left / 60.0:.1f} min left")
-
-        yield show
+        if self.processes.writes:
+            self._folder.log({"step": self.step, "minutes": round(self.elapsed_s / 60.0, 2), **values})
 
 
 def describe(config: LoopConfig) -> dict[str, Any]:

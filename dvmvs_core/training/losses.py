@@ -9,6 +9,7 @@ Symbols: d ground-truth depth [m], p predicted depth [m].
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -64,22 +65,28 @@ def masked_loss(kind: DepthLoss, prediction: Tensor, truth: Tensor) -> tuple[Ten
     return pixel_losses(kind, prediction[valid], truth[valid]).sum(), valid.sum()
 
 
-def depth_loss(pyramid: DepthPyramid, truth: Tensor, kind: DepthLoss = DepthLoss.L1_INVERSE) -> Tensor:
+def depth_loss(
+    pyramid: DepthPyramid,
+    truth: Tensor,
+    kind: DepthLoss = DepthLoss.L1_INVERSE,
+    mean_over_processes: Callable[[Tensor], Tensor] = lambda value: value,
+) -> Tensor:
     """Sum the mean loss of every scale; a scale without ground truth costs nothing.
 
     Args:
         pyramid: predicted depth at five scales, metres.
         truth: (B, H, W) ground-truth depth, metres, 0 where there is none.
         kind: which loss.
+        mean_over_processes: the mean of a value over all processes that share a batch. With it, the mean of their
+            losses is the loss of the whole batch, though their parts have different numbers of valid pixels.
 
     Returns:
         A scalar.
     """
-    total = truth.new_zeros(())
-    for prediction in pyramid:
-        loss, valid = masked_loss(kind, prediction, truth)
-        total = total + loss / valid.clamp(min=1)
-    return total
+    losses, valid = zip(*(masked_loss(kind, prediction, truth) for prediction in pyramid), strict=True)
+    share = mean_over_processes(torch.stack(valid).to(truth.dtype))
+    # Divided by the true share, which is a fraction where a process of several has none.
+    return (torch.stack(losses) / torch.where(share > 0, share, 1.0)).sum()
 
 
 @dataclass

@@ -5,11 +5,12 @@ Symbols: B clips, T frames a clip, H×W the network's resolution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from dvmvs_core.model.cost_volume import cost_volume
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import DepthPyramid
 from dvmvs_core.model.features import ImageFeatures
@@ -41,6 +42,42 @@ def predictions(
         yield _pairwise_predictions(network, clip, measurement_frames)
 
 
+def mirrored_predictions(
+    network: PairNet, clip: TrainingClip, mirrored: Sequence[bool]
+) -> Iterator[tuple[DepthPyramid, Tensor]]:
+    """Predict the depth of every frame of a clip from one other, as the public code trains PairNet.
+
+    Whatever the network sees after the comparison may be mirrored from left to right, which gives it new images of the
+    same geometry. (Mirroring before would need another camera.)
+
+    Args:
+        network: a PairNet.
+        clip: B clips of T frames; each frame is compared with the one nearest in time.
+        mirrored: for each reference frame, whether to mirror.
+
+    Yields:
+        Predicted depth and ground truth (B, H, W) of one reference frame.
+    """
+    frames = clip.image.shape[1]
+    features = _features(network, clip)
+    pose, config = clip.world_T_cam.unbind(1), network.config
+    for reference, mirror in enumerate(mirrored):
+        (measured,) = nearest_frames(reference, frames, 1)
+        costs = cost_volume(
+            features[reference].matching,
+            [features[measured].matching],
+            pose[reference],
+            [pose[measured]],
+            clip.K,
+            network.inverse_depths,
+            mask_out_of_view=config.mask_out_of_view,
+            exact_sampling=config.exact_sampling,
+        )
+        seen = (*features[reference], costs, clip.image[:, reference], clip.depth[:, reference])
+        *levels, costs, image, truth = (part.flip(-1) for part in seen) if mirror else seen
+        yield network.decoder(image, network.encoder(ImageFeatures(*levels), costs)), truth
+
+
 def nearest_frames(reference: int, frames: int, count: int) -> list[int]:
     """Return the `count` other frames of a clip that are nearest to a frame in time, earlier ones first."""
     others = [index for index in range(frames) if index != reference]
@@ -69,8 +106,8 @@ def _pairwise_predictions(network: PairNet, clip: TrainingClip, measurement_fram
 def _recurrent_predictions(
     network: FusionNet, clip: TrainingClip, measurement_frames: int, predicted_state: bool
 ) -> Iterator[tuple[DepthPyramid, Tensor]]:
-    batch, frames = clip.image.shape[:2]
-    features = _by_frame(network.extract(clip.image.flatten(0, 1)), batch, frames)
+    frames = clip.image.shape[1]
+    features = _features(network, clip)
     pose = clip.world_T_cam.unbind(1)
     state = previous_pose = previous_depth = None
     for reference in range(1, frames):
@@ -98,7 +135,6 @@ def _recurrent_predictions(
         previous_pose, previous_depth = pose[reference], pyramid.full.detach()
 
 
-def _by_frame(features: ImageFeatures, batch: int, frames: int) -> list[ImageFeatures]:
-    """Split maps of (B·T, C, h, w) into T sets of (B, C, h, w)."""
-    maps = [level.unflatten(0, (batch, frames)).unbind(1) for level in features]
-    return [ImageFeatures(*levels) for levels in zip(*maps, strict=True)]
+def _features(network: PairNet | FusionNet, clip: TrainingClip) -> list[ImageFeatures]:
+    """Features of each frame, one frame at a time: as published, batch norm takes its statistics from one frame."""
+    return [network.extract(image) for image in clip.image.unbind(1)]

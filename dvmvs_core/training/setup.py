@@ -1,26 +1,70 @@
-"""What a training run starts from: a network, clips to train on, and clips to validate on."""
+"""What a training run starts from: a network, and which part of it learns when."""
 
 from __future__ import annotations
 
-import itertools
-import signal
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
 
 from dvmvs_core.config import preset
-from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
-from dvmvs_core.training.loop import HeldOut
-from dvmvs_core.training.stages import FUSIONNET_STAGES, FUSIONNET_TUNING_STAGES, PAIRNET_STAGES, TUNING_STAGES, Stage
+from dvmvs_core.training.stages import (
+    FUSIONNET_STAGES,
+    FUSIONNET_TUNING_STAGES,
+    LAST_STAGE,
+    PAIRNET_STAGES,
+    TUNING_STAGES,
+    Stage,
+)
 
-HELD_OUT_SEED = 2**31 - 1
-"""Worlds of this seed are never trained on."""
-_HELD_OUT_BATCHES = 8
-_PREFETCH = 6
+ScheduleName = Literal["short", "published", "last-stage"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is trained where nothing else is asked for.
+
+    Args:
+        frames: of a clip.
+        batch_size: clips a step.
+        loop: settings of the loop that differ from its own defaults.
+    """
+
+    frames: int
+    batch_size: int
+    loop: dict[str, Any] = field(default_factory=dict)
+
+
+_PUBLISHED_LOOP = {
+    "learning_rate": 1e-4,
+    "warm_up_steps": 1,
+    "final_rate": 1.0,
+    "clip_norm": None,
+    "measurement_frames": 1,
+}
+
+SCHEDULES: dict[tuple[str, str], Schedule] = {
+    ("short", "pairnet"): Schedule(3, 3),
+    ("short", "fusionnet"): Schedule(5, 2),
+    ("published", "pairnet"): Schedule(2, 14, {**_PUBLISHED_LOOP, "mirror": True}),
+    ("published", "fusionnet"): Schedule(8, 4, _PUBLISHED_LOOP),
+    ("last-stage", "fusionnet"): Schedule(8, 4, _PUBLISHED_LOOP),
+}
+"""By name and network. "short" makes the most of minutes: a high learning rate that falls, two measurement frames."""
+
+
+def schedule_of(name: ScheduleName, network: str) -> Schedule:
+    """Return a schedule.
+
+    Raises:
+        ConfigError: if the network has none of that name.
+    """
+    if (name, network) not in SCHEDULES:
+        raise ConfigError(f"schedule {name} is for fusionnet; {network} has no memory to tune")
+    return SCHEDULES[name, network]
 
 
 def initial_network(
@@ -56,58 +100,25 @@ def initial_network(
     return built, _companion(init, network)
 
 
-def stages_of(network: str, init: str | None) -> tuple[Stage, ...]:
-    """Choose what learns when: a network that goes on from its own weights is tuned as a whole.
+def stages_of(network: str, init: str | None, last_stage: bool = False) -> tuple[Stage, ...]:
+    """Choose what learns when in a short run: a network that goes on from its own weights is tuned as a whole.
 
     Args:
         network: "pairnet" or "fusionnet".
         init: weights that it starts from, or None.
+        last_stage: train the last stage alone.
+
+    Raises:
+        ConfigError: if only the last stage is asked for, and there is no FusionNet to tune.
     """
     goes_on = init is not None and network in read_info(init).networks
+    if last_stage:
+        if not goes_on:
+            raise ConfigError("schedule last-stage tunes a trained FusionNet; name one as init")
+        return (LAST_STAGE,)
     if network == "fusionnet":
         return FUSIONNET_TUNING_STAGES if goes_on else FUSIONNET_STAGES
     return TUNING_STAGES if goes_on else PAIRNET_STAGES
-
-
-def training_clips(
-    size: tuple[int, int], frames: int, batch_size: int, seed: int
-) -> Callable[[int], Iterator[ClipBatch]]:
-    """Return what gives the batches from a step on, rendered ahead in another process."""
-
-    def stream(start: int) -> Iterator[ClipBatch]:
-        dataset = _RenderedClips(SyntheticClips(*size, frames, seed=seed), batch_size, start)
-        return iter(
-            DataLoader(
-                dataset,
-                batch_size=None,
-                num_workers=1,
-                prefetch_factor=_PREFETCH,
-                worker_init_fn=_leave_interrupts_to_the_trainer,
-                # A fork of a process whose threads have computed can hang in its first parallel loop.
-                multiprocessing_context="spawn",
-            )
-        )
-
-    return stream
-
-
-def held_out_clips(size: tuple[int, int], frames: int, batch_size: int) -> HeldOut:
-    """Render the clips of worlds that are never trained on."""
-    clips = SyntheticClips(*size, frames, seed=HELD_OUT_SEED)
-    batches = [clips.batch(batch_size, index) for index in range(2 * _HELD_OUT_BATCHES)]
-    return HeldOut(calibration=batches[:_HELD_OUT_BATCHES], validation=batches[_HELD_OUT_BATCHES:])
-
-
-class _RenderedClips(IterableDataset):
-    """The batches from a number on, for a process of their own."""
-
-    def __init__(self, clips: SyntheticClips, batch_size: int, start: int) -> None:
-        self._clips = clips
-        self._batch_size = batch_size
-        self._start = start
-
-    def __iter__(self) -> Iterator[ClipBatch]:
-        return (self._clips.batch(self._batch_size, index) for index in itertools.count(self._start))
 
 
 def _companion(init: str, network: str) -> dict[str, nn.Module]:
@@ -115,8 +126,3 @@ def _companion(init: str, network: str) -> dict[str, nn.Module]:
     if network != "fusionnet" or "pairnet" not in read_info(init).networks:
         return {}
     return {"pairnet": load_network(init, "pairnet")[0]}
-
-
-def _leave_interrupts_to_the_trainer(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the trainer still needs a whole batch to end its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -9,6 +9,8 @@ Source: Düzçeker et al., "DeepVideoMVS", CVPR 2021, section 4 and its suppleme
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 from torch import nn
@@ -30,6 +32,7 @@ class Stage:
             inference, instead of ground-truth depth, 0…1. PairNet has no state and ignores it.
         batch_norm: whether the batch-norm statistics and affine weights of the modules that learn, learn too.
         calibrate: whether the batch-norm statistics are estimated anew when the stage begins.
+        learning_rate: Adam's highest rate in this stage; None takes that of the run.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Stage:
     predicted_state: float = 0.0
     batch_norm: bool = True
     calibrate: bool = False
+    learning_rate: float | None = None
 
 
 PAIRNET_STAGES = (
@@ -64,6 +68,50 @@ FUSIONNET_TUNING_STAGES = (
     Stage("tuning, predicted state", 0.4, predicted_state=1.0, batch_norm=False),
 )
 """FusionNet from a trained FusionNet, as for another input size."""
+
+LAST_STAGE = Stage("cell, predicted state", 1.0, ("lstm_fusion",), 1.0, batch_norm=False, learning_rate=5e-5)
+"""The paper's last stage, which the public code lacks: only the cell learns, and the hidden state is warped with
+predicted depth, as it will be at inference."""
+LAST_STAGE_STEPS = 25_000
+
+PUBLISHED_STAGES = {
+    "pairnet": (Stage("all but the extractor", 2.0, EVERY_MODULE[1:]), Stage("everything", math.inf)),
+    "fusionnet": (
+        Stage("memory and decoder", 1.0, ("lstm_fusion", "decoder")),
+        Stage("all but the extractor", 1.0, EVERY_MODULE[1:]),
+        Stage("everything", math.inf),
+        LAST_STAGE,
+    ),
+}
+"""The stages as published; `share` holds epochs here (infinity: all that is left) and 1 for the last stage."""
+
+
+def published_stages(
+    network: str, steps: int, epoch_steps: int, last_stage_steps: int = LAST_STAGE_STEPS
+) -> tuple[Stage, ...]:
+    """Return the published stages as shares of a run.
+
+    Args:
+        network: "pairnet" or "fusionnet".
+        steps: of the whole run.
+        epoch_steps: of one pass over the data.
+        last_stage_steps: of FusionNet's last stage.
+
+    Raises:
+        ConfigError: if the run is too short for them.
+    """
+    stages = PUBLISHED_STAGES[network]
+    lengths = [last_stage_steps if stage is LAST_STAGE else stage.share * epoch_steps for stage in stages]
+    fixed = sum(length for length in lengths if math.isfinite(length))
+    if fixed >= steps:
+        raise ConfigError(
+            f"the published schedule of {network} has {fixed:.0f} steps before and after its longest stage"
+            f" ({epoch_steps} an epoch); give more steps than that, got {steps}"
+        )
+    return tuple(
+        dataclasses.replace(stage, share=(length if math.isfinite(length) else steps - fixed) / steps)
+        for stage, length in zip(stages, lengths, strict=True)
+    )
 
 
 def stage_at(stages: tuple[Stage, ...], progress: float) -> int:

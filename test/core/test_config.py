@@ -71,3 +71,9 @@ def test_impossible_keyframe_rule_is_refused(changes):
 def test_configurations_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         preset("paper").height = 64
+
+
+@pytest.mark.parametrize(("name", "value"), [("precision", "int8"), ("mode", "quick")])
+def test_an_engine_setting_that_does_not_exist_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be one of .*{value}"):
+        EngineConfig(**{name: value})

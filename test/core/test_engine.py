@@ -8,7 +8,7 @@ import torch
 
 from dvmvs_core.config import EngineConfig, KeyframeConfig, preset
 from dvmvs_core.engine import DepthEngine, resolve_device
-from dvmvs_core.errors import DeviceError, FrameError
+from dvmvs_core.errors import ConfigError, DeviceError, FrameError
 from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.types import Frame
@@ -26,10 +26,12 @@ K = np.array(((80.0, 0, 60), (0, 80.0, 40), (0, 0, 1)))
 
 
 def make_frame(index, size=(80, 120), K=K, lost=False):
-    image = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = np.random.default_rng(round(10 * index)).integers(0, 256, (*size, 3), dtype=np.uint8)
     world_T_cam = np.eye(4)
     world_T_cam[0, 3] = 0.15 * index
-    return Frame(image, K, np.full((4, 4), np.nan) if lost else world_T_cam, stamp_ns=1000 + index, index=index)
+    return Frame(
+        image, K, np.full((4, 4), np.nan) if lost else world_T_cam, stamp_ns=round(1000 + index), index=round(index)
+    )
 
 
 @pytest.fixture(params=["fusionnet", "pairnet"])
@@ -38,10 +40,11 @@ def make_engine(request):
     torch.manual_seed(0)
     weights = build_network(preset("small", network=request.param, **TINY)).state_dict()
 
-    def make(**keyframes):
+    def make(mode="auto", precision="float32", **keyframes):
         network = build_network(preset("small", network=request.param, **TINY))
         network.load_state_dict(weights)
-        return DepthEngine(network, EngineConfig(device="cpu", keyframes=KeyframeConfig(**keyframes)))
+        config = EngineConfig(device="cpu", mode=mode, precision=precision, keyframes=KeyframeConfig(**keyframes))
+        return DepthEngine(network, config)
 
     return make
 
@@ -52,8 +55,8 @@ def depths_of(engine, frames):
 
 def count_extractions(engine, monkeypatch):
     calls = []
-    extract = engine._network.extract
-    monkeypatch.setattr(engine._network, "extract", lambda image: calls.append(1) or extract(image))
+    extract = engine._runner.extract
+    monkeypatch.setattr(engine._runner, "extract", lambda image: calls.append(1) or extract(image))
     return calls
 
 
@@ -184,3 +187,88 @@ def test_predict_refuses_what_it_cannot_measure(make_engine):
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(DeviceError, match="device"):
         resolve_device(name)
+
+
+@pytest.mark.parametrize("mode", ["auto", "reference"])
+def test_peeking_between_steps_changes_nothing(make_engine, mode):
+    frames = [make_frame(i) for i in range(5)]
+    plain, peeking = make_engine(mode=mode), make_engine(mode=mode)
+    expected = depths_of(plain, frames)
+    found = []
+    for frame in frames:
+        prediction = peeking.step(frame)
+        decision = peeking.last_decision
+        near = make_frame(frame.index + 0.3)
+        assert peeking.peek(near).measurement_index
+        assert peeking.last_decision is decision
+        found += [] if prediction is None else [prediction.depth]
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_peeking_is_what_a_step_would_have_given(make_engine):
+    frames = [make_frame(i) for i in range(4)]
+    engine = make_engine()
+    depths_of(engine, frames[:3])
+    peeked, stepped = engine.peek(frames[3]), engine.step(frames[3])
+    np.testing.assert_array_equal(peeked.depth, stepped.depth)
+    np.testing.assert_array_equal(peeked.confidence, stepped.confidence)
+    assert peeked.measurement_index == stepped.measurement_index
+    assert (peeked.frame_index, peeked.stamp_ns) == (3, 1003)
+
+
+def test_nothing_to_peek_at(make_engine):
+    engine = make_engine()
+    assert engine.peek(make_frame(0)) is None
+    engine.step(make_frame(0))
+    assert engine.peek(make_frame(1)) is not None
+    assert engine.peek(make_frame(1, lost=True)) is None
+    assert engine.peek(make_frame(1, size=(100, 200))) is None
+    assert len(engine._keyframes) == 1
+    engine.reset()
+    assert engine.peek(make_frame(1)) is None
+
+
+def test_the_number_of_measurement_frames_changes_live(make_engine):
+    engine = make_engine(measurement_frames=1)
+    steps = [engine.step(make_frame(i)) for i in range(4)]
+    assert [len(p.measurement_index) for p in steps[1:]] == [1, 1, 1]
+    engine.set_measurement_frames(3)
+    assert engine.config.keyframes.measurement_frames == 3
+    assert len(engine.step(make_frame(4)).measurement_index) == 3
+    with pytest.raises(ConfigError, match="measurement_frames must lie between 1 and"):
+        engine.set_measurement_frames(0)
+    assert len(engine.step(make_frame(5)).measurement_index) == 3
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near(make_engine, precision):
+    frames = [make_frame(i) for i in range(4)]
+    exact = depths_of(make_engine(), frames)
+    for a, b in zip(exact, depths_of(make_engine(precision=precision), frames), strict=True):
+        assert b.dtype == np.float32
+        difference = (np.abs(a - b) / a).mean()
+        assert 0 < difference < (2e-2 if precision == "bfloat16" else 3e-3)
+
+
+def test_the_reference_path_keeps_no_features_and_gives_the_same_depths(make_engine, monkeypatch):
+    frames = [make_frame(i) for i in range(4)]
+    reference = make_engine(mode="reference")
+    calls = count_extractions(reference, monkeypatch)
+    plain = depths_of(reference, frames)
+    assert len(calls) == (1 + 1) + (1 + 2) + (1 + 2)
+    for a, b in zip(plain, depths_of(make_engine(), frames), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3)
+        assert (np.abs(a - b) / a).mean() < 1e-5
+
+
+def test_siblings_share_a_network_but_no_state(make_engine):
+    frames = [make_frame(i) for i in range(4)]
+    alone = depths_of(make_engine(), frames)
+    first = make_engine()
+    second = first.sibling(first.config)
+    for i, frame in enumerate(frames):
+        first.step(make_frame(7 + i))
+        prediction = second.step(frame)
+        if prediction is not None:
+            np.testing.assert_array_equal(prediction.depth, alone[i - 1])

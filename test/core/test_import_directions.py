@@ -25,16 +25,18 @@ RANK = {
     "model": 2,
     "confidence": 3,
     "engine": 3,
+    "multi_camera": 4,
     "data": 4,
     "training": 4,
     "evaluation": 4,
+    "benchmark": 4,
     "cli": 5,
     "__main__": 6,
 }
 
 ROS_MAY_IMPORT = {"errors", "cpu", "geometry", "types", "config", "preprocess", "keyframes", "engine", "data"}
 # What stands beside the node may also read the card of a checkpoint and score what it received.
-BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo(_\w+)?|evaluation_node)")
+BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo(_\w+)?|evaluation_\w+)")
 BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "evaluation"}
 
 ROS_LIBRARIES = {"rclpy", "tf2_ros", "tf2_py", "cv_bridge", "launch", "launch_ros", "ament_index_python"}

@@ -85,9 +85,11 @@ def test_the_wheel_holds_the_weights_with_their_cards(wheel):
 
 def test_the_wheel_holds_launch_files_and_configuration(wheel):
     installed = {name.split(".data/data/")[1] for name in wheel.namelist() if ".data/data/" in name}
-    expected = {f"share/dvmvs_ros/config/{path.name}" for path in (ROOT / "config").iterdir()}
+    files = [path for path in (ROOT / "config").rglob("*") if path.is_file()]
+    expected = {f"share/dvmvs_ros/{path.relative_to(ROOT).as_posix()}" for path in files}
     expected |= {f"share/dvmvs_ros/launch/{path.name}" for path in (ROOT / "launch").glob("*.launch.py")}
-    assert len(expected) >= 3
+    expected |= {"share/dvmvs_ros/package.xml", "share/dvmvs_ros/LICENSE"}
+    assert len(expected) >= 8
     assert expected <= installed
 
 
@@ -110,6 +112,29 @@ def test_pip_colcon_and_python_give_one_version(wheel):
         "dvmvs_core": dvmvs_core.__version__,
     }
     assert len(set(versions.values())) == 1, versions
+
+
+def test_the_manifest_is_valid():
+    package = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg is not installed")
+    warnings: list[str] = []
+    manifest = package.parse_package(str(ROOT / "package.xml"), warnings=warnings)
+    assert warnings == []
+    assert manifest.package_format == 3 and manifest.get_build_type() == "ament_python"
+    depends = [depend.name for depend in (*manifest.build_depends, *manifest.exec_depends, *manifest.test_depends)]
+    assert not [name for name in depends if name.endswith("-pip")], "a released package may not depend on pip keys"
+
+
+def test_the_licence_is_said_once_and_whole():
+    # ament_copyright wants a header of 13 lines in every file; here the licence stands in LICENSE, as package.xml says.
+    licence = ElementTree.parse(ROOT / "package.xml").getroot().find("license")
+    text = (ROOT / licence.get("file")).read_text()
+    assert licence.text == "Apache-2.0"
+    assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text
+
+
+def test_xml_files_pass_aments_linter():
+    lint = pytest.importorskip("ament_xmllint.main", reason="ament_xmllint is not installed")
+    assert lint.main([str(ROOT / "package.xml"), str(ROOT / "config")]) == 0
 
 
 def test_every_ros_library_in_use_is_declared():

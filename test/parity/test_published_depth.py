@@ -9,10 +9,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from dvmvs_core.model.checkpoint import import_released
 
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
+from dvmvs_core.model.checkpoint import import_released
 from dvmvs_core.types import Frame
 
 MEAN_TOLERANCE, MAX_TOLERANCE = 1e-4, 2e-3
@@ -41,12 +41,13 @@ def read_frames(scene, count):
         yield Frame(image, K, poses[index], stamp_ns=index + 1, index=index)
 
 
+@pytest.mark.parametrize("mode", ["fast", "reference"])
 @pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
-def test_ten_keyframes(reference, hololens, released_folders, tmp_path, network):
+def test_ten_keyframes(reference, hololens, released_folders, tmp_path, network, mode):
     golden = np.load(reference / "goldens" / f"{network}_golden.npz")
     weights = tmp_path / f"{network}.safetensors"
     import_released(released_folders / network, weights)
-    engine = DepthEngine.from_weights(weights, config=EngineConfig(device="cpu"))
+    engine = DepthEngine.from_weights(weights, config=EngineConfig(device="cpu", mode=mode))
     assert engine.model_config.network == network
     frames = read_frames(hololens, int(golden["frame_index"][-1]) + 1)
     predictions = [p for p in map(engine.step, frames) if p is not None]

@@ -87,22 +87,33 @@ class NodeProcess:
 
     Args:
         module: name of the module below dvmvs_ros.
-        parameters: its ROS parameters.
+        parameters: its ROS parameters; or, under full names of nodes, theirs.
         environment: its environment.
         log: file for what it prints.
         remap: "from:=to" rules.
+        arguments: what stands before the ROS arguments.
     """
 
     def __init__(
-        self, module: str, parameters: dict, environment: dict[str, str], log: Path, remap: tuple[str, ...] = ()
+        self,
+        module: str,
+        parameters: dict,
+        environment: dict[str, str],
+        log: Path,
+        remap: tuple[str, ...] = (),
+        arguments: tuple[str, ...] = (),
     ) -> None:
         self._log = log
         file = log.with_suffix(".yaml")
-        file.write_text(json.dumps({"/**": {"ros__parameters": parameters}}))
+        by_node = parameters if parameters and all(name.startswith("/") for name in parameters) else {"/**": parameters}
+        file.write_text(json.dumps({name: {"ros__parameters": values} for name, values in by_node.items()}))
         rules = [word for rule in remap for word in ("-r", rule)]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"dvmvs_ros.{module}", "--ros-args", "--params-file", str(file), *rules],
+                [
+                    *(sys.executable, "-m", f"dvmvs_ros.{module}", *arguments),
+                    *("--ros-args", "--params-file", str(file), *rules),
+                ],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -129,6 +140,14 @@ class NodeProcess:
         """Wait until it ends; returns its exit code."""
         return self.process.wait(timeout_s)
 
+    def wait_for_lines(self, part: str, count: int, timeout_s: float = STARTUP_S) -> None:
+        """Wait until it has printed so many lines that contain a text."""
+        end = time.monotonic() + timeout_s
+        while len(self.lines(part)) < count:
+            self.wait_for(part, max(0.0, end - time.monotonic()))
+            assert time.monotonic() < end, f"fewer than {count} lines of {part!r}:\n{self.log()}"
+            time.sleep(0.05)
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """End it as Ctrl-C does; returns its exit code."""
         if self.process.poll() is None:
@@ -145,9 +164,11 @@ def start_node(ros_environment, tmp_path_factory) -> Callable[..., NodeProcess]:
     """Start a module as a process; what still runs at the end is stopped."""
     processes = []
 
-    def start(module: str, parameters: dict, remap: tuple[str, ...] = ()) -> NodeProcess:
+    def start(
+        module: str, parameters: dict, remap: tuple[str, ...] = (), arguments: tuple[str, ...] = ()
+    ) -> NodeProcess:
         log = tmp_path_factory.mktemp("node") / f"{module}.log"
-        processes.append(NodeProcess(module, parameters, ros_environment, log, remap))
+        processes.append(NodeProcess(module, parameters, ros_environment, log, remap, arguments))
         return processes[-1]
 
     yield start
@@ -258,6 +279,142 @@ class Client:
 
         self.wait(found, timeout_s)
         return found()[0]
+
+
+class Manager:
+    """Calls the services of one node, as lifecycle managers and `ros2 param` do.
+
+    Args:
+        client: whose node calls.
+        name: the node's name, with its namespace.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def call(self, service_type, service: str, **fields):
+        caller = self._client.node.create_client(service_type, f"/{self._name}/{service}")
+        self._client.wait(caller.service_is_ready, STARTUP_S)
+        future = caller.call_async(service_type.Request(**fields))
+        # Configuring imports torch and warms the network up: seconds, and many on a busy machine.
+        self._client.wait(future.done, STARTUP_S)
+        self._client.node.destroy_client(caller)
+        return future.result()
+
+    def trigger(self, service: str):
+        from std_srvs.srv import Trigger
+
+        return self.call(Trigger, service)
+
+    def change(self, transition: int) -> bool:
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        return self.call(ChangeState, "change_state", transition=Transition(id=transition)).success
+
+    def state(self) -> int:
+        from lifecycle_msgs.srv import GetState
+
+        return self.call(GetState, "get_state").current_state.id
+
+    def set(self, name: str, value: bool | str | int | float):
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        return self.call(SetParameters, "set_parameters", parameters=[parameter]).results[0]
+
+
+@pytest.fixture(scope="module")
+def make_manager(client) -> Callable[[str], Manager]:
+    """Make a manager of a node by its name."""
+    return lambda name: Manager(client, name)
+
+
+class Camera:
+    """A camera in a namespace of its own, with the poses and the subscribers of its node.
+
+    Args:
+        client: whose node publishes and listens.
+        name: the namespace; the optical frame is `{name}_optical`.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.qos import QoSProfile
+        from sensor_msgs.msg import CameraInfo, Image
+
+        self._client = client
+        self._name = name
+        self.frame = f"{name}_optical"
+        self.statuses: list = []
+        qos = QoSProfile(depth=50)
+        self.image = client.node.create_publisher(Image, f"/{name}/image", qos)
+        self.camera_info = client.node.create_publisher(CameraInfo, f"/{name}/camera_info", qos)
+        client.node.create_subscription(DiagnosticArray, f"/{name}/depth_node/frame_status", self._on_status, qos)
+
+    def listen(self, message_type: type, topic: str, **policies) -> list:
+        """Subscribe to a topic of its node; returns the list that its messages go to."""
+        from rclpy.qos import QoSProfile
+
+        received: list = []
+        topic = topic if topic.startswith("/") else f"/{self._name}/{topic}"
+        qos = QoSProfile(depth=50, **policies)
+        self._client.node.create_subscription(message_type, topic, received.append, qos)
+        return received
+
+    def wait_until_connected(self) -> None:
+        """Wait until its node listens and speaks."""
+        node = self._client.node
+        self._client.wait(
+            lambda: self.image.get_subscription_count() and self.camera_info.get_subscription_count(), STARTUP_S
+        )
+        self._client.wait(lambda: node.count_publishers(f"/{self._name}/depth_node/frame_status"), STARTUP_S)
+        self._client.wait(self._client.tf.get_subscription_count, STARTUP_S)
+        self._client.idle(0.5)  # a match is known to one side a moment before it is to the other
+
+    def send(
+        self,
+        stamp_ns: int,
+        world_T_cam: np.ndarray | None,
+        image: np.ndarray | None = None,
+        distortion: tuple[float, ...] = (),
+    ) -> None:
+        """Send pose (unless None), intrinsics and image of a time."""
+        from tf2_msgs.msg import TFMessage
+
+        from dvmvs_ros.conversions import camera_info_message, make_header, rgb_message, transform_message
+
+        image = self._client.picture(stamp_ns) if image is None else image
+        header = make_header(stamp_ns, self.frame)
+        if world_T_cam is not None:
+            transform = transform_message(stamp_ns, "odom", self.frame, world_T_cam)
+            self._client.tf.publish(TFMessage(transforms=[transform]))
+        info = camera_info_message(Client.K, *image.shape[:2], header)
+        info.d = [*distortion, *info.d[len(distortion) :]]
+        self.camera_info.publish(info)
+        self.image.publish(rgb_message(image, header))
+
+    def answer(self, stamp_ns: int):
+        """Wait for the status of one image, and return it."""
+
+        def found() -> list:
+            return [status for status in self.statuses if status.stamp_ns == stamp_ns]
+
+        self._client.wait(found)
+        return found()[0]
+
+    def _on_status(self, message) -> None:
+        from dvmvs_ros.frame_status import FrameStatus
+
+        self.statuses.append(FrameStatus.from_message(message))
+
+
+@pytest.fixture(scope="module")
+def make_camera(client) -> Callable[[str], Camera]:
+    """Make a camera in a namespace."""
+    return lambda name: Camera(client, name)
 
 
 @pytest.fixture(scope="module")

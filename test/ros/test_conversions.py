@@ -119,13 +119,14 @@ def test_our_camera_info_states_the_size_and_no_distortion():
 
 
 def test_convention_metric_depth_is_32fc1_with_nan_where_invalid():
-    depth = np.array(((1.5, 0.0), (np.inf, -1.0)), np.float32)
+    depth = np.array(((1.5, 0.0), (np.nan, -1.0), (np.inf, -np.inf)), np.float32)
     message = metric_depth_message(depth, HEADER)
     assert (message.encoding, message.step, message.is_bigendian) == ("32FC1", 8, 0)
-    values = np.frombuffer(message.data, "<f4").reshape(2, 2)
+    values = np.frombuffer(message.data, "<f4").reshape(3, 2)
     assert values[0, 0] == np.float32(1.5)
-    assert np.isnan(values).tolist() == [[False, True], [True, True]], "not 0: REP 118"
-    np.testing.assert_array_equal(depth_from_message(message), [[1.5, 0.0], [0.0, 0.0]])
+    assert np.isnan(values).tolist() == [[False, True], [True, True], [False, False]], "not 0: REP 118"
+    assert values[2].tolist() == [np.inf, -np.inf], "too far and too near: REP 117"
+    np.testing.assert_array_equal(depth_from_message(message), [[1.5, 0.0], [0.0, 0.0], [0.0, 0.0]])
 
 
 def test_convention_raw_depth_is_16uc1_millimetres_with_0_where_invalid():

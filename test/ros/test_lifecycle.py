@@ -9,43 +9,10 @@ import pytest
 pytest.importorskip("rclpy")
 
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
-from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters  # noqa: E402
+from rcl_interfaces.msg import ParameterType  # noqa: E402
+from rcl_interfaces.srv import DescribeParameters, GetParameters  # noqa: E402
 
 from dvmvs_ros.parameters import SETTINGS  # noqa: E402
-
-
-class Manager:
-    """Calls the services of one node."""
-
-    def __init__(self, client, name: str) -> None:
-        self._client = client
-        self._name = name
-
-    def call(self, service_type, service: str, **fields):
-        caller = self._client.node.create_client(service_type, f"/{self._name}/{service}")
-        self._client.wait(caller.service_is_ready, 30.0)
-        future = caller.call_async(service_type.Request(**fields))
-        self._client.wait(future.done)
-        self._client.node.destroy_client(caller)
-        return future.result()
-
-    def change(self, transition: int) -> bool:
-        return self.call(ChangeState, "change_state", transition=Transition(id=transition)).success
-
-    def state(self) -> int:
-        return self.call(GetState, "get_state").current_state.id
-
-    def set(self, name: str, value: str | int | float):
-        kinds = {
-            str: (ParameterType.PARAMETER_STRING, "string_value"),
-            int: (ParameterType.PARAMETER_INTEGER, "integer_value"),
-            float: (ParameterType.PARAMETER_DOUBLE, "double_value"),
-        }
-        kind, field = kinds[type(value)]
-        parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
-        return self.call(SetParameters, "set_parameters", parameters=[parameter]).results[0]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +26,8 @@ def node(start_node, client):
 
 
 @pytest.fixture(scope="module")
-def manager(node, client) -> Manager:
-    return Manager(client, "depth_node")
+def manager(node, make_manager):
+    return make_manager("depth_node")
 
 
 def test_a_parameter_of_the_wrong_type_is_one_clear_line_and_can_be_corrected(node, manager):
@@ -71,9 +38,27 @@ def test_a_parameter_of_the_wrong_type_is_one_clear_line_and_can_be_corrected(no
 
 
 def test_missing_weights_are_a_failure_and_not_the_end(node, manager):
+    assert manager.set("transform_timeout_s", 1.0).successful
     assert not manager.change(Transition.TRANSITION_CONFIGURE)
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
     assert "/no/such/file.safetensors" in node.lines("cannot configure")[-1]
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("cuda:99", "CUDA devices"), ("abacus", "device must be auto, cpu, cuda")]
+)
+def test_a_device_that_is_not_there_is_a_failure_and_not_the_end(node, manager, tiny_weights, device, said):
+    assert manager.set("weights", str(tiny_weights)).successful and manager.set("device", device).successful
+    assert not manager.change(Transition.TRANSITION_CONFIGURE)
+    assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert said in node.lines("cannot configure")[-1]
+    assert manager.set("device", "cpu").successful
+
+
+def test_services_answer_while_the_node_is_not_active(manager):
+    for service in ("reset", "save_cloud"):
+        answer = manager.trigger(service)
+        assert not answer.success and "not active" in answer.message
 
 
 def test_every_parameter_has_a_description_and_every_number_a_range(manager):
@@ -99,6 +84,16 @@ def test_every_parameter_has_a_description_and_every_number_a_range(manager):
         ("points_min_confidence", 1.5, "points_min_confidence"),
         ("points_max_depth_m", 0.0, "points_min_depth_m must be less than points_max_depth_m"),
         ("keyframe_buffer_size", 2, "measurement_frames must lie between"),
+        ("mode", "turbo", "mode must be one of"),
+        ("precision", "int4", "precision must be one of"),
+        ("depth_for", "nothing", "depth_for must be one of"),
+        ("depth_size", "huge", "depth_size must be one of"),
+        ("min_depth_m", -1.0, "min_depth_m"),
+        ("max_depth_m", 0.0, "min_depth_m must be less than max_depth_m"),
+        ("mounting", "0 0 0.5", "mounting must be 'x y z roll pitch yaw' or 'x y z qx qy qz qw'"),
+        ("mounting", "0 0 0.5 0 0 0", "mounting is for poses of messages"),
+        ("points_stride", 0, "points_stride"),
+        ("cloud_folder", "", "cloud_folder must not be empty"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_reason(manager, name, value, reason):

@@ -26,7 +26,7 @@ class Topic:
 class FakeNode:
     """Keeps the callback of the only subscription."""
 
-    def create_subscription(self, message_type, topic, callback, qos, **options):
+    def create_subscription(self, message_type, topic, callback, **options):
         self.send, self.subscription = callback, Topic()
         return self.subscription
 
@@ -35,8 +35,8 @@ class FakeNode:
         self.send = None
 
 
-class Mounting:
-    """The camera's place on base_link, and nothing else."""
+class Tf:
+    """TF of the camera's place on base_link, and nothing else."""
 
     cleared = closed = False
 
@@ -44,6 +44,9 @@ class Mounting:
         if (target, source) != ("base_link", "camera_optical"):
             raise TransformLookupError(f"the frame {target!r} is not known")
         return BASE_T_CAM
+
+    def frames(self) -> list[str]:
+        return ["base_link", "camera_optical"]
 
     def clear(self) -> None:
         self.cleared = True
@@ -53,15 +56,16 @@ class Mounting:
 
 
 class Bench:
-    def __init__(self, message_type=Odometry, body_frame: str = "") -> None:
-        self.node, self.mounting, self.changes, self.warnings = FakeNode(), Mounting(), [], []
+    def __init__(self, message_type=Odometry, body_frame: str = "", mounting: np.ndarray | None = None) -> None:
+        self.node, self.tf, self.changes, self.warnings = FakeNode(), Tf(), [], []
         self.poses = PoseMessages(
             self.node,
             message_type,
             "odometry",
             body_frame,
             10.0,
-            self.mounting,
+            mounting,
+            self.tf,
             lambda: self.changes.append(1),
             self.warnings.append,
         )
@@ -143,8 +147,27 @@ def test_before_the_first_message_the_topic_is_named():
 def test_a_mounting_that_nobody_published_is_said():
     bench = Bench()
     bench.odometry(1.0, body(2.0), child="imu")
-    with pytest.raises(TransformLookupError, match="'imu' is not known"):
+    with pytest.raises(TransformLookupError, match="'imu' is not known.*parameter mounting"):
         bench.lookup(1.0)
+
+
+@pytest.mark.parametrize("frame", ("camera_optical", "camera", "unheard_of"))
+def test_a_mounting_by_parameter_asks_no_tf(frame):
+    odometry, pose = Bench(mounting=BASE_T_CAM), Bench(PoseStamped, mounting=BASE_T_CAM)
+    odometry.odometry(1.0, body(2.0, 0.5), child="imu")
+    pose.pose(1.0, body(2.0, 0.5))
+    for bench in (odometry, pose):
+        world_T_cam = bench.poses.lookup("odom", frame, SECOND)
+        np.testing.assert_allclose(world_T_cam, body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
+
+
+def test_what_is_known_is_told():
+    bench = Bench()
+    assert not bench.poses.heard and bench.poses.newest_ns("odom", "camera_optical") is None
+    bench.odometry(1.0, body(2.0))
+    bench.odometry(1.5, body(2.1))
+    assert bench.poses.heard and bench.poses.newest_ns("odom", "camera_optical") == 1.5 * SECOND
+    assert bench.poses.frames() == ["base_link", "camera_optical", "odom"]
 
 
 def test_a_pose_with_nan_is_ignored_and_said():
@@ -163,4 +186,4 @@ def test_clear_forgets_the_poses_and_close_ends_both():
     with pytest.raises(TransformExtrapolationError):
         bench.lookup(1.0)
     bench.poses.close()
-    assert bench.mounting.cleared and bench.mounting.closed and bench.node.send is None
+    assert bench.tf.cleared and bench.tf.closed and bench.node.send is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,12 +10,20 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rcl_interfaces.msg import SetParametersResult  # noqa: E402
+from rcl_interfaces.srv import SetParameters  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
+from dvmvs_core.data import bag_messages  # noqa: E402
+from dvmvs_core.data.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS  # noqa: E402
+from dvmvs_core.data.bag_writer import depth_pixels, new_bag  # noqa: E402
 from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
+from dvmvs_core.data.quaternion import quaternion_of  # noqa: E402
 from dvmvs_core.data.transforms import TransformTree  # noqa: E402
 from dvmvs_ros.conversions import (  # noqa: E402
     camera_from_message,
@@ -77,7 +86,9 @@ def test_everything_of_the_scene_arrives_at_the_rate_and_in_order(start_node, cl
     for name in ("/camera/image_rect", "/camera/camera_info", "/camera/depth"):
         assert [stamp_to_ns(message.header.stamp) for message in received[name]] == stamps_ns, name
         assert {message.header.frame_id for message in received[name]} == {"camera_optical_frame"}
-    assert [stamp_to_ns(message.clock) for message in received["/clock"]] == stamps_ns
+    clock = [stamp_to_ns(message.clock) for message in received["/clock"]]
+    assert clock == sorted(clock)
+    assert set(clock) > set(stamps_ns), "time goes on between the images too"
     tree = listener.tree()
     for item, image, info, depth in zip(
         items, *(received[f"/camera/{name}"] for name in ("image_rect", "camera_info", "depth")), strict=True
@@ -91,6 +102,70 @@ def test_everything_of_the_scene_arrives_at_the_rate_and_in_order(start_node, cl
     took_s = (sent[-1]["published_ns"] - sent[0]["published_ns"]) * 1e-9
     recorded_s = (stamps_ns[-1] - stamps_ns[0]) * 1e-9
     assert took_s == pytest.approx(recorded_s / 2.0, rel=0.3)
+
+
+LENS = (-0.25, 0.06, 0.001, 0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def raw_bag(scene, tmp_path_factory):
+    """The scene as if a lens had bent it: its images and depth are raw, and camera_info says what rectifies them."""
+    bag = tmp_path_factory.mktemp("raw") / "bag"
+    with new_bag(bag, "mcap") as log:
+        for topic, kind in (
+            ("/camera/image_raw", IMAGE),
+            ("/camera/camera_info", CAMERA_INFO),
+            ("/camera/depth", IMAGE),
+            ("/tf", TRANSFORMS),
+        ):
+            log.open(topic, kind)
+        for item in open_sequence(scene).items():
+            frame, at = item.frame, (item.frame.stamp_ns, "camera")
+            info = bag_messages.camera_info(*at, frame.K, frame.image.shape[:2])
+            lens = dataclasses.replace(info, d=np.array(LENS), k=(frame.K + np.diag((3.0, 2.0, 0.0))).reshape(-1))
+            rotation = quaternion_of(frame.world_T_cam[:3, :3])
+            log.write("/tf", at[0], bag_messages.transform(at[0], "odom", "camera", frame.world_T_cam[:3, 3], rotation))
+            log.write("/camera/camera_info", at[0], lens)
+            log.write("/camera/depth", at[0], bag_messages.image(*at, *depth_pixels(item.sensor_depth)))
+            log.write("/camera/image_raw", at[0], bag_messages.image(*at, frame.image, "rgb8"))
+    return bag
+
+
+def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(start_node, client, raw_bag, tiny_weights):
+    from dvmvs_core.config import EngineConfig
+    from dvmvs_core.engine import DepthEngine
+    from dvmvs_core.evaluation.predict import predict_online
+
+    depths, infos = [], []
+    subscriptions = [
+        client.node.create_subscription(Image, "/depth/image", depths.append, QoSProfile(depth=100)),
+        client.node.create_subscription(CameraInfo, "/depth/camera_info", infos.append, QoSProfile(depth=100)),
+    ]
+    node = start_node(
+        "depth_node",
+        {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
+        remap=("image:=camera/image_raw", "camera_info:=camera/camera_info"),
+    )
+    node.wait_for("active:")
+    player = start_node("replay_node", {"sequence": str(raw_bag), "rate": 0.0, "lockstep": True})
+    client.wait(lambda: player.process.poll() is not None, 100.0)
+    client.idle(0.3)
+    assert player.process.returncode == 0, player.log()
+    assert node.stop() == 0, node.log()
+    for subscription in subscriptions:
+        client.node.destroy_subscription(subscription)
+
+    sequence = open_sequence(raw_bag)
+    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
+    offline = list(predict_online(engine, sequence, depth=True))
+    assert len(depths) == len(infos) == len(offline) > 3
+    for message, info, (prediction, item) in zip(depths, infos, offline, strict=True):
+        assert stamp_to_ns(message.header.stamp) == prediction.stamp_ns
+        np.testing.assert_array_equal(camera_from_message(info).K, prediction.K)
+        depth = depth_from_message(message)
+        assert 0.8 < (depth > 0).mean() < 1, "there is no depth where the raw image shows nothing"
+        np.testing.assert_allclose(depth, prediction.depth, rtol=1e-5)
+        assert (item.sensor_depth > 0).mean() > 0.6
 
 
 @pytest.mark.parametrize(
@@ -107,16 +182,68 @@ def test_what_cannot_be_played_is_one_line_and_exit_code_1(start_node, parameter
     assert said in player.log() and "Traceback" not in player.log(), player.log()
 
 
-def test_a_loop_starts_anew_and_loses_nothing(start_node, client, scene, tiny_weights):
+def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, scene):
+    images = []
+    subscription = client.node.create_subscription(Image, "/camera/image_rect", images.append, QoSProfile(depth=100))
+    player = start_node("replay_node", {"sequence": str(scene), "rate": 10.0, "start_paused": True})
+
+    def call(name: str) -> str:
+        service = client.node.create_client(Trigger, f"/replay_node/{name}")
+        client.wait(service.service_is_ready, 60.0)
+        answer = service.call_async(Trigger.Request())
+        client.wait(answer.done)
+        assert answer.result().success
+        return answer.result().message
+
+    def set_rate(rate: float) -> SetParametersResult:
+        service = client.node.create_client(SetParameters, "/replay_node/set_parameters")
+        client.wait(service.service_is_ready, 60.0)
+        answer = service.call_async(
+            SetParameters.Request(parameters=[Parameter("rate", value=rate).to_parameter_msg()])
+        )
+        client.wait(answer.done)
+        return answer.result().results[0]
+
+    player.wait_for("playing 14 images")
+    assert call("pause").startswith("paused at")
+    assert images == []
+    refused = set_rate(11.0)
+    assert not refused.successful and "at most 10" in refused.reason
+    assert set_rate(0.1).successful  # an image every third of a second
+    assert call("resume").startswith("playing at")
+    client.wait(lambda: len(images) >= 2)
+    assert call("toggle_paused").startswith("paused at")
+    client.idle(0.2)
+    held = len(images)
+    client.idle(1.0)
+    assert len(images) == held < 14
+    assert set_rate(10.0).successful
+    assert call("toggle_paused").startswith("playing at")
+    client.wait(lambda: len(images) == 14)
+    assert player.wait() == 0, player.log()
+    client.node.destroy_subscription(subscription)
+
+
+def test_a_loop_starts_anew_loses_nothing_and_gives_the_same_depth(start_node, client, scene, tiny_weights):
+    depths = []
+    subscription = client.node.create_subscription(Image, "/depth/image", depths.append, QoSProfile(depth=100))
     node = start_node(
         "depth_node",
         {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
         remap=("image:=camera/image_rect", "camera_info:=camera/camera_info"),
     )
+    node.wait_for("active:")
     player = start_node("replay_node", {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2})
-    assert player.wait() == 0, player.log()
+    client.wait(lambda: player.process.poll() is not None, 100.0)
+    client.idle(0.3)
+    assert player.process.returncode == 0, player.log()
     assert "played 28 images; 28 were answered" in player.log()
     assert node.stop() == 0, node.log()
+    client.node.destroy_subscription(subscription)
+    assert len(depths) == 12
+    for first, second in zip(depths[:6], depths[6:], strict=True):
+        assert first.header == second.header
+        assert first.data == second.data
     (summary,) = node.lines("inactive:")
     assert "images received 28, depth images published 12" in summary
     assert "decided first 2" in summary and "dropped" not in summary

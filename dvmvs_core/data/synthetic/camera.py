@@ -43,6 +43,7 @@ class Development:
         contrast: Share of an S-shaped tone curve.
         side: Weight of each neighbour pixel: positive blurs, negative sharpens as camera firmware does.
         noise: Deviation at middle grey, of a full scale of 1.
+        exposure_s: Seconds that the shutter is open, which blurs what moves; 0 freezes it.
     """
 
     target: float
@@ -55,6 +56,7 @@ class Development:
     contrast: float
     side: float
     noise: float
+    exposure_s: float
 
 
 def sample_development(rng: np.random.Generator, strength: float = 1.0) -> Development:
@@ -69,8 +71,14 @@ def sample_development(rng: np.random.Generator, strength: float = 1.0) -> Devel
         gamma=rng.uniform(1.9, 2.4),
         contrast=rng.uniform(0.0, 0.9),
         side=rng.uniform(-0.1, 0.15),
-        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.014)))) * strength,
+        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.018)))) * strength,
+        exposure_s=sample_exposure(rng) * strength,
     )
+
+
+def sample_exposure(rng: np.random.Generator) -> float:
+    """Draw an exposure time in seconds: short enough to freeze all motion, or up to a frame's whole period."""
+    return 0.0 if rng.random() < 0.35 else float(np.exp(rng.uniform(np.log(0.003), np.log(0.033))))
 
 
 def develop(linear: Tensor, camera: Development, rng: np.random.Generator, reference: Tensor | None = None) -> Tensor:

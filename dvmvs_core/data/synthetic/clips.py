@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.data.synthetic.camera import develop, sample_development, sample_intrinsics
-from dvmvs_core.data.synthetic.paths import clip_path, sequence_path
+from dvmvs_core.data.synthetic.motion_blur import blur_motion
+from dvmvs_core.data.synthetic.paths import FRAME_RATE_HZ, CameraPath, clip_path, sequence_path
 from dvmvs_core.data.synthetic.renderer import Renderer
-from dvmvs_core.data.synthetic.textures import build_texture_bank
+from dvmvs_core.data.synthetic.textures import TextureBank, build_texture_bank
 from dvmvs_core.data.synthetic.trajectories import drift
 from dvmvs_core.data.synthetic.world_tensors import WorldTensors
 from dvmvs_core.data.synthetic.worlds import sample_world
 from dvmvs_core.errors import DataError
+
+_SEQUENCE_ATTEMPTS = 60
 
 
 class ClipBatch(NamedTuple):
@@ -35,6 +38,15 @@ class ClipBatch(NamedTuple):
     K: Tensor
 
 
+class _Shot(NamedTuple):
+    """What is to be filmed, and the randomness that is left for the film."""
+
+    world: WorldTensors
+    K: np.ndarray
+    path: CameraPath
+    rng: np.random.Generator
+
+
 class SyntheticClips:
     """Endless clips, each from a world of its own.
 
@@ -51,9 +63,11 @@ class SyntheticClips:
         textures: int = 384,
         samples: int = 1,
         shadows: bool = True,
-        pose_noise: float = 0.0,
+        pose_noise: float = 1.0,
+        motion_blur: float = 1.0,
         compile: bool = True,
         device: str = "cpu",
+        clips_together: int | None = None,
     ) -> None:
         """Describe the clips; nothing is made yet.
 
@@ -65,18 +79,28 @@ class SyntheticClips:
             textures: Size of the texture bank (about 12 ms each, once).
             samples: Colour rays per pixel side.
             shadows: Whether the main light casts shadows (a third of the time).
-            pose_noise: Scale of an odometry's drift added to the poses: 1 stands for 4 mm and 0.1 degrees a keyframe.
+            pose_noise: Largest scale of the odometry drift that is added to a clip's poses: 1 stands for 4 mm and 0.1
+                degrees a keyframe. Each clip draws its own, four in ten of them none.
+            motion_blur: Factor on the exposure times, 0 for none.
             compile: Whether to render under torch.compile (needs a C++ compiler).
             device: Where to render.
+            clips_together: How many clips of a batch to render at once, which changes nothing but speed; by default one
+                on a CPU and all on a GPU.
         """
-        if min(height, width) < 8 or length < 1 or textures < 8 or samples < 1 or seed < 0:
+        if min(height, width) < 8 or length < 1 or textures < 8 or samples < 1:
             raise DataError(
-                "clips need at least 8x8 pixels, one keyframe, 8 textures, a sample a pixel, and a seed that is not "
-                f"negative; got {height}x{width}, length {length}, {textures} textures, {samples} samples, seed {seed}"
+                "clips need at least 8x8 pixels, one keyframe, 8 textures and a sample a pixel; "
+                f"got {height}x{width}, length {length}, {textures} textures, {samples} samples"
+            )
+        if not all(value >= 0 for value in (seed, pose_noise, motion_blur)):
+            raise DataError(
+                "a clip's seed, pose noise and motion blur must not be negative; "
+                f"got seed {seed}, pose noise {pose_noise}, motion blur {motion_blur}"
             )
         self.height, self.width, self.length, self.seed = height, width, length, seed
         self.textures, self.samples, self.shadows = textures, samples, shadows
-        self.pose_noise, self.compile, self.device = pose_noise, compile, device
+        self.pose_noise, self.motion_blur, self.compile, self.device = pose_noise, motion_blur, compile, device
+        self.clips_together = clips_together
         self._renderer: Renderer | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -96,35 +120,65 @@ class SyntheticClips:
             batch_size: B.
             index: Its number; the same number is the same batch.
         """
-        clips = [self._clip(index * batch_size + item) for item in range(batch_size)]
+        shots = [self._draw(index * batch_size + item) for item in range(batch_size)]
+        # One clip fills a core's cache; a GPU wants much work at a time.
+        together = self.clips_together or (1 if torch.device(self.device).type == "cpu" else batch_size)
+        clips = [
+            clip for first in range(0, batch_size, together) for clip in self._render(shots[first : first + together])
+        ]
         return ClipBatch(*(torch.stack(parts) for parts in zip(*clips, strict=True)))
 
-    def _clip(self, number: int) -> ClipBatch:
-        renderer = self._ready_renderer()
+    def make_bank(self) -> TextureBank:
+        """Make the textures; a subclass may make others."""
+        return build_texture_bank(self.seed, self.textures)
+
+    def draw_world(self, rng: np.random.Generator, bank: TextureBank) -> WorldTensors:
+        """Draw the world of a clip; a subclass may draw others."""
+        return sample_world(rng, bank.count, bank.plain_count)
+
+    def draw_path(self, rng: np.random.Generator, world: WorldTensors, K: np.ndarray) -> CameraPath | None:
+        """Draw the cameras of a clip, or None where this world offers none; a subclass may draw others."""
+        return clip_path(rng, world, K, self.height, self.width, self.length)
+
+    def _draw(self, number: int) -> _Shot:
+        bank = self._ready_renderer().bank
         rng = np.random.default_rng([self.seed, 11, number])
-        bank = renderer.bank
         while True:
-            world = sample_world(rng, bank.count, bank.plain_count)
+            world = self.draw_world(rng, bank)
             K = sample_intrinsics(rng, self.height, self.width)
-            path = clip_path(rng, world, K, self.height, self.width, self.length)
+            path = self.draw_path(rng, world, K)
             if path is not None:
-                break
+                return _Shot(world, K, path, rng)
+
+    def _render(self, shots: list[_Shot]) -> Iterator[ClipBatch]:
+        """Render clips together and develop each by itself."""
         count = self.length
-        frames = WorldTensors(*(part.to(self.device).expand(count, *part.shape) for part in world))
-        poses = torch.from_numpy(path).float().to(self.device)
-        intrinsics = torch.from_numpy(K).float().to(self.device)
-        linear, depth = renderer(
-            frames, poses, intrinsics.expand(count, 3, 3), self.height, self.width, self.samples, self.shadows
+
+        def here(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).float().to(self.device)
+
+        worlds = [[part.to(self.device).expand(count, *part.shape) for part in shot.world] for shot in shots]
+        poses = [here(shot.path.world_T_cam) for shot in shots]
+        intrinsics = [here(shot.K) for shot in shots]
+        linear, depth = self._ready_renderer()(
+            WorldTensors(*(torch.cat(parts) for parts in zip(*worlds, strict=True))),
+            torch.cat(poses),
+            torch.stack(intrinsics).repeat_interleave(count, 0),
+            self.height,
+            self.width,
+            self.samples,
+            self.shadows,
         )
-        image = develop(linear, sample_development(rng), rng)
-        if self.pose_noise > 0.0:
-            poses = torch.from_numpy(drift(rng, path, self.pose_noise)).float().to(self.device)
-        return ClipBatch(image, depth, poses, intrinsics)
+        for shot, K, light, z in zip(shots, intrinsics, linear.split(count), depth.split(count), strict=True):
+            camera = sample_development(shot.rng)
+            exposure_s = self.motion_blur * camera.exposure_s
+            image = develop(blur_motion(light, z, K, here(shot.path.velocity), exposure_s), camera, shot.rng)
+            noise = self.pose_noise * max(0.0, shot.rng.uniform(-2.0 / 3.0, 1.0))
+            yield ClipBatch(image, z, here(drift(shot.rng, shot.path.world_T_cam, noise)), K)
 
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:
-            bank = build_texture_bank(self.seed, self.textures).to(self.device)
-            self._renderer = Renderer(bank, compile=self.compile)
+            self._renderer = Renderer(self.make_bank().to(self.device), compile=self.compile)
         return self._renderer
 
 
@@ -147,7 +201,7 @@ def render_sequence(
         K (3, 3) float64.
 
     Raises:
-        DataError: Where no frame is asked for, or frames too small.
+        DataError: Where no frame is asked for, frames too small, or more than any path found has.
     """
     if frames < 1 or min(height, width) < 8 or samples < 1 or seed < 0:
         raise DataError(
@@ -156,18 +210,22 @@ def render_sequence(
         )
     rng = np.random.default_rng([seed, 12])
     bank = build_texture_bank(seed, textures)
-    path = None
-    while path is None:
+    for _ in range(_SEQUENCE_ATTEMPTS):
         world = sample_world(rng, bank.count, bank.plain_count)
         K = sample_intrinsics(rng, height, width)
         path = sequence_path(rng, world, K, height, width, frames)
-    return _render_path(Renderer(bank, compile), world, path, K, rng, height, width, samples), K
+        if path is not None:
+            return _render_path(Renderer(bank, compile), world, path, K, rng, height, width, samples), K
+    raise DataError(
+        f"no walk of {frames} frames ({frames / FRAME_RATE_HZ:.0f} s) stays clear of the furniture in any of"
+        f" {_SEQUENCE_ATTEMPTS} worlds; ask for fewer frames or another seed"
+    )
 
 
 def _render_path(
     renderer: Renderer,
     world: WorldTensors,
-    path: np.ndarray,
+    path: CameraPath,
     K: np.ndarray,
     rng: np.random.Generator,
     height: int,
@@ -178,9 +236,11 @@ def _render_path(
     tensors = WorldTensors(*(part[None] for part in world))
     intrinsics = torch.from_numpy(K).float()[None]
     first = None
-    for world_T_cam in path:
+    for world_T_cam, velocity in zip(*path, strict=True):
         pose = torch.from_numpy(world_T_cam).float()[None]
         linear, depth = renderer(tensors, pose, intrinsics, height, width, samples)
+        motion = torch.from_numpy(velocity).float()[None]
+        linear = blur_motion(linear, depth, intrinsics[0], motion, camera.exposure_s)
         first = linear.mean() if first is None else first
         image = develop(linear, camera, rng, reference=first)[0]
         yield image.permute(1, 2, 0).contiguous().numpy(), depth[0].numpy(), world_T_cam

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
 from dvmvs_core.data.synthetic.raycast import clearance
 from dvmvs_core.data.synthetic.renderer import coarse_view
-from dvmvs_core.data.synthetic.trajectories import CLEARANCE_M, choose_keyframes, sample_style, walk
+from dvmvs_core.data.synthetic.trajectories import (
+    CLEARANCE_M,
+    LEG_S,
+    camera_velocity,
+    choose_keyframes,
+    sample_style,
+    walk,
+)
 from dvmvs_core.data.synthetic.world_tensors import WorldTensors, solid_frames
 
 FRAME_RATE_HZ = 30.0
@@ -19,6 +28,13 @@ _USUAL_DEPTH_M = 2.2
 """Median depth of indoor images, about which the wanted one is drawn."""
 _NEAREST_VIEW_M = 0.65
 """Views whose median depth is less show one surface that fills the image."""
+
+
+class CameraPath(NamedTuple):
+    """Cameras one after the other: world_T_cam (T, 4, 4), and their velocity (T, 6) as of `camera_velocity`."""
+
+    world_T_cam: np.ndarray
+    velocity: np.ndarray
 
 
 class WorldProbe:
@@ -62,7 +78,7 @@ class WorldProbe:
 
 def clip_path(
     rng: np.random.Generator, world: WorldTensors, K: np.ndarray, height: int, width: int, length: int
-) -> np.ndarray | None:
+) -> CameraPath | None:
     """Choose the cameras of a training clip.
 
     Args:
@@ -74,7 +90,7 @@ def clip_path(
         length: Keyframes wanted.
 
     Returns:
-        world_T_cam (length, 4, 4) float64, spaced by the published training rule; None where this world offers none.
+        `length` cameras, spaced by the published training rule; None where this world offers none.
     """
     probe = WorldProbe(world)
     style = sample_style(rng)
@@ -83,49 +99,53 @@ def clip_path(
         return None
     # The scalings of the distances with which the published rule goes over a scene again and again.
     scale = rng.choice([0.666, 0.8, 1.0, 1.25, 1.5])
-    duration_s = min(1.2 + 0.26 * length * scale / style.speed, 12.0)
+    duration_s = min(1.2 + 0.26 * length * scale / style.speed, LEG_S)
     paths, smallest = walk(rng, style, starts, duration_s, FRAME_RATE_HZ, probe.clearance)
     stride = int(rng.choice([1, 2, 3, 4]))
     wanted_depth = _USUAL_DEPTH_M * float(np.exp(rng.normal(0.0, 0.5)))
-    wanted_solids = rng.uniform(0.1, 0.7)
+    # At times nothing but walls and floor is fine: that is what a camera sees that turns away from the furniture.
+    wanted_solids = 0.0 if rng.random() < 0.15 else rng.uniform(0.1, 0.7)
     candidates = []
     for path in paths[smallest >= CLEARANCE_M][:_LOOKED_AT]:
-        path = path[::-stride] if rng.random() < 0.5 else path[::stride]
-        chosen = choose_keyframes(path, length, 0.125 * scale, 0.325 * scale, 0.0625 * scale)
+        order = np.arange(len(path))[:: -stride if rng.random() < 0.5 else stride]
+        chosen = choose_keyframes(path[order], length, 0.125 * scale, 0.325 * scale, 0.0625 * scale)
         if chosen is not None:
-            candidates.append(path[chosen])
+            candidates.append((path, order[chosen]))
     return _best_view(probe, candidates, [0, length // 2, length - 1], K, height, width, wanted_depth, wanted_solids)
 
 
 def sequence_path(
     rng: np.random.Generator, world: WorldTensors, K: np.ndarray, height: int, width: int, frames: int
-) -> np.ndarray | None:
+) -> CameraPath | None:
     """Choose the cameras of a brisk 30 Hz walk; arguments and result as of `clip_path`, but without any rule."""
     probe = WorldProbe(world)
     style = sample_style(rng, brisk=True)
     starts = probe.free_starts(rng, style.height_m, _CANDIDATES)
     if starts is None:
         return None
-    paths, smallest = walk(rng, style, starts, frames / FRAME_RATE_HZ, FRAME_RATE_HZ, probe.clearance)
+    paths, smallest = walk(rng, style, starts, frames / FRAME_RATE_HZ, FRAME_RATE_HZ, probe.clearance, pauses=True)
     looked_at = list(range(0, frames, max(1, frames // 10)))
-    candidates = list(paths[smallest >= CLEARANCE_M])
+    candidates = [(path, np.arange(frames)) for path in paths[smallest >= CLEARANCE_M]]
     return _best_view(probe, candidates, looked_at, K, height, width, _USUAL_DEPTH_M, wanted_solids=0.5)
 
 
 def _best_view(
     probe: WorldProbe,
-    candidates: list[np.ndarray],
+    candidates: list[tuple[np.ndarray, np.ndarray]],
     looked_at: list[int],
     K: np.ndarray,
     height: int,
     width: int,
     wanted_depth: float,
     wanted_solids: float,
-) -> np.ndarray | None:
-    """The path (T, 4, 4) whose frames `looked_at` come closest to a median depth, with enough furniture in view."""
+) -> CameraPath | None:
+    """The path whose frames `looked_at` come closest to a median depth, with enough furniture in view.
+
+    Candidates are paths at 30 Hz (N, 4, 4), each with the indices (T,) of the poses to take from it.
+    """
     if not candidates:
         return None
-    poses = np.concatenate([path[looked_at] for path in candidates])
+    poses = np.concatenate([path[chosen[looked_at]] for path, chosen in candidates])
     depth, solid = probe.view(poses, K, height, width)
     shape = (len(candidates), len(looked_at))
     medians = np.median(depth, axis=1).reshape(shape)
@@ -133,4 +153,7 @@ def _best_view(
     error = np.abs(np.log(medians / wanted_depth)).mean(axis=1) + 1.5 * np.clip(wanted_solids - solids, 0.0, None)
     error[medians.min(axis=1) < _NEAREST_VIEW_M] = np.inf
     best = int(np.argmin(error))
-    return candidates[best] if np.isfinite(error[best]) else None
+    if not np.isfinite(error[best]):
+        return None
+    path, chosen = candidates[best]
+    return CameraPath(path[chosen], camera_velocity(path, FRAME_RATE_HZ)[chosen])

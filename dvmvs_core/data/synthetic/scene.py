@@ -1,8 +1,9 @@
-"""A procedural walk as a scene folder, with a contact sheet to look at."""
+"""Procedural walks as scene folders, or as a training set, with contact sheets to look at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,8 @@ import numpy as np
 
 from dvmvs_core.data.atomic import replacing
 from dvmvs_core.data.exporters.frames import ExportFrame
-from dvmvs_core.data.exporters.scene_folder import SceneFolder, writing
+from dvmvs_core.data.exporters.scene_folder import SceneFolder, read_record, writing
+from dvmvs_core.data.exporters.split import split_by_place, write_split
 from dvmvs_core.data.synthetic.clips import render_sequence
 from dvmvs_core.data.synthetic.paths import FRAME_RATE_HZ
 from dvmvs_core.errors import DataError
@@ -18,30 +20,39 @@ from dvmvs_core.errors import DataError
 CONTACT_SHEET = "contact_sheet.png"
 
 _SHEET_FRAMES = 6
+_SHEET_SCENES = 8
 _SHEET_NEAREST_M, _SHEET_FARTHEST_M = 0.6, 8.0
 _FIRST_STAMP_NS = 1_000_000_000
 
 
-def write_scene(
-    out: Path,
-    seed: int,
-    frames: int,
-    height: int,
-    width: int,
-    samples: int = 1,
-    training: bool = False,
-    advance: Callable[[int], None] = lambda steps: None,
-) -> None:
-    """Render a walk and write it, whole or not at all.
+@dataclass(frozen=True)
+class SceneFormat:
+    """How a walk is filmed and written.
 
-    Args:
-        out: The new folder.
-        seed: Seeds everything.
+    Attributes:
         frames: Length, at 30 frames a second.
         height: Image height.
         width: Image width.
         samples: Colour rays per pixel side.
         training: Whether to write the published training layout (npz frames) instead of images.
+        compile: Whether to render under torch.compile.
+    """
+
+    frames: int
+    height: int
+    width: int
+    samples: int = 1
+    training: bool = False
+    compile: bool = False
+
+
+def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int], None] = lambda steps: None) -> None:
+    """Render a walk and write it, whole or not at all.
+
+    Args:
+        out: The new folder.
+        seed: Seeds everything.
+        how: Length, size and layout.
         advance: Called with 1 after each frame.
 
     Raises:
@@ -49,9 +60,9 @@ def write_scene(
     """
     if out.exists():
         raise DataError(f"{out} exists already; name a folder that does not, or move it away")
-    rendered, K = render_sequence(seed, frames, height, width, samples)
-    folder = SceneFolder(out, training=training, pose_format="%.12g")
-    wanted = set(np.linspace(0, frames - 1, min(frames, _SHEET_FRAMES)).round().astype(int).tolist())
+    rendered, K = render_sequence(seed, how.frames, how.height, how.width, how.samples, how.compile)
+    folder = SceneFolder(out, training=how.training, pose_format="%.12g")
+    wanted = set(np.linspace(0, how.frames - 1, min(how.frames, _SHEET_FRAMES)).round().astype(int).tolist())
     columns = []
     try:
         for number, (image, depth, world_T_cam) in enumerate(rendered):
@@ -61,12 +72,68 @@ def write_scene(
             if number in wanted:
                 columns.append(np.concatenate([image, _coloured(depth)], axis=0))
             advance(1)
-        folder.finish(K, {"made by": "dvmvs synthesize", "seed": seed, "frames": frames, "size": [height, width]})
+        folder.finish(K, _record(seed, how))
     except BaseException:
         folder.discard()
         raise
-    sheet = cv2.cvtColor(np.concatenate(columns, axis=1), cv2.COLOR_RGB2BGR)
-    with writing(out), replacing(out / CONTACT_SHEET) as unfinished:
+    _write_sheet(out, cv2.cvtColor(np.concatenate(columns, axis=1), cv2.COLOR_RGB2BGR))
+
+
+def write_scenes(
+    out: Path, seed: int, scenes: int, how: SceneFormat, advance: Callable[[int], None] = lambda steps: None
+) -> tuple[int, int]:
+    """Write a folder of scenes, each from a seed of its own; those that an earlier run finished stay as they are.
+
+    A training set also gets its train.txt and validation.txt, and every set a contact sheet of its first scenes.
+
+    Args:
+        out: The folder, made if it is missing.
+        seed: Of the first scene; each other has the next.
+        scenes: How many.
+        how: Length, size and layout of each.
+        advance: Called with the number of frames that are done.
+
+    Returns:
+        How many scenes were made now, and how many before.
+
+    Raises:
+        DataError: Where no scene is asked for, a folder made otherwise is in the way, or something cannot be written.
+    """
+    if scenes < 1:
+        raise DataError(f"a set needs at least one scene; got {scenes}")
+    names = [f"synthetic{number:06d}" for number in range(seed, seed + scenes)]
+    made = 0
+    for number, name in enumerate(names, start=seed):
+        record = read_record(out / name)
+        if record is None:
+            write_scene(out / name, number, how, advance)
+            made += 1
+        elif record == _record(number, how):
+            advance(how.frames)
+        else:
+            raise DataError(f"{out / name} was made otherwise ({record}); name another OUT, or remove it")
+    if how.training:
+        write_split(out, *split_by_place(names))
+    sheets = [cv2.imread(str(out / name / CONTACT_SHEET)) for name in names[:_SHEET_SCENES]]
+    _write_sheet(out, np.concatenate([sheet for sheet in sheets if sheet is not None], axis=0))
+    return made, scenes - made
+
+
+def _record(seed: int, how: SceneFormat) -> dict[str, object]:
+    """What a scene remembers of how it was made, and what an earlier run must agree with."""
+    return {
+        "made by": "dvmvs synthesize",
+        "seed": seed,
+        "frames": how.frames,
+        "size": [how.height, how.width],
+        "samples": how.samples,
+        "training": how.training,
+    }
+
+
+def _write_sheet(folder: Path, sheet: np.ndarray) -> None:
+    """Write a BGR contact sheet into a folder."""
+    with writing(folder), replacing(folder / CONTACT_SHEET) as unfinished:
         unfinished.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
 
 

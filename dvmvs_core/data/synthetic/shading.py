@@ -59,12 +59,14 @@ class Hits(NamedTuple):
         normal: (F, 3, N) unit, towards the camera's side of the surface.
         albedo: (F, 3, N) linear RGB.
         gloss: (F, N).
+        glow: (F, N).
     """
 
     points: Tensor
     normal: Tensor
     albedo: Tensor
     gloss: Tensor
+    glow: Tensor
 
 
 def describe_hits(
@@ -137,7 +139,7 @@ def describe_hits(
     gain, bias = _pick(world.gain, surface), _pick(world.bias, surface)
     # Texture colours are as displayed; light adds up linearly.
     albedo = torch.stack([(bias[..., k] + gain[..., k] * colour[k]).clamp(0.01, 1.0).pow(2.2) for k in range(3)], 1)
-    return Hits(points, normal, albedo, _pick(world.gloss, surface))
+    return Hits(points, normal, albedo, _pick(world.gloss, surface), _pick(world.glow, surface))
 
 
 def occlusion(frames: SolidFrames, half: Tensor, room_low: Tensor, room_high: Tensor, hits: Hits) -> Tensor:
@@ -160,6 +162,7 @@ def light_hits(world: WorldTensors, rays: Rays, hits: Hits, open_sky: Tensor, un
     view = rays.direction * torch.rsqrt(rays.direction.square().sum(1, keepdim=True))
     total = world.ambient[:, :, None] * (open_sky * (0.75 + 0.25 * hits.normal[:, 2]))[:, None]
     shine = torch.zeros_like(open_sky)
+    sharpness = 20.0 * torch.exp2(4.0 * hits.gloss)
     for light in range(LIGHTS):
         towards = world.light[:, light, :, None] - hits.points
         squared = towards.square().sum(1)
@@ -171,9 +174,9 @@ def light_hits(world: WorldTensors, rays: Rays, hits: Hits, open_sky: Tensor, un
             arriving = arriving * unshadowed
         between = unit - view
         cosine = (hits.normal * between).sum(1) * torch.rsqrt(between.square().sum(1) + 1e-9)
-        shine = shine + arriving * cosine.clamp(min=0.0).pow(40.0)
+        shine = shine + arriving * cosine.clamp(min=1e-6).pow(sharpness)
         total = total + arriving[:, None] * world.power[:, light, :, None]
-    return hits.albedo * total + (hits.gloss * shine)[:, None]
+    return hits.albedo * (total + hits.glow[:, None]) + (hits.gloss * shine)[:, None]
 
 
 def box_shadow(rows: Tensor, shift: Tensor, light: Tensor, hits: Hits) -> Tensor:

@@ -16,8 +16,13 @@ from scipy.spatial.transform import Rotation
 CLEARANCE_M = 0.33
 """No camera comes closer to a surface (measured to the enclosing boxes)."""
 
+LEG_S = 8.0
+"""No walk goes on for longer in one direction: hardly any room has space for more, without a plan."""
+
 _STEP_S = 0.1
 _COMFORT_M = 0.75
+_WALK_S = (4.0, 9.0)
+"""Shortest and longest walk between two pauses."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ def walk(
     duration_s: float,
     rate_hz: float,
     clearance: Callable[[np.ndarray], np.ndarray],
+    pauses: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Walk one path from each start.
 
@@ -82,15 +88,16 @@ def walk(
         rng: Source of randomness.
         style: How the camera is carried.
         starts: (C, 3) metres, clear of geometry.
-        duration_s: Length of the paths.
+        duration_s: Length of the paths. After `LEG_S` they turn back the same way, and so on.
         rate_hz: Poses a second.
         clearance: Takes points (N, 3) to the distance from the nearest surface (N,), metres.
+        pauses: Whether the walker stops now and then: to look around on the spot, or to stand still.
 
     Returns:
         (world_T_cam (C, T, 4, 4) float64, smallest clearance of each path (C,)).
     """
     count = len(starts)
-    steps = int(np.ceil(duration_s / _STEP_S)) + 2
+    steps = int(np.ceil(min(duration_s, LEG_S) / _STEP_S)) + 2
     position = starts.copy()
     yaw = rng.uniform(-np.pi, np.pi, count)
     rate = rng.normal(0.0, style.turn, count)
@@ -119,7 +126,13 @@ def walk(
         position = position + _STEP_S * velocity
     times = np.arange(steps) * _STEP_S
     dense_times = np.arange(int(round(duration_s * rate_hz))) / rate_hz
-    dense = CubicSpline(times, track)(dense_times).transpose(1, 0, 2)  # (C, T, 5)
+    spline, moving, turning = CubicSpline(times, track), dense_times, dense_times
+    if pauses:
+        moving, turning = _paused(rng, dense_times)
+    if duration_s > LEG_S:
+        # Slows down towards both ends; in the middle time runs as fast as ever.
+        moving, turning = (0.5 * LEG_S * (1.0 - np.cos(2.0 * time / LEG_S)) for time in (moving, turning))
+    dense = np.concatenate([spline(moving)[..., :3], spline(turning)[..., 3:]], axis=-1).transpose(1, 0, 2)  # (C, T, 5)
     bob = _bob(rng, dense_times, count) * style.shake
     points = dense[..., :3] + bob[..., :3] * 0.012
     smallest = clearance(points.reshape(-1, 3)).reshape(count, -1).min(axis=1)
@@ -130,6 +143,23 @@ def walk(
         rng.normal(0.0, 0.04, (count, 1)) + 0.015 * bob[..., 5],
     )
     return poses, smallest
+
+
+def _paused(rng: np.random.Generator, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """When on the track the body and when the view are at each time, seconds: both stop at times, or the body alone."""
+    body, view = np.ones_like(times), np.ones_like(times)
+    start = rng.uniform(*_WALK_S)
+    while start < times[-1]:
+        length = rng.uniform(0.7, 2.5)
+        # Slows down and speeds up again within a third of a second.
+        stopped = np.clip(np.minimum(times - start, start + length - times) / 0.3, 0.0, 1.0)
+        pace = 1.0 - stopped * stopped * (3.0 - 2.0 * stopped)
+        body *= pace
+        if rng.random() < 0.5:
+            view *= pace
+        start += length + rng.uniform(*_WALK_S)
+    steps = np.diff(times, prepend=0.0)
+    return np.cumsum(body * steps), np.cumsum(view * steps)
 
 
 def _bob(rng: np.random.Generator, times: np.ndarray, count: int) -> np.ndarray:
@@ -179,6 +209,25 @@ def pose_distances(world_T_ref: np.ndarray, world_T_meas: np.ndarray) -> tuple[n
     trace = (world_T_ref[..., :3, :3] * world_T_meas[..., :3, :3]).sum((-1, -2))
     rotation = np.sqrt(2.0 * (1.0 - np.minimum(trace, 3.0) / 3.0))
     return np.hypot(translation, rotation), translation
+
+
+def camera_velocity(world_T_cam: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Velocity along a path, by central differences.
+
+    Args:
+        world_T_cam: (T, 4, 4) evenly spaced in time.
+        rate_hz: Poses a second.
+
+    Returns:
+        (T, 6) float64 in each camera's own axes: metres a second, then radians a second; zero for a single pose.
+    """
+    index = np.arange(len(world_T_cam))
+    before, after = np.maximum(index - 1, 0), np.minimum(index + 1, len(world_T_cam) - 1)
+    seconds = np.maximum(after - before, 1)[:, None] / rate_hz
+    cam_R_world = world_T_cam[:, :3, :3].transpose(0, 2, 1)
+    moved = cam_R_world @ (world_T_cam[after, :3, 3] - world_T_cam[before, :3, 3])[..., None]
+    turned = Rotation.from_matrix(cam_R_world[before] @ world_T_cam[after, :3, :3]).as_rotvec()
+    return np.concatenate([moved[..., 0], turned], axis=1) / seconds
 
 
 def choose_keyframes(

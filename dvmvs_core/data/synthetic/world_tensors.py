@@ -33,7 +33,8 @@ class WorldTensors(NamedTuple):
         texture: (..., SURFACES) int64 index into the bank.
         mapping: (..., SURFACES, 6) rows of the 2x3 map from metres on a face to texture coordinates (texture sides).
         gain, bias: (..., SURFACES, 3) albedo = bias + gain * texture.
-        gloss: (..., SURFACES) strength of the specular lobe.
+        gloss: (..., SURFACES) strength of the specular lobe, which narrows with it.
+        glow: (..., SURFACES) light that the surface gives off, by its albedo.
         light: (..., LIGHTS, 3) positions, metres. The first casts shadows.
         power: (..., LIGHTS, 3) RGB.
         ambient: (..., 3) RGB.
@@ -49,6 +50,7 @@ class WorldTensors(NamedTuple):
     gain: Tensor
     bias: Tensor
     gloss: Tensor
+    glow: Tensor
     light: Tensor
     power: Tensor
     ambient: Tensor

@@ -39,7 +39,8 @@ def run_name(figures: dict) -> str:
 def reach(figures: dict) -> str:
     """Return which sensor depths counted."""
     low, high = figures["depth_range_m"]
-    return f"from {low:g} m" if high is None else f"from {low:g} to {high:g} m"
+    mask = f", without what {figures['mask']} hides" if figures.get("mask") else ""
+    return (f"from {low:g} m" if high is None else f"from {low:g} to {high:g} m") + mask
 
 
 def runs(figures: dict, against: dict | None) -> list[tuple[str, str, dict]]:
@@ -161,8 +162,8 @@ def metrics_table(figures: dict, against: dict | None) -> str:
             rows.append(_row(f"against {escape(run_name(against))}", other["keyframes"], other, "other"))
     head = "".join(f'<th><abbr title="{escape(why)}">{label}</abbr></th>' for label, why, _ in METRICS.values())
     return f"""<section><h2>Metrics</h2>
-<p class="note">Means over keyframes, against sensor depth {reach(figures)} at the network's resolution. Smaller is
-better, but for the four shares of pixels. {_in_common(figures, against) if against else ""}</p>
+<p class="note">Means over keyframes, against sensor depth {escape(reach(figures))} at the network's resolution.
+Smaller is better, but for the four shares of pixels. {_in_common(figures, against) if against else ""}</p>
 <div class="scroll"><table><thead><tr><th>sequence</th><th>keyframes</th>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></section>"""
 

@@ -48,6 +48,7 @@ def make_page(figures: dict, pictures: list[list[KeyframePicture]], against: dic
         sections.keyframes(figures, pictures, against),
         sections.confidence(figures, against),
         sections.latency(figures, against),
+        sections.remarks(figures),
         sections.provenance(figures, against),
     )
     return _part("page.html").substitute(

@@ -26,6 +26,7 @@ DECISIONS = {
     "still_lost": "still lost",
     "measurement": "measurement frame only",
     "unused": "not used",
+    "unreadable": "image cannot be read",
 }
 
 WIDE = 1080
@@ -33,6 +34,9 @@ HIGHEST_ERROR = 1.0
 """Relative errors above this are drawn at the top of a plot: one wild keyframe must not flatten the others."""
 
 LATENCY_BINS = 30
+
+MOST_REMARKS = 20
+"""Remarks of one kind on the page; all of them are in the figures."""
 
 
 def over_time(figures: dict, against: dict | None) -> str:
@@ -90,23 +94,29 @@ def confidence(figures: dict, against: dict | None) -> str:
         hints = [f"without {x:.0%}: {y:.3f}" for x, y in zip(part["left_out"], part["error"], strict=True)]
         curves.append(Line(css, part["left_out"], part["error"], hints))
         ause.append(f"{escape(name)}: <b>{part['ause']:.4f}</b>")
+    halves = " ".join(
+        f"{escape(name)}: the most confident half of the pixels has a relative error of {_half(part):.3f},"
+        f" all of them {part['error'][0]:.3f}."
+        for _, name, part in scored
+    )
     calibration = [
         Line(
             css,
             [b["confidence"] for b in part["calibration"]],
-            [b["ratio_125"] for b in part["calibration"]],
-            [f"{b['confidence']:.2f}: {b['ratio_125']:.0%} of {b['pixels']:,} pixels" for b in part["calibration"]],
+            [b["ratio_110"] for b in part["calibration"]],
+            [f"{b['confidence']:.2f}: {b['ratio_110']:.0%} of {b['pixels']:,} pixels" for b in part["calibration"]],
         )
         for css, _, part in scored
     ]
     return f"""<section><h2>Confidence</h2>
 <p class="note">Left: relative error of the rest as the least confident pixels are left out; dashed is an oracle that
 leaves out the largest errors. The area between the two (AUSE) is 0 for perfect order; here {"; ".join(ause)}. Right:
-share of pixels within a factor of 1.25 by confidence; the straight line is where confidence is that share.</p>
+share of pixels within a factor of 1.1 by confidence; on the straight line confidence is that share.
+{halves}</p>
 <div class="two"><figure><figcaption>Sparsification</figcaption>
 {line_chart(curves, "share of pixels left out", "relative error of the rest")}</figure>
 <figure><figcaption>Calibration</figcaption>
-{line_chart([Line("c", [0, 1], [0, 1]), *calibration], "confidence", "within a factor of 1.25", y_max=1.0)}</figure>
+{line_chart([Line("c", [0, 1], [0, 1]), *calibration], "confidence", "within a factor of 1.1", y_max=1.0)}</figure>
 </div></section>"""
 
 
@@ -133,6 +143,21 @@ def latency(figures: dict, against: dict | None) -> str:
 <th>device</th></tr></thead><tbody>{rows}</tbody></table></div></div></section>"""
 
 
+def remarks(figures: dict) -> str:
+    """Return what was left out and what is wrong with the poses; nothing where all is well and unchecked."""
+    blocks = []
+    for part in figures["sequences"]:
+        lines = [f"<li>{escape(what)}: {escape(why)}</li>" for what, why in part.get("faults", {}).items()]
+        lines += [f"<li>{count} images: {escape(why)}</li>" for why, count in part.get("dropped", {}).items()]
+        if lines:
+            blocks.append(_remarks(f"{part['name']}: left out", lines))
+        if "trajectory" in part:
+            found = [f"<li>{escape(finding)}</li>" for finding in part["trajectory"]["findings"]]
+            nothing = "<li>Nothing wrong was found with the poses and their timing.</li>"
+            blocks.append(_remarks(f"{part['name']}: trajectory", found or [nothing]))
+    return f"<section><h2>Remarks on the recording</h2>{''.join(blocks)}</section>" if blocks else ""
+
+
 def provenance(figures: dict, against: dict | None) -> str:
     """Return the command, the versions and the machine of each run."""
     blocks = [_provenance("This run", figures)]
@@ -156,8 +181,9 @@ def _sequence_over_time(part: dict, other: dict | None) -> str:
         lines.append(_error_line("b", other["per_keyframe"]))
         used.append(("b", "against"))
     lines.append(_error_line("a", table))
-    known = sorted(y for line in lines for y in line.y if y is not None)
-    y_max = min(HIGHEST_ERROR, known[-1] * 1.06) if known and known[-1] > 0 else None
+    # A plane sweep that fails has errors of any size: it is cut off at the top and not what the others shrink for.
+    highest = max((y for line in lines if line.css != "d" for y in line.y if y is not None), default=0.0)
+    y_max = min(HIGHEST_ERROR, highest * 1.06) or None
     frames = Counter()
     strip, start = [], 0
     for name, count in part["timeline"]:
@@ -172,6 +198,17 @@ def _sequence_over_time(part: dict, other: dict | None) -> str:
 <span>{part["keyframes"]} keyframes in {seconds:.1f} s</span></figcaption>
 {key(used) if len(used) > 1 else ""}
 {line_chart(lines, "frame", "relative error", y_max, Strip(strip) if strip else None, WIDE)}{counts}</figure>"""
+
+
+def _half(part: dict) -> float:
+    """The relative error without the less confident half."""
+    return part["error"][part["left_out"].index(0.5)]
+
+
+def _remarks(heading: str, lines: list[str]) -> str:
+    shown = "".join(lines[:MOST_REMARKS])
+    more = f"<p class='note'>… and {len(lines) - MOST_REMARKS} more in the figures.</p>" if lines[MOST_REMARKS:] else ""
+    return f"<h3>{escape(heading)}</h3><ul>{shown}</ul>{more}"
 
 
 def _error_line(css: str, table: dict) -> Line:

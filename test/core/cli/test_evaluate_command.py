@@ -123,6 +123,28 @@ def test_the_range_of_depth_is_an_option(dvmvs, make_scene, weights, tmp_path):
     assert [(part["low"], part["high"]) for part in bins["far"]] in ([(3.0, 4.0)], [(3.0, 4.0), (4.0, 5.0)])
 
 
+def test_what_a_mask_hides_does_not_count(dvmvs, make_scene, weights, tmp_path):
+    """Sensor depth is 10 m in the left half, which the mask hides, and 2 m in the right."""
+    scene = make_scene(frames=5)
+    for path in (scene / "depth").iterdir():
+        cv2.imwrite(str(path), np.repeat(np.array(((10_000, 2000),), np.uint16), 24, axis=1).repeat(36, axis=0))
+    mask = np.zeros((36, 48), np.uint8)
+    mask[:, 24:] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    figures_file = tmp_path / "figures.json"
+    arguments = ("evaluate", scene, "--weights", weights, "--json", figures_file, "--mask")
+    code, _, err = dvmvs(*arguments, tmp_path / "mask.png")
+    assert code == 0, err
+    figures = json.loads(figures_file.read_text())
+    assert [part["low"] for part in figures["all"]["by_distance"]] == [2.0]
+    assert figures["mask"] == str(tmp_path / "mask.png")
+    cv2.imwrite(str(tmp_path / "small.png"), mask[::2])
+    for wrong, said in (("small.png", "must have the size of sensor depth, 48×36; got 48×18"), ("none", "none")):
+        code, _, err = dvmvs(*arguments, tmp_path / wrong)
+        assert code == 1
+        assert said in err.splitlines()[-1]
+
+
 def test_a_report_with_baselines_and_one_set_against_it(dvmvs, make_scene, weights, tmp_path):
     scene = make_scene(frames=9)
     common = (scene, "--weights", weights, "--network", "pairnet")
@@ -166,16 +188,16 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_frame_that_cannot_be_read_leaves_nothing_half_written(dvmvs, make_scene, weights, tmp_path):
+def test_a_scene_of_which_nothing_can_be_read_leaves_nothing_half_written(dvmvs, make_scene, weights, tmp_path):
     scene = make_scene(frames=12)
-    path = scene / "images" / "00012.png"
-    path.write_bytes(path.read_bytes()[:50])
+    for path in (scene / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:50])
     for command, where in (("predict", ("--out", "o")), ("predict", ("--published", "--out", "p")),
                            ("evaluate", ("--report", "r", "--json", "j"))):  # fmt: skip
         places = [tmp_path / place if len(place) == 1 else place for place in where]
         code, _, err = dvmvs(command, scene, "--weights", weights, *places)
         assert code == 1
-        assert "00012.png" in err.splitlines()[-1]
+        assert "none of 12 images can be read" in err.splitlines()[-1]
     left = [file for place in "oprj" for file in (tmp_path / place).rglob("*") if file.is_file()]
     assert left == []
 
@@ -186,3 +208,45 @@ def test_pictures_of_a_prediction_are_pictures(dvmvs, make_scene, weights, tmp_p
     pictures = sorted((tmp_path / "o" / "pictures").iterdir())
     assert [picture.name for picture in pictures] == ["00002.png", "00004.png"]
     assert cv2.imread(str(pictures[0])).shape[1] == 4 * 96 + 3 * 4
+
+
+TIMES = ("latency_ms", "latencies_ms", "made")
+
+
+def without_times(part):
+    if isinstance(part, dict):
+        return {key: without_times(value) for key, value in part.items() if key not in TIMES}
+    return [without_times(value) for value in part] if isinstance(part, list) else part
+
+
+def test_twice_the_same_command_is_byte_for_byte_the_same_but_for_the_timings(dvmvs, make_bag, weights, tmp_path):
+    bag, texts = make_bag(frames=9), []
+    for _ in range(2):
+        assert dvmvs("evaluate", bag, "--weights", weights, "--json", tmp_path / "figures.json")[0] == 0
+        texts.append(json.dumps(without_times(json.loads((tmp_path / "figures.json").read_text()))))
+    assert texts[0] == texts[1]
+    assert "abs_relative_error" in texts[0]
+
+
+def test_a_cut_bag_is_scored_as_far_as_it_goes_and_says_so(dvmvs, make_bag, weights, tmp_path):
+    bag = make_bag(frames=60)
+    (file,) = bag.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
+    code, out, err = dvmvs("evaluate", bag, "--weights", weights, "--json", tmp_path / "figures.json")
+    assert code == 0
+    assert "could still be read" in err and "1 part of it left out" in out and "Traceback" not in err
+    (part,) = json.loads((tmp_path / "figures.json").read_text())["sequences"]
+    assert "could still be read" in part["faults"][file.name]
+    assert 0 < part["keyframes"] < 30
+
+
+def test_a_result_bag_is_refused_where_something_lies_and_written_where_nothing_does(
+    dvmvs, make_bag, weights, tmp_path
+):
+    bag, common = make_bag(frames=7), ("--weights", weights, "--pictures", "0")
+    code, _, err = dvmvs("predict", bag, "--out", tmp_path / "o", *common, "--result-bag", bag)
+    assert code == 1 and "exists already" in err and not (tmp_path / "o").exists()
+    code, out, err = dvmvs("predict", bag, "--out", tmp_path / "o", *common, "--result-bag", tmp_path / "result")
+    assert code == 0, err
+    assert f"{tmp_path / 'result'}: the frames of recording with their depth" in out
+    assert (tmp_path / "result" / "result.mcap").exists() and (tmp_path / "result" / "metadata.yaml").exists()

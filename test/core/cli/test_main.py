@@ -13,7 +13,7 @@ from dvmvs_core.cli import main as main_module
 from dvmvs_core.cli.main import COMMANDS
 from dvmvs_core.errors import DataError
 
-HEAVY = ("torch", "cv2", "matplotlib", "rosbags", "scipy", "safetensors", "kornia", "rclpy")
+HEAVY = ("torch", "cv2", "open3d", "matplotlib", "rosbags", "scipy", "safetensors", "kornia", "rclpy")
 
 
 def test_help_names_every_command(dvmvs):

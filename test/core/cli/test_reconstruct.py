@@ -23,6 +23,18 @@ def wall(make_scene):
     return scene
 
 
+@pytest.fixture
+def textured_wall(wall):
+    """The same wall, with a texture that every camera sees where it is."""
+    columns, rows = np.meshgrid(np.arange(48), np.arange(36))
+    for number, path in enumerate(sorted((wall / "images").iterdir())):
+        across = (columns - 23.5) / 40.0 * 2.0 + POSES[number, 0, 3]
+        down = (rows - 17.5) / 41.0 * 2.0
+        grey = 128 + 40 * (np.sin(17 * across + 4 * down) + np.sin(29 * across - 9 * down) + np.sin(11 * down))
+        cv2.imwrite(str(path), np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2))
+    return wall
+
+
 def keyframes(scene) -> list:
     from dvmvs_core.data.open_sequence import open_sequence
 
@@ -78,7 +90,7 @@ class TestWithOpen3D:
 
     def test_the_network_and_its_stored_predictions_give_the_same_figures(self, dvmvs, wall, weights, tmp_path):
         # An untrained network sees surface anywhere within its 20 m.
-        common = ("--min-confidence", 0, "--max-depth", 20, "--voxel-size", 0.1, "--min-views", 1)
+        common = ("--raw", "--min-confidence", 0, "--max-depth", 20, "--voxel-size", 0.1, "--min-views", 1)
         engine = ("--weights", weights, "--device", "cpu")
         code, said, err = dvmvs("reconstruct", wall, "--out", tmp_path / "now.ply", *common, *engine, "--json",
                                 tmp_path / "now.json")  # fmt: skip
@@ -93,6 +105,9 @@ class TestWithOpen3D:
         assert before["depth"]["source"] == "predictions"
         for name in ("accuracy_m", "completion_m", "precision", "recall", "compared_pixels"):
             assert now["against_sensor"][name] == pytest.approx(before["against_sensor"][name], abs=0.02), name
+        code, said, err = dvmvs("reconstruct", wall, "--out", tmp_path / "all.ply", *common, *engine, "--every-frame")
+        assert code == 0, err
+        assert "from 8 frames" in said  # the first has nothing to be measured against
 
     def test_sensor_depth_as_prediction_is_perfect(self, dvmvs, wall, tmp_path):
         """The whole way, with figures that are known."""
@@ -100,7 +115,7 @@ class TestWithOpen3D:
         depth = np.stack([item.sensor_depth for item in items])
         for name, offset_m in (("right", 0.0), ("wrong", 0.1)):
             write_keyframes(tmp_path / name, items, depth=(depth + offset_m).astype(np.float32))
-            code, _, err = dvmvs("reconstruct", wall, "--predictions", tmp_path / f"{name}.npz", "--out",
+            code, _, err = dvmvs("reconstruct", wall, "--raw", "--predictions", tmp_path / f"{name}.npz", "--out",
                                  tmp_path / f"{name}.ply", "--json", tmp_path / f"{name}.json")  # fmt: skip
             assert code == 0, err
         right, wrong = (json.loads((tmp_path / f"{n}.json").read_text())["against_sensor"] for n in ("right", "wrong"))
@@ -110,6 +125,22 @@ class TestWithOpen3D:
         assert json.loads((tmp_path / "right.json").read_text())["fusion"]["min_confidence"] == 0.0
         assert wrong["chamfer_m"] == pytest.approx(0.1, abs=0.01)
 
+    def test_refinement_brings_a_wall_to_its_place(self, dvmvs, textured_wall, tmp_path):
+        items = keyframes(textured_wall)
+        wrong = np.full((4, 36, 48), 1.7, np.float32)
+        write_keyframes(tmp_path / "wrong", items, depth=wrong)
+        scores = {}
+        for name, more in (("raw", ("--raw",)), ("refined", ())):
+            code, said, err = dvmvs("reconstruct", textured_wall, "--predictions", tmp_path / "wrong.npz", "--out",
+                                    tmp_path / "mesh.ply", "--json", tmp_path / "figures.json", *more)  # fmt: skip
+            assert code == 0, err
+            assert f"{name} depth against the sensor's" in said
+            figures = json.loads((tmp_path / "figures.json").read_text())
+            assert figures["fusion"]["refined"] == (name == "refined")
+            scores[name] = figures["against_sensor"]
+        assert scores["raw"]["precision"] < 0.05
+        assert scores["refined"]["precision"] > 0.8
+
     def test_depth_of_little_confidence_is_left_out_unless_it_is_wanted(self, dvmvs, wall, tmp_path):
         items = keyframes(wall)
         depth = np.full((4, 36, 48), 2.0, np.float32)
@@ -118,7 +149,7 @@ class TestWithOpen3D:
         write_keyframes(tmp_path / "predictions", items, depth=depth, confidence=confidence)
         areas = []
         for more in ((), ("--min-confidence", 0)):
-            code, _, err = dvmvs("reconstruct", wall, "--predictions", tmp_path / "predictions.npz", "--out",
+            code, _, err = dvmvs("reconstruct", wall, "--raw", "--predictions", tmp_path / "predictions.npz", "--out",
                                  tmp_path / "mesh.ply", "--json", tmp_path / "figures.json", *more)  # fmt: skip
             assert code == 0, err
             areas.append(json.loads((tmp_path / "figures.json").read_text())["mesh"]["area_m2"])
@@ -134,7 +165,7 @@ class TestWithOpen3D:
         ("arguments", "said"),
         [
             (("--sensor", "--predictions", "p.npz"), "--sensor and --predictions name two sources"),
-            (("--every-frame",), "--every-frame needs --sensor"),
+            (("--every-frame", "--predictions", "p.npz"), "--every-frame needs the network or --sensor"),
             (("--voxel-size", 0), "voxel_size_m must be a number of at least 0.001"),
             (("--progressive-every", 0), "--progressive-every must be at least 1"),
             (("--min-confidence", 2), "--min-confidence must lie between 0 and 1"),

@@ -59,17 +59,17 @@ class Recording:
 
     def compressed(self, stamp_ns, data, image_format, topic="/camera/image_rect/compressed", frame_id="camera"):
         data = np.frombuffer(data, np.uint8)
-        self.write(
-            topic, COMPRESSED, stamp_ns, header=self.header(stamp_ns, frame_id), format=image_format, data=data
-        )
+        self.write(topic, COMPRESSED, stamp_ns, header=self.header(stamp_ns, frame_id), format=image_format, data=data)
 
-    def info(self, stamp_ns, topic="/camera/camera_info", width=6, height=4, focal=5.0, d=(), frame_id="camera"):
+    def info(
+        self, stamp_ns, topic="/camera/camera_info", width=6, height=4, focal=5.0, d=(), frame_id="camera", **more
+    ):
         roi = self.new("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
         k = np.array((focal, 0, 3, 0, focal, 2, 0, 0, 1))
+        fields = {"distortion_model": "plumb_bob", "k": k, "r": np.eye(3).reshape(-1), "p": np.zeros(12), **more}
         self.write(
             topic, INFO, stamp_ns, header=self.header(stamp_ns, frame_id), height=height, width=width,
-            distortion_model="plumb_bob", d=np.array(d, dtype=np.float64), k=k, r=np.eye(3).reshape(-1),
-            p=np.zeros(12), binning_x=0, binning_y=0, roi=roi,
+            d=np.array(d, dtype=np.float64), binning_x=0, binning_y=0, roi=roi, **fields,
         )  # fmt: skip
 
     def transform(self, stamp_ns, x=0.0, parent="odom", child="camera", static=False, w=1.0, log_ns=None):

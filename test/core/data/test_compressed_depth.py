@@ -12,6 +12,10 @@ from dvmvs_core.errors import MessageError
 MILLIMETRES = np.array(((0, 1, 1234), (2001, 65535, 800)), np.uint16)
 
 
+RVL = bytes.fromhex("03000000020000004ece2a158fb92cff30cffe3d")
+"""What rvl_codec of compressed_depth_image_transport makes of them, with their size in front."""
+
+
 def png(values) -> bytes:
     return cv2.imencode(".png", values)[1].tobytes()
 
@@ -27,6 +31,7 @@ def header(a=0.0, b=0.0) -> bytes:
         ("16UC1; compressedDepth", header() + png(MILLIMETRES)),
         ("16UC1; png compressed", png(MILLIMETRES)),
         ("mono16; png compressed ", png(MILLIMETRES)),
+        ("16UC1; compressedDepth rvl", header() + RVL),
     ),
 )
 def test_millimetres_come_back_as_the_metres_of_a_png_file(image_format, data):
@@ -49,10 +54,22 @@ def test_quantised_inverse_depth_comes_back_as_metres():
     assert depth[0, 2] == pytest.approx(a / (q[0, 2] - b))
 
 
+def test_rvl_and_png_hold_the_same_quantised_depth():
+    a, b = 10100.0, -1009.0
+    depths = [
+        decode_compressed_depth(f"32FC1; compressedDepth {kind}", header(a, b) + data)
+        for kind, data in (("png", png(MILLIMETRES)), ("rvl", RVL))
+    ]
+    assert np.array_equal(*depths)
+    assert depths[0][0, 0] == 0 and depths[0][0, 2] == pytest.approx(a / (1234 - b))
+
+
 @pytest.mark.parametrize(
     ("image_format", "data", "said"),
     (
-        ("16UC1; compressedDepth rvl", header() + b"\0" * 40, "must be a PNG, which keeps every value; .* set to png"),
+        ("16UC1; compressedDepth jpg", header() + b"\0" * 40, "must be a PNG or RVL, .* set to png or rvl"),
+        ("16UC1; compressedDepth rvl", header() + RVL[:-4], "damaged or cut off"),
+        ("16UC1; compressedDepth rvl", header() + RVL[:6], "8 bytes of size; got 6 in all"),
         ("16UC1; compressedDepth png", b"\0" * 5, "12 bytes of header; got 5 in all"),
         ("16UC1; compressedDepth png", header() + png(MILLIMETRES)[:-5], "was cut off"),
         ("16UC1; png compressed", png(MILLIMETRES.astype(np.uint8)), "16 bits and one channel; got uint8"),

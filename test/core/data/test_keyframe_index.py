@@ -53,9 +53,7 @@ def test_every_nth_of_all_373_poses_gives_the_published_file_byte_for_byte(refer
     assert sum(index in names for index in simple) > len(simple) / 2
     assert all(names[index] == name for index, name in simple.items() if index in names)
     poses = read_poses(reference / POSES)
-    items = [
-        PoseItem(i, names.get(i) or simple.get(i) or "another frame", i, pose) for i, pose in enumerate(poses)
-    ]
+    items = [PoseItem(i, names.get(i) or simple.get(i) or "another frame", i, pose) for i, pose in enumerate(poses)]
     assert format_index(every_nth_keyframe(items, step, 2)) == golden
 
 

@@ -8,9 +8,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from dvmvs_core.data.quaternion import multiply, normalised, pose_matrix, quaternion_of, rotate, slerp
 
-unit = (
-    st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: sum(v * v for v in q) > 1e-3).map(normalised)
-)
+unit = st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: sum(v * v for v in q) > 1e-3).map(normalised)
 vector = st.tuples(*[st.floats(-100, 100)] * 3)
 
 

@@ -71,7 +71,7 @@ def test_a_point_of_the_world_is_where_the_intrinsics_say():
     coefficients = np.array(LENSES["rational_polynomial"])
     rectifier = Rectifier(camera("rational_polynomial"), new_size)
     for point in points:
-        (u, v), = cv2.projectPoints((lens_R.T @ point)[None], np.zeros(3), np.zeros(3), RAW_K, coefficients)[0][0]
+        ((u, v),) = cv2.projectPoints((lens_R.T @ point)[None], np.zeros(3), np.zeros(3), RAW_K, coefficients)[0][0]
         y, x = np.mgrid[: SIZE[0], : SIZE[1]]
         spot = 255 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / 50.0)
         image = rectifier.image(np.repeat(spot[..., None], 3, axis=2).astype(np.uint8))[..., 0].astype(float)
@@ -95,7 +95,16 @@ def test_a_window_and_binning_show_the_same_pixels_of_the_sensor(raw):
 
 def test_rays_outside_the_raw_image_are_black(raw):
     wide = camera_model(*SIZE, RAW_K, np.zeros(12), (0.5, 0.3, 0.0, 0.0))
-    assert not Rectifier(wide, SIZE).image(np.full_like(raw, 200))[0, 0].any()
+    rectifier = Rectifier(wide, SIZE)
+    image = rectifier.image(np.full_like(raw, 200))
+    assert not image[0, 0].any() and not rectifier.seen[0, 0] and rectifier.seen[120, 160]
+    np.testing.assert_array_equal(image[rectifier.seen], 200)
+    assert image[~rectifier.seen].mean() < 5.0, "half seen pixels at the edge are no pixels of the camera either"
+
+
+def test_a_lens_that_shows_every_pixel_has_no_unseen_ones():
+    narrow = camera_model(*SIZE, RAW_K, np.zeros(12), (-0.1, 0.0, 0.0, 0.0))
+    assert Rectifier(narrow, SIZE).seen is None
 
 
 @pytest.mark.parametrize(

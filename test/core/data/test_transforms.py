@@ -319,3 +319,16 @@ def test_threads_may_set_and_look_up_at_once():
     for reader in readers:
         reader.join()
     assert not wrong
+
+
+def test_the_newest_time_of_a_chain_is_that_of_its_slowest_edge():
+    tree = TransformTree()
+    tree.set_pose("odom", "base", 10, np.eye(4))
+    tree.set_pose("odom", "base", 30, np.eye(4))
+    tree.set_pose("base", "arm", 20, np.eye(4))
+    tree.set_pose("arm", "camera", 0, np.eye(4), static=True)
+    assert tree.newest_ns("odom", "camera") == 20 and tree.newest_ns("odom", "base") == 30
+    assert tree.newest_ns("arm", "camera") is None, "static: at every time"
+    assert tree.newest_ns("map", "camera") is None and tree.newest_ns("map", "odom") is None
+    tree.clear()
+    assert tree.newest_ns("odom", "camera") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import DepthPrediction, Frame
@@ -17,6 +17,8 @@ class PlaneEngine:
     """Sees a plane at 2 m in every keyframe; records what it was asked. Sure of itself as far as `confidence` says."""
 
     def __init__(self) -> None:
+        self.model_config = ModelConfig(network="pairnet", height=SIZE[0], width=SIZE[1])
+        self.config = EngineConfig()
         self.calls: list[tuple] = []
         self.confidence: float | None = None
         self._buffer = KeyframeBuffer(KeyframeConfig())
@@ -26,9 +28,14 @@ class PlaneEngine:
         self._buffer.clear()
 
     def step(self, frame: Frame) -> DepthPrediction | None:
-        if self._buffer.add(frame.world_T_cam, frame) is not KeyframeDecision.KEYFRAME:
+        self.last_decision = self._buffer.add(frame.world_T_cam, frame)
+        if self.last_decision is not KeyframeDecision.KEYFRAME:
             return None
         return self.predict(frame, self._buffer.measurement_frames())
+
+    def peek(self, frame: Frame) -> DepthPrediction | None:
+        measurement_frames = self._buffer.measurement_frames_of(frame.world_T_cam)
+        return self.predict(frame, measurement_frames) if measurement_frames else None
 
     def predict(self, reference: Frame, measurement_frames: list[Frame]) -> DepthPrediction:
         measurements = tuple(frame.index for frame in measurement_frames)

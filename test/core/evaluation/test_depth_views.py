@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,15 @@ from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.depth_views import predicted_views, sensor_views, stored_views
-from dvmvs_core.evaluation.predict import PREDICTIONS, predict_indexed, predict_online, write_predictions
+from dvmvs_core.evaluation.predict import (
+    PREDICTIONS,
+    predict_every_frame,
+    predict_indexed,
+    predict_online,
+    write_predictions,
+)
+
+keyframes_of = partial(predict_every_frame, others=False)
 
 
 def same(a, b) -> bool:
@@ -23,7 +33,7 @@ def same(a, b) -> bool:
 def test_predictions_from_disk_give_the_views_that_came_from_the_engine(make_scene, engine, tmp_path):
     sequence = open_sequence(make_scene(frames=9))
     write_predictions(predict_online(engine, sequence), tmp_path)
-    now = list(predicted_views(predict_online(engine, sequence, depth=True)))
+    now = list(predicted_views(keyframes_of(engine, sequence, depth=True)))
     steps: list[int] = []
     before = list(stored_views(tmp_path / PREDICTIONS, sequence, advance=steps.append))
     assert [view.frame_index for view in now] == [2, 4, 6, 8]
@@ -31,6 +41,16 @@ def test_predictions_from_disk_give_the_views_that_came_from_the_engine(make_sce
     assert all(map(same, now, before))
     assert now[0].sensor_depth.shape == now[0].depth.shape
     assert (now[0].sensor_depth > 0).mean() > 0.5
+
+
+def test_every_frame_gives_views_and_says_which_are_of_keyframes(make_scene, engine):
+    sequence = open_sequence(make_scene(frames=7, depth=False))
+    steps: list[int] = []
+    views = list(predicted_views(predict_every_frame(engine, sequence, advance=steps.append)))
+    assert sum(steps) == 7
+    assert [(view.frame_index, view.is_keyframe) for view in views] == [
+        (1, False), (2, True), (3, False), (4, True), (5, False), (6, True),
+    ]  # fmt: skip
 
 
 def test_predictions_may_be_of_any_frames_in_any_order(make_scene, engine, tmp_path):
@@ -54,11 +74,11 @@ def test_predictions_of_another_sequence_are_refused(make_scene, engine, tmp_pat
 def test_depth_of_too_little_confidence_is_left_out(make_scene, engine, tmp_path):
     sequence = open_sequence(make_scene(frames=5))
     with pytest.raises(ConfigError, match="these predictions lack"):
-        list(predicted_views(predict_online(engine, sequence), min_confidence=0.5))
+        list(predicted_views(keyframes_of(engine, sequence), min_confidence=0.5))
     engine.confidence = 0.6
     write_predictions(predict_online(engine, sequence), tmp_path)
     for least, depth in ((0.5, 2.0), (0.7, 0.0)):
-        now = list(predicted_views(predict_online(engine, sequence), least))
+        now = list(predicted_views(keyframes_of(engine, sequence), least))
         before = list(stored_views(tmp_path / PREDICTIONS, sequence, least))
         assert all((view.depth == depth).all() for view in (*now, *before))
 

@@ -91,11 +91,41 @@ def test_a_failure_half_way_leaves_the_old_file(make_scene, engine, tmp_path):
     scene = make_scene(frames=12)
     write_predictions(predict_online(engine, open_sequence(scene)), tmp_path / "out")
     before = (tmp_path / "out" / "predictions.npz").read_bytes()
-    (scene / "images" / "00010.png").write_bytes(b"")
-    with pytest.raises(DataError, match="00010.png"):
-        write_predictions(predict_online(engine, open_sequence(scene)), tmp_path / "out")
+    cv2.imwrite(str(scene / "depth" / "00010.png"), np.zeros((9, 9), np.uint16))
+    with pytest.raises(DataError, match="00010.png must have the size of its image"):
+        write_predictions(predict_online(engine, open_sequence(scene), depth=True), tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.npz"]
     assert (tmp_path / "out" / "predictions.npz").read_bytes() == before
+
+
+def test_a_frame_that_cannot_be_read_is_as_if_it_had_never_been(make_scene, engine, tmp_path):
+    scene = make_scene(frames=12)
+    (scene / "images" / "00009.png").write_bytes(b"")
+    write_predictions(predict_online(engine, open_sequence(scene)), tmp_path)
+    reader = PredictionReader(tmp_path / "predictions.npz")
+    # Every second frame is a keyframe: 2, 4, then 7 in place of 6, 9 and 11.
+    assert reader.frame_index.tolist() == [2, 4, 7, 9, 11]
+    assert reader.measurement_index[2].tolist() == [4, 2]
+
+
+def test_an_index_goes_on_without_frames_that_cannot_be_read(make_scene, engine):
+    scene = make_scene(frames=12)
+    for number in (5, 8, 14):
+        (scene / "images" / f"{number:05d}.png").write_bytes(b"")
+    lines = (scene / "poses.txt").read_text().splitlines()
+    lines[7] = " ".join(["nan"] * 16)  # of 00010.png
+    (scene / "poses.txt").write_text("\n".join(lines))
+    entries = [
+        IndexEntry("00005.png", ("00003.png",)),  # without its image
+        IndexEntry("00006.png", ("00005.png", "00003.png")),  # without one of its measurement frames
+        IndexEntry("00007.png", ("00005.png", "00008.png")),  # without either
+        IndexEntry("00010.png", ("00009.png",)),  # without its pose
+        IndexEntry("00009.png", ("00013.png", "00006.png")),
+        IndexEntry("00014.png", ("00013.png",)),  # without its image, the last
+        IndexEntry("00011.png", ("00006.png",)),
+    ]
+    predicted = [prediction for prediction, _ in predict_indexed(engine, open_sequence(scene), entries)]
+    assert [(p.frame_index, p.measurement_index) for p in predicted] == [(3, (0,)), (6, (10, 3)), (8, (3,))]
 
 
 def test_a_camera_that_stands_still_is_told_so(make_scene, engine, tmp_path):

@@ -206,3 +206,39 @@ def test_a_report_is_a_page_and_figures_that_a_later_run_can_be_set_against(pict
     assert write_report(tmp_path / "new" / "report", figures, [pictures]) == tmp_path / "new/report/index.html"
     assert sorted(f.name for f in (tmp_path / "new/report").iterdir()) == ["figures.json", "index.html"]
     assert read_figures(tmp_path / "new/report") == figures
+
+
+def test_what_was_left_out_and_what_is_wrong_with_the_poses_is_said():
+    figures = made_up_figures()
+    assert "Remarks on the recording" not in Checker(make_page(figures, [[]])).text
+    (part,) = figures["sequences"]
+    part["faults"] = {f"images/{i:05d}.png": "it is <cut> off" for i in range(25)}
+    part["dropped"] = {"cannot be read": 25}
+    part["trajectory"] = {"findings": ["images and poses are 40 ms apart"]}
+    text = Checker(make_page(figures, [[]])).text
+    for said in (
+        "images/00019.png: it is <cut> off", "… and 6 more in the figures", "office: trajectory",
+        "images and poses are 40 ms apart",
+    ):  # fmt: skip
+        assert said in text
+    assert "images/00020.png" not in text
+    part["trajectory"]["findings"] = []
+    assert "Nothing wrong was found with the poses" in Checker(make_page(figures, [[]])).text
+
+
+def test_the_most_confident_half_is_named():
+    figures = made_up_figures(confidence=True)
+    confidence = figures["all"]["confidence"]
+    half = confidence["error"][confidence["left_out"].index(0.5)]
+    assert f"the most confident half of the pixels has a relative error of {half:.3f}" in make_page(figures, [[]])
+    assert all(part["ratio_110"] <= part["ratio_125"] for part in confidence["calibration"])
+
+
+def test_a_failing_plane_sweep_does_not_flatten_the_plot_of_the_network():
+    figures = made_up_figures(error=0.1)
+    figures["sequences"][0]["per_keyframe"]["plane_sweep"] = [0.9] * 8
+    page = make_page(figures, [[]])
+    # The highest tick of the plot over time is below the sweep's errors.
+    plot = page[page.index("Error over time") : page.index("Where it fails")]
+    ticks = [float(tick) for tick in re.findall(r'<text class="y"[^>]*>([\d.]+)</text>', plot)]
+    assert max(ticks) < 0.8

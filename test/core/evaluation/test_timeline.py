@@ -20,6 +20,15 @@ def test_decisions_of_the_buffer_are_run_lengths():
     ]  # fmt: skip
 
 
+def test_frames_that_cannot_be_read_never_reach_the_buffer():
+    poses = np.tile(np.eye(4), (4, 1, 1))
+    poses[:, 0, 3] = (0.0, 0.2, 0.25, 0.45)
+    items = [PoseItem(i, str(i), i, pose) for i, pose in enumerate(poses)]
+    assert online_timeline(items, KeyframeConfig(), unreadable={1}) == [
+        ("first", 1), ("unreadable", 1), ("keyframe", 2),
+    ]  # fmt: skip
+
+
 def test_an_index_uses_frames_as_keyframes_as_measurement_frames_or_not():
     timeline = indexed_timeline(6, np.array((2, 4)), np.array(((0, -1), (2, 0))))
     assert [name for name, _ in timeline] == ["measurement", "unused", "keyframe", "unused", "keyframe", "unused"]

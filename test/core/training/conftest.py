@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 
 from dvmvs_core.config import ModelConfig, preset
 from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.training.loop import HeldOut
+from dvmvs_core.training.data import HeldOut
 
 HEIGHT, WIDTH = 64, 96
 
@@ -68,3 +69,22 @@ def tiny() -> ModelConfig:
 def held_out() -> HeldOut:
     """Clips of seeds that no test trains on."""
     return HeldOut(calibration=[_wall_clips(10_001)], validation=[_wall_clips(10_002)])
+
+
+@pytest.fixture
+def training_folder(tmp_path):
+    """Two recordings in the training layout: walls at 2 m to train on, at 3 m to validate on."""
+    for name, depth_mm in (("s0", 2000), ("s1", 3000)):
+        (tmp_path / name).mkdir()
+        poses = np.tile(np.eye(4), (16, 1, 1))
+        poses[:, 0, 3] = 0.1 * np.arange(16)
+        np.savetxt(tmp_path / name / "poses.txt", poses.reshape(-1, 16))
+        np.savetxt(tmp_path / name / "K.txt", [[80.0, 0, 48], [0, 80.0, 32], [0, 0, 1]])
+        rng = np.random.default_rng(depth_mm)
+        for frame in range(16):
+            image = rng.integers(0, 256, (64, 96, 3), np.uint8)
+            depth = np.full((64, 96), depth_mm, np.uint16)
+            np.savez(tmp_path / name / f"{frame:06d}.npz", image=image, depth=depth)
+    (tmp_path / "train.txt").write_text("s0\n")
+    (tmp_path / "validation.txt").write_text("s1\n")
+    return tmp_path

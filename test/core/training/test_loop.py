@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 
 import pytest
 import torch
 
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.model.checkpoint import load_network
+from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.dvmvs import build_network
-from dvmvs_core.training.loop import CHECKPOINT_NAME, LOG_NAME, LoopConfig, Trainer
+from dvmvs_core.training.loop import LoopConfig, Trainer
+from dvmvs_core.training.run_folder import CHECKPOINT_NAME, LOG_NAME, PICTURES_NAME
 from dvmvs_core.training.stages import Stage
 
 STAGES = (Stage("decoder", 0.5, ("decoder",)), Stage("everything", 0.5, batch_norm=False))
@@ -44,7 +46,7 @@ def test_resumed_run_ends_with_the_same_numbers(trainer, tmp_path) -> None:
     whole = trainer(steps=6, folder=tmp_path / "whole", warm_up_steps=2)
     assert whole.run()
 
-    stopped = trainer(clips=lambda start: _first(4, whole._clips(start)), steps=6, warm_up_steps=2)
+    stopped = trainer(clips=lambda start: _first(4, whole.clips(start)), steps=6, warm_up_steps=2)
     assert not stopped.run()
     assert stopped.step == 4
     resumed = trainer(steps=6, warm_up_steps=2)
@@ -76,7 +78,13 @@ def test_interrupt_leaves_a_checkpoint_and_weights_that_load(trainer, wall_strea
     assert again.step == 3
     network, config = load_network(tmp_path / "run" / "pairnet.safetensors")
     assert config == again.network.config
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {CHECKPOINT_NAME, LOG_NAME, "pairnet.safetensors"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        CHECKPOINT_NAME,
+        LOG_NAME,
+        PICTURES_NAME,
+        "pairnet.safetensors",
+        "pairnet_best.safetensors",
+    }
 
 
 def test_log_tells_step_loss_and_validation(trainer, tmp_path) -> None:
@@ -119,3 +127,63 @@ def test_a_run_must_have_one_end(length) -> None:
 
 def _first(count, batches):
     return (batch for batch, _ in zip(batches, range(count), strict=False))
+
+
+def test_full_disk_on_the_way_is_told_and_ends_nothing(trainer, wall_stream, tmp_path, caplog) -> None:
+    training = trainer(steps=3, save_minutes=0.0)
+    training.train_step(next(training.clips(0)))
+    training.save()
+    good = (tmp_path / "run" / CHECKPOINT_NAME).read_bytes()
+    seen = []
+
+    def rest_of_the_run(start):
+        for step, batch in enumerate(wall_stream(start), start=start):
+            seen.append((tmp_path / "run" / CHECKPOINT_NAME).read_bytes() == good)
+            if step == 2:  # before the last step there is room again
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            yield batch
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    training.clips = rest_of_the_run
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(good) // 2, before[1]))
+    try:
+        assert training.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert seen == [True, True]
+    assert "the checkpoint before it is still whole; training goes on" in caplog.text
+    again = trainer(steps=3)
+    again.resume()
+    assert again.step == 3
+
+
+def test_best_weights_are_those_of_the_last_validation_with_any_record(trainer, tmp_path, monkeypatch) -> None:
+    training = trainer(steps=9)
+    validations = iter(
+        [
+            {"l1": 1.0, "l1-inv": 1.0},
+            {"l1": 2.0, "l1-inv": 0.5},  # one of them is a record
+            {"l1": 1.0, "l1-inv": 0.5},  # as good is not better
+        ]
+    )
+    monkeypatch.setattr(training, "validate", lambda network: next(validations))
+    best = tmp_path / "run" / "pairnet_best.safetensors"
+    steps = []
+    for _ in range(3):
+        training.train_step(next(training.clips(training.step)))
+        training.export()
+        steps.append(read_info(best).metadata["step"])
+    assert steps == [1, 2, 2]
+    assert read_info(tmp_path / "run" / "pairnet.safetensors").metadata["step"] == 3
+    assert training.best == {"l1": 1.0, "l1-inv": 0.5}
+    training.save()
+    resumed = trainer(steps=9)
+    resumed.resume()
+    assert resumed.best == training.best
+
+
+def test_log_tells_where_the_time_went(trainer, tmp_path) -> None:
+    trainer(steps=2, log_steps=2).run()
+    entry = json.loads((tmp_path / "run" / LOG_NAME).read_text().splitlines()[0])
+    assert list(entry["seconds"]) == ["data", "augmentation", "forward", "backward", "optimiser"]
+    assert entry["seconds"]["forward"] > 0

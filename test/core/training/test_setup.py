@@ -1,14 +1,10 @@
-"""What a run starts from: weights of another run, and clips made by another process."""
+"""What a run starts from: weights of another run, and a schedule."""
 
 from __future__ import annotations
-
-import functools
-import itertools
 
 import pytest
 import torch
 
-from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.dvmvs import build_network
@@ -64,14 +60,9 @@ def test_pairnet_cannot_start_from_a_fusionnet(tiny, tmp_path) -> None:
         setup.initial_network("pairnet", "small", str(tmp_path / "f.safetensors"), None, None)
 
 
-def test_another_process_renders_the_same_batches_from_any_step_on(monkeypatch) -> None:
-    eager = functools.partial(SyntheticClips, compile=False, textures=8)
-    monkeypatch.setattr(setup, "SyntheticClips", eager)
-    here = SyntheticClips(32, 32, 2, seed=5, compile=False, textures=8)
-    batches = setup.training_clips((32, 32), frames=2, batch_size=1, seed=5)(start=3)
-    for index, batch in zip((3, 4), itertools.islice(batches, 2), strict=True):
-        expected = here.batch(1, index)
-        torch.testing.assert_close(batch.image, expected.image, atol=1, rtol=0.0)
-        torch.testing.assert_close(batch.depth, expected.depth, atol=1e-3, rtol=1e-4)
-        assert torch.equal(batch.world_T_cam, expected.world_T_cam)
-        assert torch.equal(batch.K, expected.K)
+def test_last_stage_needs_a_fusionnet(pairnet_file) -> None:
+    for init in (None, str(pairnet_file)):
+        with pytest.raises(ConfigError, match="tunes a trained FusionNet"):
+            setup.stages_of("fusionnet", init, last_stage=True)
+    with pytest.raises(ConfigError, match="no memory"):
+        setup.schedule_of("last-stage", "pairnet")

@@ -16,9 +16,11 @@ from dvmvs_core.training.passes import predictions
 from dvmvs_core.training.stages import (
     FUSIONNET_STAGES,
     FUSIONNET_TUNING_STAGES,
+    LAST_STAGE,
     PAIRNET_STAGES,
     Stage,
     enter_stage,
+    published_stages,
     stage_at,
 )
 
@@ -36,6 +38,7 @@ def changed_modules(network: torch.nn.Module, before: dict[str, torch.Tensor]) -
     [
         (ONLY_DECODER, {"decoder"}),
         (Stage("memory", 1.0, ("lstm_fusion", "decoder")), {"lstm_fusion", "decoder"}),
+        (LAST_STAGE, {"lstm_fusion"}),
         (Stage("all", 1.0), {"feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder"}),
     ],
 )
@@ -66,7 +69,31 @@ def test_stages_follow_their_shares() -> None:
     assert [stage_at(stages, p) for p in (0.0, 0.2499, 0.25, 0.7499, 0.75, 1.0)] == [0, 0, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize("stages", [PAIRNET_STAGES, FUSIONNET_STAGES, FUSIONNET_TUNING_STAGES])
+def test_published_stages_have_their_lengths_in_steps() -> None:
+    stages = published_stages("fusionnet", steps=1000, epoch_steps=100, last_stage_steps=250)
+    starts = [0, 100, 200, 750]
+    assert [stage_at(stages, start / 1000) for start in starts] == [0, 1, 2, 3]
+    assert [stage_at(stages, (start - 1) / 1000) for start in starts[1:]] == [0, 1, 2]
+    assert stages[-1].trained == ("lstm_fusion",)
+    assert (stages[-1].predicted_state, stages[-1].learning_rate) == (1.0, 5e-5)
+    assert [stage.share for stage in published_stages("pairnet", 1000, 100)] == pytest.approx([0.2, 0.8])
+
+
+def test_run_too_short_for_the_published_stages_is_refused() -> None:
+    with pytest.raises(ConfigError, match="27000 steps before and after"):
+        published_stages("fusionnet", steps=27_000, epoch_steps=1000)
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        PAIRNET_STAGES,
+        FUSIONNET_STAGES,
+        FUSIONNET_TUNING_STAGES,
+        (LAST_STAGE,),
+        published_stages("fusionnet", 30_000, 1000),
+    ],
+)
 def test_shares_make_a_whole_run(stages) -> None:
     assert sum(stage.share for stage in stages) == pytest.approx(1.0)
 

@@ -51,6 +51,7 @@ def make_world() -> Callable[..., WorldTensors]:
             gain=torch.ones(SURFACES, 3),
             bias=torch.zeros(SURFACES, 3),
             gloss=torch.zeros(SURFACES),
+            glow=torch.zeros(SURFACES),
             light=torch.tensor([[0.0, 0.0, 2.8]]).repeat(LIGHTS, 1),
             power=torch.ones(LIGHTS, 3),
             ambient=torch.full((3,), 0.5),

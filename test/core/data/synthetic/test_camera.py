@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.data.synthetic.camera import Development, develop, sample_development, sample_intrinsics
+from dvmvs_core.data.synthetic.camera import (
+    Development,
+    develop,
+    sample_development,
+    sample_exposure,
+    sample_intrinsics,
+)
 
 CLEAN = Development(
     target=0.2, follow=0.0, drift=0.0, balance=np.ones(3), vignetting=0.0, shoulder=1.0, gamma=2.2, contrast=0.0,
-    side=0.0, noise=0.0,
+    side=0.0, noise=0.0, exposure_s=0.0,
 )  # fmt: skip
 
 
@@ -61,3 +67,11 @@ def test_no_camera_washes_a_scene_out():
         image = develop(light, sample_development(rng), rng).float()
         assert 20 < image.mean() < 225
         assert image.std() > 15
+
+
+def test_exposures_last_up_to_a_frame_and_some_freeze_motion():
+    rng = np.random.default_rng(1)
+    times = np.array([sample_exposure(rng) for _ in range(400)])
+    assert 0.25 < (times == 0).mean() < 0.45
+    assert times.max() <= 1 / 30 and times[times > 0].min() >= 0.003 and (times > 0.02).mean() > 0.05
+    assert sample_development(np.random.default_rng(1), strength=0.0).exposure_s == 0.0

@@ -16,7 +16,8 @@ SMALL = {"height": 32, "width": 40, "length": 3, "textures": 16, "compile": Fals
 
 @pytest.fixture(scope="module")
 def batch():
-    return SyntheticClips(48, 64, 2, seed=4, textures=24, compile=False).batch(3, 0)
+    exact = {"pose_noise": 0.0, "motion_blur": 0.0}
+    return SyntheticClips(48, 64, 2, seed=4, textures=24, compile=False, **exact).batch(3, 0)
 
 
 def test_a_batch_has_the_promised_shapes_and_ranges(batch):
@@ -39,6 +40,11 @@ def test_the_seed_and_the_number_decide_and_nothing_else():
     assert torch.equal(alone.image[0], first.image[0])
     assert not torch.equal(first.image[0], first.image[1])
     assert not torch.equal(SyntheticClips(**SMALL, seed=8).batch(1, 0).image, alone.image)
+
+
+def test_clips_that_are_rendered_together_are_the_same():
+    alone, together = (SyntheticClips(**SMALL, seed=9, clips_together=count).batch(3, 0) for count in (1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
 def warped(batch, clip: int):
@@ -78,10 +84,23 @@ def test_a_frame_warped_by_depth_and_pose_shows_the_other(batch):
 
 
 def test_pose_noise_moves_poses_and_nothing_else():
-    exact, noisy = (SyntheticClips(**SMALL, seed=7, pose_noise=scale).batch(1, 0) for scale in (0.0, 1.0))
+    exact, noisy = (SyntheticClips(**SMALL, seed=7, pose_noise=scale).batch(5, 0) for scale in (0.0, 1.0))
     assert torch.equal(exact.image, noisy.image) and torch.equal(exact.depth, noisy.depth)
-    difference = (exact.world_T_cam - noisy.world_T_cam)[0].abs().amax((1, 2))
-    assert difference[0] == 0 and 0 < difference[1:].max() < 0.03
+    difference = (exact.world_T_cam - noisy.world_T_cam).abs().amax((2, 3))  # (5, 3)
+    assert (difference[:, 0] == 0).all() and 0 < difference.max() < 0.03
+    # Some clips come from a perfect odometry.
+    assert 1 <= (difference.amax(1) < 1e-6).sum() <= 4
+
+
+def test_motion_blur_softens_images_and_nothing_else():
+    sharp, blurred = (SyntheticClips(**SMALL, seed=7, motion_blur=scale).batch(3, 0) for scale in (0.0, 8.0))
+    assert torch.equal(sharp.depth, blurred.depth) and torch.equal(sharp.world_T_cam, blurred.world_T_cam)
+
+    def detail(image: torch.Tensor) -> torch.Tensor:
+        return image.float().diff(dim=-1).abs().mean((1, 2, 3, 4))
+
+    ratio = detail(blurred.image) / detail(sharp.image)
+    assert (ratio < 1.02).all() and ratio.min() < 0.9
 
 
 def test_a_sequence_comes_frame_by_frame_and_again():
@@ -100,5 +119,7 @@ def test_a_sequence_comes_frame_by_frame_and_again():
 def test_impossible_sizes_are_refused():
     with pytest.raises(DataError, match="at least 8x8 pixels.*got 4x40"):
         SyntheticClips(4, 40, 3)
+    with pytest.raises(DataError, match="must not be negative; got seed 0, pose noise nan, motion blur 1"):
+        SyntheticClips(32, 40, 3, pose_noise=float("nan"))
     with pytest.raises(DataError, match="seed that is not negative; got 3 frames of 32x40, 1 samples, seed -1"):
         render_sequence(-1, 3, 32, 40)

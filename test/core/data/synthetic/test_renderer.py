@@ -139,7 +139,7 @@ def test_coarse_view_tells_solids_from_walls(make_world, camera):
 def hits_at(*points: tuple[float, float, float]) -> Hits:
     where = torch.tensor(points).T[None]
     up = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1).expand_as(where)
-    return Hits(where, up, torch.ones_like(where), torch.zeros_like(where[:, 0]))
+    return Hits(where, up, torch.ones_like(where), torch.zeros_like(where[:, 0]), torch.zeros_like(where[:, 0]))
 
 
 def test_clearance_is_the_distance_to_solids_and_walls(make_world):

@@ -8,9 +8,10 @@ import pytest
 
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.synthetic import clips as clips_module
 from dvmvs_core.data.synthetic import scene as scene_module
 from dvmvs_core.data.synthetic.clips import render_sequence
-from dvmvs_core.data.synthetic.scene import write_scene
+from dvmvs_core.data.synthetic.scene import SceneFormat, write_scene
 from dvmvs_core.errors import DataError
 
 SIZE = (32, 40)
@@ -35,7 +36,7 @@ def test_synthesize_writes_a_scene_that_opens(tmp_path, capsys):
 
 
 def test_synthesize_writes_training_frames(tmp_path):
-    write_scene(tmp_path / "room", 2, 2, *SIZE, training=True)
+    write_scene(tmp_path / "room", 2, SceneFormat(2, *SIZE, training=True))
     with np.load(tmp_path / "room" / "000001.npz") as frame:
         assert frame["image"].shape == (*SIZE, 3) and frame["depth"].dtype == np.uint16
     assert np.loadtxt(tmp_path / "room" / "poses.txt").shape == (2, 16)
@@ -55,11 +56,52 @@ def test_nothing_is_left_of_a_scene_that_failed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(scene_module, "render_sequence", lambda *args: (interrupted(), np.eye(3)))
     with pytest.raises(KeyboardInterrupt):
-        write_scene(tmp_path / "room", 2, 3, *SIZE)
+        write_scene(tmp_path / "room", 2, SceneFormat(3, *SIZE))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_scene_without_frames_is_refused(tmp_path):
     with pytest.raises(DataError, match="at least one frame"):
-        write_scene(tmp_path / "room", 2, 0, *SIZE)
+        write_scene(tmp_path / "room", 2, SceneFormat(0, *SIZE))
+    assert list(tmp_path.iterdir()) == []
+
+
+def synthesize_set(out, *more: str) -> int:
+    return main(["synthesize", str(out), "--frames", "2", "--height", "32", "--width", "40", "--seed", "4", *more])
+
+
+def test_a_set_is_what_training_reads_and_goes_on_where_it_was(tmp_path, capsys):
+    out = tmp_path / "set"
+    assert synthesize_set(out, "--npz", "--scenes", "2") == 0
+    assert "2 scenes of 2 frames of 40x32, and contact_sheet.png" in capsys.readouterr().out
+    first = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    kept = (out / "synthetic000004" / "000001.npz").stat().st_mtime_ns
+    assert synthesize_set(out, "--npz", "--scenes", "3") == 0
+    assert "1 scenes of 2 frames of 40x32, 2 were there before" in capsys.readouterr().out
+    assert (out / "synthetic000004" / "000001.npz").stat().st_mtime_ns == kept
+    lists = (out / "train.txt").read_text() + (out / "validation.txt").read_text()
+    assert sorted(lists.split()) == ["synthetic000004", "synthetic000005", "synthetic000006"]
+    assert set(first) < {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert cv2.imread(str(out / "contact_sheet.png")).shape == (3 * 64, 80, 3)
+    for name, seed in (("synthetic000004", 4), ("synthetic000006", 6)):
+        (image, depth, world_T_cam), *_ = render_sequence(seed, 2, *SIZE)[0]
+        with np.load(out / name / "000000.npz") as frame:
+            assert np.array_equal(frame["image"], image)
+            assert frame["depth"] == pytest.approx(depth * 1000, abs=0.51)
+        assert np.loadtxt(out / name / "poses.txt")[0] == pytest.approx(world_T_cam.ravel(), abs=1e-9)
+
+
+def test_a_set_made_otherwise_is_in_the_way(tmp_path, capsys):
+    assert synthesize_set(tmp_path / "set", "--scenes", "1") == 0
+    assert synthesize_set(tmp_path / "set", "--scenes", "1", "--npz") == 1
+    assert "was made otherwise" in capsys.readouterr().err
+    assert synthesize_set(tmp_path / "none", "--scenes", "0") == 1
+    assert "at least one scene; got 0" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_walk_that_no_room_has_space_for_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(clips_module, "sequence_path", lambda *args: None)
+    with pytest.raises(DataError, match=r"no walk of 2 frames .* ask for fewer frames"):
+        write_scene(tmp_path / "room", 2, SceneFormat(2, *SIZE))
     assert list(tmp_path.iterdir()) == []

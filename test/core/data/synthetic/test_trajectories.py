@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,12 @@ from dvmvs_core.data.synthetic.paths import WorldProbe, clip_path, sequence_path
 from dvmvs_core.data.synthetic.trajectories import (
     CLEARANCE_M,
     camera_poses,
+    camera_velocity,
     choose_keyframes,
     drift,
     pose_distances,
+    sample_style,
+    walk,
 )
 from dvmvs_core.data.synthetic.worlds import sample_world
 from dvmvs_core.geometry import is_rotation, pose_distance
@@ -63,9 +68,49 @@ def test_keyframes_are_the_first_in_range_of_the_last():
     assert choose_keyframes(slide(0.0), 1).tolist() == [0]
 
 
+def test_velocity_is_in_the_axes_of_each_camera():
+    path = camera_poses(np.zeros((5, 3)), 0.2 * np.arange(5), np.zeros(5), np.zeros(5))
+    path[:, :3, 3] = path[0, :3, 2] * 0.1 * np.arange(5)[:, None]  # along the first camera's view
+    velocity = camera_velocity(path, 10.0)
+    assert velocity[0] == pytest.approx([0, 0, 1, 0, -2, 0], abs=1e-9)
+    # Turned left by 0.4 rad, the camera sees the same motion go to its right. Turning left is about -y, which is up.
+    assert velocity[2] == pytest.approx([np.sin(0.4), 0, np.cos(0.4), 0, -2, 0], abs=1e-9)
+    assert (camera_velocity(path[:1], 10.0) == 0).all()
+
+
 def test_a_turn_alone_is_no_keyframe():
     path = camera_poses(np.zeros((20, 3)), np.linspace(0.0, 1.0, 20), np.array(0.0), np.array(0.0))
     assert choose_keyframes(path, 2) is None
+
+
+def test_a_walker_stops_to_look_around_or_to_stand_still():
+    rng = np.random.default_rng(5)
+    style = replace(sample_style(rng, brisk=True), shake=0.0)
+    starts = np.zeros((1, 3)) + [0.0, 0.0, style.height_m]
+    paths, _ = walk(rng, style, starts, 40.0, 30.0, lambda points: np.full(len(points), 9.0), pauses=True)
+    velocity = camera_velocity(paths[0], 30.0)
+    speed, turn = np.linalg.norm(velocity[:, :3], axis=1), np.linalg.norm(velocity[:, 3:], axis=1)
+    assert 0.08 < (speed < 0.02).mean() < 0.5
+    assert ((speed < 0.02) & (turn < 0.02)).mean() > 0.03
+    assert ((speed < 0.02) & (turn > 0.1)).mean() > 0.03
+    assert np.abs(np.diff(speed)).max() < 0.3  # no jolt
+    unhurried, _ = walk(rng, style, starts, 8.0, 30.0, lambda points: np.full(len(points), 9.0))
+    assert (np.linalg.norm(camera_velocity(unhurried[0], 30.0)[:, :3], axis=1) > 0.05).all()
+
+
+def test_a_long_walk_goes_there_and_back_and_keeps_clear():
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        world, K = sample_world(rng, 24, 6), sample_intrinsics(rng, 60, 80)
+        found = sequence_path(rng, world, K, 60, 80, 30 * 40)
+        if found is not None:
+            break
+    path = found.world_T_cam
+    assert path.shape == (1200, 4, 4)
+    assert WorldProbe(world).clearance(path[:, :3, 3]).min() >= CLEARANCE_M - 1e-5
+    combined, translation = pose_distances(path[:-1], path[1:])
+    assert combined.max() < 0.2 and np.diff(translation).max() < 0.02
+    assert translation[900:].sum() > 2.0  # still on its feet after half a minute
 
 
 def test_drift_grows_with_its_scale_and_leaves_the_first_pose():
@@ -84,9 +129,12 @@ def test_clips_keep_clear_see_something_and_follow_the_rule(length):
     for _ in range(4):
         world = sample_world(rng, 24, 6)
         K = sample_intrinsics(rng, 60, 80)
-        path = clip_path(rng, world, K, 60, 80, length)
-        if path is None:
+        found = clip_path(rng, world, K, 60, 80, length)
+        if found is None:
             continue
+        path = found.world_T_cam
+        assert found.velocity.shape == (length, 6)
+        assert 0.05 < np.linalg.norm(found.velocity[:, :3], axis=1).max() < 3.0  # a person's hand, metres a second
         probe = WorldProbe(world)
         assert probe.clearance(path[:, :3, 3]).min() >= CLEARANCE_M - 1e-5
         assert all(is_rotation(pose[:3, :3]) for pose in path)
@@ -106,8 +154,8 @@ def test_a_sequence_is_smooth_and_makes_keyframes_at_a_usual_pace():
         world = sample_world(rng, 24, 6)
         path = sequence_path(rng, world, sample_intrinsics(rng, 60, 80), 60, 80, 90)
         if path is not None:
-            assert WorldProbe(world).clearance(path[:, :3, 3]).min() >= CLEARANCE_M - 1e-5
-            paths.append(path)
+            assert WorldProbe(world).clearance(path.world_T_cam[:, :3, 3]).min() >= CLEARANCE_M - 1e-5
+            paths.append(path.world_T_cam)
     shares = []
     for path in paths:
         assert path.shape == (90, 4, 4)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from dvmvs_core.data.synthetic.world_tensors import BOXES, SOLIDS, SURFACES
+from dvmvs_core.data.synthetic.assembly import Builder, Look, Place
+from dvmvs_core.data.synthetic.fixtures import wall_fixture
+from dvmvs_core.data.synthetic.furniture import FURNITURE, kitchen
+from dvmvs_core.data.synthetic.materials import draw_materials
+from dvmvs_core.data.synthetic.world_tensors import BOXES, ROOMS, SOLIDS, SURFACES
 from dvmvs_core.data.synthetic.worlds import sample_world
 
 
@@ -33,3 +38,53 @@ def test_worlds_are_furnished_and_sound():
         assert inside.all(1).float().mean() > 0.95
         plain_walls.append(float((world.texture[SOLIDS : SOLIDS + 4] < 6).float().mean()))
     assert 0.3 < np.mean(plain_walls) < 0.9
+
+
+def test_a_world_without_furniture_is_a_bare_room():
+    world = sample_world(np.random.default_rng(3), 24, 6, furniture=False)
+    assert (world.centre[:, 2] < 0).all()
+
+
+@pytest.mark.parametrize("maker", [*FURNITURE, kitchen], ids=lambda maker: maker.__name__)
+def test_assemblies_stand_on_the_floor_under_the_ceiling(maker):
+    for seed in range(5):
+        builder = Builder(np.random.default_rng(seed))
+        maker(builder, Place(1.0, -2.0, 0.7), 1.4, 0.5, 2.4)
+        solids = builder.boxes + builder.ellipsoids + builder.cylinders
+        assert solids
+        for solid in solids:
+            reach = np.abs(solid.rotation[2]) @ solid.half
+            assert solid.centre[2] - reach > -0.16 and solid.centre[2] + reach < 2.46  # a tilted corner may sink in
+            assert np.linalg.norm(solid.centre[:2] - [1.0, -2.0]) < 1.6
+
+
+def test_nothing_hangs_across_an_opening():
+    low = np.tile([-2.0, -2.0, 0.0], (ROOMS, 1))
+    high = np.tile([2.0, 2.0, 2.5], (ROOMS, 1))
+    # An opening as wide as the wall at high x leaves three walls to hang things on.
+    low[1], high[1] = [1.98, -2.0, 0.0], [4.0, 2.0, 2.5]
+    builder = Builder(np.random.default_rng(0))
+    for _ in range(40):
+        builder.boxes.clear()
+        wall_fixture(builder, low, high)
+        assert all(solid.centre[0] < 1.95 for solid in builder.boxes)
+
+
+def test_looks_decide_on_paint():
+    looks = [look for look in Look for _ in range(300)]
+    role = np.full(len(looks), "solid")
+    drawn = draw_materials(np.random.default_rng(0), looks, role, textures=100, plain_textures=20)
+    # A plain texture is about 0.7, so that this is the colour that a material shows.
+    colour = (drawn.bias + 0.7 * drawn.gain).mean(1)
+    plain = drawn.texture < 20
+
+    def of(look: Look) -> np.ndarray:
+        return np.array([other is look for other in looks])
+
+    assert plain[of(Look.DARK)].all() and colour[of(Look.DARK)].max() < 0.21
+    assert plain[of(Look.WHITE)].all() and colour[of(Look.WHITE)].min() > 0.4
+    assert plain[of(Look.BARE)].all() and np.ptp(colour[of(Look.BARE)]) > 0.5
+    assert 0.1 < plain[of(Look.ANY)].mean() < 0.4
+    assert (drawn.glow[of(Look.GLOWING)] > 0.5).all() and (drawn.glow[~of(Look.GLOWING)] == 0).all()
+    green = drawn.bias[of(Look.LEAF)].mean(0)
+    assert green[1] > green[0] > green[2]

@@ -1,4 +1,4 @@
-"""When images are rectified, and that a rectified one is left alone. No ROS needed."""
+"""When images are rectified, and that a rectified one is left alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.camera_info import camera_model
+from dvmvs_core.data.camera_view import Rectification, is_rectified_topic
 from dvmvs_core.data.rectification import Rectifier
-from dvmvs_ros.rectification import Rectification, is_rectified_topic
 
 RAW_K = (60.0, 0.0, 32.0, 0.0, 61.0, 24.0, 0.0, 0.0, 1.0)
 P = (55.0, 0.0, 31.0, 0.0, 0.0, 55.0, 23.0, 0.0, 0.0, 0.0, 1.0, 0.0)

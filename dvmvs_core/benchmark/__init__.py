@@ -1,0 +1,1 @@
+"""How fast the engine is, stage by stage, and what memory it takes."""

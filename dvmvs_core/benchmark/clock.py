@@ -1,0 +1,98 @@
+"""Time of each stage of an engine, by standing between the engine and its parts."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+
+from dvmvs_core.engine import DepthEngine
+from dvmvs_core.model.runner import PlainRunner
+
+
+class StageClock:
+    """Collects milliseconds by stage.
+
+    Args:
+        device: its queue is waited for before each reading of the clock.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._ms: dict[str, list[float]] = defaultdict(list)
+        self._frame: dict[str, float] = defaultdict(float)
+
+    def now(self) -> float:
+        """Seconds, after all that was asked of the device is done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def timed(self, stage: str, function: Callable) -> Callable:
+        """Return the function, whose calls count for the stage."""
+
+        def call(*arguments, **named):
+            started = self.now()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self._frame[stage] += (self.now() - started) * 1e3
+
+        return call
+
+    def end_frame(self) -> None:
+        """Add up what the last frame took in each stage."""
+        for stage, ms in self._frame.items():
+            self._ms[stage].append(ms)
+        self._frame.clear()
+
+    def medians(self) -> dict[str, float]:
+        """Return the median of each stage over the frames, in ms."""
+        return {stage: round(statistics.median(ms), 3) for stage, ms in self._ms.items()}
+
+
+class _Timed:
+    """An object whose calls are timed and whose attributes are its own."""
+
+    def __init__(self, part: Callable, clock: StageClock, stage: str) -> None:
+        self._part = part
+        self._call = clock.timed(stage, part)
+
+    def __call__(self, *arguments):
+        return self._call(*arguments)
+
+    def __getattr__(self, name: str):
+        return getattr(self._part, name)
+
+
+def clocked(engine: DepthEngine) -> StageClock:
+    """Put a clock into an engine, which is of no other use afterwards.
+
+    The stages are image, features, depth and confidence. Where the parts of depth run one after another, they are
+    listed too: plane_sweep, encoder, lstm and decoder; in a CUDA graph they cannot be told apart.
+    """
+    clock = StageClock(engine.device)
+    runner = engine._runner
+    engine._image = clock.timed("image", engine._image)
+    engine.rate_depth = clock.timed("confidence", engine.rate_depth)
+    if isinstance(runner, PlainRunner):
+        _clock_modules(runner._network, clock)
+    else:
+        parts = {"plane_sweep": "_sweep", "encoder": "_encoder", "lstm": "_lstm", "decoder": "_decoder"}
+        for stage, name in parts.items():
+            if getattr(runner, name, None) is not None:
+                setattr(runner, name, _Timed(getattr(runner, name), clock, stage))
+    runner.extract = clock.timed("features", runner.extract)
+    runner.depth = clock.timed("depth", runner.depth)
+    return clock
+
+
+def _clock_modules(network: torch.nn.Module, clock: StageClock) -> None:
+    for stage, name in {"encoder": "encoder", "lstm": "lstm_fusion", "decoder": "decoder"}.items():
+        module = getattr(network, name, None)
+        if module is not None:
+            module.forward = clock.timed(stage, module.forward)
+    network.match = clock.timed("plane_sweep", network.match)

@@ -1,0 +1,143 @@
+"""One engine beside the plain reference path, frame by frame in the same run, so that other load meets both."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import torch
+
+from dvmvs_core.benchmark.clock import clocked
+from dvmvs_core.benchmark.frames import wall_frames
+from dvmvs_core.benchmark.memory import peak_device_mb, peak_resident_mb
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.engine import DepthEngine
+from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.types import DepthPrediction, Frame
+
+WARM_UP_FRAMES = 4
+
+
+@dataclass
+class Timing:
+    """What the keyframes of one engine took.
+
+    Attributes:
+        frame_ms: wall-clock time of each.
+        cpu_ms: time of each on all cores together; on a busy machine it says more than the clock on the wall.
+    """
+
+    frame_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+    def measure(self, engine: DepthEngine, frame: Frame) -> DepthPrediction:
+        """Give the engine a keyframe and note what it took until its depth was on the host."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        prediction = engine.step(frame)
+        self.frame_ms.append((time.perf_counter() - wall) * 1e3)
+        self.cpu_ms.append((time.process_time() - cpu) * 1e3)
+        return prediction
+
+    def summary(self) -> dict[str, float]:
+        """Return median and 95th percentile of the wall-clock time, and the median on the cores."""
+        return {
+            "median": round(statistics.median(self.frame_ms), 3),
+            "p95": round(float(np.percentile(self.frame_ms, 95)), 3),
+            "cpu_median": round(statistics.median(self.cpu_ms), 3),
+        }
+
+
+def compare(
+    network: PairNet | FusionNet,
+    config: EngineConfig,
+    keyframes: int,
+    beside_reference: bool = True,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> dict:
+    """Measure an engine, and the reference path on the same keyframes.
+
+    Confidence is left out of the frames' time, since the published method has none; it is one of the stages.
+
+    Args:
+        network: what to run.
+        config: how.
+        keyframes: how many to measure.
+        beside_reference: whether to run the reference path too.
+        advance: called with 1 after every keyframe.
+
+    Returns:
+        The figures, ready for JSON.
+    """
+    device_config = config.replace(confidence=False)
+    started = time.perf_counter()
+    engine = DepthEngine(copy.deepcopy(network), device_config)
+    engine.warm_up()
+    start_s = time.perf_counter() - started
+    frames = wall_frames()
+    # A second pass over the first frames fills every buffer before memory is read.
+    for frame in islice(frames, WARM_UP_FRAMES):
+        engine.step(frame)
+    memory = {"peak_memory_mb": round(peak_resident_mb(), 1), "peak_device_memory_mb": peak_device_mb(engine.device)}
+    figures = {"start_s": round(start_s, 2), **memory}
+
+    engines = {"frame_ms": engine}
+    if beside_reference:
+        plain = config.replace(mode="reference", precision="float32", confidence=False)
+        engines["reference_frame_ms"] = DepthEngine(copy.deepcopy(network), plain)
+    timings = {name: Timing() for name in engines}
+    differences = []
+    for one in engines.values():
+        one.reset()
+    for number, frame in enumerate(islice(wall_frames(), WARM_UP_FRAMES + keyframes)):
+        if number < WARM_UP_FRAMES:
+            for one in engines.values():
+                one.step(frame)
+            continue
+        depths = [timings[name].measure(one, frame).depth for name, one in engines.items()]
+        if beside_reference:
+            differences.append(np.abs(depths[0] - depths[1]) / depths[1])
+        advance(1)
+    figures.update({name: timing.summary() for name, timing in timings.items()})
+    if beside_reference:
+        reference, own = figures["reference_frame_ms"], figures["frame_ms"]
+        figures["speedup"] = round(reference["median"] / own["median"], 2)
+        figures["cpu_speedup"] = round(reference["cpu_median"] / own["cpu_median"], 2)
+        figures["mean_relative_difference"] = float(np.mean(differences))
+        figures["max_relative_difference"] = float(np.max(differences))
+    for name, one in {"stages_ms": config, "reference_stages_ms": config.replace(mode="reference")}.items():
+        if name == "stages_ms" or (beside_reference and config.precision == "float32"):
+            figures[name] = _stages(network, one.replace(confidence=True), max(3, keyframes // 2))
+    return figures
+
+
+def _stages(network: PairNet | FusionNet, config: EngineConfig, keyframes: int) -> dict[str, float]:
+    engine = DepthEngine(copy.deepcopy(network), config)
+    engine.warm_up()
+    frames = wall_frames()
+    for frame in islice(frames, WARM_UP_FRAMES):
+        engine.step(frame)
+    clock = clocked(engine)
+    for frame in islice(frames, keyframes):
+        engine.step(frame)
+        clock.end_frame()
+    return clock.medians()
+
+
+def describe(network: PairNet | FusionNet, config: EngineConfig) -> dict:
+    """What was measured, for JSON."""
+    model = network.config
+    return {
+        "preset": model.preset,
+        "network": model.network,
+        "precision": config.precision,
+        "mode": config.mode,
+        "resolution": [model.width, model.height],
+        "depth_hypotheses": model.depth_hypotheses,
+        "measurement_frames": config.keyframes.measurement_frames,
+        "threads": torch.get_num_threads(),
+    }

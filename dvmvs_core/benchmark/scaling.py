@@ -1,0 +1,81 @@
+"""Cost of a keyframe against measurement frames, planes, resolution and cameras."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from itertools import islice
+
+from dvmvs_core.benchmark.compare import WARM_UP_FRAMES
+from dvmvs_core.benchmark.frames import wall_frames
+from dvmvs_core.benchmark.memory import peak_device_mb, resident_mb
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
+from dvmvs_core.multi_camera import MultiCameraEngine
+
+MEASUREMENT_FRAMES = (1, 2, 3, 5, 7)
+PLANES = (32, 64, 96, 128)
+RESOLUTIONS = ((256, 320), (384, 480), (480, 640), (640, 960))
+CAMERAS = (1, 2, 4)
+
+
+def points() -> list[tuple[str, int | tuple[int, int]]]:
+    """What is varied, and to which values; sizes are (height, width)."""
+    axes = {
+        "measurement_frames": MEASUREMENT_FRAMES,
+        "depth_hypotheses": PLANES,
+        "resolution": RESOLUTIONS,
+        "cameras": CAMERAS,
+    }
+    return [(axis, value) for axis, values in axes.items() for value in values]
+
+
+def scaling(
+    network: PairNet | FusionNet,
+    config: EngineConfig,
+    keyframes: int,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> list[dict]:
+    """Measure each point, all else as in the network and the configuration.
+
+    Another number of planes or another resolution has weights of its own, which are random here: time does not depend
+    on them.
+    """
+    rows = []
+    for axis, value in points():
+        model, cameras, one = network, 1, config.replace(confidence=False)
+        if axis == "measurement_frames":
+            one = one.replace(keyframes=one.keyframes.replace(measurement_frames=value))
+        elif axis == "depth_hypotheses":
+            model = build_network(network.config.replace(depth_hypotheses=value))
+        elif axis == "resolution":
+            model = build_network(network.config.replace(height=value[0], width=value[1]))
+        else:
+            cameras = value
+        rows.append({"axis": axis, "value": _value(value), **_measure(model, one, cameras, keyframes)})
+        advance(1)
+    return rows
+
+
+def _measure(network: PairNet | FusionNet, config: EngineConfig, cameras: int, keyframes: int) -> dict:
+    engine = MultiCameraEngine(network, cameras, config)
+    device = engine.engines[0].device
+    needed = max(WARM_UP_FRAMES, config.keyframes.measurement_frames + 2)
+    wall, cpu = [], []
+    for number, frame in enumerate(islice(wall_frames(), needed + keyframes)):
+        started_cpu, started = time.process_time(), time.perf_counter()
+        engine.step([frame] * cameras)
+        if number >= needed:
+            wall.append((time.perf_counter() - started) * 1e3)
+            cpu.append((time.process_time() - started_cpu) * 1e3)
+    return {
+        "frame_ms": round(statistics.median(wall), 3),
+        "cpu_ms": round(statistics.median(cpu), 3),
+        "memory_mb": round(resident_mb(), 1),
+        "device_memory_mb": peak_device_mb(device),
+    }
+
+
+def _value(value: int | tuple[int, int]) -> int | str:
+    return value if isinstance(value, int) else f"{value[1]}x{value[0]}"

@@ -1,0 +1,127 @@
+"""Which rows of a table in a cut-off SQLite file are whole.
+
+SQLite reads what is missing of a page, or all of it, as zeros. Where that is the last page of a long row, or the lower
+part of a page of short ones, nothing tells: the rows come out, with zeros in them. So the pages of each row are
+followed here.
+
+A table is a tree of pages. A leaf holds rows; what of a row does not fit lies on a chain of overflow pages, each of
+which begins with the number of the next. Integers are big-endian.
+Source: https://www.sqlite.org/fileformat2.html
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+FILE_HEADER_BYTES = 100
+INTERIOR, LEAF = 0x05, 0x0D
+LARGEST_PAGE = 65536
+
+
+def is_cut(path: Path) -> bool:
+    """Return whether a file ends within its last page, which SQLite does not mind, or before it."""
+    with path.open("rb") as stream:
+        header = stream.read(FILE_HEADER_BYTES)
+    if len(header) < FILE_HEADER_BYTES:
+        return True
+    changes, pages, changes_at_pages = (struct.unpack_from(">I", header, at)[0] for at in (24, 28, 92))
+    size = path.stat().st_size
+    return size % _page_size(header) > 0 or (changes == changes_at_pages and size < pages * _page_size(header))
+
+
+def whole_rows(path: Path, root: int) -> np.ndarray:
+    """Return the ids (N,) int64 of the rows all of whose pages are there, ascending.
+
+    Args:
+        path: the file.
+        root: number of the table's first page, from sqlite_master.
+    """
+    with path.open("rb") as stream:
+        file = _Pages(stream)
+        whole = (row for row, overflow in _rows(file, root) if file.has_chain(overflow))
+        return np.sort(np.fromiter(whole, np.int64))
+
+
+class _Pages:
+    """The pages of a file, numbered from 1."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        header = stream.read(FILE_HEADER_BYTES)
+        self._size = _page_size(header)
+        self.usable = self._size - header[20]
+        self._count = os.fstat(stream.fileno()).st_size // self._size  # whole pages only
+
+    def page(self, number: int) -> bytes | None:
+        """Return a page, or None if it is not there as a whole."""
+        if not 1 <= number <= self._count:
+            return None
+        self._stream.seek((number - 1) * self._size)
+        return self._stream.read(self._size)
+
+    def has_chain(self, number: int) -> bool:
+        """Whether every page of a chain is there; its first number is 0 where there is none."""
+        for _ in range(self._count + 1):
+            if number == 0:
+                return True
+            if not 1 <= number <= self._count:
+                return False
+            self._stream.seek((number - 1) * self._size)
+            number = int.from_bytes(self._stream.read(4), "big")
+        return False  # it runs in a circle
+
+
+def _rows(file: _Pages, root: int) -> Iterator[tuple[int, int]]:
+    """(id, first overflow page or 0) of every row on a leaf that is there as a whole."""
+    waiting, seen = [root], set()
+    while waiting:
+        number = waiting.pop()
+        page = file.page(number)
+        if page is None or number in seen:
+            continue
+        seen.add(number)
+        start = FILE_HEADER_BYTES if number == 1 else 0
+        kind, cells = page[start], struct.unpack_from(">H", page, start + 3)[0]
+        if kind not in (INTERIOR, LEAF):
+            continue
+        head = 12 if kind == INTERIOR else 8
+        offsets = struct.unpack_from(f">{cells}H", page, start + head)
+        if kind == INTERIOR:
+            waiting.extend(struct.unpack_from(">I", page, offset)[0] for offset in offsets)
+            waiting.append(struct.unpack_from(">I", page, start + 8)[0])
+        else:
+            yield from (_row(page, offset, file.usable) for offset in offsets)
+
+
+def _row(page: bytes, offset: int, usable: int) -> tuple[int, int]:
+    """(id, first overflow page or 0) of the row at an offset."""
+    size, offset = _varint(page, offset)
+    row, offset = _varint(page, offset)
+    if size <= usable - 35:
+        return row, 0
+    least = (usable - 12) * 32 // 255 - 23
+    local = least + (size - least) % (usable - 4)
+    local = local if local <= usable - 35 else least
+    return row, struct.unpack_from(">I", page, offset + local)[0]
+
+
+def _page_size(header: bytes) -> int:
+    size = struct.unpack_from(">H", header, 16)[0]
+    return size if size > 1 else LARGEST_PAGE  # which has no room in two bytes
+
+
+def _varint(page: bytes, offset: int) -> tuple[int, int]:
+    """The number at an offset, seven bits a byte with the highest first, and the offset after it."""
+    value = 0
+    for i in range(8):
+        octet = page[offset + i]
+        value = value << 7 | octet & 127
+        if octet < 128:
+            return value, offset + i + 1
+    return value << 8 | page[offset + 8], offset + 9

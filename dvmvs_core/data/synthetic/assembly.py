@@ -1,0 +1,132 @@
+"""Putting solids together: what an assembly is made of, where it stands, and what it looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from dvmvs_core.data.synthetic.world_tensors import BOXES, CYLINDERS, ELLIPSOIDS
+
+
+class Look(Enum):
+    """What a material may look like; its paint is drawn when the world is finished."""
+
+    ANY = "any"
+    """any texture, any tone"""
+    BARE = "bare"
+    """hardly any texture, any tone"""
+    DARK = "dark"
+    """hardly any texture, nearly black, often with a sheen: kitchen fronts, appliances, screens"""
+    WHITE = "white"
+    """hardly any texture, bright: doors, frames, radiators"""
+    LEAF = "leaf"
+    """green"""
+    GLOWING = "glowing"
+    """a window in daylight, a lamp, a screen that is on"""
+
+
+@dataclass
+class Solid:
+    """A box, ellipsoid or cylinder: centre (3,) and half sizes (3,) in metres, world_R_solid, and a material."""
+
+    centre: np.ndarray
+    half: np.ndarray
+    rotation: np.ndarray
+    material: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an assembly stands, metres and radians; its +y side faces away from the wall behind it."""
+
+    x: float
+    y: float
+    yaw: float
+
+
+@dataclass
+class Builder:
+    """Collects solids up to the fixed number of each shape; what comes after that is left out."""
+
+    rng: np.random.Generator
+    boxes: list[Solid] = field(default_factory=list)
+    ellipsoids: list[Solid] = field(default_factory=list)
+    cylinders: list[Solid] = field(default_factory=list)
+    footprints: list[tuple[float, float, float]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=lambda: [Look.ANY])
+    lamps: list[np.ndarray] = field(default_factory=list)
+
+    def material(self, look: Look = Look.ANY) -> int:
+        """A number that solids of one assembly share: the same number looks the same."""
+        self.looks.append(look)
+        return len(self.looks) - 1
+
+    def smooth(self) -> int:
+        """A material for what is mostly sold in one colour: cupboards, doors, appliances."""
+        looks = [Look.ANY, Look.BARE, Look.DARK, Look.WHITE]
+        return self.material(looks[int(self.rng.choice(4, p=[0.35, 0.25, 0.25, 0.15]))])
+
+    def room_for(self, boxes: int) -> bool:
+        """Whether so many more boxes fit."""
+        return len(self.boxes) + boxes <= BOXES
+
+    def box(
+        self,
+        place: Place,
+        offset: tuple[float, float, float],
+        half: tuple[float, float, float],
+        material: int,
+        tilt: np.ndarray | None = None,
+    ) -> None:
+        """Add a box; offset and half sizes in metres along the place's axes, tilt turns it about its own centre."""
+        if len(self.boxes) < BOXES:
+            self.boxes.append(self._solid(place, offset, half, material, tilt))
+
+    def cylinder(
+        self,
+        place: Place,
+        offset: tuple[float, float, float],
+        half: tuple[float, float, float],
+        material: int,
+        tilt: np.ndarray | None = None,
+    ) -> None:
+        """Add a cylinder along z; arguments as of `box`."""
+        if len(self.cylinders) < CYLINDERS:
+            self.cylinders.append(self._solid(place, offset, half, material, tilt))
+
+    def ellipsoid(
+        self, place: Place, offset: tuple[float, float, float], half: tuple[float, float, float], material: int
+    ) -> None:
+        """Add an ellipsoid; arguments as of `box`."""
+        if len(self.ellipsoids) < ELLIPSOIDS:
+            self.ellipsoids.append(self._solid(place, offset, half, material, None))
+
+    def _solid(
+        self,
+        place: Place,
+        offset: tuple[float, float, float],
+        half: tuple[float, float, float],
+        material: int,
+        tilt: np.ndarray | None,
+    ) -> Solid:
+        rotation = turn_z(place.yaw)
+        centre = np.array([place.x, place.y, 0.0]) + rotation @ np.array(offset)
+        return Solid(centre, np.maximum(half, 0.004), rotation if tilt is None else rotation @ tilt, material)
+
+    def free(self, x: float, y: float, radius: float) -> bool:
+        """Whether a round footprint, metres, keeps clear of those taken."""
+        return all((x - a) ** 2 + (y - b) ** 2 > (0.85 * (radius + r)) ** 2 for a, b, r in self.footprints)
+
+
+def turn_z(angle: float) -> np.ndarray:
+    """Rotation matrix about z, radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def turn_x(angle: float) -> np.ndarray:
+    """Rotation matrix about x, radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])

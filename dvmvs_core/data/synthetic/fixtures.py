@@ -1,0 +1,147 @@
+"""What hangs on the walls and under the ceiling of a room."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dvmvs_core.data.synthetic.assembly import Builder, Look, Place, turn_x
+
+FACING_ROOM = {(0, 0): -np.pi / 2, (0, 1): np.pi / 2, (1, 0): 0.0, (1, 1): np.pi}
+"""Yaw at which +y points into the room, for the wall at the low (0) or high (1) end of axis 0 or 1."""
+_KINDS = {"picture": 0.3, "board": 0.12, "door": 0.22, "box": 0.1, "window": 0.16, "radiator": 0.1}
+
+
+def wall_fixture(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
+    """Hang a picture, whiteboard, door, wall cupboard, window or radiator on a wall of the first room.
+
+    Args:
+        builder: Takes the solids.
+        low: (ROOMS, 3) corners, metres; nothing is hung across the openings of the other rooms.
+        high: (ROOMS, 3).
+    """
+    rng = builder.rng
+    kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
+    if not builder.room_for(8 if kind in ("window", "radiator") else 1):
+        return
+    ceiling = high[0, 2]
+    width, tall = {
+        "picture": (rng.uniform(0.15, 0.5), rng.uniform(0.15, 0.45)),
+        "board": (rng.uniform(0.5, 1.0), rng.uniform(0.35, 0.6)),
+        "door": (rng.uniform(0.4, 0.5), 1.02),
+        "box": (rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.4)),
+        "window": (rng.uniform(0.35, 1.0), rng.uniform(0.4, 0.8)),
+        "radiator": (rng.uniform(0.3, 0.8), rng.uniform(0.2, 0.35)),
+    }[kind]
+    middle = {
+        "door": tall,
+        "radiator": tall + rng.uniform(0.08, 0.2),
+        "window": rng.uniform(0.7, 1.1) + tall,
+    }.get(kind, rng.uniform(max(tall, 0.9), max(ceiling - tall - 0.1, 1.0)))
+    tall = min(tall, ceiling - 0.08 - middle)
+    if tall < 0.1:
+        return
+    place = _spot_on_wall(rng, low, high, width, middle - tall, middle + tall)
+    if place is None:
+        return
+    if kind == "window":
+        _window(builder, place, middle, width, tall)
+    elif kind == "radiator":
+        _radiator(builder, place, middle, width, tall)
+    elif kind == "door":
+        _door(builder, place, width, tall)
+    else:
+        thick = rng.uniform(0.05, 0.18) if kind == "box" else 0.012
+        looks = {"picture": Look.ANY, "board": Look.WHITE}
+        material = builder.material(looks[kind]) if kind in looks else builder.smooth()
+        builder.box(place, (0, thick, middle), (width, thick, tall), material)
+
+
+def _spot_on_wall(
+    rng: np.random.Generator, low: np.ndarray, high: np.ndarray, width: float, bottom: float, top: float
+) -> Place | None:
+    for _ in range(4):
+        axis, side = int(rng.integers(2)), int(rng.integers(2))
+        across = 1 - axis
+        wall = high[0, axis] if side else low[0, axis]
+        margin = min(width + 0.1, (high[0, across] - low[0, across]) / 2)
+        spot = rng.uniform(low[0, across] + margin, high[0, across] - margin)
+        box_low, box_high = np.empty(3), np.empty(3)
+        box_low[axis], box_high[axis] = wall - 0.05, wall + 0.05
+        box_low[across], box_high[across] = spot - width, spot + width
+        box_low[2], box_high[2] = bottom, top
+        opening = ((low[1:] < box_high) & (high[1:] > box_low)).all(1)
+        # Unused rooms are copies of the first, which every wall touches.
+        opening &= (low[1:] != low[0]).any(1) | (high[1:] != high[0]).any(1)
+        if not opening.any():
+            x, y = (wall, spot) if axis == 0 else (spot, wall)
+            return Place(float(x), float(y), FACING_ROOM[(axis, side)])
+    return None
+
+
+def _frame(builder: Builder, place: Place, middle: float, width: float, tall: float, bar: float, material: int) -> None:
+    for side in (-1, 1):
+        builder.box(place, (side * width, 0.02, middle), (bar, 0.025, tall + bar), material)
+    builder.box(place, (0, 0.02, middle + tall), (width, 0.025, bar), material)
+
+
+def _window(builder: Builder, place: Place, middle: float, width: float, tall: float) -> None:
+    """An opaque bright pane: blinds, or daylight that leaves nothing to see through it."""
+    rng = builder.rng
+    frame = builder.material(Look.WHITE if rng.random() < 0.7 else Look.BARE)
+    builder.box(place, (0, 0, middle), (width, 0.008, tall), builder.material(Look.GLOWING))
+    _frame(builder, place, middle, width, tall, rng.uniform(0.02, 0.04), frame)
+    builder.box(place, (0, 0.06, middle - tall), (width + 0.06, rng.uniform(0.04, 0.12), 0.015), frame)
+    if rng.random() < 0.6:
+        builder.box(place, (0, 0.02, middle), (0.02, 0.02, tall), frame)
+    if rng.random() < 0.3:
+        builder.box(place, (0, 0.02, middle + rng.uniform(-0.3, 0.5) * tall), (width, 0.018, 0.015), frame)
+
+
+def _door(builder: Builder, place: Place, width: float, tall: float) -> None:
+    rng = builder.rng
+    builder.box(place, (0, 0.01, tall), (width, 0.02, tall), builder.smooth())
+    if rng.random() < 0.7 and builder.room_for(4):
+        frame = builder.material(Look.WHITE if rng.random() < 0.6 else Look.BARE)
+        _frame(builder, place, tall, width, tall, 0.035, frame)
+        builder.box(place, (0.8 * width, 0.05, tall), (0.05, 0.02, 0.012), builder.material(Look.BARE))
+
+
+def _radiator(builder: Builder, place: Place, middle: float, width: float, tall: float) -> None:
+    """A panel with upright fins: a repeated pattern with depth of its own."""
+    rng = builder.rng
+    paint = builder.material(Look.WHITE if rng.random() < 0.8 else Look.BARE)
+    builder.box(place, (0, 0.05, middle), (width, 0.02, tall), paint)
+    fins = int(rng.integers(5, 8))
+    for fin in range(fins):
+        x = (2 * (fin + 0.5) / fins - 1) * width
+        builder.box(place, (x, 0.085, middle), (0.35 * width / fins, 0.02, tall - 0.02), paint)
+
+
+def ceiling_fixtures(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
+    """Hang lamps, at times a beam, and at times the slope of a roof; corners (3,) of the room, metres."""
+    rng = builder.rng
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.4, 0.25, 0.2, 0.15]))):
+        spot = rng.uniform(low[:2] + 0.4, np.maximum(high[:2] - 0.4, low[:2] + 0.41))
+        half = (rng.uniform(0.1, 0.6), rng.uniform(0.08, 0.3), rng.uniform(0.01, 0.05))
+        place = Place(float(spot[0]), float(spot[1]), float(rng.choice([0.0, np.pi / 2])))
+        builder.box(place, (0, 0, high[2] - half[2]), half, builder.material(Look.GLOWING))
+        builder.lamps.append(np.array([spot[0], spot[1], high[2] - 2 * half[2] - 0.1]))
+    if rng.random() < 0.25:
+        axis = int(rng.integers(2))
+        half = [0.0, 0.0, rng.uniform(0.06, 0.18)]
+        half[axis] = float(high[axis] - low[axis]) / 2
+        half[1 - axis] = rng.uniform(0.08, 0.2)
+        spot = 0.5 * (low[:2] + high[:2])
+        spot[1 - axis] += rng.uniform(-0.35, 0.35) * (high[1 - axis] - low[1 - axis])
+        place = Place(float(spot[0]), float(spot[1]), 0.0)
+        builder.box(place, (0, 0, high[2] - half[2]), tuple(half), builder.material())
+    if rng.random() < 0.1:
+        axis, side = int(rng.integers(2)), int(rng.integers(2))
+        wall = high[axis] if side else low[axis]
+        spot = 0.5 * (low[:2] + high[:2])
+        spot[axis] = wall
+        reach, steep = rng.uniform(0.5, 0.9), rng.uniform(0.5, 1.0)
+        place = Place(float(spot[0]), float(spot[1]), FACING_ROOM[(axis, side)])
+        offset = (0.0, 0.9 * reach * np.cos(steep), high[2] - 0.9 * reach * np.sin(steep))
+        half = (float(high[1 - axis] - low[1 - axis]) / 2, reach, 0.04)
+        builder.box(place, offset, half, builder.smooth(), turn_x(steep))

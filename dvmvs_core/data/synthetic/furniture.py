@@ -1,0 +1,269 @@
+"""What stands in rooms: assemblies of solids, each made at a `Place`.
+
+A maker takes the builder, the place, the width and depth that it may have, and the height of the ceiling, all metres.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dvmvs_core.data.synthetic.assembly import Builder, Look, Place, turn_x, turn_z
+
+_SCREENS = (Look.DARK, Look.DARK, Look.GLOWING)
+
+
+def _clutter(builder: Builder, place: Place, width: float, depth: float, top: float, count: int) -> None:
+    """Small things on a surface."""
+    rng = builder.rng
+    for _ in range(count):
+        x, y = rng.uniform(-0.42, 0.42) * width, rng.uniform(-0.38, 0.38) * depth
+        spot = Place(place.x, place.y, place.yaw)
+        shape = rng.choice(["box", "book", "screen", "can", "ball"], p=[0.35, 0.25, 0.15, 0.17, 0.08])
+        material = builder.material(_SCREENS[int(rng.integers(3))] if shape == "screen" else Look.ANY)
+        tilt = turn_z(rng.normal(0, 0.5))
+        if shape == "box":
+            half = rng.uniform(0.03, 0.16, 3)
+            builder.box(spot, (x, y, top + half[2]), tuple(half), material, tilt)
+        elif shape == "book":
+            half = (rng.uniform(0.08, 0.15), rng.uniform(0.1, 0.2), rng.uniform(0.01, 0.04))
+            builder.box(spot, (x, y, top + half[2]), half, material, tilt)
+        elif shape == "screen":
+            half = (rng.uniform(0.15, 0.35), rng.uniform(0.01, 0.03), rng.uniform(0.1, 0.22))
+            lean = turn_x(rng.uniform(-0.25, 0.1))
+            builder.box(spot, (x, y, top + half[2] + 0.06), half, material, tilt @ lean)
+        elif shape == "can":
+            half = (rng.uniform(0.03, 0.08),) * 2 + (rng.uniform(0.04, 0.16),)
+            builder.cylinder(spot, (x, y, top + half[2]), half, material)
+        else:
+            half = rng.uniform(0.04, 0.14, 3)
+            builder.ellipsoid(spot, (x, y, top + half[2]), tuple(half), material)
+
+
+def table(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A table or a low one, with legs or side panels, and things on it."""
+    rng = builder.rng
+    height, thick = (
+        rng.choice([rng.uniform(0.68, 0.8), rng.uniform(0.35, 0.5)], p=[0.75, 0.25]),
+        rng.uniform(0.012, 0.03),
+    )
+    top, legs = builder.smooth(), builder.material()
+    builder.box(place, (0, 0, height - thick), (width / 2, depth / 2, thick), top)
+    if rng.random() < 0.65:
+        leg = rng.uniform(0.015, 0.04)
+        for sx in (-1, 1):
+            for sy in (-1, 1):
+                offset = (sx * (width / 2 - leg - 0.02), sy * (depth / 2 - leg - 0.02), height / 2 - thick)
+                builder.box(place, offset, (leg, leg, height / 2 - thick), legs)
+    else:
+        for sx in (-1, 1):
+            offset = (sx * (width / 2 - 0.03), 0, height / 2 - thick)
+            builder.box(place, offset, (0.02, depth / 2 - 0.02, height / 2 - thick), legs)
+    _clutter(builder, place, width, depth, height, int(rng.integers(0, 5)))
+
+
+def shelf(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A shelf, with things on its boards."""
+    rng = builder.rng
+    height, depth = min(rng.uniform(0.8, 2.2), ceiling - 0.1), min(depth, 0.4)
+    frame, back = builder.smooth(), builder.material()
+    for sx in (-1, 1):
+        builder.box(place, (sx * width / 2, 0, height / 2), (0.012, depth / 2, height / 2), frame)
+    builder.box(place, (0, -depth / 2 + 0.01, height / 2), (width / 2, 0.01, height / 2), back)
+    boards = int(rng.integers(2, 5))
+    for board in range(boards):
+        z = 0.06 + (height - 0.08) * board / (boards - 1)
+        builder.box(place, (0, 0, z), (width / 2, depth / 2, 0.012), frame)
+        if board < boards - 1 and rng.random() < 0.75 and builder.room_for(1):
+            tall = (height / (boards - 1)) * rng.uniform(0.3, 0.8)
+            reach = width * rng.uniform(0.2, 0.48)
+            x = rng.uniform(-1, 1) * (width / 2 - reach)
+            builder.box(place, (x, 0.0, z + tall / 2 + 0.012), (reach, depth * 0.35, tall / 2), builder.material())
+
+
+def cupboard(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A cupboard or a chest, with doors or without."""
+    rng = builder.rng
+    height = min(rng.choice([rng.uniform(0.5, 1.1), rng.uniform(1.2, 2.1)]), ceiling - 0.1)
+    body = builder.smooth()
+    builder.box(place, (0, 0, height / 2), (width / 2, depth / 2, height / 2), body)
+    if rng.random() < 0.6:
+        doors = int(rng.integers(1, 4))
+        front = body if rng.random() < 0.6 else builder.smooth()
+        for door in range(doors):
+            x = (door + 0.5) / doors * width - width / 2
+            half = (width / doors / 2 - 0.012, 0.01, height / 2 - 0.03)
+            builder.box(place, (x, depth / 2 + 0.008, height / 2), half, front)
+    if height < 1.2:
+        _clutter(builder, place, width, depth, height, int(rng.integers(0, 4)))
+
+
+def seat(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A chair."""
+    rng = builder.rng
+    height, cloth, legs = rng.uniform(0.42, 0.5), builder.material(), builder.material()
+    builder.box(place, (0, 0, height - 0.03), (width / 2, depth / 2, 0.03), cloth)
+    back = rng.uniform(0.15, 0.28)
+    lean = turn_x(rng.uniform(0.05, 0.3))
+    builder.box(place, (0, -depth / 2, height + back + 0.08), (width / 2, 0.02, back), cloth, lean)
+    if rng.random() < 0.5:
+        builder.cylinder(place, (0, 0, height / 2), (0.03, 0.03, height / 2), legs)
+        builder.box(place, (0, 0, 0.03), (width * 0.5, 0.03, 0.02), legs)
+        builder.box(place, (0, 0, 0.03), (0.03, depth * 0.5, 0.02), legs)
+    else:
+        for sx in (-1, 1):
+            for sy in (-1, 1):
+                offset = (sx * (width / 2 - 0.02), sy * (depth / 2 - 0.02), height / 2)
+                builder.box(place, offset, (0.015, 0.015, height / 2), legs)
+
+
+def sofa(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A sofa."""
+    width, cloth = max(width, 1.2), builder.smooth()
+    depth = max(depth, 0.6)
+    builder.box(place, (0, 0, 0.21), (width / 2, depth / 2, 0.21), cloth)
+    builder.box(place, (0, -depth / 2 + 0.1, 0.55), (width / 2, 0.1, 0.25), cloth, turn_x(0.15))
+    for sx in (-1, 1):
+        builder.box(place, (sx * (width / 2 - 0.08), 0, 0.31), (0.08, depth / 2, 0.31), cloth)
+    if builder.rng.random() < 0.7:
+        builder.ellipsoid(place, (width * 0.25, -0.1, 0.55), (0.22, 0.1, 0.18), builder.material())
+
+
+def heap(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """Boxes, balls and drums standing on the floor, some of them stacked."""
+    rng = builder.rng
+    top = 0.0
+    for _ in range(int(rng.integers(1, 4))):
+        half = rng.uniform(0.1, 0.35, 3)
+        tilt = turn_z(rng.normal(0, 0.5))
+        shape = rng.choice(["box", "drum", "ball"], p=[0.7, 0.18, 0.12])
+        if shape == "box":
+            builder.box(
+                place, (rng.normal(0, 0.05), rng.normal(0, 0.05), top + half[2]), tuple(half), builder.material(), tilt
+            )
+            top += 2 * half[2]
+        elif shape == "drum":
+            radius = rng.uniform(0.1, 0.25)
+            builder.cylinder(place, (width / 2, 0.1, half[2]), (radius, radius, half[2]), builder.material())
+        else:
+            builder.ellipsoid(place, (-width / 2, 0.1, half[2]), tuple(half), builder.material())
+        if top > 1.3:
+            break
+
+
+def leaning_board(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A panel tilted towards the wall behind it, or a ramp."""
+    rng = builder.rng
+    angle = rng.choice([rng.uniform(0.1, 0.45), rng.uniform(0.9, 1.3)])
+    length = min(rng.uniform(0.4, 1.0), 0.5 * ceiling)
+    half = (width / 2, 0.015, length)
+    builder.box(place, (0, 0, length * np.cos(angle) + 0.01), half, builder.smooth(), turn_x(angle))
+
+
+def column(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A round or square column."""
+    rng = builder.rng
+    radius = rng.uniform(0.05, 0.25)
+    if rng.random() < 0.5:
+        builder.cylinder(place, (0, 0, ceiling / 2), (radius, radius, ceiling / 2), builder.material())
+    else:
+        builder.box(place, (0, 0, ceiling / 2), (radius, radius, ceiling / 2), builder.material())
+
+
+def lamp(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A lamp on a foot."""
+    height, metal = builder.rng.uniform(1.2, 1.8), builder.material()
+    builder.cylinder(place, (0, 0, 0.015), (0.14, 0.14, 0.015), metal)
+    builder.cylinder(place, (0, 0, height / 2), (0.014, 0.014, height / 2), metal)
+    shade = builder.material(Look.GLOWING if builder.rng.random() < 0.5 else Look.ANY)
+    builder.ellipsoid(place, (0, 0, height), (0.16, 0.16, 0.13), shade)
+
+
+def plinth(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A broad low step, or a free-standing partition wall."""
+    rng = builder.rng
+    if rng.random() < 0.5:
+        half = (width * 0.8, depth * 0.8, rng.uniform(0.05, 0.15))
+    else:
+        half = (width * 0.7, 0.05, min(rng.uniform(0.5, 1.1), ceiling / 2 - 0.02))
+    builder.box(place, (0, 0, half[2]), half, builder.smooth())
+
+
+def kitchen(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A run of kitchen cupboards: one colour, hardly a mark on it, and mostly dark."""
+    rng = builder.rng
+    looks = [Look.DARK, Look.WHITE, Look.BARE, Look.ANY]
+    front, top = builder.material(looks[int(rng.choice(4, p=[0.55, 0.2, 0.15, 0.1]))]), builder.smooth()
+    body = builder.material(Look.DARK)
+    depth, doors = 0.6, max(2, round(width / rng.uniform(0.45, 0.8)))
+    builder.box(place, (0, -0.01, 0.44), (width / 2, depth / 2 - 0.02, 0.44), body)
+    oven = int(rng.integers(-3, doors))
+    steel = builder.material(Look.DARK)
+    for door in range(doors):
+        x = (door + 0.5) / doors * width - width / 2
+        half = (width / doors / 2 - 0.005, 0.01, 0.38)
+        builder.box(place, (x, depth / 2 - 0.015, 0.49), half, steel if door == oven else front)
+    builder.box(place, (0, 0.01, 0.9), (width / 2 + 0.01, depth / 2 + 0.01, 0.018), top)
+    if rng.random() < 0.65:
+        tall, bottom = rng.uniform(0.3, 0.45), rng.uniform(1.35, 1.5)
+        reach = width / 2 * rng.choice([1.0, rng.uniform(0.5, 0.9)])
+        side = rng.choice([-1.0, 1.0]) * (width / 2 - reach)
+        builder.box(place, (side, -depth / 2 + 0.17, bottom + tall), (reach, 0.16, tall), body)
+        doors = max(1, round(2 * reach / rng.uniform(0.45, 0.8)))
+        for door in range(doors):
+            x = side + (door + 0.5) / doors * 2 * reach - reach
+            builder.box(
+                place, (x, -depth / 2 + 0.34, bottom + tall), (reach / doors - 0.005, 0.01, tall - 0.005), front
+            )
+    if rng.random() < 0.45:
+        high = min(rng.uniform(0.8, 1.1), ceiling / 2 - 0.03)
+        end = rng.choice([-1.0, 1.0]) * (width / 2 + 0.31)
+        builder.box(place, (end, 0, high), (0.3, depth / 2, high), steel if rng.random() < 0.3 else front)
+    _clutter(builder, place, width, depth, 0.918, int(rng.integers(0, 4)))
+
+
+def wardrobe(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """Doors from the floor to above one's head: close by, they fill the image with nothing."""
+    rng = builder.rng
+    looks = [Look.WHITE, Look.DARK, Look.BARE, Look.ANY]
+    width, tall = max(width, 1.0), min(rng.uniform(1.9, 2.4), ceiling - 0.03)
+    front = builder.material(looks[int(rng.choice(4, p=[0.35, 0.3, 0.25, 0.1]))])
+    builder.box(place, (0, 0, tall / 2), (width / 2, depth / 2, tall / 2), builder.material(Look.BARE))
+    doors = max(1, round(width / rng.uniform(0.45, 0.9)))
+    for door in range(doors):
+        x = (door + 0.5) / doors * width - width / 2
+        half = (width / doors / 2 - 0.006, 0.01, tall / 2 - 0.03)
+        builder.box(place, (x, depth / 2 + 0.009, tall / 2 + 0.02), half, front)
+
+
+def plant(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A pot with blades that lean all ways: thin, slanted, and much alike."""
+    rng = builder.rng
+    pot, leaf = rng.uniform(0.12, 0.2), builder.material(Look.LEAF)
+    builder.cylinder(place, (0, 0, pot), (0.8 * pot, 0.8 * pot, pot), builder.smooth())
+    blades = int(rng.integers(5, 9))
+    for blade in range(blades):
+        turn, lean = 2 * np.pi * blade / blades + rng.normal(0, 0.3), rng.uniform(0.15, 1.1)
+        long = rng.uniform(0.2, 0.45)
+        reach = long * np.sin(lean)
+        middle = (-reach * np.sin(turn), reach * np.cos(turn), 2 * pot + long * np.cos(lean))
+        half = (rng.uniform(0.02, 0.07), 0.004, long)
+        builder.box(place, middle, half, leaf, turn_z(turn) @ turn_x(-lean))
+
+
+FURNITURE = {
+    table: 0.2,
+    shelf: 0.13,
+    cupboard: 0.12,
+    seat: 0.13,
+    sofa: 0.07,
+    heap: 0.12,
+    leaning_board: 0.06,
+    column: 0.05,
+    lamp: 0.05,
+    plinth: 0.03,
+    wardrobe: 0.08,
+    plant: 0.05,
+}
+"""Makers, and how often each is chosen."""
+SLENDER = (seat, lamp, column, plant)
+"""Makers of what is about as deep as it is wide."""

@@ -1,0 +1,138 @@
+"""Predicted depth made sharper before it is fused, by what only an offline run has: the views that come later.
+
+Refinement: a plane sweep in a narrow range about the predicted depth, against keyframes on both sides in time. Looks
+are compared as normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the prediction that
+decides where there is nothing to see. Check: a pixel stays if the keyframes around say the same of its point; what a
+depth map invents at edges and on blank walls hardly ever agrees with what the next one invents.
+
+Source for the check: Yao et al., "MVSNet", ECCV 2018, section 4.2 (geometric constraint, three views at least).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dvmvs_core.evaluation.depth_views import DepthView
+from dvmvs_core.evaluation.neighbours import with_neighbours
+from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
+from dvmvs_core.model.patch_matching import patch_descriptors
+from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
+from dvmvs_core.preprocess import normalise
+
+REACH = 3
+"""Keyframes on either side."""
+
+LARGEST_CHANGE = 0.45
+"""Largest change of the logarithm of depth: a factor of 1.57."""
+
+PLANES = 21
+"""Depths tried for each pixel, 4.6 % apart; a parabola through the best and its neighbours gives the rest."""
+
+NEIGHBOURHOODS = (3, 7)
+"""Sides of the squares, in pixels of half resolution, over which matching is averaged."""
+
+BIAS = 0.1
+"""Similarity that a change of the logarithm of depth by 1 must win."""
+
+AGREEMENT = 0.04
+"""Largest difference of the logarithms of two depths that say the same."""
+
+LEAST_AGREEING = 3
+"""Keyframes that must."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Matchable:
+    """A view with the map that it is compared by."""
+
+    view: DepthView
+    matching: Tensor
+    world_T_cam: Tensor
+
+
+@torch.inference_mode()
+def refined_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
+    """Yield views whose depth was refined against the keyframes around them; pixels without depth stay without."""
+    for one, neighbours in with_neighbours(map(_matchable, views), REACH, lambda one: one.view.is_keyframe):
+        depth = _refine(one, neighbours) if neighbours else one.view.depth
+        yield dataclasses.replace(one.view, depth=depth)
+
+
+@torch.inference_mode()
+def agreeing_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
+    """Yield views without the depth that too few of the keyframes around them confirm."""
+    for view, neighbours in with_neighbours(views, REACH, lambda view: view.is_keyframe):
+        # At the ends of a recording there are fewer to ask.
+        needed = min(LEAST_AGREEING, max(1, len(neighbours) - 1))
+        yield dataclasses.replace(view, depth=np.where(_confirmations(view, neighbours) >= needed, view.depth, 0))
+
+
+def _refine(one: _Matchable, neighbours: list[_Matchable]) -> np.ndarray:
+    """The depth (h, w) that the neighbours' looks speak for; every second pixel is matched."""
+    depth = _image(one.view.depth)
+    known = depth > 0
+    # Pixels without depth are matched as if they were far away, and left out at the end.
+    coarse = torch.where(known, depth, torch.full_like(depth, 10.0))[..., ::2, ::2]
+    K = _tensor(one.view.K)
+    size = coarse.shape[-2:]
+    pixels = pixel_grid(*size, like=coarse) * coarse.new_tensor((2.0, 2.0, 1.0)).view(3, 1)
+    changes = torch.linspace(-LARGEST_CHANGE, LARGEST_CHANGE, PLANES)  # of the logarithm of depth
+    matched = match_along_rays(
+        torch.linalg.inv(K) @ pixels,
+        torch.exp(-changes).view(1, -1, 1) / coarse.flatten(2),
+        scale_intrinsics(K, 0.5),
+        one.world_T_cam,
+        one.matching.flatten(2),
+        [(other.matching, other.world_T_cam) for other in neighbours],
+    )
+    means = NeighbourhoodMeans(*(part.view(1, PLANES, *size) for part in matched), max(NEIGHBOURHOODS))
+    score = torch.stack([means.over(side) for side in NEIGHBOURHOODS]).mean(dim=0)
+    change = _best_change(score - BIAS * changes.abs().view(1, -1, 1, 1), changes)
+    fine = functional.interpolate(change, depth.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.where(known, depth * torch.exp(fine), torch.zeros_like(depth))[0, 0].numpy()
+
+
+def _best_change(score: Tensor, changes: Tensor) -> Tensor:
+    """The change (B, 1, h, w) of the highest score (B, P, h, w), between planes by a parabola through three."""
+    best = score.argmax(dim=1, keepdim=True)
+    middle = best.clamp(1, PLANES - 2)
+    before, here, after = (score.gather(1, middle + step) for step in (-1, 0, 1))
+    offset = (before - after) / (2 * (before - 2 * here + after).clamp(max=-1e-6))
+    position = torch.where(best == middle, middle + offset.clamp(-0.5, 0.5), best.float())
+    return changes[0] + position * (changes[1] - changes[0])
+
+
+def _confirmations(view: DepthView, neighbours: list[DepthView]) -> np.ndarray:
+    """How many neighbours (h, w) have depth at the points of a view that says the same."""
+    depth = _image(view.depth)
+    count = torch.zeros_like(depth)
+    K, world_T_cam = _tensor(view.K), _tensor(view.world_T_cam)
+    rays = torch.linalg.inv(K) @ pixel_grid(*depth.shape[-2:], like=depth)
+    points = world_T_cam[:, :3, :3] @ (rays * depth.flatten(2)) + world_T_cam[:, :3, 3:]
+    for other in neighbours:
+        there = _image(other.depth)
+        grid, z, in_view = look_up(points, _tensor(other.K), _tensor(other.world_T_cam), there.shape[-2:])
+        seen = functional.grid_sample(there, grid, mode="nearest", align_corners=True)[:, 0, 0]
+        difference = (seen.clamp(min=1e-3).log() - z.clamp(min=1e-3).log()).abs()
+        count += ((difference < AGREEMENT) & in_view & (seen > 0)).view(count.shape)
+    return count[0, 0].numpy()
+
+
+def _matchable(view: DepthView) -> _Matchable:
+    image = torch.from_numpy(normalise(view.image))[None]
+    return _Matchable(view, patch_descriptors(image), _tensor(view.world_T_cam))
+
+
+def _image(depth: np.ndarray) -> Tensor:
+    return torch.tensor(depth, dtype=torch.float32)[None, None]
+
+
+def _tensor(matrix: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(matrix, dtype=np.float32))[None]

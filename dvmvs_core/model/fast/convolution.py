@@ -1,0 +1,74 @@
+"""Convolution, batch norm and ReLU as one step, for inference on a CPU.
+
+The batch norm is folded into the weights, and the weights lie in memory as the kernel of oneDNN that will run wants
+them. Both happen on copies: the network that was given can go on training.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+class Convolution:
+    """One convolution with what follows it; channels-last in and out.
+
+    Args:
+        convolution: its weights.
+        batch_norm: the batch norm after it, in evaluation mode, or None.
+        relu: whether a ReLU comes last.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, batch_norm: nn.BatchNorm2d | None, relu: bool) -> None:
+        folded = fuse_conv_bn_eval(convolution, batch_norm) if batch_norm is not None else convolution
+        self._weight = folded.weight.detach().clone(memory_format=torch.channels_last)
+        self._bias = None if folded.bias is None else folded.bias.detach().clone()
+        self._geometry = (folded.padding, folded.stride, folded.dilation, folded.groups)
+        self._relu = relu
+        self._packed_for: torch.Size | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, in, h, w) -> (B, out, h', w'), both channels-last."""
+        padding, stride, dilation, groups = self._geometry
+        if not _ONEDNN:
+            x = functional.conv2d(x, self._weight, self._bias, stride, padding, dilation, groups)
+            return x.relu_() if self._relu else x
+        if self._packed_for is None:
+            self._pack(x.shape)
+        # The operators that torch.compile would have called, which takes minutes and a C++ compiler to do so.
+        after = "relu" if self._relu else "none"
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, self._weight, self._bias, padding, stride, dilation, groups, after, [], ""
+        )
+
+    def _pack(self, shape: torch.Size) -> None:
+        padding, stride, dilation, groups = self._geometry
+        self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
+            self._weight.to_mkldnn(), padding, stride, dilation, groups, list(shape)
+        )
+        self._packed_for = shape
+
+
+class Convolutions:
+    """A chain of convolutions, made of an `nn.Sequential` of nothing but convolutions, batch norms and ReLUs."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        self._steps = []
+        modules = list(layers)
+        while modules:
+            convolution = modules.pop(0)
+            batch_norm = modules.pop(0) if modules and isinstance(modules[0], nn.BatchNorm2d) else None
+            relu = bool(modules) and isinstance(modules[0], nn.ReLU)
+            if relu:
+                modules.pop(0)
+            self._steps.append(Convolution(convolution, batch_norm, relu))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Applies them in turn."""
+        for step in self._steps:
+            x = step(x)
+        return x

@@ -1,0 +1,185 @@
+"""PairNet and FusionNet for inference on any device, without one wait of the host between image and depth.
+
+All geometry is worked out on the host in float64 and sent in one small tensor; everything else stays on the device.
+On CUDA, each of the two steps (features, depth) is captured once as a graph and then replayed, so that a keyframe costs
+the host a few microseconds. In half precision, geometry, matching, gates, state and depth heads stay float32.
+
+Symbols: B batch, M measurement frames.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from dvmvs_core.errors import DeviceError
+from dvmvs_core.model.convlstm import LSTMState
+from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.model.encoder_decoder import DepthHead
+from dvmvs_core.model.fast.geometry import StepGeometry, step_geometry
+from dvmvs_core.model.fast.images import normalised, resized_image
+from dvmvs_core.model.fast.replay import Replay
+from dvmvs_core.model.fast.whole_sweep import whole_sweep
+from dvmvs_core.model.features import ImageFeatures
+from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_by, warp_hidden_state_by
+from dvmvs_core.model.intrinsics import scale_intrinsics
+from dvmvs_core.model.patch_matching import patch_descriptors
+from dvmvs_core.model.runner import Memory
+from dvmvs_core.preprocess import Preprocessor
+
+logger = logging.getLogger(__name__)
+
+
+class DeviceNetwork:
+    """A `Runner`.
+
+    Args:
+        network: its weights are copied.
+        device: where to run.
+        dtype: of the convolutions.
+        strict: fail where the fused plane sweep cannot run on a CUDA device, instead of doing without.
+
+    Raises:
+        DeviceError: if it is strict and Triton is missing.
+    """
+
+    keeps_features = True
+
+    def __init__(self, network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype, strict: bool) -> None:
+        self.config = network.config
+        self._device = device
+        self._dtype = dtype
+        self._network = _prepared(network, device, dtype)
+        self._sweep = _choose_sweep(device, strict)
+        self._extract = Replay(self._extract_step, device)
+        self._depth = Replay(self._depth_step, device)
+
+    def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As in `Runner`; on CUDA, the bytes of the image are all that is sent, from pinned memory."""
+        sent = torch.from_numpy(np.ascontiguousarray(preprocessor.cropped(image)))
+        if self._device.type == "cuda":
+            sent = sent.pin_memory().to(self._device, non_blocking=True)
+        resized = resized_image(sent, preprocessor.new_size)
+        return normalised(resized), resized
+
+    def extract(self, image: Tensor) -> ImageFeatures:
+        """As in `Runner`."""
+        *maps, matching = self._extract(image)
+        # Kept for as long as the frame is a keyframe, while the next replay overwrites it.
+        return ImageFeatures(*maps, matching.clone())
+
+    def depth(
+        self,
+        image: Tensor,
+        reference: ImageFeatures,
+        measurements: Sequence[Tensor],
+        world_T_ref: Tensor,
+        world_T_meas: Sequence[Tensor],
+        K: Tensor,
+        memory: Memory | None,
+    ) -> tuple[Tensor, LSTMState | None]:
+        """As in `Runner`."""
+        remembers = isinstance(self._network, FusionNet) and memory is not None
+        height, width = reference.matching.shape[-2:]
+        geometry = step_geometry(
+            world_T_ref,
+            world_T_meas,
+            K,
+            memory.world_T_cam if remembers else None,
+            (height, width),
+            self.config.exact_sampling,
+        )
+        packed = geometry.packed()
+        if self._device.type == "cuda":
+            packed = packed.pin_memory().to(self._device, non_blocking=True)
+        past = (memory.depth, *memory.state) if remembers else ()
+        depth, *state = self._depth(packed, image, *reference, torch.stack(list(measurements)), *past)
+        return depth.clone(), LSTMState(*(x.clone() for x in state)) if state else None
+
+    def _extract_step(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The features of an image; the fixed descriptors are made of the float32 image."""
+        network = self._network
+        maps = network.feature_pyramid(network.feature_extractor(image.to(self._dtype)))
+        matching = maps[0] if self.config.matching == "learned" else patch_descriptors(image)
+        return *maps, matching.float()
+
+    def _depth_step(
+        self,
+        packed: Tensor,
+        image: Tensor,
+        half: Tensor,
+        quarter: Tensor,
+        eighth: Tensor,
+        sixteenth: Tensor,
+        matching: Tensor,
+        measurements: Tensor,
+        *past: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Depth, and the new state; `past` is the last depth, hidden and cell state, or nothing."""
+        network = self._network
+        geometry = StepGeometry.unpacked(packed, len(measurements))
+        costs = self._sweep(
+            matching,
+            measurements,
+            geometry.homographies,
+            geometry.translations,
+            network.inverse_depths,
+            self.config.mask_out_of_view,
+        )
+        features = ImageFeatures(half, quarter, eighth, sixteenth, matching)
+        encoded = network.encoder(features, costs)
+        image = image.to(self._dtype)
+        if isinstance(network, PairNet):
+            return (network.decoder(image, encoded).full,)
+        state = None
+        if past:
+            previous_depth, hidden, cell = past
+            estimate = lstm_depth_estimate(reproject_depth_by(geometry.cam_T_previous, previous_depth, geometry.K))
+            lstm_K = scale_intrinsics(geometry.K, 1 / 32)
+            state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
+        state = network.lstm_fusion(encoded.bottom, state)
+        pyramid = network.decoder(image, encoded._replace(bottom=state.hidden.to(self._dtype)))
+        return pyramid.full, *state
+
+
+def _prepared(network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype) -> PairNet | FusionNet:
+    """A copy on the device with batch norms folded, channels-last and in the wanted precision."""
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in list(network.modules()):
+        if not isinstance(module, nn.Sequential):
+            continue
+        for i in range(len(module) - 1):
+            if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
+                module[i], module[i + 1] = fuse_conv_bn_eval(module[i], module[i + 1]), nn.Identity()
+    network.to(device, memory_format=torch.channels_last)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(dtype)
+    for module in network.modules():
+        if isinstance(module, DepthHead):
+            module.float()
+    return network
+
+
+def _choose_sweep(device: torch.device, strict: bool):
+    """The fused plane sweep on CUDA; where Triton is missing, or on a CPU, the one of torch operators."""
+    if device.type != "cuda":
+        return whole_sweep
+    try:
+        from dvmvs_core.model.fast.triton_sweep import triton_sweep
+
+        return triton_sweep
+    except ImportError as error:
+        if strict:
+            raise DeviceError(
+                f"mode fast needs Triton on CUDA, which cannot be loaded ({error}); pip install triton, or choose mode"
+                " auto"
+            ) from error
+        logger.warning("Triton cannot be loaded (%s): the plane sweep runs as separate steps", error)
+        return whole_sweep

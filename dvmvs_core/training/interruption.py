@@ -1,0 +1,29 @@
+"""Ctrl-C and SIGTERM as a wish to stop after the step at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether SIGINT or SIGTERM came; a second one of a kind has its usual effect."""
+    came: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if not came:
+            logger.warning("stopping after this step, with a checkpoint; once more to stop at once")
+        came.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,105 @@
+"""The files of a training run, each replaced only by a complete successor."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dvmvs_core.data.atomic import replacing
+from dvmvs_core.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_NAME = "last.pt"
+LOG_NAME = "log.jsonl"
+PICTURES_NAME = "pictures"
+
+
+class RunFolder:
+    """The folder of a run; made if it is missing.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        DataError: if it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot make the run folder {path}: {error}") from error
+
+    @property
+    def checkpoint(self) -> Path:
+        """What a run goes on from."""
+        return self.path / CHECKPOINT_NAME
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the checkpoint.
+
+        Raises:
+            DataError: if that fails, as on a full disk; the checkpoint before it is still whole.
+        """
+        # Made in memory first: torch's own file writer can end the process when the disk is full.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self._write(self.checkpoint, buffer.getbuffer(), "; the checkpoint before it is still whole")
+
+    def load(self) -> dict[str, Any]:
+        """Read the checkpoint.
+
+        Raises:
+            DataError: if there is none, or it is broken.
+        """
+        try:
+            return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path} holds no {CHECKPOINT_NAME} to resume from; start without resume") from error
+        except Exception as error:  # the readers below torch.load raise anything from EOFError to UnpicklingError
+            raise DataError(f"{self.checkpoint} cannot be read, so it cannot be resumed from: {error}") from error
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Add a line to the log; a run does not end because of one that cannot be written."""
+        try:
+            with (self.path / LOG_NAME).open("a") as log:
+                log.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            logger.warning("cannot write %s: %s", self.path / LOG_NAME, error)
+        logger.info("%s", json.dumps(entry))
+
+    def forget_after(self, step: int) -> None:
+        """Take out of the log what was done after the checkpoint and will be done again."""
+        log = self.path / LOG_NAME
+        if log.exists():
+            kept = [line for line in log.read_text().splitlines(keepends=True) if _step_of(line) <= step]
+            self._write(log, "".join(kept).encode(), "")
+
+    def save_picture(self, name: str, png: bytes) -> None:
+        """Write a picture.
+
+        Raises:
+            DataError: if that fails.
+        """
+        self._write(self.path / PICTURES_NAME / name, png, "")
+
+    def _write(self, path: Path, data: bytes | memoryview, comfort: str) -> None:
+        try:
+            with replacing(path) as unfinished:
+                unfinished.write_bytes(data)
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error}{comfort}") from error
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # half a line: the run was killed while it wrote

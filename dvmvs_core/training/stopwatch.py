@@ -1,0 +1,39 @@
+"""Where the time of a step goes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import torch
+
+PHASES = ("data", "augmentation", "forward", "backward", "optimiser")
+"""Waiting for data; augmenting it; predictions and losses; gradients; clipping, Adam and the weight average."""
+
+
+class Stopwatch:
+    """Adds up seconds by phase.
+
+    Args:
+        device: where the phases compute.
+        exact: wait for a GPU at the end of each phase; otherwise its work shows where something waits for it.
+    """
+
+    def __init__(self, device: torch.device, exact: bool = False) -> None:
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self._waits = exact and device.type == "cuda"
+        self._device = device
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure the block as a part of a phase."""
+        start = time.perf_counter()
+        yield
+        if self._waits:
+            torch.cuda.synchronize(self._device)
+        self.seconds[name] += time.perf_counter() - start
+
+    def reset(self) -> None:
+        """Start again from 0."""
+        self.seconds = dict.fromkeys(PHASES, 0.0)

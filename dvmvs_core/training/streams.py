@@ -1,0 +1,127 @@
+"""Batches made ahead, in processes of their own, in an order that no number of processes changes.
+
+Batch g of a run, over all processes that train together, is one fixed batch. A process that trains takes every
+world_size-th of them, and its loading processes take turns: none shares a random stream with another, because
+whatever is drawn for a batch is drawn from its number.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from dvmvs_core.data.synthetic.clips import ClipBatch
+from dvmvs_core.training.data import ClipSource
+from dvmvs_core.training.mixing import mix
+
+logger = logging.getLogger(__name__)
+
+_PREFETCH = 6
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source of a stream.
+
+    Args:
+        source: makes its batches.
+        weight: its weight in the mix.
+        workers: processes that make them ahead; 0 makes them where they are used, as for what a GPU renders.
+    """
+
+    source: ClipSource
+    weight: Fraction
+    workers: int = 1
+
+
+class ClipStream:
+    """The batches of a run for one of the processes that train it.
+
+    Args:
+        parts: what they are mixed from.
+        batch_size: clips of each batch.
+        rank: number of this process among those that train.
+        world_size: how many those are.
+
+    Attributes:
+        skipped: what the sources have left out so far: its name, and why.
+    """
+
+    def __init__(self, parts: Sequence[Part], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.skipped = {name: why for part in parts for name, why in getattr(part.source, "skipped", {}).items()}
+        self._parts = parts
+        self._batch_size = batch_size
+        self._rank = rank
+        self._world_size = world_size
+
+    def __call__(self, step: int) -> Iterator[ClipBatch]:
+        """Yield the batches of a step and of all later ones."""
+        weights = [part.weight for part in self._parts]
+        feeds = [self._feed(number, step) for number in range(len(self._parts))]
+        for index in itertools.count(step * self._world_size + self._rank, self._world_size):
+            batch, skipped = next(feeds[mix(index, weights)[0]])
+            for name in skipped.keys() - self.skipped.keys():
+                logger.warning("left out %s: %s", name, skipped[name])
+            self.skipped.update(skipped)
+            yield batch
+
+    def _feed(self, number: int, step: int) -> Iterator[tuple[ClipBatch, dict[str, str]]]:
+        part = self._parts[number]
+        weights = [each.weight for each in self._parts]
+        first = step * self._world_size + self._rank
+        dataset = _MadeAhead(part.source, number, weights, self._batch_size, first, self._world_size)
+        if part.workers == 0:
+            return iter(dataset)
+        return iter(
+            DataLoader(
+                dataset,
+                batch_size=None,
+                num_workers=part.workers,
+                prefetch_factor=_PREFETCH,
+                worker_init_fn=_leave_interrupts_to_the_trainer,
+                pin_memory=torch.cuda.is_available(),
+                # A fork of a process whose threads have computed can hang in its first parallel loop.
+                multiprocessing_context="spawn",
+            )
+        )
+
+
+class _MadeAhead(IterableDataset):
+    """One part's batches for one training process; each of its workers makes every n-th."""
+
+    def __init__(
+        self,
+        source: ClipSource,
+        number: int,
+        weights: Sequence[Fraction],
+        batch_size: int,
+        first: int,
+        stride: int,
+    ) -> None:
+        self._source = source
+        self._number = number
+        self._weights = weights
+        self._batch_size = batch_size
+        self._first = first
+        self._stride = stride
+
+    def __iter__(self) -> Iterator[tuple[ClipBatch, dict[str, str]]]:
+        worker = get_worker_info()
+        turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
+        mixed = (mix(index, self._weights) for index in itertools.count(self._first, self._stride))
+        own = (before for number, before in mixed if number == self._number)
+        for index in itertools.islice(own, turn, None, turns):
+            batch = self._source.batch(self._batch_size, index)
+            yield batch, dict(getattr(self._source, "skipped", {}))
+
+
+def _leave_interrupts_to_the_trainer(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the trainer still needs a whole batch to end its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

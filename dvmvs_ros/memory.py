@@ -1,0 +1,23 @@
+"""How much memory this process holds, on the host and on the GPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MB = 1e6
+
+
+def memory_values(device: str) -> dict[str, str]:
+    """Return resident memory, and the GPU's where the device is one, as text for `/diagnostics`.
+
+    Args:
+        device: the engine's device, as torch names it.
+    """
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    values = {"memory MB": f"{pages * os.sysconf('SC_PAGE_SIZE') / MB:.0f}"}
+    if device.startswith("cuda"):
+        import torch  # loaded by the engine already
+
+        values["GPU memory MB"] = f"{torch.cuda.memory_reserved(device) / MB:.0f}"
+    return values

@@ -1,0 +1,34 @@
+"""Lifecycle transitions that say what went wrong: rclpy turns what they raise into an error state, and says nothing."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import wraps
+
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from dvmvs_core.errors import DvmvsError
+
+
+def transition(method: Callable) -> Callable:
+    """Let a transition fail with one line for what a user can fix, and with a traceback for a defect of ours."""
+
+    @wraps(method)
+    def logged(self: LifecycleNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return method(self, state)
+        except Exception as error:
+            doing = method.__name__.removeprefix("on_")
+            if isinstance(error, DvmvsError):
+                self.get_logger().error(f"cannot {doing}: {error}")
+                return TransitionCallbackReturn.FAILURE
+            if "qos" in str(error).lower():  # rclpy raises plain RuntimeErrors for them, among others
+                self.get_logger().error(
+                    f"cannot {doing}: {error}. Correct that parameter (qos_overrides) and start the node again"
+                )
+                return TransitionCallbackReturn.FAILURE
+            self.get_logger().error(f"{method.__name__} failed:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    return logged

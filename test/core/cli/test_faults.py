@@ -1,0 +1,172 @@
+"""Recordings that are damaged in part, disks that are full: what the commands make of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+PARTS = ("images/00007.png", "depth/00010.png", "poses.txt, line 11")
+
+
+@pytest.fixture
+def damaged(make_scene):
+    """A scene of 15 frames: one image, one depth image and one pose cannot be used, one depth image is missing."""
+    scene = make_scene(frames=15)
+    for part in PARTS[:2]:
+        (scene / part).write_bytes((scene / part).read_bytes()[:80])
+    (scene / "depth" / "00005.png").unlink()
+    lines = (scene / "poses.txt").read_text().splitlines()
+    lines[10] = " ".join(["nan"] * 16)
+    (scene / "poses.txt").write_text("\n".join(lines))
+    return scene
+
+
+@contextmanager
+def files_end_at(size: int):
+    """No file grows beyond `size` bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_evaluate_leaves_out_what_it_cannot_read_and_names_it_everywhere(dvmvs, damaged, weights, tmp_path):
+    figures_file, report = tmp_path / "figures.json", tmp_path / "report"
+    code, out, err = dvmvs("evaluate", damaged, "--weights", weights, "--json", figures_file, "--report", report)
+    assert code == 0, err
+    assert "scene: 4 parts of it left out, the rest used" in out
+    (part,) = json.loads(figures_file.read_text())["sequences"]
+    assert part["dropped"] == {"cannot be read": 1}
+    assert set(part["faults"]) == {*PARTS, "depth/00005.png"}
+    assert ["unreadable", 1] in part["timeline"]
+    page = (report / "index.html").read_text()
+    for what in part["faults"]:
+        assert what in out
+        assert what in page
+    keyframes = part["per_keyframe"]["frame_index"]
+    assert 4 not in keyframes  # its image
+    assert 10 not in keyframes  # its pose
+    assert 7 not in keyframes  # its depth: predicted, but there is nothing to compare with
+    assert part["keyframes"] == len(keyframes) >= 3
+
+
+def test_predict_names_what_it_leaves_out_and_fewer_than_all_of_many(dvmvs, damaged, weights, tmp_path):
+    code, out, err = dvmvs("predict", damaged, "--weights", weights, "--out", tmp_path / "o")
+    assert code == 0, err
+    assert all(what in out for what in PARTS)
+    for number in range(12, 16):
+        (damaged / "depth" / f"{number:05d}.png").write_bytes(b"")
+    code, out, err = dvmvs("predict", damaged, "--weights", weights, "--out", tmp_path / "o")
+    assert code == 0, err
+    assert "scene: 8 parts of it left out" in out
+    assert "… and 3 more, as far as depth/00015.png" in out
+
+
+def test_keyframes_say_which_poses_are_lost(dvmvs, damaged, tmp_path):
+    code, out, _ = dvmvs("keyframes", damaged, "--out", tmp_path / "index")
+    assert code == 0
+    assert "poses.txt, line 11" in out
+    assert "00013.png" not in (tmp_path / "index").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "said"),
+    (
+        ("images", "images/00003.png", "none of 4 images can be read"),
+        ("depth", "depth/00003.png", "has sensor depth, but at none of the"),
+    ),
+)
+def test_a_scene_without_anything_readable_is_an_error(dvmvs, make_scene, weights, tmp_path, name, left, said):
+    scene = make_scene(frames=4)
+    for path in (scene / name).iterdir():
+        path.write_bytes(b"")
+    code, _, err = dvmvs("evaluate", scene, "--weights", weights, "--json", tmp_path / "j")
+    assert code == 1
+    assert said in err.splitlines()[-1]
+    assert "ends early" in err.splitlines()[-1]
+    assert not (tmp_path / "j").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    (
+        ("predict", "--out", "place", "--pictures", 1),
+        ("predict", "--published", "--out", "place"),
+        ("evaluate", "--report", "place", "--json", "place/figures"),
+        ("evaluate", "--out", "place"),
+    ),
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(dvmvs, make_scene, weights, tmp_path, arguments):
+    scene = make_scene(frames=9)
+    command, *rest = (str(tmp_path / one) if str(one).startswith("place") else one for one in arguments)
+    with files_end_at(20_000):
+        code, _, err = dvmvs(command, scene, "--weights", weights, *rest)
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith(f"dvmvs {command}: ")
+    assert "File too large. Free some space" in last
+    assert "Traceback" not in err
+    assert not (tmp_path / "place").exists() or files_in(tmp_path / "place") == []
+
+
+def test_a_full_disk_leaves_the_files_of_the_run_before(dvmvs, make_scene, weights, tmp_path):
+    scene = make_scene(frames=9)
+    arguments = ("predict", scene, "--weights", weights, "--out", tmp_path / "o")
+    assert dvmvs(*arguments)[0] == 0
+    before = {name: (tmp_path / "o" / name).read_bytes() for name in files_in(tmp_path / "o")}
+    with files_end_at(20_000):
+        assert dvmvs(*arguments)[0] == 1
+    assert {name: (tmp_path / "o" / name).read_bytes() for name in files_in(tmp_path / "o")} == before
+
+
+def test_the_same_command_gives_the_same_figures_but_for_times(dvmvs, make_scene, weights, tmp_path):
+    scene = make_scene(frames=9)
+    runs = []
+    for _ in range(2):
+        assert dvmvs("evaluate", scene, "--weights", weights, "--baselines", "--json", tmp_path / "j")[0] == 0
+        figures = json.loads((tmp_path / "j").read_text())
+        assert figures.pop("latency_ms")["median"] > 0
+        assert figures.pop("made")
+        for part in figures["sequences"]:
+            assert np.isfinite(part.pop("latencies_ms")).all()
+            assert np.isfinite(part["per_keyframe"].pop("latency_ms")).all()
+        runs.append(json.dumps(figures))
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    (
+        (lambda scene: (scene / "K.txt").unlink(), "K.txt must be a text file of numbers"),
+        (lambda scene: (scene / "poses.txt").unlink(), "poses.txt must be a text file of numbers"),
+        (lambda scene: (scene / "stamps.txt").write_text("1\n2\n1.5\n4\n"), "line 3: stamps must increase"),
+        (lambda scene: (scene / "images").rename(scene / "rgb"), "must hold the images as png or jpg"),
+        (lambda scene: [(scene / name).unlink() for name in ("K.txt", "poses.txt")], "poses.txt must be|K.txt must be"),
+    ),
+)
+def test_what_concerns_the_whole_scene_is_one_line_and_writes_nothing(
+    dvmvs, make_scene, weights, tmp_path, spoil, said
+):
+    scene = make_scene(frames=4)
+    spoil(scene)
+    for arguments in (
+        ("predict", scene, "--out", tmp_path / "o", "--weights", weights),
+        ("evaluate", scene, "--json", tmp_path / "j", "--report", tmp_path / "r", "--weights", weights),
+        ("keyframes", scene, "--out", tmp_path / "k"),
+        ("bag", scene, tmp_path / "b"),
+    ):
+        code, _, err = dvmvs(*arguments)
+        assert (code, err.count("\n")) == (1, 1)
+        assert re.search(said, err)
+    assert [path.name for path in tmp_path.iterdir()] == ["scene"]

@@ -1,0 +1,93 @@
+"""Every fast runner gives the depth and the state of the plain modules."""
+
+from __future__ import annotations
+
+import copy
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dvmvs_core.errors import DeviceError
+from dvmvs_core.model.fast.cpu_network import CpuNetwork
+from dvmvs_core.model.fast.device_network import DeviceNetwork
+from dvmvs_core.model.runner import PlainRunner, choose_runner
+from dvmvs_core.preprocess import Preprocessor
+
+CPU = torch.device("cpu")
+
+
+def device_network(network, dtype=torch.float32):
+    return DeviceNetwork(network, CPU, dtype, strict=False)
+
+
+@pytest.mark.parametrize("preset_name", ["small", "paper"])
+@pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
+@pytest.mark.parametrize("make", [CpuNetwork, device_network, lambda n: PlainRunner(n, keeps_features=True)])
+def test_two_keyframes_of_two_cameras(make_network, plain_depths, runner_depths, make, network, preset_name):
+    plain = make_network(preset_name, network)
+    expected = plain_depths(plain)
+    weights = copy.deepcopy(plain.state_dict())
+    found = runner_depths(make(plain))
+    for (depth, state), (plain_depth, plain_state) in zip(found, expected, strict=True):
+        difference = ((depth - plain_depth).abs() / plain_depth).mean()
+        assert difference < 1e-5
+        assert (plain_depth.max() - plain_depth.min()) > 0.01
+        assert (state is None) == (plain_state is None)
+        for one, plain_one in zip(state or (), plain_state or (), strict=True):
+            torch.testing.assert_close(one, plain_one, rtol=1e-3, atol=1e-3)
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, weights[key]), f"the runner changed {key} of the network that it was made from"
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3)])
+def test_half_precision_keeps_state_and_depth_in_float32(make_network, plain_depths, runner_depths, dtype, tolerance):
+    plain = make_network("small")
+    expected = plain_depths(plain)
+    for (depth, state), (plain_depth, _) in zip(runner_depths(device_network(plain, dtype)), expected, strict=True):
+        assert depth.dtype == state.hidden.dtype == state.cell.dtype == torch.float32
+        assert 0 < ((depth - plain_depth).abs() / plain_depth).mean() < tolerance
+
+
+def test_results_are_not_overwritten_by_the_next_call(view, make_network, runner_depths):
+    runner = CpuNetwork(make_network("small"))
+    first = runner_depths(runner)
+    kept = [(depth.clone(), state.hidden.clone()) for depth, state in first]
+    view.images = [image.flip(3) for image in view.images]
+    runner_depths(runner)
+    for (depth, state), (kept_depth, kept_hidden) in zip(first, kept, strict=True):
+        assert torch.equal(depth, kept_depth) and torch.equal(state.hidden, kept_hidden)
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_every_runner_makes_the_same_image(make_network, crop):
+    raw = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
+    K = np.array(((150.0, 0, 100), (0, 150, 60), (0, 0, 1)))
+    preprocessor = Preprocessor(K, (120, 200), (64, 96), crop=crop)
+    network = make_network("small")
+    expected = PlainRunner(network, keeps_features=True).image(preprocessor, raw)
+    for runner in (CpuNetwork(network), device_network(network)):
+        for found, plain in zip(runner.image(preprocessor, raw), expected, strict=True):
+            torch.testing.assert_close(found, plain, rtol=1e-4, atol=2e-3)
+
+
+def test_modes_choose_runners(make_network):
+    network = make_network("small")
+    assert isinstance(choose_runner(network, CPU, "float32", "fast"), CpuNetwork)
+    assert isinstance(choose_runner(network, CPU, "float32", "auto"), CpuNetwork)
+    assert isinstance(choose_runner(network, CPU, "bfloat16", "auto"), DeviceNetwork)
+    reference = choose_runner(network, CPU, "float32", "reference")
+    assert isinstance(reference, PlainRunner) and not reference.keeps_features
+    with pytest.raises(DeviceError, match="reference runs in precision float32; got float16"):
+        choose_runner(network, CPU, "float16", "reference")
+
+
+def test_without_numba_auto_goes_on_and_fast_says_what_to_do(make_network, monkeypatch, caplog):
+    network = make_network("small")
+    monkeypatch.setitem(sys.modules, "dvmvs_core.model.fast.cpu_network", None)
+    runner = choose_runner(network, CPU, "float32", "auto")
+    assert isinstance(runner, PlainRunner) and runner.keeps_features
+    assert len(caplog.records) == 1 and "numba" in caplog.text
+    with pytest.raises(DeviceError, match="pip install numba"):
+        choose_runner(network, CPU, "float32", "fast")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays, sampling_grid
+
+HALF_K = torch.tensor([[[20.0, 0, 12], [0, 20.0, 8], [0, 0, 1]]])
+SIZE = (17, 25)
+
+
+def pose_at(x: float) -> torch.Tensor:
+    pose = torch.eye(4)[None]
+    pose[0, 0, 3] = x
+    return pose
+
+
+def test_a_point_looks_like_the_pixel_that_sees_it_and_no_other():
+    """A point 2 m ahead, from 0.4 m to the right: 20 px / m · 0.4 m / 2 m = 4 px to the left of the centre."""
+    generator = torch.Generator().manual_seed(0)
+    measurement = torch.rand(1, 6, *SIZE, generator=generator) - 0.5
+    reference = 7.0 * measurement[:, :, 8, 8, None]  # only its direction counts
+    ray = torch.tensor([[[0.0], [0.0], [1.0]]])
+    inverse_depths = 1 / torch.tensor([[[2.0], [1.0], [0.2]]])
+    views = [(measurement, pose_at(0.4)), (measurement, pose_at(100.0))]
+    total, count = match_along_rays(ray, inverse_depths, HALF_K, pose_at(0.0), reference, views)
+    assert total[0, 0, 0] == pytest.approx(1.0, abs=1e-5)
+    assert total[0, 1, 0] < 0.99
+    assert count[0, :, 0].tolist() == [1.0, 1.0, 0.0]  # at 0.2 m it is 40 px to the left, out of view
+    assert total[0, 2, 0] == 0.0
+
+
+def test_rounding_errors_of_one_colour_match_nothing():
+    noise = 1e-5 * torch.randn(1, 6, *SIZE, generator=torch.Generator().manual_seed(0))
+    ray = torch.tensor([[[0.0], [0.0], [1.0]]])
+    total, count = match_along_rays(
+        ray, torch.full((1, 1, 1), 0.5), HALF_K, pose_at(0.0), noise[:, :, 8, 8, None], [(noise, pose_at(0.0))]
+    )
+    assert count.item() == 1.0
+    assert abs(total.item()) < 1e-3
+
+
+def test_a_camera_sees_points_of_the_world_where_they_are():
+    points = torch.tensor([[[0.5, 0.5, 0.0], [0.0, 0.0, 0.0], [2.0, -2.0, 4.0]]])
+    grid, depth, in_view = look_up(points, HALF_K, pose_at(0.5), SIZE)
+    assert depth[0].tolist() == [2.0, -2.0, 4.0]
+    assert in_view[0].tolist() == [True, False, True]
+    x, y = (grid[0, 0] + 1).mul(torch.tensor((12.0, 8.0)))[2].tolist()
+    assert (x, y) == pytest.approx((12 - 20 * 0.5 / 4, 8.0))
+
+
+def test_corners_are_in_view_and_nothing_beyond_them():
+    xy = torch.tensor([[[0.0, 24.0, 24.5, -0.5]], [[0.0, 16.0, 0.0, 0.0]]]).permute(1, 0, 2)[:, :, None]
+    _, in_view = sampling_grid(xy, torch.ones(1, 1, 4), SIZE)
+    assert in_view[0, 0].tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("side", (3, 5, 9))
+def test_means_over_neighbourhoods_are_those_of_a_plain_loop(side):
+    generator = torch.Generator().manual_seed(0)
+    count = torch.randint(0, 3, (1, 2, 12, 14), generator=generator).float()
+    total = torch.rand(1, 2, 12, 14, generator=generator) * count
+    means = NeighbourhoodMeans(total, count, 9).over(side)
+    reach = side // 2
+    for plane, y, x in ((0, 0, 0), (1, 5, 6), (0, 11, 13), (1, 0, 7)):
+        part = (0, plane, slice(max(0, y - reach), y + reach + 1), slice(max(0, x - reach), x + reach + 1))
+        expected = total[part].sum() / count[part].sum().clamp(min=1)
+        assert means[0, plane, y, x] == pytest.approx(float(expected), abs=1e-5)

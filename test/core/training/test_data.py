@@ -1,0 +1,91 @@
+"""What `--data` means, and what is held out of it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from fractions import Fraction
+
+import pytest
+
+from dvmvs_core.data.synthetic.clips import SyntheticClips
+from dvmvs_core.errors import ConfigError, DataError
+from dvmvs_core.training import data
+from dvmvs_core.training.data import held_out_clips, parse_data, training_sources
+
+SIZE = (32, 32)
+
+
+@pytest.fixture(autouse=True)
+def quick_worlds(monkeypatch) -> None:
+    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, compile=False, textures=8))
+
+
+def opened(parts, frames=3):
+    return training_sources(parts, SIZE, frames, seed=0)
+
+
+def test_parts_with_and_without_weights(tmp_path) -> None:
+    odd = tmp_path / "a:b"
+    odd.mkdir()
+    parts = parse_data(("synthetic:0.7", f"{tmp_path}:0.3", str(odd)))
+    assert [part.name for part in parts] == ["synthetic", str(tmp_path), str(odd)]
+    assert [part.weight for part in parts] == [Fraction(7, 10), Fraction(3, 10), 1]
+    assert [part.synthetic for part in parts] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (("synthetic:0",), "must be positive"),
+        (("synthetic:-1",), "must be positive"),
+        (("/no/such/folder:0.5",), "is no folder"),
+        (("synthetc",), "is no folder"),
+        ((), "at least one"),
+    ],
+)
+def test_parts_that_cannot_be(entries, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_data(entries)
+
+
+def test_worlds_are_validated_on_other_worlds() -> None:
+    parts = parse_data(("synthetic",))
+    held = held_out_clips(parts, opened(parts), SIZE, 3, batch_size=1, batches=2)
+    assert (len(held.calibration), len(held.validation)) == (2, 2)
+    trained = opened(parts)[0].batch(1, 0)
+    assert all(not (batch.image == trained.image).all() for batch in (*held.calibration, *held.validation))
+
+
+def test_folder_is_validated_on_its_validation_scenes(training_folder) -> None:
+    parts = parse_data((str(training_folder),))
+    held = held_out_clips(parts, opened(parts), SIZE, 3, batch_size=2, batches=2)
+    assert {batch.image.shape[1:] for batch in held.validation} == {(3, 3, *SIZE)}
+    # The two scenes of the fixture have walls at different distances.
+    assert {float(batch.depth.max()) for batch in held.calibration} == {2.0}
+    assert {float(batch.depth.max()) for batch in held.validation} == {3.0}
+
+
+def test_nothing_to_validate_with_is_refused_and_worlds_will_do(training_folder, caplog) -> None:
+    (training_folder / "validation.txt").write_text("")
+    parts = parse_data((str(training_folder),))
+    with pytest.raises(ConfigError, match="nothing to validate with"):
+        held_out_clips(parts, opened(parts), SIZE, 3, 1, 1)
+    parts = parse_data((str(training_folder), "synthetic"))
+    with caplog.at_level(logging.WARNING):
+        held = held_out_clips(parts, opened(parts), SIZE, 3, 1, 1)
+    assert len(held.validation) == 1
+    assert "it is not validated on" in caplog.text
+
+
+def test_folder_without_scenes_to_train_on_is_refused(training_folder) -> None:
+    (training_folder / "train.txt").write_text("")
+    with pytest.raises(DataError, match="at least one scene to train on"):
+        opened(parse_data((str(training_folder),)))
+
+
+def test_what_a_folder_leaves_out_is_told(training_folder, caplog) -> None:
+    (training_folder / "train.txt").write_text("s0\n" + "".join(f"missing{number}\n" for number in range(5)))
+    opened(parse_data((str(training_folder),)))
+    assert "left out 5: missing0" in caplog.text
+    assert "and 2 more" in caplog.text

@@ -1,0 +1,83 @@
+"""Everything from nothing, at the smallest size at which it still learns to see depth: the slowest test of all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.errors import ConfigError
+from dvmvs_core.model.checkpoint import read_info
+from dvmvs_core.training import data
+from dvmvs_core.training.processes import single_process
+from dvmvs_core.training.program import PROGRAM, train_everything
+from dvmvs_core.training.runs import RunPlan, build_trainer
+
+WORLDS = 48
+STEPS = 100
+
+
+class FewWorlds:
+    """The first worlds of the endless ones, rendered once and seen again and again, without compiling the renderer."""
+
+    def __init__(self, *size, seed, device) -> None:
+        self._clips = SyntheticClips(*size, seed=seed, device=device, compile=False, textures=32)
+        self._made: dict[int, ClipBatch] = {}
+
+    def batch(self, batch_size: int, index: int) -> ClipBatch:
+        numbers = [number % WORLDS for number in range(index * batch_size, (index + 1) * batch_size)]
+        for number in numbers:
+            if number not in self._made:
+                self._made[number] = self._clips.batch(1, number)
+        return ClipBatch(*map(torch.cat, zip(*(self._made[number] for number in numbers), strict=True)))
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch) -> RunPlan:
+    monkeypatch.setattr(data, "SyntheticClips", FewWorlds)
+    loop = {"steps": STEPS, "learning_rate": 2e-3, "warm_up_steps": 10, "average_decay": 0.95}
+    return RunPlan("pairnet", tmp_path, height=64, width=64, workers=0, held_out_batches=3, loop=loop)
+
+
+def constant_error(batches) -> float:
+    """Mean relative error where everything is guessed to be as far away as the median of the truth."""
+    depth = torch.cat([batch.depth[batch.depth > 0] for batch in batches])
+    return float(((depth - depth.median()).abs() / depth).mean())
+
+
+@pytest.mark.timeout(1800)
+def test_everything_from_nothing_halves_the_error_on_worlds_never_seen(plan, tmp_path) -> None:
+    untrained = build_trainer(plan, single_process())
+    before = untrained.validate(untrained.averaged_network())
+    constant = constant_error(untrained._held_out.validation)
+
+    weights = train_everything(plan, single_process())
+
+    info = read_info(weights)
+    assert weights == tmp_path / "small.safetensors"
+    assert list(info.networks) == ["fusionnet", "pairnet"]
+    for part in (1, 3):
+        after = info.metadata["parts"][part]["validation"]
+        assert after["l1-inv"] < 0.5 * before["l1-inv"]
+        # Guessing one depth for everything would do for that; this takes seeing.
+        assert after["l1-rel"] < 0.9 * constant
+
+    # What is finished is not done again.
+    logs = [(tmp_path / part.name / "log.jsonl").read_bytes() for part in PROGRAM]
+    steps = [json.loads(log.splitlines()[-1])["step"] for log in logs]
+    assert steps == [round(part.share * STEPS) for part in PROGRAM]
+    weights.unlink()
+    assert train_everything(plan, single_process()) == weights
+    assert [(tmp_path / part.name / "log.jsonl").read_bytes() for part in PROGRAM] == logs
+    assert read_info(weights).metadata == info.metadata
+
+
+def test_shares_make_a_whole_program() -> None:
+    assert sum(part.share for part in PROGRAM) == pytest.approx(1.0)
+
+
+def test_program_without_an_end_is_refused(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="either minutes or steps"):
+        train_everything(RunPlan("pairnet", tmp_path), single_process())

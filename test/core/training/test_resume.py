@@ -1,0 +1,60 @@
+"""A run that is killed goes on to the same losses, to the last bit."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dvmvs_core.cli.main import main
+from dvmvs_core.data.synthetic.clips import SyntheticClips
+from dvmvs_core.training import data
+
+STEPS = 10
+# The same run in another process, for this one to kill.
+PROGRAM = """
+import functools, sys
+from dvmvs_core.cli.main import main
+from dvmvs_core.data.synthetic.clips import SyntheticClips
+from dvmvs_core.training import data
+data.SyntheticClips = functools.partial(SyntheticClips, compile=False, textures=8)
+sys.exit(main(sys.argv[1:]))
+"""
+ARGUMENTS = (
+    *("train", "pairnet", "--steps", str(STEPS), "--log-steps", "1", "--save-minutes", "0", "--threads", "1"),
+    *("--height", "32", "--width", "32", "--frames", "2", "--batch-size", "1", "--held-out-batches", "1"),
+    *("--workers", "0"),
+)
+
+
+def entries(folder):
+    log = folder / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def losses(folder):
+    return {entry["step"]: entry["loss"] for entry in entries(folder) if "loss" in entry}
+
+
+@pytest.mark.timeout(300)
+def test_killed_run_goes_on_to_the_same_losses(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, compile=False, textures=8))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *ARGUMENTS, "--out", str(killed)])
+    deadline = time.monotonic() + 240
+    while len(entries(killed)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 2 < len(losses(killed)) < STEPS, "it was to be killed half-way"
+
+    assert main([*ARGUMENTS, "--out", str(killed), "--resume"]) == 0
+    assert main([*ARGUMENTS, "--out", str(whole)]) == 0
+    assert losses(killed) == losses(whole)
+    assert list(losses(killed)) == list(range(1, STEPS + 1))
+    assert entries(killed)[-1]["validation"] == entries(whole)[-1]["validation"]

@@ -1,0 +1,59 @@
+"""Nothing that was written well is lost: full disks, half files, logs of steps that are done again."""
+
+from __future__ import annotations
+
+import json
+import resource
+
+import pytest
+import torch
+
+from dvmvs_core.errors import DataError
+from dvmvs_core.training.run_folder import LOG_NAME, RunFolder
+
+
+@pytest.fixture
+def small_files():
+    """Makes every file that is written from now on end at a few bytes, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk_leaves_the_last_good_checkpoint(tmp_path, small_files) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.save({"step": 1, "weights": torch.zeros(10_000)})
+    small_files(10_000)
+    with pytest.raises(DataError, match="the checkpoint before it is still whole"):
+        folder.save({"step": 2, "weights": torch.ones(10_000)})
+    state = folder.load()
+    assert state["step"] == 1
+    assert not state["weights"].any()
+    assert [path.name for path in folder.path.iterdir()] == ["last.pt"]
+
+
+def test_log_that_cannot_be_written_ends_nothing(tmp_path, small_files, caplog) -> None:
+    folder = RunFolder(tmp_path)
+    small_files(10)
+    folder.log({"step": 1, "text": "x" * 100})
+    assert "cannot write" in caplog.text
+
+
+def test_log_forgets_what_will_be_done_again(tmp_path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (1, 2, 3):
+        folder.log({"step": step})
+    with (tmp_path / LOG_NAME).open("a") as log:
+        log.write('{"step": 4, "lo')
+    folder.forget_after(2)
+    assert [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()] == [{"step": 1}, {"step": 2}]
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot make the run folder"):
+        RunFolder(tmp_path / "file" / "run")

@@ -1,0 +1,64 @@
+"""Batches made ahead by other processes: the same ones in the same order, however many make them."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import torch
+
+from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.data.training_scenes import SceneClips
+from dvmvs_core.training.streams import ClipStream, Part
+
+
+class Numbered:
+    """A source whose batches are the numbers of their clips."""
+
+    def __init__(self, offset: int = 0) -> None:
+        self.offset = offset
+
+    def batch(self, batch_size: int, index: int) -> ClipBatch:
+        numbers = torch.arange(batch_size) + index * batch_size + self.offset
+        return ClipBatch(numbers, numbers, numbers, numbers)
+
+
+def numbers(stream, step, count):
+    return [batch.image.tolist() for batch in itertools.islice(stream(step), count)]
+
+
+def test_two_processes_take_turns_with_the_batches_of_one() -> None:
+    part = Part(Numbered(), Fraction(1), workers=0)
+    together = numbers(ClipStream([part], 4), 5, 3)
+    ranks = [numbers(ClipStream([part], 2, rank, 2), 5, 3) for rank in range(2)]
+    assert [first + second for first, second in zip(*ranks, strict=True)] == together
+
+
+def test_stream_of_a_mix_goes_on_from_any_step() -> None:
+    stream = ClipStream([Part(Numbered(), Fraction(2), 0), Part(Numbered(1000), Fraction(1), 0)], 2)
+    assert numbers(stream, 4, 5) == numbers(stream, 0, 9)[4:]
+    assert {number >= 1000 for batch in numbers(stream, 0, 9) for number in batch} == {False, True}
+
+
+def test_several_workers_keep_the_order_and_tell_once_what_they_left_out(training_folder, caplog) -> None:
+    (training_folder / "s0" / "000007.npz").write_bytes(b"PK")
+    here, there = (SceneClips(training_folder, "train", 32, 32, 3) for _ in range(2))
+    stream = ClipStream([Part(there, Fraction(1), workers=2)], 2)
+    for index, batch in enumerate(itertools.islice(stream(1), 5), start=1):
+        for ours, theirs in zip(batch, here.batch(2, index), strict=True):
+            assert torch.equal(ours, theirs)
+    assert stream.skipped == here.skipped
+    assert stream.skipped
+    assert len(caplog.records) == len(stream.skipped)
+    assert "000007.npz cannot be read" in caplog.text
+
+
+def test_another_process_renders_the_same_worlds() -> None:
+    source = SyntheticClips(32, 32, 2, seed=5, compile=False, textures=8)
+    batches = ClipStream([Part(source, Fraction(1))], 1)(3)
+    for index, batch in zip((3, 4), itertools.islice(batches, 2), strict=True):
+        expected = source.batch(1, index)
+        torch.testing.assert_close(batch.image, expected.image, atol=1, rtol=0.0)
+        torch.testing.assert_close(batch.depth, expected.depth, atol=1e-3, rtol=1e-4)
+        assert torch.equal(batch.world_T_cam, expected.world_T_cam)
+        assert torch.equal(batch.K, expected.K)

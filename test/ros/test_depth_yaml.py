@@ -1,0 +1,28 @@
+"""config/depth.yaml says what the node has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from ruamel.yaml import YAML  # noqa: E402
+
+from dvmvs_ros.node_config import build_config  # noqa: E402
+from dvmvs_ros.settings import SETTINGS  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_file_holds_every_parameter_with_its_default():
+    file = YAML(typ="safe").load(ROOT / "config" / "depth.yaml")
+    values = file["/**"]["ros__parameters"]
+    assert values == {setting.name: setting.default for setting in SETTINGS}
+    assert {name: type(value) for name, value in values.items()} == {s.name: type(s.default) for s in SETTINGS}
+
+
+def test_the_defaults_can_be_used_and_are_those_of_the_core():
+    config = build_config({setting.name: setting.default for setting in SETTINGS})
+    assert config.engine == type(config.engine)()

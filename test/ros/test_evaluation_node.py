@@ -1,0 +1,165 @@
+"""The evaluation node beside a depth node, over DDS: the same figures as offline, whatever way the frames took."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+from dvmvs_core.cli.main import main as dvmvs  # noqa: E402
+from dvmvs_core.data.bag_files import BagFiles  # noqa: E402
+from dvmvs_core.data.bag_writer import write_bag  # noqa: E402
+from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
+from dvmvs_core.evaluation.metrics import NAMES  # noqa: E402
+
+pytestmark = pytest.mark.timeout(500)  # three processes start, and a report is drawn
+
+TIMES = ("latency_ms", "latencies_ms", "made", "command", "versions", "hardware", "name", "path", "live", "weights")
+
+
+def untimed(part):
+    """Figures without what differs from run to run."""
+    if isinstance(part, dict):
+        return {key: untimed(value) for key, value in part.items() if key not in TIMES}
+    return [untimed(value) for value in part] if isinstance(part, list) else part
+
+
+def assert_same(ours, theirs, where="figures"):
+    """Both hold the same, floating-point numbers to 1e-5."""
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key, value in theirs.items():
+            assert_same(ours[key], value, f"{where}.{key}")
+    elif isinstance(theirs, list):
+        assert len(ours) == len(theirs), where
+        for i, value in enumerate(theirs):
+            assert_same(ours[i], value, f"{where}[{i}]")
+    elif isinstance(theirs, float):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-9), where
+    else:
+        assert ours == theirs, where
+
+
+def evaluate_offline(sequence, weights, folder) -> dict:
+    command = ["evaluate", str(sequence), "--weights", str(weights), "--device", "cpu", "--report", str(folder)]
+    assert dvmvs(command) == 0
+    return json.loads((folder / "figures.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
+    """Two rounds of the scene in lockstep through the depth node, with the evaluation beside it."""
+    folder = tmp_path_factory.mktemp("live")
+    heard = {"metrics": [], "error_image": []}
+    for name, kind in (("metrics", DiagnosticArray), ("error_image", Image)):
+        client.node.create_subscription(kind, f"/evaluation_node/{name}", heard[name].append, QoSProfile(depth=100))
+    node = start_node(
+        "depth_node",
+        {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
+        remap=("image:=camera/image_rect", "camera_info:=camera/camera_info"),
+    )
+    evaluation = start_node(
+        "evaluation_node", {"report_folder": str(folder / "report"), "result_bag": str(folder / "walk")}
+    )
+    player = start_node(
+        "replay_node",
+        {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},
+    )
+    client.wait(lambda: player.process.poll() is not None, 200.0)
+    client.idle(0.5)
+    assert player.process.returncode == 0, player.log()
+    evaluation.process.send_signal(signal.SIGINT)
+    assert evaluation.wait(200.0) == 0, evaluation.log()  # writing the report takes longer than an end
+    assert node.stop() == 0, node.log()
+    figures = json.loads((folder / "report" / "figures.json").read_text())
+    return {"folder": folder, "figures": figures, "log": evaluation.log(), **heard}
+
+
+@pytest.fixture(scope="module")
+def offline(scene, tiny_weights, tmp_path_factory) -> dict:
+    """The scene folder, and a bag of it, evaluated without ROS."""
+    folder = tmp_path_factory.mktemp("offline")
+    write_bag(open_sequence(scene), folder / "bag", "sqlite3")
+    return {
+        "folder": evaluate_offline(scene, tiny_weights, folder / "from_folder"),
+        "bag": evaluate_offline(folder / "bag", tiny_weights, folder / "from_bag"),
+    }
+
+
+def test_folder_bag_and_live_in_lockstep_give_the_same_figures(live, offline):
+    assert_same(untimed(offline["bag"]), untimed(offline["folder"]))
+    first, second = live["figures"]["sequences"]
+    assert_same(untimed(first), untimed(offline["folder"]["sequences"][0]))
+    assert live["figures"].keys() - {"live"} == offline["folder"].keys()
+    for name in ("network", "preset", "resolution", "weights_sha256", "measurement_frames", "precision", "device"):
+        assert live["figures"][name] == offline["folder"][name]
+    assert first["keyframes"] == 6 and first["metrics"]["abs_error"] > 0
+
+
+def test_the_second_round_of_a_loop_equals_the_first(live):
+    first, second = live["figures"]["sequences"]
+    assert (first["name"], second["name"]) == ("walk", "walk round 2")
+    assert untimed(first) == untimed(second)
+    assert [part["dropped"] for part in live["figures"]["live"]] == [{}, {}]
+    assert [(part["images"], part["answered"]) for part in live["figures"]["live"]] == [(14, 14)] * 2
+
+
+def test_running_figures_end_at_those_of_the_report(live):
+    assert len(live["metrics"]) == len(live["error_image"]) == 12
+    mean = {pair.key: float(pair.value) for pair in live["metrics"][-1].status[1].values}
+    assert mean.pop("images") == 12
+    expected = live["figures"]["all"]["metrics"]
+    assert mean == pytest.approx({name: expected[name] for name in NAMES}, rel=1e-5)
+    one = {pair.key: float(pair.value) for pair in live["metrics"][0].status[0].values}
+    table = live["figures"]["sequences"][0]["per_keyframe"]
+    assert one == pytest.approx({name: table[name][0] for name in NAMES}, rel=1e-5)
+    picture = live["error_image"][0]
+    assert (picture.height, picture.width, picture.encoding) == (64, 96, "rgb8")
+    assert picture.header == live["metrics"][0].header
+    assert len(set(np.frombuffer(picture.data, np.uint8).tolist())) > 20
+
+
+def test_the_report_is_a_page_and_nothing_else_is_left_over(live):
+    page = (live["folder"] / "report" / "index.html").read_text()
+    assert "walk round 2" in page and page.count("<img") >= 8
+    assert sorted(entry.name for entry in (live["folder"] / "report").iterdir()) == ["figures.json", "index.html"]
+
+
+def test_the_result_bag_holds_inputs_results_and_figures(live):
+    files = BagFiles(live["folder"] / "walk")
+    assert not files.notes
+    counts = {name: topic.count for name, topic in files.topics.items()}
+    for name in ("/camera/image_rect", "/camera/camera_info", "/camera/depth", "/depth_node/frame_status"):
+        assert counts[name] == 14, name
+    for name in ("/depth/image", "/depth/confidence", "/points", "/evaluation_node/metrics"):
+        assert counts[name] == 6, name
+    again = open_sequence(live["folder"] / "walk_2")
+    assert len(list(again.items())) == 14, "the static transforms are in the second bag too"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"min_depth_m": 3.0, "max_depth_m": 2.0}, "must satisfy 0 <= min_depth_m < max_depth_m; got 3 and 2"),
+        ({"result_bag": "/tmp"}, "/tmp exists already"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line_and_exit_code_1(start_node, parameters, said):
+    evaluation = start_node("evaluation_node", parameters)
+    assert evaluation.wait() == 1
+    assert said in evaluation.log() and "Traceback" not in evaluation.log(), evaluation.log()
+
+
+def test_without_a_depth_node_it_says_so_at_the_end(start_node):
+    evaluation = start_node("evaluation_node", {"status_topic": "nobody/frame_status"})
+    evaluation.wait_for("waiting for the depth node")
+    assert evaluation.stop() == 1
+    assert "no depth node was heard that publishes /nobody/frame_status" in evaluation.log()

@@ -1,0 +1,232 @@
+"""RViz, Foxglove, SROS 2, the launch files and the camera files name what the running node has.
+
+One node, in a process of its own, is configured with each camera's parameters and each way to get poses in turn.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState  # noqa: E402
+from rcl_interfaces.srv import SetParameters  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import (  # noqa: E402
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
+from ruamel.yaml import YAML  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+NODE = "depth_node"
+CAMERAS = sorted((ROOT / "config" / "cameras").glob("*.yaml"))
+CONFIGURED_S = 60.0
+"""How long the first configuration may take: it imports torch, on a machine that may be busy."""
+
+INPUT_WAYS = (
+    {"image_transport": "compressed", "pose_source": "odometry"},
+    {"image_transport": "raw", "pose_source": "pose"},
+)
+"""Parameters that make the node use the inputs that it does not use by default."""
+
+CAMERA_TOPICS = {"/camera/image_rect": "/image", "/camera/camera_info": "/camera_info"}
+"""The viewers' names of the node's inputs: what depth.launch.py connects them to by default."""
+
+RVIZ_DISPLAYS = {
+    "rviz_default_plugins/Grid": None,
+    "rviz_default_plugins/TF": None,
+    "rviz_default_plugins/Image": "sensor_msgs/msg/Image",
+    "rviz_default_plugins/PointCloud2": "sensor_msgs/msg/PointCloud2",
+}
+"""Display classes in use, as rviz_default_plugins (jazzy) registers them, and the message that each shows."""
+
+
+@dataclass
+class Graph:
+    """What the node uses, gathered over its configurations: topic or service → type."""
+
+    publishers: dict[str, str] = field(default_factory=dict)
+    subscriptions: dict[str, str] = field(default_factory=dict)
+    services: dict[str, str] = field(default_factory=dict)
+    offered: dict[str, QoSProfile] = field(default_factory=dict)
+
+    def add(self, node) -> None:
+        """Add what the graph knows of the node now."""
+        flat = lambda pairs: {name: types[0] for name, types in pairs}  # noqa: E731
+        self.publishers |= flat(node.get_publisher_names_and_types_by_node(NODE, "/"))
+        self.subscriptions |= flat(node.get_subscriber_names_and_types_by_node(NODE, "/"))
+        self.services |= flat(node.get_service_names_and_types_by_node(NODE, "/"))
+        for topic in self.publishers:
+            for info in node.get_publishers_info_by_topic(topic):
+                if info.node_name == NODE:
+                    self.offered[topic] = info.qos_profile
+
+
+class Remote:
+    """Drives the node's parameters and lifecycle from outside."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        self._set = client.node.create_client(SetParameters, f"{NODE}/set_parameters")
+        self._change = client.node.create_client(ChangeState, f"{NODE}/change_state")
+
+    def change(self, transition: int) -> bool:
+        """Make a transition; returns whether it succeeded."""
+        return self._call(self._change, ChangeState.Request(transition=Transition(id=transition))).success
+
+    def set(self, parameters: dict[str, object]) -> list[str]:
+        """Set parameters; returns the refusals."""
+        request = SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg() for name, value in parameters.items()]
+        )
+        return [result.reason for result in self._call(self._set, request).results if not result.successful]
+
+    def _call(self, service, request):
+        self._client.wait(service.service_is_ready)
+        future = service.call_async(request)
+        self._client.wait(future.done, CONFIGURED_S)
+        return future.result()
+
+
+@pytest.fixture(scope="module")
+def remote(start_node, tiny_weights, client) -> Remote:
+    """An unconfigured node."""
+    node = start_node(NODE, {"weights": str(tiny_weights), "device": "cpu", "autostart": False})
+    yield Remote(client)
+    assert node.stop() == 0, node.log()
+
+
+@pytest.fixture(scope="module")
+def graph(remote, client) -> Graph:
+    """What the node uses, in every way to feed it."""
+    found = Graph()
+    for way in ({}, *INPUT_WAYS):
+        assert not remote.set(way)
+        assert remote.change(Transition.TRANSITION_CONFIGURE)
+        assert remote.change(Transition.TRANSITION_ACTIVATE)
+        image = "/image/compressed" if way.get("image_transport") == "compressed" else "/image"
+        client.wait(
+            lambda topic=image: client.node.count_subscribers(topic) and client.node.count_publishers("/points")
+        )
+        client.idle(0.5)
+        found.add(client.node)
+        assert remote.change(Transition.TRANSITION_DEACTIVATE)
+        assert remote.change(Transition.TRANSITION_CLEANUP)
+    assert not remote.set({"image_transport": "raw", "pose_source": "tf"})
+    return found
+
+
+@pytest.mark.parametrize("path", CAMERAS, ids=lambda path: path.stem)
+def test_the_node_can_be_configured_for_each_camera(remote, path):
+    parameters = YAML(typ="safe").load(path)["/**"]["ros__parameters"]
+    assert remote.set(parameters) == []
+    assert remote.change(Transition.TRANSITION_CONFIGURE)
+    assert remote.change(Transition.TRANSITION_CLEANUP)
+
+
+def test_a_parameter_that_the_node_has_not_is_refused(remote):
+    assert remote.set({"word_frame": "odom"})
+
+
+def test_the_launch_file_connects_topics_that_exist(graph):
+    tree = ast.parse((ROOT / "launch" / "depth.launch.py").read_text())
+    constants = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
+    inputs = {f"/{row[1]}" for row in ast.literal_eval(constants["INPUTS"])}
+    outputs = {f"/{row[1]}" for row in ast.literal_eval(constants["OUTPUTS"])}
+    assert inputs <= set(graph.subscriptions)
+    published = {name for name in graph.publishers if name.count("/") == 2 and name.startswith("/depth/")} | {"/points"}
+    assert outputs == published - {"/depth/image/compressedDepth"}
+
+
+def test_the_policy_allows_what_the_node_does_and_nothing_else(graph):
+    profile = ElementTree.parse(ROOT / "config" / "sros2" / "policy.xml").find(".//profile")
+    assert (profile.get("ns"), profile.get("node")) == ("/", NODE)
+    allowed: dict[str, set[str]] = {"publish": set(), "subscribe": set(), "reply": set()}
+    for rules in profile:
+        for verb, names in allowed.items():
+            if rules.get(verb) == "ALLOW":
+                names |= {
+                    rule.text.replace("~", f"/{NODE}") if rule.text[0] in "~/" else f"/{rule.text}" for rule in rules
+                }
+    assert allowed["publish"] == set(graph.publishers)
+    # The clock is heard with use_sim_time only, and parameter_events by clients of the node.
+    assert allowed["subscribe"] - {"/clock", "/parameter_events"} == set(graph.subscriptions) - {"/parameter_events"}
+    assert allowed["reply"] - {f"/{NODE}/get_type_description"} == set(graph.services) - {
+        f"/{NODE}/get_type_description"
+    }
+
+
+def test_rviz_shows_topics_that_the_node_has_with_a_quality_that_fits(graph):
+    config = YAML(typ="safe").load(ROOT / "config" / "depth.rviz")
+    shown = {}
+    for display in config["Visualization Manager"]["Displays"]:
+        assert display["Class"] in RVIZ_DISPLAYS
+        if "Topic" not in display:
+            continue
+        topic = display["Topic"]["Value"]
+        name = CAMERA_TOPICS.get(topic, topic)
+        types = graph.subscriptions if topic in CAMERA_TOPICS else graph.publishers
+        assert types[name] == RVIZ_DISPLAYS[display["Class"]]
+        wanted = shown[topic] = _rviz_qos(display["Topic"])
+        if topic in CAMERA_TOPICS:
+            assert wanted.reliability is ReliabilityPolicy.BEST_EFFORT, "cameras may publish best effort"
+            continue
+        offered = graph.offered[topic]
+        # A warning is what policies unknown to discovery give.
+        assert qos_check_compatible(offered, wanted)[0] is not QoSCompatibility.ERROR
+        assert (wanted.reliability, wanted.durability) == (offered.reliability, offered.durability)
+    assert {"/camera/image_rect", "/depth/preview", "/points"} <= set(shown)
+    assert config["Visualization Manager"]["Global Options"]["Fixed Frame"] == "odom"
+
+
+def test_rviz_windows_belong_to_displays():
+    config = YAML(typ="safe").load(ROOT / "config" / "depth.rviz")
+    names = [display["Name"] for display in config["Visualization Manager"]["Displays"]]
+    assert len(names) == len(set(names))
+    panels = {panel["Name"] for panel in config["Panels"]}
+    windows = {name for name, state in config["Window Geometry"].items() if isinstance(state, dict)}
+    assert windows <= panels | set(names)
+
+
+def test_foxglove_shows_topics_that_the_node_has(graph):
+    layout = json.loads((ROOT / "config" / "foxglove.json").read_text())
+    topics = set()
+    for panel, settings in layout["configById"].items():
+        image = settings.get("imageMode", {})
+        topics |= {image[key] for key in ("imageTopic", "calibrationTopic") if key in image}
+        topics |= set(settings.get("topics", {})) | (
+            {settings["topicToRender"]} if "topicToRender" in settings else set()
+        )
+        assert panel in _panels(layout["layout"])
+    known = set(graph.publishers) | set(CAMERA_TOPICS)
+    assert topics <= known
+    assert {"/points", "/depth/image", "/camera/image_rect"} <= topics
+    assert set(_panels(layout["layout"])) == set(layout["configById"])
+
+
+def _panels(node: dict | str) -> list[str]:
+    return [node] if isinstance(node, str) else _panels(node["first"]) + _panels(node["second"])
+
+
+def _rviz_qos(topic: dict[str, object]) -> QoSProfile:
+    """The profile that RViz makes of a topic's properties."""
+    return QoSProfile(
+        depth=topic["Depth"],
+        history={"Keep Last": HistoryPolicy.KEEP_LAST}[topic["History Policy"]],
+        reliability={"Reliable": ReliabilityPolicy.RELIABLE, "Best Effort": ReliabilityPolicy.BEST_EFFORT}[
+            topic["Reliability Policy"]
+        ],
+        durability={"Volatile": DurabilityPolicy.VOLATILE}[topic["Durability Policy"]],
+    )
