@@ -315,15 +315,13 @@ class DepthEngine:
         )
 
     def _confidence(self, depth: Tensor, job: Job) -> Tensor:
-        def located(tensor: Tensor, world_T_cam: Tensor) -> tuple[Tensor, Tensor]:
-            return tensor, world_T_cam.to(self.device)
-
         return self.rate_depth(
             depth,
             self._K.to(self.device),
-            *located(job.reference.matching, job.reference.world_T_cam)[::-1],
-            [located(view.matching, view.world_T_cam) for view in job.measurements],
-            [located(past.depth, past.world_T_cam) for past in self._past],
+            job.reference.world_T_cam.to(self.device),
+            job.reference.matching,
+            [(view.matching, view.world_T_cam.to(self.device)) for view in job.measurements],
+            [(past.depth, past.world_T_cam.to(self.device)) for past in self._past],
         )
 
     def _image(self, frame: Frame) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from dvmvs_core.types import Frame
 from dvmvs_ros.conversions import camera_from_message, make_header, stamp_to_ns
 from dvmvs_ros.diagnostics import PERIOD_S, Diagnostics
 from dvmvs_ros.distro import decode_image
-from dvmvs_ros.drops import DropReason
+from dvmvs_ros.drops import NO_FAULT, DropReason
 from dvmvs_ros.engines import Engines
 from dvmvs_ros.estimation import Estimator
 from dvmvs_ros.frame_status import FrameStatus
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 WAITING_CHECK_PERIOD_S = 0.1
 STATUS_DEPTH = 100
+NOTE_PERIOD_S = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,8 @@ class DepthNode(LifecycleNode):
         super().__init__("depth_node", **arguments)
         self._engines = engines or Engines()
         self._warn = QuietLog(self.get_logger().warning)
+        # A line of its own: rclpy refuses a call site whose severity changes, and QuietLog's is that of warnings.
+        self._note = QuietLog(lambda line: self.get_logger().info(line), NOTE_PERIOD_S)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._config: NodeConfig | None = None
         self._engine: DepthEngine | None = None
@@ -372,7 +375,7 @@ class DepthNode(LifecycleNode):
 
     def _drop(self, arrival: Arrival, reason: DropReason, detail: str) -> None:
         self._statistics.add_drop(reason)
-        self._warn(f"image dropped ({reason.value}): {detail}")
+        (self._note if reason in NO_FAULT else self._warn)(f"image dropped ({reason.value}): {detail}")
         self._publish_status(arrival, FrameStatus(arrival.stamp_ns, reason, detail))
         if reason is DropReason.NO_TRANSFORM:
             self._count_lost()

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
 
 from dvmvs_core.errors import TransformError
-from dvmvs_ros.drops import DropReason
+from dvmvs_ros.drops import NO_FAULT, DropReason
 from dvmvs_ros.input_watch import Input
 from dvmvs_ros.inputs import Inputs
 from dvmvs_ros.memory import memory_values
@@ -21,7 +21,7 @@ from dvmvs_ros.node_statistics import Happening, Statistics
 from dvmvs_ros.pose_messages import PoseMessages
 from dvmvs_ros.qos import output_qos
 from dvmvs_ros.quiet_log import QuietLog
-from dvmvs_ros.topic_hints import explain_silence
+from dvmvs_ros.topic_hints import TopicHints
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine
@@ -31,9 +31,6 @@ REPEAT_S = 30.0
 FRAMES_NAMED = 12
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-
-EXPECTED_DROPS = (DropReason.WORKER_BUSY, DropReason.STOPPED, DropReason.TIME_JUMP, DropReason.RESET)
-"""Losses that are no fault: a slow engine takes the newest image, and whoever resets or stops wants it so."""
 
 
 class Diagnostics:
@@ -64,6 +61,7 @@ class Diagnostics:
         self._live = live
         self._depth_range_m = depth_range_m
         self._warn = QuietLog(node.get_logger().warning, REPEAT_S)
+        self._hints = TopicHints(node)
         self._publisher = node.create_lifecycle_publisher(
             DiagnosticArray, "/diagnostics", **output_qos(node, "/diagnostics", self._warn, depth=1)
         )
@@ -91,10 +89,10 @@ class Diagnostics:
         level, text = OK, "images and camera_info come"
         if missing in (Input.IMAGE, Input.CAMERA_INFO):
             subscription = inputs.image if missing is Input.IMAGE else inputs.camera_info
-            why = explain_silence(self._node, subscription)
+            why = self._hints.explain_silence(subscription)
             level = ERROR
             text = f"no {missing.value} on {subscription.topic_name} for {watch.silence_s(missing):.0f} s. {why}"
-        elif recent := {r: n for r, n in statistics.recent_drops().items() if r not in EXPECTED_DROPS}:
+        elif recent := {r: n for r, n in statistics.recent_drops().items() if r not in NO_FAULT}:
             level = WARN
             text = "images dropped in the last seconds: " + ", ".join(f"{n} {r.value}" for r, n in recent.items())
         elif not watch.ever(Input.IMAGE):
@@ -139,7 +137,7 @@ class Diagnostics:
         world, camera, transforms = self._config.world_frame, inputs.camera_frame, inputs.transforms
         silence_s = inputs.watch.silence_s(Input.POSE)
         if isinstance(transforms, PoseMessages) and not transforms.heard:
-            why = explain_silence(self._node, transforms.subscription)
+            why = self._hints.explain_silence(transforms.subscription)
             return f"no pose on {transforms.topic} for {silence_s:.0f} s. {why}"
         frames = transforms.frames()
         named = ", ".join(frames[:FRAMES_NAMED]) if frames else "none, nothing comes on /tf and /tf_static"

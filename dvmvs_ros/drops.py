@@ -32,3 +32,7 @@ class DropReason(Enum):
     """The node was reset while it was waiting."""
     STOPPED = "stopped"
     """The node was deactivated while it was waiting."""
+
+
+NO_FAULT = (DropReason.WORKER_BUSY, DropReason.STOPPED, DropReason.TIME_JUMP, DropReason.RESET)
+"""Losses that nobody needs to be warned of: a slow engine takes the newest image, and whoever stops wants it so."""

@@ -88,6 +88,8 @@ def _overridable() -> QoSOverridingOptions:
 
 
 def _name(info) -> str:
+    if "UNKNOWN" in info.node_name:  # DDS tells of an endpoint a moment before it tells of its node
+        return "a node that has just started"
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import time
+
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 
 from dvmvs_ros.qos import deaf_publishers
 
 TOPICS_NAMED = 6
+REFRESH_S = 4.0
 
 
-def explain_silence(node: Node, subscription: Subscription) -> str:
-    """Return a sentence that says why a subscription may hear nothing, and what to do."""
+class TopicHints:
+    """Explains silence, asking the graph every few seconds only: with many topics that takes a while.
+
+    Args:
+        node: whose view of the graph counts.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._answers: dict[str, tuple[float, str]] = {}
+
+    def explain_silence(self, subscription: Subscription) -> str:
+        """Return a sentence that says why a subscription may hear nothing, and what to do."""
+        topic, now_s = subscription.topic_name, time.monotonic()
+        asked_s, answer = self._answers.get(topic, (float("-inf"), ""))
+        if now_s - asked_s > REFRESH_S:
+            answer = _explain_silence(self._node, subscription)
+            self._answers[topic] = (now_s, answer)
+        return answer
+
+
+def _explain_silence(node: Node, subscription: Subscription) -> str:
     topic = subscription.topic_name
     wanted = _type_name(subscription.msg_type)
     publishers = node.get_publishers_info_by_topic(topic)

@@ -178,8 +178,8 @@ def _rviz(context):
 
 def _transport(context):
     profile = LaunchConfiguration("transport_profile").perform(context)
-    if not profile:
-        return []
+    if profile == "none":
+        profile = ""  # set all the same: the node would name its own where the variable is not there
     product = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else "FASTDDS"
     return [SetEnvironmentVariable(f"{product}_DEFAULT_PROFILES_FILE", profile)]
 
@@ -218,7 +218,7 @@ def generate_launch_description():
             argument(
                 "transport_profile",
                 os.path.join(CONFIG, "fastdds.xml"),
-                "Fast DDS profile with shared memory for large messages; empty for the system's own.",
+                "Fast DDS profile with shared memory for large messages; none for Fast DDS's own.",
             ),
             OpaqueFunction(function=_transport),
             OpaqueFunction(function=_depth_node),

@@ -34,7 +34,7 @@ ARGUMENTS = (
 
 EVALUATION = (
     ("truth_topic", "/camera/depth", str, "True depth to compare with: Image or compressedDepth."),
-    ("report_folder", "out/evaluation", str, "Folder for the figures and the report; empty: none."),
+    ("report_folder", "out/evaluation", str, "Folder for the figures and the report, or none."),
     ("result_bag", "", str, "Record what was played and published into this bag; empty: do not."),
     ("min_depth_m", "0.5", float, "Least true depth that counts, metres."),
     ("max_depth_m", "0.0", float, "Greatest true depth that counts, metres; 0 = no limit."),
@@ -56,6 +56,9 @@ def _status(context):
 
 
 def _evaluation(context):
+    parameters = _parameters(EVALUATION)
+    if LaunchConfiguration("report_folder").perform(context) == "none":  # an argument cannot be given as empty
+        parameters["report_folder"] = ""
     return [
         Node(
             package="dvmvs_ros",
@@ -67,7 +70,7 @@ def _evaluation(context):
                     "depth_topic": ParameterValue(LaunchConfiguration("depth"), value_type=str),
                     "points_topic": ParameterValue(LaunchConfiguration("points"), value_type=str),
                     "status_topic": _status(context),
-                    **_parameters(EVALUATION),
+                    **parameters,
                 }
             ],
             output="screen",

@@ -46,4 +46,3 @@ class BagCamera:
 def info_topic(image_topic: str) -> str:
     """Return the topic beside a topic of images on which image_transport puts their intrinsics."""
     return base_topic(image_topic).rpartition("/")[0] + "/camera_info"
-

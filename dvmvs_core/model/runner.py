@@ -150,6 +150,9 @@ def choose_runner(network: PairNet | FusionNet, device: torch.device, precision:
         DeviceError: if the mode is "fast" and what it needs is missing, or "reference" in another precision.
     """
     network = network.to(device).eval()
+    if device.type == "cuda" and precision == "float32":
+        # By default cuDNN rounds the factors of float32 convolutions to 10 bits.
+        torch.backends.cudnn.allow_tf32 = False
     if mode == "reference":
         if precision != "float32":
             raise DeviceError(f"mode reference runs in precision float32; got {precision}: choose mode auto or fast")

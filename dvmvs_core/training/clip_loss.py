@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.model.encoder_decoder import DepthPyramid
 from dvmvs_core.training.augmentation import TrainingClip
-from dvmvs_core.training.losses import DepthLoss, depth_loss
+from dvmvs_core.training.losses import DepthLoss, depth_loss, edge_loss
 from dvmvs_core.training.passes import mirrored_predictions, predictions
 
 
@@ -19,15 +20,21 @@ class ClipLoss(nn.Module):
     Args:
         network: the network that is trained.
         kind: which error.
+        edge_weight: weight of `edge_loss` beside it.
         mean_over_processes: see `depth_loss`.
     """
 
     def __init__(
-        self, network: PairNet | FusionNet, kind: DepthLoss, mean_over_processes: Callable[[Tensor], Tensor]
+        self,
+        network: PairNet | FusionNet,
+        kind: DepthLoss,
+        edge_weight: float,
+        mean_over_processes: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()
         self.network = network
         self._kind = kind
+        self._edge_weight = edge_weight
         self._mean_over_processes = mean_over_processes
 
     def forward(
@@ -52,5 +59,10 @@ class ClipLoss(nn.Module):
             predicted = predictions(self.network, clip, measurement_frames, predicted_state)
         else:
             predicted = mirrored_predictions(self.network, clip, mirrored)
-        losses = [depth_loss(pyramid, truth, self._kind, self._mean_over_processes) for pyramid, truth in predicted]
-        return torch.stack(losses).mean()
+        return torch.stack([self._loss(pyramid, truth) for pyramid, truth in predicted]).mean()
+
+    def _loss(self, pyramid: DepthPyramid, truth: Tensor) -> Tensor:
+        loss = depth_loss(pyramid, truth, self._kind, self._mean_over_processes)
+        if self._edge_weight > 0:
+            loss = loss + self._edge_weight * edge_loss(pyramid, truth, self._mean_over_processes)
+        return loss

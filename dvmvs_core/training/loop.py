@@ -62,6 +62,7 @@ class LoopConfig:
         minutes: wall-clock minutes of the whole run, earlier parts of a resumed one counted in; or give `steps`.
         seed: of every random number that is drawn here.
         loss: which error is minimised.
+        edge_weight: weight of the edge loss beside it, 0 for none, as published.
         learning_rate: Adam's highest rate.
         warm_up_steps: steps of each stage until that rate.
         final_rate: the rate at the end of the run, as a part of the highest; 1 keeps it.
@@ -80,6 +81,7 @@ class LoopConfig:
     minutes: float | None = None
     seed: int = 0
     loss: DepthLoss = DepthLoss.L1_INVERSE
+    edge_weight: float = 0.0
     learning_rate: float = 1e-3
     warm_up_steps: int = 100
     final_rate: float = 0.02
@@ -369,7 +371,9 @@ class Trainer:
         self._optimiser = torch.optim.Adam(self._learning, lr=self.config.learning_rate)
         # Wrapped anew, since the wrapping of several processes knows which parameters learn; the old one goes first.
         self._loss = None
-        self._loss = self.processes.wrap(ClipLoss(self.network, self.config.loss, self.processes.mean))
+        self._loss = self.processes.wrap(
+            ClipLoss(self.network, self.config.loss, self.config.edge_weight, self.processes.mean)
+        )
 
     def _calibrate(self, network: PairNet | FusionNet) -> None:
         def forward(batch: ClipBatch) -> Callable[[nn.Module], None]:

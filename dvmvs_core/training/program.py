@@ -44,10 +44,10 @@ class ProgramPart:
 
 _TUNING = {"learning_rate": 5e-4, "warm_up_steps": 20, "loss": DepthLoss.L1_RELATIVE}
 PROGRAM = (
-    ProgramPart("1-pairnet-half", "pairnet", True, 0.40, 4, 3, {"loss": DepthLoss.L1_INVERSE}),
-    ProgramPart("2-pairnet", "pairnet", False, 0.15, 2, 3, _TUNING),
-    ProgramPart("3-fusionnet-half", "fusionnet", True, 0.30, 3, 5, {**_TUNING, "learning_rate": 7e-4}),
-    ProgramPart("4-fusionnet", "fusionnet", False, 0.15, 1, 5, _TUNING),
+    ProgramPart("1-pairnet-half", "pairnet", True, 0.15, 4, 3, {"loss": DepthLoss.L1_INVERSE}),
+    ProgramPart("2-pairnet", "pairnet", False, 0.10, 2, 3, _TUNING),
+    ProgramPart("3-fusionnet-half", "fusionnet", True, 0.35, 3, 5, {**_TUNING, "learning_rate": 7e-4}),
+    ProgramPart("4-fusionnet", "fusionnet", False, 0.40, 1, 5, {**_TUNING, "learning_rate": 4e-4, "edge_weight": 1.0}),
 )
 
 _GPU_BATCH_SCALE = 8

@@ -115,8 +115,8 @@ def test_a_publisher_that_cannot_be_heard_is_named(nodes, client, watcher):
 def test_a_subscriber_that_cannot_be_served_is_named(nodes, client):
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     client.node.create_subscription(Image, "/dark/depth/image", lambda _: None, latched)
-    nodes.wait_for("/client subscribes to /dark/depth/image but gets nothing")
-    (line,) = nodes.lines("/client subscribes to /dark/depth/image")
+    nodes.wait_for("subscribes to /dark/depth/image but gets nothing")
+    (line,) = nodes.lines("subscribes to /dark/depth/image")
     assert (
         "olatile publisher and transient local subscription" in line
         and "eadline" not in line
@@ -181,15 +181,18 @@ def test_pure_rotation_is_said(walk, watcher):
     watcher.wait_for("/turning/depth_node: poses", WARN, "pure rotation")
 
 
-def test_what_is_well_is_not_complained_about(nodes, walk, watcher):
+def test_what_is_well_is_not_complained_about(nodes, client, walk, watcher):
     walk("good", 40, step_m=0.03)
     watcher.wait_for("/good/depth_node: poses", OK, "every image gets its pose")
-    rates = [
-        float(status.message.split()[0])
-        for array in watcher.arrays
-        for status in array.status
-        if status.name == "/good/depth_node: depth" and status.level == OK
-    ]
-    assert max(rates) >= 0.2, "at least one in the five seconds of the window"
+
+    def rate_hz() -> float:
+        return max(
+            float(status.message.split()[0])
+            for array in watcher.arrays
+            for status in array.status
+            if status.name == "/good/depth_node: depth" and status.level == OK
+        )
+
+    client.wait(lambda: rate_hz() > 0.0)
     said = [line for line in nodes.lines("[good.depth_node]: ") if "no image on" not in line]
     assert [line for line in said if "[WARN]" in line or "[ERROR]" in line] == []

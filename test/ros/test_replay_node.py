@@ -32,6 +32,8 @@ from dvmvs_ros.conversions import (  # noqa: E402
     stamp_to_ns,
 )
 
+pytestmark = pytest.mark.timeout(400)  # a node starts, and a recording is played
+
 
 class Listener:
     """Receives everything that the player publishes."""

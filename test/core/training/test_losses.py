@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dvmvs_core.model.encoder_decoder import DepthPyramid
-from dvmvs_core.training.losses import DepthLoss, LossMeter, depth_loss, masked_loss
+from dvmvs_core.training.losses import DepthLoss, LossMeter, depth_loss, edge_loss, masked_loss
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,27 @@ def test_parity_with_the_public_implementation(reference) -> None:
     meter.add(pyramid.full, truth)
     sums = [meter.sums[k] for k in (DepthLoss.L1, DepthLoss.HUBER, DepthLoss.L1_INVERSE, DepthLoss.L1_RELATIVE)]
     np.testing.assert_allclose([*sums, meter.valid], units["lo_full"], rtol=1e-6)
+
+
+def pyramid_of(depth: torch.Tensor) -> DepthPyramid:
+    return DepthPyramid(*(depth[:, :: 1 << scale, :: 1 << scale] for scale in range(5)))
+
+
+def test_edge_loss_sees_blur_and_no_offset() -> None:
+    truth = torch.full((1, 64, 64), 2.0)
+    truth[:, :, 32:] = 4.0
+    sharp = pyramid_of(1.1 * truth)
+    blurred = pyramid_of(
+        torch.nn.functional.avg_pool2d(truth[:, None], (1, 9), 1, (0, 4), count_include_pad=False)[:, 0]
+    )
+    assert edge_loss(sharp, truth).item() == pytest.approx(0.0, abs=1e-5)
+    assert edge_loss(blurred, truth).item() > 0.1
+
+
+def test_edge_loss_leaves_out_what_has_no_truth() -> None:
+    depth = torch.rand(1, 64, 64) + 1.0
+    depth.requires_grad_()
+    loss = edge_loss(pyramid_of(depth), torch.zeros(1, 64, 64))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.isfinite(depth.grad).all() and not depth.grad.any()
