@@ -27,7 +27,7 @@ ifeq ($(VIEW),rerun)
 	@.venv/bin/python -c 'import rerun' 2>/dev/null || \
 		.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt rerun-sdk
 endif
-	@.venv/bin/python -m dvmvs_ros.demo $(if $(SEQUENCE),--sequence '$(SEQUENCE)') $(if $(VIEW),--view '$(VIEW)') --out '$(OUT)'
+	@.venv/bin/python -m dvmvs_ros.demo.run $(if $(SEQUENCE),--sequence '$(SEQUENCE)') $(if $(VIEW),--view '$(VIEW)') --out '$(OUT)'
 
 test: setup ## run the tests (PYTEST_ARGS='-k keyframes' for some of them)
 	@.venv/bin/python -m pytest $(PYTEST_ARGS)

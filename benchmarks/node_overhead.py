@@ -85,9 +85,15 @@ def camera(case: Case, frames: int, pipe: Connection) -> None:
     from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
     from tf2_msgs.msg import TFMessage
 
-    from dvmvs_ros.conversions import camera_info_message, fill_data, make_header, rgb_message, transform_message
-    from dvmvs_ros.frame_status import FrameStatus
-    from dvmvs_ros.transport import use_shared_memory_profile
+    from dvmvs_ros.depth.frame_status import FrameStatus
+    from dvmvs_ros.messages.conversions import (
+        camera_info_message,
+        fill_data,
+        make_header,
+        rgb_message,
+        transform_message,
+    )
+    from dvmvs_ros.process.transport import use_shared_memory_profile
 
     use_shared_memory_profile()
     rclpy.init(args=[])
@@ -168,7 +174,7 @@ def measure(case: Case, weights: str, frames: int) -> dict[str, float]:
     """Return the figures of one case."""
     from dvmvs_core.engine import DepthEngine
     from dvmvs_ros.depth_node import DepthNode
-    from dvmvs_ros.process import ros_process, spin
+    from dvmvs_ros.process.main_program import ros_process, spin
 
     engine_cpu_s = 0.0
     plain_step = DepthEngine.step

@@ -25,28 +25,28 @@ from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.types import Frame
-from dvmvs_ros.conversions import camera_from_message, make_header, stamp_to_ns
-from dvmvs_ros.diagnostics import PERIOD_S, Diagnostics
+from dvmvs_ros.depth.config import NodeConfig
+from dvmvs_ros.depth.drops import NO_FAULT, DropReason
+from dvmvs_ros.depth.engines import Engines
+from dvmvs_ros.depth.estimation import Estimator
+from dvmvs_ros.depth.frame_status import FrameStatus
+from dvmvs_ros.depth.frame_sync import Arrival, FrameSync
+from dvmvs_ros.depth.inputs import Inputs
+from dvmvs_ros.depth.outputs import Outputs
+from dvmvs_ros.depth.parameters import Parameters
+from dvmvs_ros.depth.saved_cloud import RecentKeyframes, save_cloud
+from dvmvs_ros.depth.services import Services
+from dvmvs_ros.depth.worker import InferenceWorker
+from dvmvs_ros.diagnostics.input_watch import Input
+from dvmvs_ros.diagnostics.quiet_log import QuietLog
+from dvmvs_ros.diagnostics.report import PERIOD_S, Diagnostics
+from dvmvs_ros.diagnostics.statistics import Stage, Statistics
 from dvmvs_ros.distro import decode_image
-from dvmvs_ros.drops import NO_FAULT, DropReason
-from dvmvs_ros.engines import Engines
-from dvmvs_ros.estimation import Estimator
-from dvmvs_ros.frame_status import FrameStatus
-from dvmvs_ros.frame_sync import Arrival, FrameSync
-from dvmvs_ros.input_watch import Input
-from dvmvs_ros.inputs import Inputs
-from dvmvs_ros.log_forwarding import RosLogHandler
-from dvmvs_ros.node_config import NodeConfig
-from dvmvs_ros.node_statistics import Stage, Statistics
-from dvmvs_ros.outputs import Outputs
-from dvmvs_ros.parameters import Parameters
-from dvmvs_ros.process import ros_process, spin
-from dvmvs_ros.qos import output_qos
-from dvmvs_ros.quiet_log import QuietLog
-from dvmvs_ros.saved_cloud import RecentKeyframes, save_cloud
-from dvmvs_ros.services import Services
-from dvmvs_ros.transitions import transition
-from dvmvs_ros.worker import InferenceWorker
+from dvmvs_ros.messages.conversions import camera_from_message, make_header, stamp_to_ns
+from dvmvs_ros.process.log_forwarding import RosLogHandler
+from dvmvs_ros.process.main_program import ros_process, spin
+from dvmvs_ros.process.qos import output_qos
+from dvmvs_ros.process.transitions import transition
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine

@@ -16,9 +16,9 @@ from rclpy.utilities import remove_ros_args
 
 from dvmvs_core.cpu import share_cores
 from dvmvs_core.errors import ConfigError, DvmvsError
+from dvmvs_ros.depth.engines import Engines
 from dvmvs_ros.depth_node import DepthNode
-from dvmvs_ros.engines import Engines
-from dvmvs_ros.process import ros_process, spin
+from dvmvs_ros.process.main_program import ros_process, spin
 
 USAGE = "usage: depth_nodes CAMERA... [--ros-args ...]; CAMERA is the namespace of a camera's depth_node, such as front"
 

@@ -27,13 +27,13 @@ from dvmvs_core.errors import (
     TransformExtrapolationError,
     TransformLookupError,
 )
-from dvmvs_ros.conversions import (
+from dvmvs_ros.messages.conversions import (
     image_from_compressed_message,
     image_from_message,
     matrix_from_transform,
     stamp_to_ns,
 )
-from dvmvs_ros.qos import subscription_qos
+from dvmvs_ros.process.qos import subscription_qos
 
 try:
     import tf2_ros

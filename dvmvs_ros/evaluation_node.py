@@ -35,16 +35,22 @@ from dvmvs_core.data.camera_view import AUTO, is_raw_topic
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.pictures import colourise_error
 from dvmvs_core.evaluation.running_mean import words
-from dvmvs_ros.conversions import camera_from_message, depth_from_message, make_header, rgb_message, stamp_to_ns
-from dvmvs_ros.evaluation_live import Compared, LiveScore
-from dvmvs_ros.evaluation_recording import Recording
-from dvmvs_ros.evaluation_topics import CAMERA_INFO, IMAGE, POINT_CLOUD, EvaluationTopics, find_topics
-from dvmvs_ros.frame_sync import JUMP_NS
-from dvmvs_ros.message_log import type_name
-from dvmvs_ros.process import POLL_S, run_to_its_end
-from dvmvs_ros.quiet_log import QuietLog
+from dvmvs_ros.depth.frame_sync import JUMP_NS
+from dvmvs_ros.diagnostics.quiet_log import QuietLog
+from dvmvs_ros.evaluation.live import Compared, LiveScore
+from dvmvs_ros.evaluation.recording import Recording
+from dvmvs_ros.evaluation.topics import CAMERA_INFO, IMAGE, POINT_CLOUD, EvaluationTopics, find_topics
+from dvmvs_ros.messages.conversions import (
+    camera_from_message,
+    depth_from_message,
+    make_header,
+    rgb_message,
+    stamp_to_ns,
+)
+from dvmvs_ros.messages.message_log import type_name
+from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
+from dvmvs_ros.process.remote_parameters import RemoteParameters
 from dvmvs_ros.recorder_node import spin_until_settled
-from dvmvs_ros.remote_parameters import RemoteParameters
 
 MESSAGES: dict[str, type] = {
     type_name(message): message
@@ -290,8 +296,8 @@ class EvaluationNode(Node):
 
     def _report(self, topics: EvaluationTopics, depth_range_m: tuple[float, float], node: dict[str, object]) -> None:
         # Imported here: torch takes seconds, and the first images would wait for them.
-        from dvmvs_ros.evaluation_facts import run_facts
-        from dvmvs_ros.evaluation_report import report_recordings
+        from dvmvs_ros.evaluation.facts import run_facts
+        from dvmvs_ros.evaluation.report import report_recordings
 
         self.get_logger().info("writing the report")
         from_tf = node.get("pose_source", "tf") == "tf" or not topics.poses

@@ -20,8 +20,8 @@ from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.data.bag_writer import TF_STATIC
 from dvmvs_core.errors import ConfigError
-from dvmvs_ros.message_log import MessageLog, type_name
-from dvmvs_ros.process import POLL_S, run_to_its_end
+from dvmvs_ros.messages.message_log import MessageLog, type_name
+from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
 
 IMAGE = "camera/image_rect"
 CAMERA_INFO = "camera/camera_info"

@@ -38,7 +38,8 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import SequenceItem
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.geometry import inverse_pose, is_finite_pose
-from dvmvs_ros.conversions import (
+from dvmvs_ros.depth.frame_status import FrameStatus
+from dvmvs_ros.messages.conversions import (
     camera_info_message,
     make_header,
     metric_depth_message,
@@ -47,9 +48,8 @@ from dvmvs_ros.conversions import (
     rgb_message,
     transform_message,
 )
-from dvmvs_ros.frame_status import FrameStatus
 from dvmvs_ros.play_clock import PlayClock
-from dvmvs_ros.process import POLL_S, run_to_its_end
+from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
 
 BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)
 """A camera that looks along the base's x axis: optical z is base x, optical x is base −y (REP 103)."""

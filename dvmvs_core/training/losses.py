@@ -1,4 +1,4 @@
-"""The four depth losses of the method, summed over the five scales of a prediction (paper, section 3.5), and an edge loss.
+"""The four depth losses of the method, summed over the five scales of a prediction (paper, section 3.5); an edge loss.
 
 Per scale a loss is Σ (loss of every valid pixel) / (number of valid pixels); scales have weight 1 each. A pixel is
 valid where the ground truth, resized to that scale by nearest neighbour, is not 0.

@@ -36,7 +36,7 @@ RANK = {
 
 ROS_MAY_IMPORT = {"errors", "cpu", "geometry", "types", "config", "preprocess", "keyframes", "engine", "data"}
 # What stands beside the node may also read the card of a checkpoint and score what it received.
-BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo(_\w+)?|evaluation_\w+)")
+BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo|evaluation|evaluation_node)(\.\w+)?")
 BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "evaluation"}
 
 ROS_LIBRARIES = {"rclpy", "tf2_ros", "tf2_py", "cv_bridge", "launch", "launch_ros", "ament_index_python"}

@@ -213,7 +213,7 @@ class Client:
         self.tf_static = self.node.create_publisher(TFMessage, "/tf_static", latched)
 
     def _on_status(self, message) -> None:
-        from dvmvs_ros.frame_status import FrameStatus
+        from dvmvs_ros.depth.frame_status import FrameStatus
 
         self.statuses.append(FrameStatus.from_message(message))
 
@@ -247,12 +247,12 @@ class Client:
     def send_pose(self, stamp_ns: int, world_T_cam: np.ndarray) -> None:
         from tf2_msgs.msg import TFMessage
 
-        from dvmvs_ros.conversions import transform_message
+        from dvmvs_ros.messages.conversions import transform_message
 
         self.tf.publish(TFMessage(transforms=[transform_message(stamp_ns, "odom", "camera", world_T_cam)]))
 
     def send_camera_info(self, stamp_ns: int, height: int = 48, width: int = 64) -> None:
-        from dvmvs_ros.conversions import camera_info_message, make_header
+        from dvmvs_ros.messages.conversions import camera_info_message, make_header
 
         self.camera_info.publish(camera_info_message(self.K, height, width, make_header(stamp_ns, "camera")))
 
@@ -263,7 +263,7 @@ class Client:
         return cv2.resize(noise, (64, 48), interpolation=cv2.INTER_CUBIC)
 
     def send_image(self, stamp_ns: int, image: np.ndarray | None = None, **changes) -> None:
-        from dvmvs_ros.conversions import make_header, rgb_message
+        from dvmvs_ros.messages.conversions import make_header, rgb_message
 
         image = self.picture(stamp_ns) if image is None else image
         message = rgb_message(image, make_header(stamp_ns, "camera"))
@@ -384,7 +384,7 @@ class Camera:
         """Send pose (unless None), intrinsics and image of a time."""
         from tf2_msgs.msg import TFMessage
 
-        from dvmvs_ros.conversions import camera_info_message, make_header, rgb_message, transform_message
+        from dvmvs_ros.messages.conversions import camera_info_message, make_header, rgb_message, transform_message
 
         image = self._client.picture(stamp_ns) if image is None else image
         header = make_header(stamp_ns, self.frame)
@@ -406,7 +406,7 @@ class Camera:
         return found()[0]
 
     def _on_status(self, message) -> None:
-        from dvmvs_ros.frame_status import FrameStatus
+        from dvmvs_ros.depth.frame_status import FrameStatus
 
         self.statuses.append(FrameStatus.from_message(message))
 

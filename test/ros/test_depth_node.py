@@ -12,8 +12,8 @@ pytest.importorskip("rclpy")
 from dvmvs_core.config import EngineConfig  # noqa: E402
 from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
 from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.conversions import depth_from_message, points_from_message, stamp_to_ns  # noqa: E402
-from dvmvs_ros.drops import DropReason  # noqa: E402
+from dvmvs_ros.depth.drops import DropReason  # noqa: E402
+from dvmvs_ros.messages.conversions import depth_from_message, points_from_message, stamp_to_ns  # noqa: E402
 
 STEP_NS = 33_333_333
 WAIT_S = 0.6

@@ -18,7 +18,7 @@ from tf2_msgs.msg import TFMessage  # noqa: E402
 from dvmvs_core.config import EngineConfig  # noqa: E402
 from dvmvs_core.data.rectification import Rectifier  # noqa: E402
 from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.conversions import (  # noqa: E402
+from dvmvs_ros.messages.conversions import (  # noqa: E402
     CloudFilter,
     camera_from_message,
     camera_info_message,
@@ -30,7 +30,7 @@ from dvmvs_ros.conversions import (  # noqa: E402
     stamp_to_ns,
     transform_message,
 )
-from dvmvs_ros.preview import colour_depth  # noqa: E402
+from dvmvs_ros.messages.preview import colour_depth  # noqa: E402
 
 STEP_NS = 33_333_333
 COEFFICIENTS = (-0.05, 0.02, 0.0, 0.0)

@@ -24,15 +24,15 @@ from dvmvs_core.geometry import backproject  # noqa: E402
 from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
 from dvmvs_core.types import Frame  # noqa: E402
 from dvmvs_ros import depth_nodes  # noqa: E402
-from dvmvs_ros.conversions import (  # noqa: E402
+from dvmvs_ros.depth.drops import DropReason  # noqa: E402
+from dvmvs_ros.messages.conversions import (  # noqa: E402
     depth_from_message,
     make_header,
     points_from_message,
     stamp_to_ns,
     transform_message,  # noqa: E402
 )
-from dvmvs_ros.drops import DropReason  # noqa: E402
-from dvmvs_ros.upsampling import upsample_depth  # noqa: E402
+from dvmvs_ros.messages.upsampling import upsample_depth  # noqa: E402
 
 STEP_NS = 33_333_333
 BASE_T_CAM = np.array(((0.0, 0, 1, 0.2), (-1, 0, 0, 0), (0, -1, 0, 0.5), (0, 0, 0, 1)))

@@ -10,8 +10,8 @@ pytest.importorskip("rclpy")
 
 from ruamel.yaml import YAML  # noqa: E402
 
-from dvmvs_ros.node_config import build_config  # noqa: E402
-from dvmvs_ros.settings import SETTINGS  # noqa: E402
+from dvmvs_ros.depth.config import build_config  # noqa: E402
+from dvmvs_ros.depth.settings import SETTINGS  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ pytest.importorskip("rclpy")
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
-from dvmvs_ros.conversions import (  # noqa: E402
+from dvmvs_ros.messages.conversions import (  # noqa: E402
     camera_info_message,
     make_header,
     metric_depth_message,

@@ -12,7 +12,7 @@ from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from rcl_interfaces.msg import ParameterType  # noqa: E402
 from rcl_interfaces.srv import DescribeParameters, GetParameters  # noqa: E402
 
-from dvmvs_ros.parameters import SETTINGS  # noqa: E402
+from dvmvs_ros.depth.parameters import SETTINGS  # noqa: E402
 
 
 @pytest.fixture(scope="module")

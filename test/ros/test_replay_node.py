@@ -25,7 +25,7 @@ from dvmvs_core.data.bag_writer import depth_pixels, new_bag  # noqa: E402
 from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
 from dvmvs_core.data.quaternion import quaternion_of  # noqa: E402
 from dvmvs_core.data.transforms import TransformTree  # noqa: E402
-from dvmvs_ros.conversions import (  # noqa: E402
+from dvmvs_ros.messages.conversions import (  # noqa: E402
     camera_from_message,
     depth_from_message,
     image_from_message,

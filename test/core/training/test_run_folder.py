@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -12,23 +13,21 @@ from dvmvs_core.errors import DataError
 from dvmvs_core.training.run_folder import LOG_NAME, RunFolder
 
 
-@pytest.fixture
-def small_files():
-    """Makes every file that is written from now on end at a few bytes, as if the disk were full."""
+@contextmanager
+def small_files(size: int):
+    """Every file ends at a few bytes, as on a full disk; no longer than needed, since pytest may write to one."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def limit(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
 
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_full_disk_leaves_the_last_good_checkpoint(tmp_path, small_files) -> None:
+def test_full_disk_leaves_the_last_good_checkpoint(tmp_path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.save({"step": 1, "weights": torch.zeros(10_000)})
-    small_files(10_000)
-    with pytest.raises(DataError, match="the checkpoint before it is still whole"):
+    with small_files(10_000), pytest.raises(DataError, match="the checkpoint before it is still whole"):
         folder.save({"step": 2, "weights": torch.ones(10_000)})
     state = folder.load()
     assert state["step"] == 1
@@ -36,10 +35,10 @@ def test_full_disk_leaves_the_last_good_checkpoint(tmp_path, small_files) -> Non
     assert [path.name for path in folder.path.iterdir()] == ["last.pt"]
 
 
-def test_log_that_cannot_be_written_ends_nothing(tmp_path, small_files, caplog) -> None:
+def test_log_that_cannot_be_written_ends_nothing(tmp_path, caplog) -> None:
     folder = RunFolder(tmp_path)
-    small_files(10)
-    folder.log({"step": 1, "text": "x" * 100})
+    (tmp_path / LOG_NAME).mkdir()
+    folder.log({"step": 1})
     assert "cannot write" in caplog.text
 
 

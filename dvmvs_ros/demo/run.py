@@ -1,0 +1,296 @@
+"""The whole way from camera to depth: player, depth node and recorder as processes of their own, over DDS.
+
+    python -m dvmvs_ros.demo.run [--sequence PATH] [--out out/demo] [--limit N] [--view rerun|foxglove]
+
+Ends with a table, and in the output folder with strip.png, cloud.png, demo.mcap, predictions.npz and summary.json;
+with a view, also in a viewer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from dvmvs_core.cpu import share_cores
+from dvmvs_core.data.atomic import replacing
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.errors import DvmvsError
+from dvmvs_ros import recorder_node
+from dvmvs_ros.process.children import Child, ProcessError, ros_environment
+
+if TYPE_CHECKING:
+    from dvmvs_ros.demo.report import Report
+
+SILENCE_S = 120.0
+"""A demo in which nothing happens for this long has failed."""
+
+SYNTHETIC_SEED = 8
+SYNTHETIC_FRAMES = 120
+SYNTHETIC_SIZE = (240, 320)
+
+METRIC_NAMES = {
+    "abs_error": "absolute error, m",
+    "abs_relative_error": "absolute relative error",
+    "abs_inverse_error": "absolute inverse error, 1/m",
+    "squared_relative_error": "squared relative error, m",
+    "rmse": "root mean squared error, m",
+    "ratio_125": "within 1.25",
+    "ratio_125_2": "within 1.25²",
+    "ratio_125_3": "within 1.25³",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Run the depth node on a recording, and show what comes out of it."""
+
+    sequence: Path | None = None
+    """Scene folder or rosbag2; without it, a short synthetic sequence is made."""
+    out: Path = Path("out/demo")
+    """Folder for the results."""
+    limit: int = 0
+    """Images to play; 0 = all."""
+    weights: str = "small"
+    """A safetensors file, or the name of a shipped checkpoint."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    view: Literal["rerun", "foxglove"] | None = None
+    """Viewer to show the result in: rerun gets a demo.rrd, Foxglove opens demo.mcap."""
+    domain: int = 10 + os.getpid() % 90
+    """ROS domain of the demo's processes."""
+
+
+def main() -> int:
+    """Run the demo from the command line; returns 0, 1 for what a user can fix, 130 after Ctrl-C."""
+    options = tyro.cli(Options, prog="python -m dvmvs_ros.demo.run")
+    share_cores()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
+    console = Console()
+    try:
+        run(options, console)
+    except DvmvsError as error:
+        console.print(f"demo: {error}", style="red", markup=False, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("demo: stopped; all of its processes have ended")
+        return 130
+    return 0
+
+
+def run(options: Options, console: Console) -> None:
+    """Run the demo.
+
+    Raises:
+        DvmvsError: if the sequence or the weights cannot be used, or a process fails.
+    """
+    if options.view:
+        from dvmvs_ros.demo.view import check_view, open_view
+
+        check_view(options.view)
+    out = options.out
+    for leftover in ("recording", "logs"):
+        shutil.rmtree(out / leftover, ignore_errors=True)
+    (out / "logs").mkdir(parents=True)
+    sequence = open_sequence(options.sequence or _synthetic_sequence(out / "synthetic", console))
+    for note in sequence.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    _play(options, sequence, console)
+    with console.status("reading the recording"):
+        # Imported here: the parts above need neither, and the processes start a second sooner.
+        from dvmvs_ros.demo.pictures import write_pictures
+        from dvmvs_ros.demo.report import make_report, read_recording
+
+        mcap = _keep_mcap(out)
+        recording = read_recording(mcap)
+        report = make_report(recording, out / "logs" / "sent.json", sequence, options.weights, out / "predictions.npz")
+        write_pictures(recording, sequence, out / "strip.png", out / "cloud.png")
+        with replacing(out / "summary.json") as unfinished:
+            unfinished.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    _print_table(report, console)
+    console.print(f"{out}/: strip.png, cloud.png, demo.mcap, predictions.npz, summary.json", highlight=False)
+    if options.view:
+        with console.status(f"preparing the recording for {options.view}"):
+            line = open_view(options.view, mcap)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _synthetic_sequence(folder: Path, console: Console) -> Path:
+    """Return a scene folder with a short walk through a procedural room, made the first time."""
+    if folder.exists():
+        return folder
+    # Imported here: rendering needs torch, and a recording does not.
+    from dvmvs_core.data.exporters.frames import ExportFrame
+    from dvmvs_core.data.exporters.scene_folder import SceneFolder
+    from dvmvs_core.data.synthetic.clips import render_sequence
+
+    frames, K = render_sequence(SYNTHETIC_SEED, SYNTHETIC_FRAMES, *SYNTHETIC_SIZE)
+    scene = SceneFolder(folder, training=False, pose_format="%.12g")
+    with _bar(console, SYNTHETIC_FRAMES, "making a synthetic sequence") as progress:
+        for image, depth, world_T_cam in frames:
+            scene.add(ExportFrame(image, np.rint(depth * 1000.0).astype(np.uint16), world_T_cam))
+            progress(len(scene))
+    scene.finish(K, {"made by": "dvmvs_ros.demo.run", "seed": SYNTHETIC_SEED})
+    return folder
+
+
+def _play(options: Options, sequence: Sequence, console: Console) -> None:
+    """Run the three processes until all images are played and answered."""
+    logs = options.out / "logs"
+    total = min(options.limit or len(sequence), len(sequence))
+    environment = ros_environment(options.domain)
+    console.print(
+        f"{total} images of {sequence.name} through the depth node (ROS domain {options.domain}, logs in {logs})",
+        highlight=False,
+    )
+    with ExitStack() as children, _bar(console, total, "playing, one answer at a time") as progress:
+
+        def start(module: str, parameters: dict, remap: dict[str, str] | None = None, pipe: bool = False) -> Child:
+            child = Child(module, parameters, remap or {}, environment, logs, pipe)
+            children.callback(child.stop)
+            return child
+
+        node = start("depth_node", _node_parameters(options), {name: f"/{topic}" for name, topic in INPUTS.items()})
+        recorder = start("recorder_node", {"out": str(options.out / "recording")})
+        player = start("replay_node", _player_parameters(options, sequence), pipe=True)
+        for line in _lines(player, watched=(node, recorder)):
+            progress(json.loads(line)["sent"])
+        if player.wait() != 0:
+            raise player.failure()
+        if recorder.stop() != 0:
+            raise recorder.failure()
+        if node.stop() != 0:
+            raise node.failure()
+
+
+INPUTS = {"image": recorder_node.IMAGE, "camera_info": recorder_node.CAMERA_INFO}
+"""The depth node's inputs, and the topics of the player that they are connected to."""
+
+
+def _node_parameters(options: Options) -> dict[str, object]:
+    reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in INPUTS.values()}
+    return {
+        "weights": options.weights,
+        "device": options.device,
+        "use_sim_time": True,
+        # Cameras are best effort; here every frame shall count, and one image is on its way at a time.
+        **reliable,
+    }
+
+
+def _player_parameters(options: Options, sequence: Sequence) -> dict[str, object]:
+    return {
+        "sequence": str(sequence.path.resolve()),
+        "limit": options.limit,
+        "rate": 0.0,
+        "lockstep": True,
+        "subscribers": 2,  # the node and the recorder
+        "summary_file": str(options.out / "logs" / "sent.json"),
+        "progress": True,
+    }
+
+
+def _lines(player: Child, watched: tuple[Child, ...]) -> Iterator[str]:
+    """Yield what the player prints until it ends.
+
+    Raises:
+        ProcessError: if a process that should run has ended, or nothing happens for too long.
+    """
+    lines: Queue[str | None] = Queue()
+
+    def read() -> None:
+        for line in player.output:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    silent_s = 0.0
+    while True:
+        try:
+            line = lines.get(timeout=0.5)
+        except Empty:
+            silent_s += 0.5
+            for child in watched:
+                child.check()
+            if silent_s > SILENCE_S:
+                raise ProcessError(f"nothing has happened for {SILENCE_S:.0f} s; the logs say more") from None
+            continue
+        if line is None:
+            return
+        silent_s = 0.0
+        yield line
+
+
+def _keep_mcap(out: Path) -> Path:
+    """Move the recording's only file to its final name; an mcap needs no metadata beside it."""
+    (mcap,) = (out / "recording").glob("*.mcap")
+    os.replace(mcap, out / "demo.mcap")
+    shutil.rmtree(out / "recording")
+    return out / "demo.mcap"
+
+
+@contextmanager
+def _bar(console: Console, total: int, description: str) -> Iterator[Callable[[int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda completed: bar.update(task, completed=completed)
+
+
+def _print_table(report: Report, console: Console) -> None:
+    table = Table(title=f"{report.sequence}, weights {Path(report.weights).stem}", title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    table.show_header = False
+    rows = {
+        "frames sent": report.frames_sent,
+        "keyframes": report.keyframes,
+        "depth images received by the recorder": report.depth_images,
+        "clouds received by the recorder": report.clouds,
+        "frames dropped": sum(report.dropped.values()),
+        **{f"  {reason.replace('_', ' ')}": number for reason, number in report.dropped.items()},
+        "image sent to depth received: median, p95": _milliseconds(report.latency_ms),
+        "  of it, the network: median, p95": _milliseconds(report.inference_ms),
+    }
+    if report.metrics is not None:
+        figures = report.metrics.to_dict()
+        rows.update({title: _figure(figures[name]) for name, title in METRIC_NAMES.items()})
+    for title, figure in rows.items():
+        table.add_row(Text(title), Text(str(figure)))
+    console.print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _milliseconds(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.0f}, {spread['p95']:.0f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

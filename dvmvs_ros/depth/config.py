@@ -1,0 +1,167 @@
+"""The depth node's parameters, checked together: what is fixed while it is configured, and what may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dvmvs_core.config import EngineConfig, KeyframeConfig
+from dvmvs_core.errors import ConfigError
+from dvmvs_ros.depth.mounting import parse_mounting
+from dvmvs_ros.depth.settings import FROM_TF, SETTINGS
+from dvmvs_ros.messages.conversions import CloudFilter
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True, eq=False)
+class NodeConfig:
+    """What holds from configure to cleanup.
+
+    Attributes:
+        weights: file or name of the checkpoint.
+        network: "fusionnet", "pairnet" or None for the weights' own choice.
+        engine: device, precision and keyframe rule.
+        image_transport: "raw" or "compressed".
+        rectify: "auto", "always" or "never".
+        pose_source: "tf", "odometry" or "pose".
+        pose_frame: frame whose pose the messages are, or empty for what they say.
+        mounting: body_T_camera (4, 4) for poses of messages, or None for TF.
+        world_frame: frame of the poses of TF.
+        camera_frame: the camera's optical frame, or None for the image header's.
+        image_queue_size: images that may wait for a transform.
+        transform_timeout_s: longest wait.
+        transform_cache_s: length of the transform buffer.
+        worker_queue_size: frames that may wait for the engine.
+        depth_encoding: "32FC1" or "16UC1".
+        depth_size: "network" or "input".
+    """
+
+    weights: str
+    network: str | None
+    engine: EngineConfig
+    image_transport: str
+    rectify: str
+    pose_source: str
+    pose_frame: str
+    mounting: np.ndarray | None
+    world_frame: str
+    camera_frame: str | None
+    image_queue_size: int
+    transform_timeout_s: float
+    transform_cache_s: float
+    worker_queue_size: int
+    depth_encoding: str
+    depth_size: str
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """What may change from one image to the next.
+
+    Attributes:
+        keyframes: the keyframe rule.
+        depth_for: "keyframes" or "every_image".
+        max_rate_hz: highest rate of depth between keyframes; 0 for no limit.
+        input_timeout_s: silence after which the node says so.
+        min_depth_m: nearest depth published.
+        max_depth_m: farthest depth published.
+        depth_min_confidence: least confidence of the depth image.
+        confidence: whether confidence may be estimated.
+        points_kept: the points of the cloud.
+        points_max_rate_hz: highest rate of clouds; 0 for no limit.
+        preview_min_depth_m: depth of the preview's red end.
+        preview_max_depth_m: depth of its blue end.
+        preview_max_rate_hz: highest rate of previews; 0 for no limit.
+        cloud_folder: where ~/save_cloud writes to.
+        cloud_keyframes: latest keyframes that it joins.
+    """
+
+    keyframes: KeyframeConfig
+    depth_for: str
+    max_rate_hz: float
+    input_timeout_s: float
+    min_depth_m: float
+    max_depth_m: float
+    depth_min_confidence: float
+    confidence: bool
+    points_kept: CloudFilter
+    points_max_rate_hz: float
+    preview_min_depth_m: float
+    preview_max_depth_m: float
+    preview_max_rate_hz: float
+    cloud_folder: str
+    cloud_keyframes: int
+
+
+def build_live(values: dict[str, Value]) -> LiveConfig:
+    """Return the part that may change at any time of the configuration that parameter values describe.
+
+    Raises:
+        ConfigError: naming the first value that cannot be used.
+    """
+    _check(values)
+    return LiveConfig(
+        keyframes=KeyframeConfig(
+            buffer_size=values["keyframe_buffer_size"],
+            pose_distance=values["keyframe_pose_distance"],
+            optimal_baseline_m=values["optimal_baseline_m"],
+            measurement_frames=values["measurement_frames"],
+            max_lost_frames=values["max_lost_frames"],
+        ),
+        points_kept=CloudFilter(
+            values["points_min_confidence"],
+            values["points_min_depth_m"],
+            values["points_max_depth_m"],
+            values["points_stride"],
+        ),
+        **{name: values[name] for name in LiveConfig.__dataclass_fields__ if name not in ("keyframes", "points_kept")},
+    )
+
+
+def build_config(values: dict[str, Value]) -> NodeConfig:
+    """Return the configuration that parameter values describe.
+
+    Raises:
+        ConfigError: naming the first value that cannot be used.
+    """
+    live = build_live(values)  # refused here too, so that a node with a bad range is not configured
+    mounting = parse_mounting(values["mounting"]) if values["mounting"] else None
+    if mounting is not None and values["pose_source"] == FROM_TF:
+        raise ConfigError(
+            "mounting is for poses of messages (pose_source odometry or pose); with tf, publish it as a static"
+            " transform: ros2 run tf2_ros static_transform_publisher"
+        )
+    return NodeConfig(
+        network=values["network"] or None,
+        engine=EngineConfig(
+            device=values["device"], precision=values["precision"], mode=values["mode"], keyframes=live.keyframes
+        ),
+        mounting=mounting,
+        camera_frame=values["camera_frame"] or None,
+        **{
+            name: values[name]
+            for name in NodeConfig.__dataclass_fields__
+            if name not in ("network", "engine", "mounting", "camera_frame")
+        },
+    )
+
+
+def _check(values: dict[str, Value]) -> None:
+    for setting in SETTINGS:
+        value = values[setting.name]
+        if setting.choices and value not in setting.choices:
+            raise ConfigError(f"{setting.name} must be one of {', '.join(map(repr, setting.choices))}; got {value!r}")
+    for name in ("weights", "world_frame", "cloud_folder"):
+        if not values[name]:
+            raise ConfigError(f"{name} must not be empty")
+    for prefix in ("", "points_", "preview_"):
+        names = f"{prefix}min_depth_m", f"{prefix}max_depth_m"
+        low, high = (values[name] for name in names)
+        if low >= high:
+            raise ConfigError(f"{names[0]} must be less than {names[1]}; got {low:g} and {high:g}")
+    if not values["confidence"]:
+        for name in ("depth_min_confidence", "points_min_confidence"):
+            if values[name] > 0:
+                raise ConfigError(f"{name} must be 0 while confidence is off, since nothing would pass it")

@@ -1,0 +1,53 @@
+"""The engines of one process: cameras with the same weights share one network in memory."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from dvmvs_ros.depth.config import NodeConfig
+
+if TYPE_CHECKING:
+    from dvmvs_core.engine import DepthEngine
+
+
+class Engines:
+    """Makes engines. Networks live as long as an engine that uses them. Make engines from one thread.
+
+    Attributes:
+        one_at_a_time: to be held by whoever runs an engine. What runs the network may have buffers of its own, and two
+            networks at once would only take the cores from one another.
+    """
+
+    def __init__(self) -> None:
+        self.one_at_a_time = threading.Lock()
+        self._latest: WeakValueDictionary[tuple, DepthEngine] = WeakValueDictionary()
+
+    def open(self, config: NodeConfig) -> tuple[DepthEngine, bool]:
+        """Return an engine of its own state, and whether it shares its network with another one.
+
+        Raises:
+            WeightsError: if the weights cannot be used.
+            DeviceError: if the device does not exist here.
+        """
+        # Imported here: torch takes seconds, and a node that waits for its manager should be there at once.
+        from dvmvs_core.engine import DepthEngine
+
+        key = _identity(config)
+        other = self._latest.get(key)
+        if other is None:
+            engine = DepthEngine.from_weights(config.weights, config.network, config.engine)
+        else:
+            engine = other.sibling(config.engine)
+        self._latest[key] = engine
+        return engine, other is not None
+
+
+def _identity(config: NodeConfig) -> tuple:
+    """What is equal for two configurations only if one network serves both."""
+    file = Path(config.weights)
+    version = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
+    engine = config.engine
+    return config.weights, version, config.network, engine.device, engine.precision, engine.mode

@@ -1,0 +1,184 @@
+"""image + camera_info + transform → Frame, in the order of the images, with a reason for each image that is dropped.
+
+An image waits in a bounded queue until the transform at its own stamp can be computed; an older or the latest transform
+is never used in its place. No ROS in here: the node hands in decoded messages and a lookup, and is called back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dvmvs_core.data.camera_info import CameraModel
+from dvmvs_core.errors import FrameError, MessageError, TransformError, TransformExtrapolationError
+from dvmvs_core.types import Frame
+from dvmvs_ros.depth.drops import DropReason
+
+JUMP_NS = 100_000_000
+"""Stamps that go back by less are late deliveries, by more a bag that starts over."""
+
+Lookup = Callable[[str, str, int], np.ndarray]
+"""(target frame, source frame, stamp_ns) → target_T_source (4, 4), raising TransformError."""
+
+View = Callable[[np.ndarray, CameraModel], tuple[np.ndarray, np.ndarray]]
+"""(image, its camera) → the image and the intrinsics (3, 3) of the frame, raising MessageError."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """Everything about an image but its pixels: it follows the image to its answer or its drop.
+
+    Attributes:
+        stamp_ns: the image's time.
+        camera_frame_id: the optical frame of its camera.
+        index: running number of the images received.
+        received_ns: when it arrived, by the clock that `FrameSync` is given.
+        received_s: when it arrived, by `time.perf_counter`.
+        decoded_s: when its pixels were there.
+    """
+
+    stamp_ns: int
+    camera_frame_id: str
+    index: int
+    received_ns: int
+    received_s: float
+    decoded_s: float = 0.0
+
+
+class _Waiting(NamedTuple):
+    """An image, (H, W, 3) uint8 RGB, that has no pose yet."""
+
+    image: np.ndarray
+    arrival: Arrival
+
+
+class _Obstacle(NamedTuple):
+    """What keeps an image from being a frame."""
+
+    reason: DropReason
+    detail: str
+    may_pass: bool
+
+
+class FrameSync:
+    """Pairs images with camera_info and transforms.
+
+    Not thread-safe: call it from one callback group.
+
+    Args:
+        lookup: gives the transform between two frames at a time.
+        world_frame: the frame that poses are expressed in.
+        view: makes an image that fits a pinhole camera of what came.
+        on_frame: called with each complete frame.
+        on_drop: called for each image that is given up, the reason and a sentence for a person.
+        on_jump: called when the images' stamps go back in time, after the queue was cleared.
+        now_ns: the clock that `max_wait_ns` is measured by.
+        queue_size: images that may wait; one more pushes the oldest out.
+        max_wait_ns: longest time that an image waits.
+    """
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        world_frame: str,
+        *,
+        view: View,
+        on_frame: Callable[[Frame, Arrival], None],
+        on_drop: Callable[[Arrival, DropReason, str], None],
+        on_jump: Callable[[], None],
+        now_ns: Callable[[], int],
+        queue_size: int,
+        max_wait_ns: int,
+    ) -> None:
+        self._lookup = lookup
+        self._world_frame = world_frame
+        self._view = view
+        self._on_frame = on_frame
+        self._on_drop = on_drop
+        self._on_jump = on_jump
+        self._now_ns = now_ns
+        self._queue_size = queue_size
+        self._max_wait_ns = max_wait_ns
+        self._waiting: deque[_Waiting] = deque()
+        self._cameras: OrderedDict[int, CameraModel] = OrderedDict()
+        self._newest_stamp_ns: int | None = None
+
+    def __len__(self) -> int:
+        """Return the number of images that wait."""
+        return len(self._waiting)
+
+    def add_camera_info(self, stamp_ns: int, camera: CameraModel) -> None:
+        """Take a camera_info; images without one of their own stamp use the newest."""
+        self._cameras[stamp_ns] = camera
+        self._cameras.move_to_end(stamp_ns)
+        while len(self._cameras) > self._queue_size + 1:
+            self._cameras.popitem(last=False)
+        self.update()
+
+    def add_image(self, image: np.ndarray, arrival: Arrival) -> None:
+        """Take an image (H, W, 3) uint8 RGB; it comes out as a frame now, later, or never with a reason."""
+        newest_ns = self._newest_stamp_ns
+        if newest_ns is not None and arrival.stamp_ns <= newest_ns:
+            if newest_ns - arrival.stamp_ns < JUMP_NS:
+                self._on_drop(arrival, DropReason.OUT_OF_ORDER, "it is not newer than the one before it")
+                return
+            self.clear(DropReason.TIME_JUMP)
+            self._on_jump()
+        self._newest_stamp_ns = arrival.stamp_ns
+        self._waiting.append(_Waiting(image, arrival))
+        self.update()
+        if len(self._waiting) > self._queue_size:
+            oldest = self._waiting.popleft()
+            detail = f"{self._queue_size} others wait already. The oldest: {self._try(oldest).detail}"
+            self._on_drop(oldest.arrival, DropReason.QUEUE_FULL, detail)
+
+    def update(self) -> None:
+        """Let out every frame that is complete; call it when transforms arrive, and regularly to end the waiting."""
+        while self._waiting:
+            waiting = self._waiting[0]
+            outcome = self._try(waiting)
+            waited_ns = self._now_ns() - waiting.arrival.received_ns
+            if isinstance(outcome, _Obstacle) and outcome.may_pass and waited_ns < self._max_wait_ns:
+                return
+            self._waiting.popleft()
+            if isinstance(outcome, Frame):
+                self._on_frame(outcome, waiting.arrival)
+            else:
+                self._on_drop(waiting.arrival, outcome.reason, outcome.detail)
+
+    def clear(self, reason: DropReason) -> None:
+        """Drop every waiting image; camera_infos stay, since intrinsics do not depend on time."""
+        self._newest_stamp_ns = None
+        while self._waiting:
+            self._on_drop(self._waiting.popleft().arrival, reason, "it was still waiting for its transform")
+
+    def _try(self, waiting: _Waiting) -> Frame | _Obstacle:
+        image, arrival = waiting
+        if not self._cameras:
+            return _Obstacle(DropReason.NO_CAMERA_INFO, "no camera_info was received", True)
+        own = self._cameras.get(arrival.stamp_ns)
+        camera = own or next(reversed(self._cameras.values()))
+        height, width = image.shape[:2]
+        if (camera.height, camera.width) != (height, width):
+            return _Obstacle(
+                DropReason.BAD_CAMERA_INFO,
+                f"camera_info must be of the image's size {width}×{height}; got {camera.width}×{camera.height}."
+                " Check that both topics come from one camera at one resolution",
+                own is None,
+            )
+        try:
+            world_T_cam = self._lookup(self._world_frame, arrival.camera_frame_id, arrival.stamp_ns)
+            return Frame(*self._view(image, camera), world_T_cam, arrival.stamp_ns, arrival.index)
+        except TransformExtrapolationError as error:
+            gone = error.oldest_ns is not None and arrival.stamp_ns < error.oldest_ns
+            return _Obstacle(DropReason.NO_TRANSFORM, str(error), not gone)
+        except TransformError as error:
+            return _Obstacle(DropReason.NO_TRANSFORM, str(error), True)
+        except MessageError as error:
+            return _Obstacle(DropReason.BAD_CAMERA_INFO, str(error), own is None)
+        except FrameError as error:
+            return _Obstacle(DropReason.BAD_FRAME, str(error), False)

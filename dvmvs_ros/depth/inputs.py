@@ -1,0 +1,123 @@
+"""What an active node listens to: images, their intrinsics and poses, and when each was last heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from dvmvs_core.data.camera_view import Rectification
+from dvmvs_ros.depth.config import NodeConfig
+from dvmvs_ros.depth.settings import COMPRESSED, FROM_ODOMETRY, FROM_TF, NETWORK_SIZE
+from dvmvs_ros.diagnostics.input_watch import InputWatch
+from dvmvs_ros.diagnostics.motion_watch import MotionWatch
+from dvmvs_ros.distro import Transforms, open_transforms
+from dvmvs_ros.messages.pose_messages import PoseMessages
+from dvmvs_ros.process.qos import sensor_qos
+
+
+class Inputs:
+    """The subscriptions of an active node.
+
+    Args:
+        node: the node to subscribe with.
+        config: its configuration.
+        network_size: (h, w) of the network's input.
+        on_image: takes each image message.
+        on_camera_info: takes each camera_info.
+        on_poses: called when poses may have come.
+        warn: told of what had to be refused.
+
+    Attributes:
+        transforms: where poses come from.
+        rectification: makes frames' images of the messages'.
+        watch: when each input was last heard of.
+        motion: how the camera moved.
+        camera_frame: optical frame of the last image; empty before the first.
+        stamp_ns: its time.
+        age_s: how old it was when it arrived, by the node's clock.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        config: NodeConfig,
+        network_size: tuple[int, int],
+        *,
+        on_image: Callable[[Image | CompressedImage], None],
+        on_camera_info: Callable[[CameraInfo], None],
+        on_poses: Callable[[], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        with ExitStack() as undo:
+            poses_changed = node.create_guard_condition(on_poses)
+            undo.callback(node.destroy_guard_condition, poses_changed)
+            self.transforms = _open_poses(node, config, poses_changed.trigger, warn)
+            undo.callback(self.transforms.close)
+            # First the intrinsics: the executor serves subscriptions in this order, and an image's own come with it.
+            self.camera_info = node.create_subscription(
+                CameraInfo, "camera_info", on_camera_info, **sensor_qos(node, "camera_info", warn)
+            )
+            undo.callback(node.destroy_subscription, self.camera_info)
+            self.image = _subscribe_to_images(node, config.image_transport, on_image, warn)
+            undo.callback(node.destroy_subscription, self.image)
+            self._open = undo.pop_all()
+        self.rectification = Rectification(
+            config.rectify,
+            node.resolve_topic_name("image"),
+            network_size if config.depth_size == NETWORK_SIZE else None,
+            config.engine.crop,
+            node.get_logger().info,
+        )
+        self.watch = InputWatch()
+        self.motion = MotionWatch()
+        self.camera_frame = ""
+        self.stamp_ns = 0
+        self.age_s = 0.0
+        from_tf = config.pose_source == FROM_TF
+        self._poses = f"in {config.world_frame!r} from /tf" if from_tf else f"from {self.transforms.topic}"
+
+    def describe(self) -> str:
+        """Return where everything comes from, for a person."""
+        return (
+            f"images from {self.image.topic_name}, intrinsics from {self.camera_info.topic_name}, poses {self._poses}"
+        )
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._open.close()
+
+
+def _subscribe_to_images(
+    node: Node, transport: str, on_image: Callable[[Image | CompressedImage], None], warn: Callable[[str], None]
+) -> Subscription:
+    message_type, topic = Image, "image"
+    if transport == COMPRESSED:
+        # As image_transport does it: the name is remapped first, then lengthened.
+        message_type, topic = CompressedImage, f"{node.resolve_topic_name('image')}/compressed"
+    return node.create_subscription(message_type, topic, on_image, **sensor_qos(node, topic, warn))
+
+
+def _open_poses(
+    node: Node, config: NodeConfig, on_change: Callable[[], None], warn: Callable[[str], None]
+) -> Transforms:
+    transforms = open_transforms(node, config.transform_cache_s, on_change, warn)
+    if config.pose_source == FROM_TF:
+        return transforms
+    message_type = Odometry if config.pose_source == FROM_ODOMETRY else PoseStamped
+    return PoseMessages(
+        node,
+        message_type,
+        config.pose_source,
+        config.pose_frame,
+        config.transform_cache_s,
+        config.mounting,
+        transforms,
+        on_change,
+        warn,
+    )

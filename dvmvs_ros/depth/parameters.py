@@ -1,0 +1,92 @@
+"""The depth node's parameters as ROS has them: declared, described, and changed only to what can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from dvmvs_core.errors import ConfigError
+from dvmvs_ros.depth.config import LiveConfig, NodeConfig, Value, build_config, build_live
+from dvmvs_ros.depth.settings import SETTINGS, Setting
+
+
+class Parameters:
+    """The parameters of one node: declares them, and refuses changes that cannot be used.
+
+    An override of the wrong type or out of range does not end the process: `config` raises until it is corrected.
+
+    Args:
+        node: the node to declare them on.
+        may_change: tells whether the node is in a state that lets parameters change (unconfigured) that are not live.
+    """
+
+    def __init__(self, node: Node, may_change: Callable[[], bool]) -> None:
+        self._node = node
+        self._may_change = may_change
+        self._problems: dict[str, str] = {}
+        self._live: LiveConfig | None = None
+        for setting in SETTINGS:
+            self._declare(setting)
+        node.add_on_set_parameters_callback(self._check)
+
+    def config(self) -> NodeConfig:
+        """Return the configuration.
+
+        Raises:
+            ConfigError: with the reason, if a parameter cannot be used.
+        """
+        for problem in self._problems.values():
+            raise ConfigError(problem)
+        values = self._values()
+        self._live = build_live(values)
+        return build_config(values)
+
+    @property
+    def live(self) -> LiveConfig:
+        """The part of the configuration that may change at any time; `config` must have succeeded before."""
+        return self._live
+
+    def __getitem__(self, name: str) -> Value:
+        """Return one parameter's value."""
+        return self._node.get_parameter(name).value
+
+    def _values(self) -> dict[str, Value]:
+        return {setting.name: self[setting.name] for setting in SETTINGS}
+
+    def _declare(self, setting: Setting) -> None:
+        try:
+            self._node.declare_parameter(setting.name, setting.default, setting.descriptor())
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            kind = {bool: "a boolean", int: "an integer", float: "a number with a point", str: "text"}
+            wanted = kind[type(setting.default)]
+            if setting.low is not None:
+                wanted += f" from {setting.low:g} to {setting.high:g}"
+            self._problems[setting.name] = f"parameter {setting.name} must be {wanted}: {error}"
+            self._node.declare_parameter(setting.name, setting.default, setting.descriptor(), ignore_override=True)
+
+    def _check(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        known = {setting.name: setting for setting in SETTINGS}
+        changed = {parameter.name: parameter.value for parameter in changes if parameter.name in known}
+        if not changed:
+            return SetParametersResult(successful=True)
+        fixed = sorted(name for name in changed if not known[name].live)
+        if fixed and not self._may_change():
+            return SetParametersResult(
+                successful=False,
+                reason=f"{', '.join(fixed)} can change while the node is unconfigured only:"
+                " deactivate and clean it up first",
+            )
+        values = {**self._values(), **changed}
+        try:
+            build_config(values)
+            # The last check before rclpy applies the values, so nothing can refuse them any more.
+            self._live = build_live(values)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        for name in changed:
+            self._problems.pop(name, None)
+        return SetParametersResult(successful=True)

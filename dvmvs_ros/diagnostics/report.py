@@ -1,0 +1,206 @@
+"""`/diagnostics`: what comes in, where the poses are, what goes out and what runs; and in words, what is wrong.
+
+Whatever is wrong is said in the log too, once and then every half minute, so that nobody faces silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.lifecycle import LifecycleNode
+
+from dvmvs_core.errors import TransformError
+from dvmvs_ros.depth.config import LiveConfig, NodeConfig
+from dvmvs_ros.depth.drops import NO_FAULT, DropReason
+from dvmvs_ros.depth.inputs import Inputs
+from dvmvs_ros.diagnostics.input_watch import Input
+from dvmvs_ros.diagnostics.memory import memory_values
+from dvmvs_ros.diagnostics.quiet_log import QuietLog
+from dvmvs_ros.diagnostics.statistics import Happening, Statistics
+from dvmvs_ros.diagnostics.topic_hints import TopicHints
+from dvmvs_ros.messages.pose_messages import PoseMessages
+from dvmvs_ros.process.qos import output_qos
+
+if TYPE_CHECKING:
+    from dvmvs_core.engine import DepthEngine
+
+PERIOD_S = 1.0
+REPEAT_S = 30.0
+FRAMES_NAMED = 12
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+class Diagnostics:
+    """Publishes the state of one configured node.
+
+    Args:
+        node: the node.
+        config: its configuration.
+        engine: its engine.
+        statistics: its counts.
+        live: gives the configuration that holds now.
+        depth_range_m: gives nearest and farthest depth that can be published now.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        config: NodeConfig,
+        engine: DepthEngine,
+        statistics: Statistics,
+        live: Callable[[], LiveConfig],
+        depth_range_m: Callable[[], tuple[float, float]],
+    ) -> None:
+        self._node = node
+        self._config = config
+        self._engine = engine
+        self._statistics = statistics
+        self._live = live
+        self._depth_range_m = depth_range_m
+        self._warn = QuietLog(node.get_logger().warning, REPEAT_S)
+        self._hints = TopicHints(node)
+        self._publisher = node.create_lifecycle_publisher(
+            DiagnosticArray, "/diagnostics", **output_qos(node, "/diagnostics", self._warn, depth=1)
+        )
+
+    def publish(self, inputs: Inputs) -> None:
+        """Publish the state, and log what is wrong.
+
+        Args:
+            inputs: what the node listens to.
+        """
+        message = DiagnosticArray(status=[self._input(inputs), self._poses(inputs), self._depth(), self._network()])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        for status in message.status:
+            if status.level != OK:
+                self._warn(status.message)
+        self._publisher.publish(message)
+
+    def destroy(self) -> None:
+        """Remove the publisher."""
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+    def _input(self, inputs: Inputs) -> DiagnosticStatus:
+        statistics, watch, timeout_s = self._statistics, inputs.watch, self._live().input_timeout_s
+        missing = watch.missing(timeout_s)
+        level, text = OK, "images and camera_info come"
+        if missing in (Input.IMAGE, Input.CAMERA_INFO):
+            subscription = inputs.image if missing is Input.IMAGE else inputs.camera_info
+            why = self._hints.explain_silence(subscription)
+            level = ERROR
+            text = f"no {missing.value} on {subscription.topic_name} for {watch.silence_s(missing):.0f} s. {why}"
+        elif recent := {r: n for r, n in statistics.recent_drops().items() if r not in NO_FAULT}:
+            level = WARN
+            text = "images dropped in the last seconds: " + ", ".join(f"{n} {r.value}" for r, n in recent.items())
+        elif not watch.ever(Input.IMAGE):
+            text = f"waiting for the first image on {inputs.image.topic_name}"
+        return self._status(
+            "input",
+            level,
+            text,
+            {
+                "image topic": inputs.image.topic_name,
+                "camera_info topic": inputs.camera_info.topic_name,
+                "image rate Hz": f"{statistics.rate_hz(Happening.IMAGE):.1f}",
+                "camera_info rate Hz": f"{statistics.rate_hz(Happening.CAMERA_INFO):.1f}",
+                "camera frame": inputs.camera_frame,
+                "age of images on arrival s": f"{inputs.age_s:.3f}",
+                **statistics.counts(),
+            },
+        )
+
+    def _poses(self, inputs: Inputs) -> DiagnosticStatus:
+        world, camera = self._config.world_frame, inputs.camera_frame
+        motion = inputs.motion.motion()
+        failures = self._statistics.drops(DropReason.NO_TRANSFORM)
+        values = {"pose source": self._config.pose_source, "failures": str(failures)}
+        newest_ns = inputs.transforms.newest_ns(world, camera) if camera else None
+        if newest_ns is not None:
+            # Against the images and not the clock: what counts is whether poses keep up with them.
+            values["newest pose after last image s"] = f"{(newest_ns - inputs.stamp_ns) * 1e-9:.3f}"
+            values["age of newest pose s"] = f"{(self._node.get_clock().now().nanoseconds - newest_ns) * 1e-9:.3f}"
+        level, text = OK, "every image gets its pose" if inputs.watch.ever(Input.POSE) else "no pose was needed yet"
+        if inputs.watch.missing(self._live().input_timeout_s) is Input.POSE:
+            level, text = ERROR, self._missing_pose(inputs)
+        elif motion is not None:
+            values.update(motion.values())
+            if complaint := motion.complaint():
+                level, text = WARN, complaint
+            else:
+                text = motion.remark() or text
+        return self._status("poses", level, text, values)
+
+    def _missing_pose(self, inputs: Inputs) -> str:
+        world, camera, transforms = self._config.world_frame, inputs.camera_frame, inputs.transforms
+        silence_s = inputs.watch.silence_s(Input.POSE)
+        if isinstance(transforms, PoseMessages) and not transforms.heard:
+            why = self._hints.explain_silence(transforms.subscription)
+            return f"no pose on {transforms.topic} for {silence_s:.0f} s. {why}"
+        frames = transforms.frames()
+        named = ", ".join(frames[:FRAMES_NAMED]) if frames else "none, nothing comes on /tf and /tf_static"
+        more = len(frames) - FRAMES_NAMED
+        text = (
+            f"no transform from {camera!r} to {world!r} for {silence_s:.0f} s; frames known: {named}"
+            f"{f' and {more} more' if more > 0 else ''}"
+        )
+        try:
+            transforms.lookup(world, camera, inputs.stamp_ns)
+        except TransformError as error:
+            return f"{text}. {error}"
+        return text
+
+    def _depth(self) -> DiagnosticStatus:
+        statistics = self._statistics
+        lost = statistics.lost_tracking()
+        low, high = self._depth_range_m()
+        rate_hz = statistics.rate_hz(Happening.DEPTH)
+        busy = statistics.recent_drops()[DropReason.WORKER_BUSY]
+        text = f"{rate_hz:.1f} depth images a second"
+        if busy:
+            text += "; the network is slower than the camera, so it takes the newest image each time"
+        return self._status(
+            "depth",
+            WARN if lost else OK,
+            "tracking is lost: images come without a pose" if lost else text,
+            {
+                "depth for": self._live().depth_for,
+                "depth rate Hz": f"{rate_hz:.1f}",
+                "keyframe rate Hz": f"{statistics.rate_hz(Happening.KEYFRAME):.1f}",
+                "tracking": "lost" if lost else "good",
+                "measurement frames": str(self._live().keyframes.measurement_frames),
+                "least depth m": f"{low:g}",
+                "greatest depth m": f"{high:g}",
+                **statistics.latencies(),
+            },
+        )
+
+    def _network(self) -> DiagnosticStatus:
+        config, model, device = self._config, self._engine.model_config, str(self._engine.device)
+        text = f"{model.network} of {config.weights} on {device}"
+        return self._status(
+            "engine",
+            OK,
+            text,
+            {
+                "weights": config.weights,
+                "network": model.network,
+                "preset": model.preset,
+                "size": f"{model.width}×{model.height}",
+                "device": device,
+                "precision": config.engine.precision,
+                "mode": config.engine.mode,
+                **memory_values(device),
+            },
+        )
+
+    def _status(self, part: str, level: bytes, text: str, values: dict[str, str]) -> DiagnosticStatus:
+        return DiagnosticStatus(
+            level=level,
+            name=f"{self._node.get_fully_qualified_name()}: {part}",
+            hardware_id=str(self._engine.device),
+            message=text,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )

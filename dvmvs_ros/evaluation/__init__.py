@@ -1,0 +1,1 @@
+"""What the evaluation node is made of: hearing, pairing, recording and reporting."""

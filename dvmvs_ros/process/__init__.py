@@ -1,0 +1,1 @@
+"""What every node needs as a process: start and end, lifecycle, logs, quality of service, transport."""

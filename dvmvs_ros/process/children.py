@@ -1,0 +1,125 @@
+"""Nodes as child processes that end together, in order, whatever happens to their parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from dvmvs_core.errors import DvmvsError
+
+ROOT = Path(__file__).resolve().parents[2]
+END_S = 15.0
+"""How long a node may take to end after Ctrl-C; an inference may be running."""
+
+LOG_LINES = 8
+
+
+class ProcessError(DvmvsError):
+    """A node ended when it should run."""
+
+
+def ros_environment(domain_id: int) -> dict[str, str]:
+    """Return the environment of nodes that talk to each other on this machine only.
+
+    Args:
+        domain_id: the ROS domain, so that a robot's own nodes are not disturbed.
+    """
+    environment = dict(os.environ)
+    environment.update(
+        ROS_DOMAIN_ID=str(domain_id),
+        ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
+        PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    )
+    if os.environ.get("ROS_DISTRO") == "humble":
+        environment["ROS_LOCALHOST_ONLY"] = "1"  # there is no discovery range yet
+    return environment
+
+
+class Child:
+    """One node in a process and a session of its own, so that Ctrl-C in the terminal reaches its parent only.
+
+    Args:
+        module: its module below dvmvs_ros.
+        parameters: its ROS parameters.
+        remap: topic name → topic name.
+        environment: its environment.
+        logs: folder for its log and its parameters.
+        pipe_output: give its standard output to the parent; what it logs goes to the log in any case.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        parameters: dict[str, object],
+        remap: dict[str, str],
+        environment: dict[str, str],
+        logs: Path,
+        pipe_output: bool = False,
+    ) -> None:
+        self.name = module
+        self._log = logs / f"{module}.log"
+        file = logs / f"{module}.yaml"
+        file.write_text(json.dumps({"/**": {"ros__parameters": parameters}}, indent=1))
+        rules = [word for old, new in remap.items() for word in ("-r", f"{old}:={new}")]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"dvmvs_ros.{module}", "--ros-args", "--params-file", str(file), *rules],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipe_output else log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                text=True,
+            )
+
+    @property
+    def output(self) -> IO[str]:
+        """Its standard output, where that was asked for."""
+        return self._process.stdout
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """Raise if it has ended, or could not be configured.
+
+        Raises:
+            ProcessError: with the last lines of its log.
+        """
+        failed = [line for line in self._lines() if "cannot configure" in line]
+        if failed:
+            raise ProcessError(failed[-1].split("cannot configure: ", 1)[-1])
+        if not self.running:
+            raise self.failure()
+
+    def failure(self) -> ProcessError:
+        """Return the error for a node that ended too early."""
+        last = "\n  ".join(self._lines()[-LOG_LINES:]) or "(it printed nothing)"
+        return ProcessError(f"{self.name} ended with code {self._process.returncode}; {self._log} ends with\n  {last}")
+
+    def wait(self) -> int:
+        """Wait until it ends by itself, and return its exit code."""
+        return self._process.wait()
+
+    def stop(self) -> int:
+        """End it as Ctrl-C does, the hard way if that takes too long, and return its exit code."""
+        if self.running:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(END_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            self._process.kill()
+            return self._process.wait()
+
+    def _lines(self) -> list[str]:
+        with suppress(OSError):
+            return [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return []

@@ -1,0 +1,103 @@
+"""ROS nodes as the main program of a process: orderly on Ctrl-C, SIGTERM and normal ends.
+
+rclpy's own signal handlers tear its context down at once, under a thread that still publishes. Here a signal only sets
+a flag; the node is taken down in order, by the main thread, while everything still works.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from dvmvs_core.errors import DvmvsError
+from dvmvs_ros.process.transport import use_shared_memory_profile
+
+POLL_S = 0.1
+"""A signal is noticed after this long at most; waiting inside ROS cannot be interrupted by Python."""
+
+
+PATIENCE_S = 2.0
+
+
+@contextmanager
+def ros_process(args: Sequence[str] | None = None) -> Iterator[threading.Event]:
+    """Start ROS, and shut it down at the end.
+
+    Args:
+        args: command line with ROS arguments; the process's own if None.
+
+    Yields:
+        An event that SIGINT or SIGTERM sets; one more signal, a while later, ends the process the hard way.
+    """
+    stop = threading.Event()
+    patient_until_s = 0.0
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        nonlocal patient_until_s
+        if not stop.is_set():
+            # One Ctrl-C may come twice: from the terminal, and from ros2 launch.
+            patient_until_s = time.monotonic() + PATIENCE_S
+            stop.set()
+        elif time.monotonic() > patient_until_s:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    use_shared_memory_profile()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        yield stop
+    finally:
+        rclpy.try_shutdown()
+
+
+def spin(stop: threading.Event, *nodes: Node) -> None:
+    """Run the nodes' callbacks until the event is set."""
+    executor = SingleThreadedExecutor()
+    for node in nodes:
+        executor.add_node(node)
+    try:
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=POLL_S)
+    finally:
+        executor.shutdown()
+
+
+def run_to_its_end(
+    make_node: Callable[[], Node],
+    work: Callable[[Node, SingleThreadedExecutor, threading.Event], None],
+    args: Sequence[str] | None = None,
+) -> int:
+    """Run a node that ends by itself, as the main program of a process.
+
+    Args:
+        make_node: makes it.
+        work: what it does, given the node, the executor to run its callbacks with, and the event that ends it early.
+        args: command line with ROS arguments; the process's own if None.
+
+    Returns:
+        The exit code: 0, or 1 after an error that a user can fix, which is logged as one line.
+    """
+    with ros_process(args) as stop:
+        node = make_node()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            work(node, executor, stop)
+        except (DvmvsError, OSError) as error:  # no space, no permission: for the user to mend
+            node.get_logger().error(str(error))
+            return 1
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+        return 0

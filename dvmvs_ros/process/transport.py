@@ -1,0 +1,32 @@
+"""Shared memory that is large enough for images and clouds, for every process that publishes them.
+
+Fast DDS gives a process 512 KiB by default; messages beyond go out as UDP fragments, of which best effort loses nearly
+all at camera rate. config/fastdds.xml enlarges it. It is the publisher's process that needs it, so each of our nodes
+asks for it itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROFILE = "fastdds.xml"
+VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+FAST_DDS_2 = ("humble", "iron", "jazzy")
+"""Distributions whose Fast DDS knows the second of these names only; later ones complain about it."""
+
+
+def use_shared_memory_profile() -> None:
+    """Name our profile in this process's environment, unless one is named already (empty: Fast DDS's own)."""
+    if any(variable in os.environ for variable in VARIABLES):
+        return
+    profile = _profile()
+    if profile is not None:
+        os.environ[VARIABLES[os.environ.get("ROS_DISTRO") in FAST_DDS_2]] = str(profile)
+
+
+def _profile() -> Path | None:
+    """The file in a checkout, or where pip and colcon install it: PREFIX/lib/pythonX.Y/site-packages, PREFIX/share."""
+    root = Path(__file__).resolve().parents[2]
+    folders = (root / "config", root / "../../../share/dvmvs_ros/config")
+    return next((folder.resolve() / PROFILE for folder in folders if (folder / PROFILE).exists()), None)

@@ -1,0 +1,122 @@
+"""The demo: three processes over DDS, the same depth as offline prediction, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from dvmvs_core.config import EngineConfig  # noqa: E402
+from dvmvs_core.data.bag_writer import write_bag  # noqa: E402
+from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
+from dvmvs_core.evaluation.predict import predict_online, write_predictions  # noqa: E402
+from dvmvs_core.evaluation.predictions import PredictionReader  # noqa: E402
+from dvmvs_core.evaluation.score import score_predictions  # noqa: E402
+
+DEMO = (sys.executable, "-m", "dvmvs_ros.demo.run", "--device", "cpu")
+
+
+def test_a_bag_through_the_node_gives_the_depth_of_its_folder_offline(ros_environment, tiny_weights, scene, tmp_path):
+    from dvmvs_core.engine import DepthEngine
+
+    folder = open_sequence(scene)
+    write_bag(folder, tmp_path / "bag")
+    out = tmp_path / "demo"
+    done = subprocess.run(
+        [*DEMO, "--sequence", str(tmp_path / "bag"), "--weights", str(tiny_weights), "--out", str(out)],
+        env=ros_environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
+    write_predictions(predict_online(engine, folder), tmp_path / "offline")
+    offline = PredictionReader(tmp_path / "offline" / "predictions.npz")
+    through_node = PredictionReader(out / "predictions.npz")
+    for name in ("frame_index", "measurement_index", "stamp_ns"):
+        np.testing.assert_array_equal(getattr(through_node, name), getattr(offline, name))
+    np.testing.assert_allclose(through_node.K, offline.K)
+    for ours, expected in zip(through_node.depths(), offline.depths(), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames_sent"] == summary["frames_answered"] == len(folder)
+    assert summary["keyframes"] == summary["depth_images"] == summary["clouds"] == len(offline)
+    assert summary["dropped"] == {}
+    assert 0 < summary["inference_ms"]["median"] <= summary["latency_ms"]["median"]
+    expected = score_predictions(tmp_path / "offline" / "predictions.npz", folder).mean.to_dict()
+    assert summary["metrics"] == pytest.approx(expected, rel=1e-4)
+
+    recorded = open_sequence(out / "demo.mcap")
+    assert len(recorded) == len(folder) and recorded.has_depth
+    for name in ("strip.png", "cloud.png"):
+        assert (out / name).stat().st_size > 1000
+
+
+def test_ctrl_c_ends_every_process(ros_environment, tiny_weights, scene, tmp_path):
+    with (tmp_path / "printed").open("wb") as printed:
+        demo = subprocess.Popen(
+            [*DEMO, "--sequence", str(scene), "--weights", str(tiny_weights), "--out", str(tmp_path / "demo")],
+            env=ros_environment,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    end = time.monotonic() + 60
+    while len(children := _children(demo.pid)) < 3:
+        assert time.monotonic() < end and demo.poll() is None, (tmp_path / "printed").read_text()
+        time.sleep(0.05)
+    time.sleep(1.0)
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(40) == 130, (tmp_path / "printed").read_text()
+    assert not [pid for pid in children if _is_alive(pid)]
+    assert "Traceback" not in (tmp_path / "printed").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--sequence", "/no/such/scene"), "/no/such/scene does not exist"),
+        (("--weights", "/no/such/weights"), "/no/such/weights"),
+    ],
+)
+def test_what_a_user_can_fix_is_one_line(ros_environment, scene, tmp_path, arguments, said):
+    done = subprocess.run(
+        [*DEMO, "--sequence", str(scene), "--out", str(tmp_path / "demo"), *arguments],
+        env={**ros_environment, "COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert said in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+def _children(pid: int) -> list[int]:
+    """Processes whose parent is `pid`."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

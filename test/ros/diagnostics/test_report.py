@@ -1,0 +1,198 @@
+"""Nobody faces silence: a node for each thing that can be wrong, and what /diagnostics and the log say of it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from geometry_msgs.msg import TransformStamped  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from tf2_msgs.msg import TFMessage  # noqa: E402
+
+from dvmvs_ros.messages.conversions import make_header, rgb_message  # noqa: E402
+
+STEP_NS = 33_333_333
+TIMEOUT_S = 1.0
+CAMERAS = ("dark", "deaf", "wrong", "blind", "lost", "silent", "giant", "turning", "crooked", "good")
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+def reliable(name: str) -> dict[str, object]:
+    """Parameters that let nothing of a camera get lost."""
+    return {
+        f"qos_overrides./{name}/{topic}.subscription.{policy}": value
+        for topic in ("image", "camera_info")
+        for policy, value in (("reliability", "reliable"), ("depth", 200))
+    }
+
+
+@pytest.fixture(scope="module")
+def nodes(start_node, tiny_weights):
+    nodes = start_node(
+        "depth_nodes",
+        {
+            "/**": {"weights": str(tiny_weights), "device": "cpu", "input_timeout_s": TIMEOUT_S},
+            "/deaf/depth_node": {"qos_overrides./deaf/image.subscription.reliability": "reliable"},
+            "/silent/depth_node": {"pose_source": "odometry"},
+            "/crooked/depth_node": {"qos_overrides./crooked/image.subscription.reliability": "sometimes"},
+            **{f"/{name}/depth_node": reliable(name) for name in ("giant", "turning", "good")},
+        },
+        arguments=CAMERAS,
+    )
+    nodes.wait_for_lines("active: images from", len(CAMERAS) - 1)
+    yield nodes
+    assert nodes.stop() == 0 and "Traceback" not in nodes.log(), nodes.log()
+
+
+class Watcher:
+    """Reads /diagnostics."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        self.arrays: list[DiagnosticArray] = []
+        client.node.create_subscription(DiagnosticArray, "/diagnostics", self.arrays.append, QoSProfile(depth=100))
+
+    def wait_for(self, name: str, level: bytes, part: str) -> DiagnosticStatus:
+        """Wait for a status of a part of a node; returns it."""
+        seen = []
+
+        def found() -> DiagnosticStatus | None:
+            now = [status for array in self.arrays for status in array.status if status.name == name]
+            seen[:] = [(status.level, status.message) for status in now[-3:]]
+            return next((status for status in now if status.level == level and part in status.message), None)
+
+        try:
+            self._client.wait(found)
+        except AssertionError:
+            raise AssertionError(f"no {level} {part!r} of {name}, but {seen}") from None
+        return found()
+
+
+@pytest.fixture(scope="module")
+def watcher(nodes, client) -> Watcher:
+    return Watcher(client)
+
+
+@pytest.fixture(scope="module")
+def walk(nodes, client, make_camera):
+    """Let a camera move through frames of 33 ms."""
+
+    def walk(name: str, frames: int, step_m: float, turn_deg: float = 0.0) -> None:
+        camera = make_camera(name)
+        camera.wait_until_connected()
+        for i in range(frames):
+            world_T_cam = np.eye(4)
+            world_T_cam[:3, :3] = cv2.Rodrigues(np.array((0.0, np.radians(turn_deg * i), 0.0)))[0]
+            world_T_cam[0, 3] = step_m * i
+            stamp_ns = 5_000_000_000 + i * STEP_NS
+            camera.send(stamp_ns, world_T_cam, np.zeros((48, 64, 3), np.uint8))
+            client.idle(0.01)
+
+    return walk
+
+
+def test_no_image_at_all_names_the_topic_and_those_that_there_are(nodes, client, watcher):
+    client.node.create_publisher(Image, "/somewhere/image_raw", QoSProfile(depth=1))
+    status = watcher.wait_for("/dark/depth_node: input", ERROR, "no image on /dark/image for")
+    assert "Nobody publishes it" in status.message
+    watcher.wait_for("/dark/depth_node: input", ERROR, "/somewhere/image_raw")
+    assert nodes.lines("no image on /dark/image for"), "and the log says so"
+
+
+def test_a_publisher_that_cannot_be_heard_is_named(nodes, client, watcher):
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    client.node.create_publisher(Image, "/deaf/image", best_effort)
+    status = watcher.wait_for("/deaf/depth_node: input", ERROR, "/client publishes /deaf/image")
+    assert "eliab" in status.message and "qos_overrides./deaf/image.subscription" in status.message
+    nodes.wait_for("/client publishes /deaf/image, but nothing of it arrives")
+
+
+def test_a_subscriber_that_cannot_be_served_is_named(nodes, client):
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    client.node.create_subscription(Image, "/dark/depth/image", lambda _: None, latched)
+    nodes.wait_for("subscribes to /dark/depth/image but gets nothing")
+    (line,) = nodes.lines("subscribes to /dark/depth/image")
+    assert (
+        "olatile publisher and transient local subscription" in line
+        and "eadline" not in line
+        and "qos_overrides./dark/depth/image.publisher" in line
+    )
+
+
+def test_another_type_on_the_topic_is_said(client, watcher):
+    client.node.create_publisher(CompressedImage, "/wrong/image", QoSProfile(depth=5))
+    watcher.wait_for("/wrong/depth_node: input", ERROR, "published as sensor_msgs/msg/CompressedImage")
+
+
+def test_images_without_camera_info_are_said(nodes, client, watcher, make_camera):
+    camera = make_camera("blind")
+    camera.wait_until_connected()
+    for i in range(20):
+        header = make_header(5_000_000_000 + i * STEP_NS, camera.frame)
+        camera.image.publish(rgb_message(np.zeros((48, 64, 3), np.uint8), header))
+        client.idle(0.1)
+    watcher.wait_for("/blind/depth_node: input", ERROR, "no camera_info on /blind/camera_info for")
+    assert nodes.lines("no camera_info on /blind/camera_info for")
+
+
+def test_a_missing_transform_names_both_frames_and_those_known(nodes, client, watcher, make_camera):
+    camera = make_camera("lost")
+    camera.wait_until_connected()
+    stray = TransformStamped(header=make_header(1, "map"), child_frame_id="robot")
+    stray.transform.rotation.w = 1.0
+    client.tf.publish(TFMessage(transforms=[stray]))
+    for i in range(20):
+        camera.send(5_000_000_000 + i * STEP_NS, None)
+        client.idle(0.1)
+    status = watcher.wait_for("/lost/depth_node: poses", ERROR, "no transform from 'lost_optical' to 'odom' for")
+    assert "frames known: " in status.message and "map" in status.message and "robot" in status.message
+    watcher.wait_for("/lost/depth_node: input", WARN, "no_transform")
+    assert nodes.lines("no transform from 'lost_optical' to 'odom' for")
+
+
+def test_a_pose_topic_that_is_silent_is_named(client, watcher, make_camera):
+    camera = make_camera("silent")
+    camera.wait_until_connected()
+    for i in range(20):
+        camera.send(5_000_000_000 + i * STEP_NS, None)
+        client.idle(0.1)
+    status = watcher.wait_for("/silent/depth_node: poses", ERROR, "no pose on /silent/odometry for")
+    assert "Nobody publishes it" in status.message and "nav_msgs/msg/Odometry" in status.message
+
+
+def test_a_quality_that_does_not_exist_is_one_clear_line_and_harms_nobody_else(nodes):
+    (line,) = nodes.lines("[crooked.depth_node]: cannot")
+    assert "Unexpected QoS override for policy `reliability`: `sometimes`" in line and "qos_overrides" in line
+
+
+def test_poses_in_another_unit_are_said(nodes, walk, watcher):
+    walk("giant", 12, step_m=2.3)
+    watcher.wait_for("/giant/depth_node: poses", WARN, "poses look unscaled: median baseline 2.3 m between frames")
+    assert nodes.lines("poses look unscaled")
+
+
+def test_pure_rotation_is_said(walk, watcher):
+    walk("turning", 110, step_m=0.0001, turn_deg=0.5)
+    watcher.wait_for("/turning/depth_node: poses", WARN, "pure rotation")
+
+
+def test_what_is_well_is_not_complained_about(nodes, client, walk, watcher):
+    walk("good", 40, step_m=0.03)
+    watcher.wait_for("/good/depth_node: poses", OK, "every image gets its pose")
+
+    def rate_hz() -> float:
+        return max(
+            float(status.message.split()[0])
+            for array in watcher.arrays
+            for status in array.status
+            if status.name == "/good/depth_node: depth" and status.level == OK
+        )
+
+    client.wait(lambda: rate_hz() > 0.0)
+    said = [line for line in nodes.lines("[good.depth_node]: ") if "no image on" not in line]
+    assert [line for line in said if "[WARN]" in line or "[ERROR]" in line] == []
