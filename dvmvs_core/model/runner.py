@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,23 +20,10 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
+from dvmvs_core.model.memory import Memory
 from dvmvs_core.preprocess import Preprocessor, normalise
 
 logger = logging.getLogger(__name__)
-
-
-class Memory(NamedTuple):
-    """What one prediction leaves for the next.
-
-    Attributes:
-        depth: (B, 1, H, W) metres.
-        world_T_cam: (B, 4, 4) pose of the reference frame.
-        state: the recurrent state; None from PairNet.
-    """
-
-    depth: Tensor
-    world_T_cam: Tensor
-    state: LSTMState | None
 
 
 class Runner(Protocol):

@@ -27,8 +27,8 @@ from dvmvs_core.model.fast.plane_sweep import PlaneSweep
 from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFeatures, InvertedResidual
 from dvmvs_core.model.hidden_state import warp_hidden_state
 from dvmvs_core.model.intrinsics import scale_intrinsics
+from dvmvs_core.model.memory import Memory
 from dvmvs_core.model.patch_matching import patch_descriptors
-from dvmvs_core.model.runner import Memory
 from dvmvs_core.preprocess import Preprocessor
 
 

@@ -29,8 +29,8 @@ from dvmvs_core.model.fast.whole_sweep import whole_sweep
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_by, warp_hidden_state_by
 from dvmvs_core.model.intrinsics import scale_intrinsics
+from dvmvs_core.model.memory import Memory
 from dvmvs_core.model.patch_matching import patch_descriptors
-from dvmvs_core.model.runner import Memory
 from dvmvs_core.preprocess import Preprocessor
 
 logger = logging.getLogger(__name__)
