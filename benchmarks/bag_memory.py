@@ -23,6 +23,7 @@ import tyro
 
 from dvmvs_core.data.atomic import replacing
 from dvmvs_core.data.sequence import PoseItem, Sequence, SequenceItem
+from dvmvs_core.process_memory import resident_bytes
 from dvmvs_core.types import Frame
 
 HEIGHT, WIDTH = 480, 640
@@ -141,8 +142,7 @@ def measure(bag: Path) -> list[tuple[float, float]]:
 
 def resident_mb() -> float:
     """Return how much memory this process has now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
+    return resident_bytes() / 1e6
 
 
 def tiny_weights(folder: Path) -> Path:

@@ -18,11 +18,12 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
-from rosgraph_msgs.msg import Clock
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -48,15 +49,16 @@ from dvmvs_ros.messages.conversions import (
     stamp_to_ns,
 )
 from dvmvs_ros.messages.message_log import type_name
+from dvmvs_ros.messages.sending_order import SendingOrder
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
-from dvmvs_ros.process.remote_parameters import RemoteParameters
+from dvmvs_ros.process.remote_parameters import remote_parameters
 from dvmvs_ros.recorder_node import spin_until_settled
 
 MESSAGES: dict[str, type] = {
     type_name(message): message
     for message in (
         CameraInfo,
-        Clock,
+        ClockMessage,
         CompressedImage,
         DiagnosticArray,
         Image,
@@ -68,9 +70,15 @@ MESSAGES: dict[str, type] = {
 }
 """What is listened to, by the names that bags have for it."""
 
-CLOCK, DIAGNOSTICS, TRANSFORMS = type_name(Clock), type_name(DiagnosticArray), type_name(TFMessage)
+CLOCK, DIAGNOSTICS, TRANSFORMS = type_name(ClockMessage), type_name(DiagnosticArray), type_name(TFMessage)
 
 QUEUE = 100
+
+ANSWER_S = 5.0
+"""How long the depth node may take to tell its parameters."""
+
+HOLD_S, HAND_ON_S = 0.1, 0.02
+"""Messages wait this long for those that were sent before them; how often that is looked at."""
 
 NODE_PARAMETERS = (
     *("weights", "network", "device", "precision", "measurement_frames"),
@@ -106,6 +114,8 @@ class EvaluationNode(Node):
         self._error_image = self.create_publisher(Image, "~/error_image", QoSProfile(depth=2))
         self._newest_image_ns: int | None = None
         self._newest_clock_ns: int | None = None
+        self._in_order = SendingOrder(HOLD_S)
+        self.create_timer(HAND_ON_S, self._in_order.hand_on, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._camera_frame = ""
         self._last_arrival_s = time.monotonic()
 
@@ -125,17 +135,20 @@ class EvaluationNode(Node):
         topics = self._wait_for_topics(executor, stop)
         self._recording = self._record()
         try:
-            parameters = RemoteParameters(self, topics.status.rpartition("/")[0])
             truth_is_raw = is_raw_topic(AUTO, topics.image) and is_raw_topic(AUTO, topics.truth)
             self._score = LiveScore(*depth_range_m, truth_is_raw)
             self._subscribe(topics)
+            node = topics.status.rpartition("/")[0]
+            parameters = remote_parameters(self, node, NODE_PARAMETERS, executor, stop, ANSWER_S)
+            # Last, since a player waits for those who listen to images, and the first image must find all ears open.
+            self._listen(topics.image, topics.types[topics.image], before=self._on_image)
             self.get_logger().info(f"comparing {topics.depth} with {topics.truth}, for the images of {topics.image}")
-            parameters.ask(NODE_PARAMETERS)
             spin_until_settled(executor, stop, lambda: self._last_arrival_s)
+            self._in_order.hand_on_all()
             self._recording.close()
             self._say()
             if self["report_folder"]:
-                self._report(topics, depth_range_m, parameters.values)
+                self._report(topics, depth_range_m, parameters)
         finally:
             self._recording.remove()
 
@@ -165,7 +178,7 @@ class EvaluationNode(Node):
         return topics
 
     def _subscribe(self, topics: EvaluationTopics) -> None:
-        """Listen to everything; to the images last, since a player waits for those who listen to them."""
+        """Listen to everything but the images."""
         truth_type = topics.types[topics.truth]
         self._listen(topics.truth, truth_type, then=partial(self._on_truth, topics.truth, truth_type))
         self._listen(topics.depth, IMAGE, then=self._on_depth)
@@ -182,7 +195,6 @@ class EvaluationNode(Node):
         for topic in topics.poses:
             self._listen(topic, topics.types[topic])
         self._listen(topics.info, CAMERA_INFO, then=self._on_info)
-        self._listen(topics.image, topics.types[topics.image], before=self._on_image)
 
     def _listen(
         self,
@@ -211,7 +223,7 @@ class EvaluationNode(Node):
             except DvmvsError as error:
                 self._warn(f"{topic}: {error}")
 
-        self.create_subscription(MESSAGES[kind], topic, receive, self._qos(topic), raw=True)
+        self.create_subscription(MESSAGES[kind], topic, self._in_order.callback(receive), self._qos(topic), raw=True)
 
     def _qos(self, topic: str) -> QoSProfile:
         """Reliable where all publishers are, since best effort may lose what they would send again."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from dvmvs_core.process_memory import resident_bytes
 
 MB = 1e6
 
@@ -14,8 +13,7 @@ def memory_values(device: str) -> dict[str, str]:
     Args:
         device: the engine's device, as torch names it.
     """
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    values = {"memory MB": f"{pages * os.sysconf('SC_PAGE_SIZE') / MB:.0f}"}
+    values = {"memory MB": f"{resident_bytes() / MB:.0f}"}
     if device.startswith("cuda"):
         import torch  # loaded by the engine already
 

@@ -1,35 +1,45 @@
-"""Parameters of another node, asked for once and without waiting."""
+"""Parameters of another node."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 
 from rcl_interfaces.srv import GetParameters
+from rclpy.executors import Executor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
-from rclpy.task import Future
+
+from dvmvs_ros.process.main_program import POLL_S
 
 
-class RemoteParameters:
-    """Asks a node for parameters.
+def remote_parameters(
+    node: Node, other: str, names: Sequence[str], executor: Executor, stop: threading.Event, timeout_s: float
+) -> dict[str, object]:
+    """Ask a node for parameters, and run callbacks until it answers.
+
+    Its answer also says that it knows of every subscription that was made before: those become known in order.
 
     Args:
         node: who asks.
         other: full name of who is asked.
+        names: of the parameters.
+        executor: runs the callbacks of `node`.
+        stop: set to wait no longer.
+        timeout_s: longest wait, seconds.
 
-    Attributes:
-        values: what was answered so far: name → value.
+    Returns:
+        name → value; empty if there was no answer.
     """
-
-    def __init__(self, node: Node, other: str) -> None:
-        self.values: dict[str, object] = {}
-        self._client = node.create_client(GetParameters, f"{other}/get_parameters")
-
-    def ask(self, names: Sequence[str]) -> None:
-        """Ask; the answer comes while the node's callbacks run, or never if there is no such node."""
-
-        def take(answer: Future) -> None:
-            found = zip(names, answer.result().values, strict=True)
-            self.values.update({name: parameter_value_to_python(value) for name, value in found})
-
-        self._client.call_async(GetParameters.Request(names=list(names))).add_done_callback(take)
+    client = node.create_client(GetParameters, f"{other}/get_parameters")
+    end_s = time.monotonic() + timeout_s
+    asked = None
+    while not stop.is_set() and time.monotonic() < end_s and not (asked and asked.done()):
+        if asked is None and client.service_is_ready():
+            asked = client.call_async(GetParameters.Request(names=list(names)))
+        executor.spin_once(timeout_sec=POLL_S)
+    if asked is None or not asked.done():
+        return {}
+    values = zip(names, asked.result().values, strict=True)
+    return {name: parameter_value_to_python(value) for name, value in values}

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RANK = {
     "errors": 0,
     "cpu": 0,
+    "process_memory": 0,
     "geometry": 0,
     "types": 1,
     "config": 1,
@@ -34,7 +35,18 @@ RANK = {
     "__main__": 6,
 }
 
-ROS_MAY_IMPORT = {"errors", "cpu", "geometry", "types", "config", "preprocess", "keyframes", "engine", "data"}
+ROS_MAY_IMPORT = {
+    "errors",
+    "cpu",
+    "process_memory",
+    "geometry",
+    "types",
+    "config",
+    "preprocess",
+    "keyframes",
+    "engine",
+    "data",
+}
 # What stands beside the node may also read the card of a checkpoint and score what it received.
 BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo|evaluation|evaluation_node)(\.\w+)?")
 BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "evaluation"}

@@ -1,0 +1,72 @@
+"""Messages of several topics in the order of their sending, which no middleware keeps.
+
+A process that was busy finds a queue for each topic, and would otherwise take an answer before its question.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import NamedTuple
+
+from rclpy.subscription import Subscription
+
+_TELLS = hasattr(Subscription, "CallbackType")
+"""Humble's rclpy keeps the time of sending to itself."""
+
+
+class _Waiting(NamedTuple):
+    sent_ns: int
+    number: int
+    arrived_s: float
+    handle: Callable[[bytes], None]
+    message: bytes
+
+
+class SendingOrder:
+    """Holds every message back for a while, and hands those that came meanwhile on in the order of their sending.
+
+    That order is told by the clocks of the publishers' hosts. Where rclpy or the middleware does not tell it, messages
+    stay in the order in which they came.
+
+    Args:
+        hold_s: for how long; a message that comes later than this behind its followers is handed on when it comes.
+    """
+
+    def __init__(self, hold_s: float) -> None:
+        self._hold_s = hold_s
+        self._waiting: list[_Waiting] = []
+        self._numbers = count()
+
+    def callback(self, handle: Callable[[bytes], None]) -> Callable[..., None]:
+        """Return a callback for a subscription, whose messages `handle` will get."""
+
+        def add(message: bytes, sent_ns: int) -> None:
+            one = _Waiting(sent_ns or time.time_ns(), next(self._numbers), time.monotonic(), handle, message)
+            heapq.heappush(self._waiting, one)
+
+        def with_info(message: bytes, info: dict[str, object]) -> None:
+            add(message, info["source_timestamp"])
+
+        def alone(message: bytes) -> None:
+            add(message, 0)
+
+        return with_info if _TELLS else alone
+
+    def hand_on(self) -> None:
+        """Hand on what has waited long enough, and all that was sent before that."""
+        due_s = time.monotonic() - self._hold_s
+        last_ns = max((one.sent_ns for one in self._waiting if one.arrived_s <= due_s), default=None)
+        while last_ns is not None and self._waiting and self._waiting[0].sent_ns <= last_ns:
+            self._next()
+
+    def hand_on_all(self) -> None:
+        """Hand on all that waits."""
+        while self._waiting:
+            self._next()
+
+    def _next(self) -> None:
+        one = heapq.heappop(self._waiting)
+        one.handle(one.message)

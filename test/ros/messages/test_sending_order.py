@@ -1,0 +1,66 @@
+"""Messages of several topics, handed on in the order of their sending."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from dvmvs_ros.messages.sending_order import SendingOrder  # noqa: E402
+
+HOLD_S = 0.05
+
+
+@pytest.fixture
+def heard() -> list[bytes]:
+    return []
+
+
+@pytest.fixture
+def order() -> SendingOrder:
+    return SendingOrder(HOLD_S)
+
+
+def test_an_answer_comes_after_its_question(order, heard):
+    answers, questions = order.callback(heard.append), order.callback(heard.append)
+    answers(b"answer", {"source_timestamp": 2})
+    questions(b"question", {"source_timestamp": 1})
+    order.hand_on()
+    assert heard == [], "what was sent before may still be on its way"
+    time.sleep(HOLD_S)
+    order.hand_on()
+    assert heard == [b"question", b"answer"]
+
+
+def test_what_was_sent_before_a_message_that_is_due_goes_with_it(order, heard):
+    hear = order.callback(heard.append)
+    hear(b"second", {"source_timestamp": 2})
+    time.sleep(HOLD_S)
+    hear(b"first", {"source_timestamp": 1})
+    hear(b"third", {"source_timestamp": 3})
+    order.hand_on()
+    assert heard == [b"first", b"second"]
+    order.hand_on_all()
+    assert heard[2:] == [b"third"]
+
+
+def test_a_host_whose_clock_is_ahead_is_heard(order, heard):
+    """Though messages of another, whose clock is behind, come all the time."""
+    hear = order.callback(heard.append)
+    hear(b"ahead", {"source_timestamp": 10**12})
+    end_s = time.monotonic() + 2 * HOLD_S
+    while time.monotonic() < end_s:
+        hear(b"behind", {"source_timestamp": 1})
+        order.hand_on()
+        time.sleep(0.005)
+    assert b"ahead" in heard
+
+
+def test_middleware_that_does_not_tell_keeps_the_order_of_arrival(order, heard):
+    hear = order.callback(heard.append)
+    for message in (b"1", b"2", b"3"):
+        hear(message, {"source_timestamp": 0})
+    order.hand_on_all()
+    assert heard == [b"1", b"2", b"3"]
