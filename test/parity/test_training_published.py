@@ -37,8 +37,8 @@ SCENES = {"s0": range(40), "s1": range(120, 160)}
 # Rotations are made orthonormal when they are read: 4e-6 in the poses.
 POSE_TOLERANCE = 1e-5
 # Measured: the loss 1e-6 in evaluation, 2e-5 with batch statistics. The norm of a module's gradients 3e-3 with both,
-# and 5e-3 in PairNet's extractor, where the batch statistics are of two images: they carry the rounding of every layer into
-# the gradients of the layers before it.
+# and 5e-3 in PairNet's extractor, where the batch statistics are of two images: they carry the rounding of every layer
+# into the gradients of the layers before it.
 LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = {False: 5e-3, True: 2e-2}
 """By whether batch statistics are used."""
