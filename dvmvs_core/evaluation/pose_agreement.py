@@ -29,6 +29,9 @@ PARTS = 4
 FEWEST_POINTS = 60
 """Pairs of points that say anything."""
 
+FEWEST_OF_A_PAIR = 15
+"""The same of two images."""
+
 
 @dataclass(frozen=True)
 class TimeOffset:
@@ -69,6 +72,22 @@ def estimate_time_offset(tracks: Tracks, poses: PoseTrack) -> TimeOffset | None:
         float(np.nanmedian(pairs.distances_px(offset_s))),
         float(np.nanmedian(pairs.distances_px(0.0))),
     )
+
+
+def residuals_px(tracks: Tracks, poses: PoseTrack) -> tuple[np.ndarray, np.ndarray]:
+    """Measure how far the poses are from explaining the motion from each image to the next, as they are recorded.
+
+    Args:
+        tracks: points of the images.
+        poses: the camera's pose over time.
+
+    Returns:
+        (P,) positions of the later images in the sequence, and (P,) median distances of their points from where the
+        poses allow them, pixels; pairs with too few points are left out.
+    """
+    distances = _Pairs(tracks, poses).distances_px(0.0)
+    known = np.isfinite(distances).sum(axis=1) >= FEWEST_OF_A_PAIR
+    return tracks.frame_index[:, 1:].ravel()[known], np.nanmedian(distances[known], axis=1)
 
 
 class _Pairs:

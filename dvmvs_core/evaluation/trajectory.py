@@ -10,7 +10,7 @@ import numpy as np
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.sequence import PoseItem, Sequence
 from dvmvs_core.evaluation.image_tracks import Tracks, follow_points
-from dvmvs_core.evaluation.pose_agreement import TimeOffset, estimate_time_offset
+from dvmvs_core.evaluation.pose_agreement import TimeOffset, estimate_time_offset, residuals_px
 from dvmvs_core.evaluation.pose_track import PoseTrack
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 
@@ -32,6 +32,9 @@ LARGEST_OFFSET_S = 0.012
 LARGEST_RESIDUAL_PX = 1.5
 """Median distance of points from where the poses allow them, at a width of 480 pixels, above which it is said."""
 
+MOST_UNEXPLAINED = 0.02
+"""Share of images whose own distance is larger than that, above which it is said."""
+
 SCALE_RANGE = (0.85, 1.18)
 """Ratio of triangulated to sensor depth that noise explains."""
 
@@ -51,6 +54,8 @@ class TrajectoryCheck:
         baseline_m: median distance between consecutive keyframes.
         rotation_only_share: share of keyframes without parallax to the one before.
         jumps: positions of the images that come after a jump of the pose.
+        followed: images that points were followed to from the one before.
+        unexplained: positions of those of them whose motion the poses do not explain, the worst first.
         time_offset: offset between images and poses; None where the images cannot tell.
         scene_depth_m: median depth of points triangulated with the poses; None without parallax.
         scale: triangulated over sensor depth; None without sensor depth or parallax.
@@ -64,10 +69,23 @@ class TrajectoryCheck:
     baseline_m: float | None
     rotation_only_share: float
     jumps: tuple[int, ...]
+    followed: int
+    unexplained: tuple[int, ...]
     time_offset: TimeOffset | None
     scene_depth_m: float | None
     scale: float | None
     findings: tuple[str, ...]
+
+    def summary(self) -> str:
+        """Say in one sentence what was found of use, whether something is wrong or not."""
+        said = [f"{self.keyframes} of {self.frames} frames become keyframes"]
+        if self.baseline_m is not None:
+            said.append(f"{self.baseline_m:.3f} m apart")
+        if self.time_offset is not None:
+            said.append(f"poses explain the images to {self.time_offset.residual_at_zero_px:.2f} pixels")
+        if self.scale is not None:
+            said.append(f"their scale is {self.scale:.2f} of the sensor's")
+        return ", ".join(said) + ("" if self.findings else "; nothing is wrong with the poses")
 
     def to_dict(self) -> dict:
         """Return the figures as JSON has them."""
@@ -104,6 +122,7 @@ def judge(
     rotation_only = float((baselines < ROTATION_ONLY_M).mean()) if len(baselines) else 0.0
     offset = estimate_time_offset(tracks, track) if tracks else None
     shift_s = offset.offset_s if offset and _is_offset(offset) else 0.0
+    followed, unexplained = _unexplained(tracks, track) if tracks else (0, ())
     depths, ratios = _triangulate(tracks, track, shift_s) if tracks else (np.empty(0), np.empty(0))
     figures = {
         "frames": len(track),
@@ -113,6 +132,8 @@ def judge(
         "baseline_m": float(np.median(baselines)) if len(baselines) else None,
         "rotation_only_share": rotation_only,
         "jumps": _jumps(track),
+        "followed": followed,
+        "unexplained": unexplained,
         "time_offset": offset,
         "scene_depth_m": float(np.median(depths)) if len(depths) >= FEWEST_DEPTHS else None,
         "scale": float(np.median(ratios)) if len(ratios) >= FEWEST_DEPTHS else None,
@@ -133,10 +154,9 @@ def _findings(check: TrajectoryCheck, depth_range_m: tuple[float, float]) -> Ite
             " the one before: without a baseline there is no parallax to measure depth by"
         )
     if check.jumps:
-        shown = ", ".join(map(str, check.jumps[:5])) + (" and more" if len(check.jumps) > 5 else "")
         yield (
-            f"the pose jumps at {len(check.jumps)} of {check.frames} images ({shown}): use a continuous frame such as"
-            " odom, or look for lost tracking"
+            f"the pose jumps at {len(check.jumps)} of {check.frames} images ({_some(check.jumps)}): use a continuous"
+            " frame such as odom, or look for lost tracking"
         )
     offset = check.time_offset
     if offset and _is_offset(offset):
@@ -150,6 +170,12 @@ def _findings(check: TrajectoryCheck, depth_range_m: tuple[float, float]) -> Ite
             f"the poses do not explain how the images move: points lie {offset.residual_px:.1f} pixels from where they"
             " may be, at no offset of time much less; check the mounting of the camera, K and the rectification"
         )
+    elif len(check.unexplained) > MOST_UNEXPLAINED * check.followed:
+        yield (
+            f"at {len(check.unexplained)} of {check.followed} images ({_some(check.unexplained)}) the pose does not"
+            f" explain how the image moved, points lie {LARGEST_RESIDUAL_PX:g} pixels and more from where they may be:"
+            " images or poses were lost or stamped wrongly there, and depth is wrong there, too"
+        )
     if check.scale is not None:
         if not SCALE_RANGE[0] <= check.scale <= SCALE_RANGE[1]:
             yield (
@@ -161,6 +187,18 @@ def _findings(check: TrajectoryCheck, depth_range_m: tuple[float, float]) -> Ite
             f"the scale of the poses is not plausible: the scene lies at {check.scene_depth_m:.2g} m by them, and the"
             f" network tells {depth_range_m[0]:g} to {depth_range_m[1]:g} m"
         )
+
+
+def _some(positions: tuple[int, ...]) -> str:
+    return ", ".join(map(str, positions[:5])) + (" and more" if len(positions) > 5 else "")
+
+
+def _unexplained(tracks: Tracks, track: PoseTrack) -> tuple[int, tuple[int, ...]]:
+    """How many images points were followed to, and those whose motion the poses do not explain, the worst first."""
+    positions, distances = residuals_px(tracks, track)
+    order = np.argsort(-distances)
+    worst = order[distances[order] > LARGEST_RESIDUAL_PX]
+    return len(positions), tuple(positions[worst].tolist())
 
 
 def _is_offset(offset: TimeOffset) -> bool:

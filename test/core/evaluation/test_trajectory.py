@@ -87,6 +87,27 @@ def test_nothing_is_found_where_nothing_is_wrong(tmp_path):
     assert 0.05 < check.baseline_m < 0.3
 
 
+def test_the_summary_says_what_was_found(tmp_path):
+    check = checked(tmp_path)
+    summary = check.summary()
+    assert summary.startswith(f"{check.keyframes} of {FRAMES} frames become keyframes, {check.baseline_m:.3f} m apart")
+    assert "their scale is 1.0" in summary and summary.endswith("nothing is wrong with the poses")
+
+
+def test_images_whose_pose_was_stamped_wrongly_are_named(tmp_path):
+    """Two poses come late; all others fit, so that there is no offset as a whole."""
+    late = (28, 40)
+
+    def recorded(seconds, moves):
+        return pose_at(seconds - 0.07 * (round(seconds * 30) in late), moves)
+
+    check = checked(tmp_path, recorded)
+    (finding,) = (finding for finding in check.findings if "does not explain how the image moved" in finding)
+    assert set(check.unexplained) == {28, 29, 40, 41}
+    assert f"at 4 of {check.followed} images" in finding
+    assert not check.summary().endswith("nothing is wrong with the poses")
+
+
 @pytest.mark.parametrize("offset_s", (0.04, -0.04, 0.1))
 def test_an_offset_between_images_and_poses_is_flagged_and_measured(tmp_path, offset_s):
     check = checked(tmp_path, lambda seconds, moves: pose_at(seconds - offset_s, moves))
