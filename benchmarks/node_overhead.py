@@ -31,6 +31,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from dvmvs_core.cpu import share_cores
+from dvmvs_ros.process.domain import own_domain
 
 WARM_UP = 5
 STEP_NS = 33_333_333
@@ -258,10 +259,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     share_cores()
-    os.environ.setdefault("ROS_DOMAIN_ID", str(110 + os.getpid() % 90))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     results = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, own_domain() as domain:
+        os.environ.setdefault("ROS_DOMAIN_ID", str(domain))
         weights = options.weights or narrow_network(Path(folder) / "narrow.safetensors")
         for case in CASES:
             if options.case not in case.name:

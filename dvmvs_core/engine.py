@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dvmvs_core.confidence import estimate_confidence
+from dvmvs_core.confidence import compiled_confidence, estimate_confidence
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
 from dvmvs_core.errors import DeviceError, FrameError
 from dvmvs_core.geometry import is_finite_pose
@@ -100,10 +100,10 @@ class DepthEngine:
         self.model_config: ModelConfig = network.config
         self.device = resolve_device(self.config.device)
         self.estimates_confidence = self.config.confidence
-        self.rate_depth = estimate_confidence
         self._runner: Runner = network
         if isinstance(network, nn.Module):
             self._runner = choose_runner(network, self.device, self.config.precision, self.config.mode)
+        self.rate_depth = compiled_confidence if self._runner.compiled else estimate_confidence
         self._keyframes: KeyframeBuffer[_View] = KeyframeBuffer(self.config.keyframes)
         self._preprocessor: Preprocessor | None = None
         self._camera: tuple | None = None
@@ -138,6 +138,11 @@ class DepthEngine:
             config: with the device, precision and mode of this engine; the rest may differ.
         """
         return type(self)(self._runner, config)
+
+    @property
+    def runs_as(self) -> str:
+        """What runs the network here, for a person: mode "auto" leaves that open."""
+        return self._runner.description
 
     def reset(self) -> None:
         """Forget all keyframes and the recurrent state, as after a jump in time or a new scene."""

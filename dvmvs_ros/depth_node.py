@@ -10,6 +10,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +92,7 @@ class DepthNode(LifecycleNode):
         self._config: NodeConfig | None = None
         self._engine: DepthEngine | None = None
         self._sync: FrameSync | None = None
+        self._configured = ExitStack()
         self._recent_keyframes = RecentKeyframes()
         self._settings = Parameters(self, may_change=lambda: self._config is None)
         Services(self, {"reset": self._reset, "save_cloud": self._save_cloud})
@@ -108,23 +110,28 @@ class DepthNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights, warm the network up and create the publishers."""
         config = self._settings.config()
-        self._engine = self._load(config)
+        engine = self._load(config)
         self._statistics = Statistics()
-        model = self._engine.model_config
-        self._outputs = Outputs(self, config, (model.min_depth_m, model.max_depth_m), self._warn)
-        self._diagnostics = Diagnostics(
-            self,
-            config,
-            self._engine,
-            self._statistics,
-            live=lambda: self._settings.live,
-            depth_range_m=lambda: self._outputs.range_m(self._settings.live),
-        )
-        status = "~/frame_status"
-        self._status_publisher = self.create_lifecycle_publisher(
-            DiagnosticArray, status, **output_qos(self, status, self._warn, depth=STATUS_DEPTH)
-        )
-        self._config = config
+        model = engine.model_config
+        with ExitStack() as undo:
+            self._outputs = Outputs(self, config, (model.min_depth_m, model.max_depth_m), self._warn)
+            undo.callback(self._outputs.destroy)
+            self._diagnostics = Diagnostics(
+                self,
+                config,
+                engine,
+                self._statistics,
+                live=lambda: self._settings.live,
+                depth_range_m=lambda: self._outputs.range_m(self._settings.live),
+            )
+            undo.callback(self._diagnostics.destroy)
+            status = "~/frame_status"
+            self._status_publisher = self.create_lifecycle_publisher(
+                DiagnosticArray, status, **output_qos(self, status, self._warn, depth=STATUS_DEPTH)
+            )
+            undo.callback(self.destroy_lifecycle_publisher, self._status_publisher)
+            self._configured = undo.pop_all()
+        self._config, self._engine = config, engine
         return super().on_configure(state)
 
     @transition
@@ -242,18 +249,15 @@ class DepthNode(LifecycleNode):
         sync.clear(DropReason.STOPPED)
         for job in self._worker.stop():
             self._drop(job.arrival, DropReason.STOPPED, "the node was deactivated")
+        self._worker = self._estimate = None
         counts = {**self._statistics.counts(), **self._statistics.latencies()}
         self.get_logger().info("inactive: " + ", ".join(f"{key} {value}" for key, value in counts.items()))
 
     def _release(self) -> None:
         """Undo on_configure; does nothing if the node is not configured."""
-        self._engine = None
-        if self._config is None:
-            return
-        self._config = None
-        self._outputs.destroy()
-        self._diagnostics.destroy()
-        self.destroy_lifecycle_publisher(self._status_publisher)
+        self._configured.close()
+        # All that holds the engine, so that the network's memory is free.
+        self._config = self._engine = self._outputs = self._diagnostics = None
         self._recent_keyframes.clear()
 
     # Inputs: the executor's thread
@@ -263,7 +267,10 @@ class DepthNode(LifecycleNode):
             camera = camera_from_message(message)
         except MessageError as error:
             self._warn(f"camera_info ignored: {error}")
+            self._inputs.camera_info_fault = str(error)
+            self._sync.refuse_camera_info(str(error))
             return
+        self._inputs.camera_info_fault = ""
         self._statistics.add_camera_info()
         self._inputs.watch.hear(Input.CAMERA_INFO)
         self._sync.add_camera_info(stamp_to_ns(message.header.stamp), camera)

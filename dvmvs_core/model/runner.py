@@ -32,10 +32,14 @@ class Runner(Protocol):
     Attributes:
         config: configuration of the network.
         keeps_features: whether features of a frame may be kept; otherwise they are extracted anew at each use.
+        compiled: whether it runs on the kernels that numba compiles, which others then can use too.
+        description: what it runs the network with, for a person.
     """
 
     config: ModelConfig
     keeps_features: bool
+    compiled: bool
+    description: str
 
     def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
         """An RGB image (H, W, 3) uint8 at the network's resolution.
@@ -82,10 +86,14 @@ class PlainRunner:
     Args:
         network: the network, on its device and in evaluation mode.
         keeps_features: False for the reference path, which has no cache.
+        description: what it is, for a person.
     """
 
-    def __init__(self, network: PairNet | FusionNet, keeps_features: bool) -> None:
+    compiled = False
+
+    def __init__(self, network: PairNet | FusionNet, keeps_features: bool, description: str = "plain network") -> None:
         self.config = network.config
+        self.description = description
         self.keeps_features = keeps_features
         self._network = network
         self._device = next(network.parameters()).device
@@ -156,7 +164,7 @@ def choose_runner(network: PairNet | FusionNet, device: torch.device, precision:
                     " mode auto"
                 ) from error
             logger.warning("numba cannot be loaded (%s): depth takes three times as long", error)
-            return PlainRunner(network, keeps_features=True)
+            return PlainRunner(network, keeps_features=True, description="plain network, for want of numba")
     from dvmvs_core.model.fast.device_network import DeviceNetwork
 
     return DeviceNetwork(network, device, getattr(torch, precision), strict=mode == "fast")

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -35,6 +35,7 @@ from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.errors import DvmvsError
 from dvmvs_ros import recorder_node
 from dvmvs_ros.process.children import Child, ProcessError, ros_environment
+from dvmvs_ros.process.domain import own_domain
 
 if TYPE_CHECKING:
     from dvmvs_ros.demo.report import Report
@@ -74,8 +75,8 @@ class Options:
     """auto, cpu, cuda or cuda:N."""
     view: Literal["rerun", "foxglove"] | None = None
     """Viewer to show the result in: rerun gets a demo.rrd, Foxglove opens demo.mcap."""
-    domain: int = 10 + os.getpid() % 90
-    """ROS domain of the demo's processes."""
+    domain: int | None = None
+    """ROS domain of the demo's processes; by default one that no other demo on this machine is in."""
 
 
 def main() -> int:
@@ -113,7 +114,8 @@ def run(options: Options, console: Console) -> None:
     sequence = open_sequence(options.sequence or _synthetic_sequence(out / "synthetic", console))
     for note in sequence.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
-    _play(options, sequence, console)
+    with own_domain() if options.domain is None else nullcontext(options.domain) as domain:
+        _play(options, sequence, domain, console)
     with console.status("reading the recording"):
         # Imported here: the parts above need neither, and the processes start a second sooner.
         from dvmvs_ros.demo.pictures import write_pictures
@@ -152,13 +154,13 @@ def _synthetic_sequence(folder: Path, console: Console) -> Path:
     return folder
 
 
-def _play(options: Options, sequence: Sequence, console: Console) -> None:
-    """Run the three processes until all images are played and answered."""
+def _play(options: Options, sequence: Sequence, domain: int, console: Console) -> None:
+    """Run the three processes in a ROS domain until all images are played and answered."""
     logs = options.out / "logs"
     total = min(options.limit or len(sequence), len(sequence))
-    environment = ros_environment(options.domain)
+    environment = ros_environment(domain)
     console.print(
-        f"{total} images of {sequence.name} through the depth node (ROS domain {options.domain}, logs in {logs})",
+        f"{total} images of {sequence.name} through the depth node (ROS domain {domain}, logs in {logs})",
         highlight=False,
     )
     with ExitStack() as children, _bar(console, total, "playing, one answer at a time") as progress:

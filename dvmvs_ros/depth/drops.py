@@ -34,5 +34,8 @@ class DropReason(Enum):
     """The node was deactivated while it was waiting."""
 
 
+BEFORE_POSE = (DropReason.BAD_IMAGE, DropReason.BAD_CAMERA_INFO, DropReason.NO_CAMERA_INFO, DropReason.BAD_FRAME)
+"""Losses that say nothing of whether poses come."""
+
 NO_FAULT = (DropReason.WORKER_BUSY, DropReason.STOPPED, DropReason.TIME_JUMP, DropReason.RESET)
 """Losses that nobody needs to be warned of: a slow engine takes the newest image, and whoever stops wants it so."""

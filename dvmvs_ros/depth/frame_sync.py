@@ -105,6 +105,7 @@ class FrameSync:
         self._max_wait_ns = max_wait_ns
         self._waiting: deque[_Waiting] = deque()
         self._cameras: OrderedDict[int, CameraModel] = OrderedDict()
+        self._camera_fault = ""
         self._newest_stamp_ns: int | None = None
 
     def __len__(self) -> int:
@@ -118,6 +119,10 @@ class FrameSync:
         while len(self._cameras) > self._queue_size + 1:
             self._cameras.popitem(last=False)
         self.update()
+
+    def refuse_camera_info(self, fault: str) -> None:
+        """Take note of a camera_info that cannot be used, and why; images use an older one if there is one."""
+        self._camera_fault = fault
 
     def add_image(self, image: np.ndarray, arrival: Arrival) -> None:
         """Take an image (H, W, 3) uint8 RGB; it comes out as a frame now, later, or never with a reason."""
@@ -158,6 +163,8 @@ class FrameSync:
 
     def _try(self, waiting: _Waiting) -> Frame | _Obstacle:
         image, arrival = waiting
+        if not self._cameras and self._camera_fault:
+            return _Obstacle(DropReason.BAD_CAMERA_INFO, self._camera_fault, True)
         if not self._cameras:
             return _Obstacle(DropReason.NO_CAMERA_INFO, "no camera_info was received", True)
         own = self._cameras.get(arrival.stamp_ns)

@@ -41,6 +41,7 @@ class Inputs:
         camera_frame: optical frame of the last image; empty before the first.
         stamp_ns: its time.
         age_s: how old it was when it arrived, by the node's clock.
+        camera_info_fault: why the last camera_info cannot be used; empty if it can.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Inputs:
         self.camera_frame = ""
         self.stamp_ns = 0
         self.age_s = 0.0
+        self.camera_info_fault = ""
         from_tf = config.pose_source == FROM_TF
         self._poses = f"in {config.world_frame!r} from /tf" if from_tf else f"from {self.transforms.topic}"
 

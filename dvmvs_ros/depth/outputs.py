@@ -6,6 +6,7 @@ A topic costs something only while somebody subscribes to it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
 import cv2
@@ -57,14 +58,17 @@ class Outputs:
         self._depth_range_m = depth_range_m
         self._warn = warn
         self._publishers: list[LifecyclePublisher] = []
-        self._depth = self._publisher(Image, "depth/image")
-        # As image_transport does it: the name is remapped first, then lengthened.
-        self._compressed_depth = self._publisher(CompressedImage, f"{self._depth.topic_name}/compressedDepth")
-        self._camera_info = self._publisher(CameraInfo, "depth/camera_info")
-        self._range = self._publisher(Range, "depth/range", depth=1, latched=True)
-        self._confidence = self._publisher(Image, "depth/confidence")
-        self._preview = self._publisher(Image, "depth/preview")
-        self._points = self._publisher(PointCloud2, "points")
+        with ExitStack() as undo:  # one topic may be refused, by a policy say
+            undo.callback(self.destroy)
+            self._depth = self._publisher(Image, "depth/image")
+            # As image_transport does it: the name is remapped first, then lengthened.
+            self._compressed_depth = self._publisher(CompressedImage, f"{self._depth.topic_name}/compressedDepth")
+            self._camera_info = self._publisher(CameraInfo, "depth/camera_info")
+            self._range = self._publisher(Range, "depth/range", depth=1, latched=True)
+            self._confidence = self._publisher(Image, "depth/confidence")
+            self._preview = self._publisher(Image, "depth/preview")
+            self._points = self._publisher(PointCloud2, "points")
+            undo.pop_all()
         self._published_range: tuple | None = None
         self._points_rate, self._preview_rate = RateLimit(), RateLimit()
 

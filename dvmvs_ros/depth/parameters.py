@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 
 from rcl_interfaces.msg import SetParametersResult
@@ -31,6 +32,7 @@ class Parameters:
         self._live: LiveConfig | None = None
         for setting in SETTINGS:
             self._declare(setting)
+        self._warn_of_unknown()
         node.add_on_set_parameters_callback(self._check)
 
     def config(self) -> NodeConfig:
@@ -67,6 +69,18 @@ class Parameters:
                 wanted += f" from {setting.low:g} to {setting.high:g}"
             self._problems[setting.name] = f"parameter {setting.name} must be {wanted}: {error}"
             self._node.declare_parameter(setting.name, setting.default, setting.descriptor(), ignore_override=True)
+
+    def _warn_of_unknown(self) -> None:
+        """Name the values given under names that no parameter has, which ROS passes over in silence."""
+        given = getattr(self._node, "_parameter_overrides", {})  # there is no public way to ask for them
+        # Quality of service is declared topic by topic, later.
+        unknown = [n for n in given if not self._node.has_parameter(n) and not n.startswith("qos_overrides.")]
+        names = []
+        for name in sorted(unknown):
+            like = difflib.get_close_matches(name, [setting.name for setting in SETTINGS], 1)
+            names.append(f"{name} (did you mean {like[0]}?)" if like else name)
+        if names:
+            self._node.get_logger().warning(f"no such parameter, so its value is not used: {', '.join(names)}")
 
     def _check(self, changes: Sequence[Parameter]) -> SetParametersResult:
         known = {setting.name: setting for setting in SETTINGS}

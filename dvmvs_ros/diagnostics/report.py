@@ -13,8 +13,9 @@ from rclpy.lifecycle import LifecycleNode
 
 from dvmvs_core.errors import TransformError
 from dvmvs_ros.depth.config import LiveConfig, NodeConfig
-from dvmvs_ros.depth.drops import NO_FAULT, DropReason
+from dvmvs_ros.depth.drops import BEFORE_POSE, NO_FAULT, DropReason
 from dvmvs_ros.depth.inputs import Inputs
+from dvmvs_ros.depth.settings import FROM_TF
 from dvmvs_ros.diagnostics.input_watch import Input
 from dvmvs_ros.diagnostics.memory import memory_values
 from dvmvs_ros.diagnostics.quiet_log import QuietLog
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 PERIOD_S = 1.0
 REPEAT_S = 30.0
 FRAMES_NAMED = 12
+
+CLOCKS_APART_S = 60.0
+"""Poses that are this far from the images in time are not late: one of the two has another clock."""
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -89,9 +93,12 @@ class Diagnostics:
         level, text = OK, "images and camera_info come"
         if missing in (Input.IMAGE, Input.CAMERA_INFO):
             subscription = inputs.image if missing is Input.IMAGE else inputs.camera_info
-            why = self._hints.explain_silence(subscription)
             level = ERROR
-            text = f"no {missing.value} on {subscription.topic_name} for {watch.silence_s(missing):.0f} s. {why}"
+            text = f"on {subscription.topic_name} for {watch.silence_s(missing):.0f} s"
+            if missing is Input.CAMERA_INFO and inputs.camera_info_fault:
+                text = f"no usable camera_info {text}: {inputs.camera_info_fault}"
+            else:
+                text = f"no {missing.value} {text}. {self._hints.explain_silence(subscription)}"
         elif recent := {r: n for r, n in statistics.recent_drops().items() if r not in NO_FAULT}:
             level = WARN
             text = "images dropped in the last seconds: " + ", ".join(f"{n} {r.value}" for r, n in recent.items())
@@ -122,9 +129,18 @@ class Diagnostics:
             # Against the images and not the clock: what counts is whether poses keep up with them.
             values["newest pose after last image s"] = f"{(newest_ns - inputs.stamp_ns) * 1e-9:.3f}"
             values["age of newest pose s"] = f"{(self._node.get_clock().now().nanoseconds - newest_ns) * 1e-9:.3f}"
+        recent = self._statistics.recent_drops()
         level, text = OK, "every image gets its pose" if inputs.watch.ever(Input.POSE) else "no pose was needed yet"
-        if inputs.watch.missing(self._live().input_timeout_s) is Input.POSE:
+        if any(recent[reason] for reason in BEFORE_POSE) and not recent[DropReason.NO_TRANSFORM]:
+            text = "no pose is needed while images are dropped for other reasons"
+        elif inputs.watch.missing(self._live().input_timeout_s) is Input.POSE:
             level, text = ERROR, self._missing_pose(inputs)
+        elif self._config.pose_source == FROM_TF and camera.removeprefix("/") == world.removeprefix("/"):
+            level = WARN
+            text = (
+                f"the camera's frame and world_frame are both {world!r}, so the camera seems never to move: name its"
+                " optical frame by camera_frame, or a fixed frame such as odom by world_frame"
+            )
         elif motion is not None:
             values.update(motion.values())
             if complaint := motion.complaint():
@@ -146,6 +162,12 @@ class Diagnostics:
             f"no transform from {camera!r} to {world!r} for {silence_s:.0f} s; frames known: {named}"
             f"{f' and {more} more' if more > 0 else ''}"
         )
+        newest_ns = transforms.newest_ns(world, camera)
+        if newest_ns is not None and abs(apart_s := (newest_ns - inputs.stamp_ns) * 1e-9) > CLOCKS_APART_S:
+            return (
+                f"{text}. The newest is {abs(apart_s):.0f} s {'after' if apart_s > 0 else 'before'} the last image: are"
+                " the stamps of both of one clock? See use_sim_time, and the clocks of the computers"
+            )
         try:
             transforms.lookup(world, camera, inputs.stamp_ns)
         except TransformError as error:
@@ -191,7 +213,7 @@ class Diagnostics:
                 "size": f"{model.width}×{model.height}",
                 "device": device,
                 "precision": config.engine.precision,
-                "mode": config.engine.mode,
+                "mode": f"{config.engine.mode}: {self._engine.runs_as}",
                 **memory_values(device),
             },
         )

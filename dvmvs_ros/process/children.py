@@ -1,4 +1,4 @@
-"""Nodes as child processes that end together, in order, whatever happens to their parent."""
+"""Nodes as child processes that end together and in order, and with their parent if that is killed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from dvmvs_core.errors import DvmvsError
+from dvmvs_ros.process.parent import tied_to_this_process
 
 ROOT = Path(__file__).resolve().parents[2]
 END_S = 15.0
@@ -73,7 +74,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if pipe_output else log,
                 stderr=log,
-                env=environment,
+                env=tied_to_this_process(environment),
                 start_new_session=True,
                 text=True,
             )

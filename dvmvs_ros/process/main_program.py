@@ -19,6 +19,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from dvmvs_core.errors import DvmvsError
+from dvmvs_ros.process.parent import end_with_parent
+from dvmvs_ros.process.refusals import RCLError, refusal_line, secured
 from dvmvs_ros.process.transport import use_shared_memory_profile
 
 POLL_S = 0.1
@@ -37,6 +39,9 @@ def ros_process(args: Sequence[str] | None = None) -> Iterator[threading.Event]:
 
     Yields:
         An event that SIGINT or SIGTERM sets; one more signal, a while later, ends the process the hard way.
+
+    Raises:
+        SystemExit: with one line, if the arguments cannot be used or security refuses something.
     """
     stop = threading.Event()
     patient_until_s = 0.0
@@ -53,12 +58,23 @@ def ros_process(args: Sequence[str] | None = None) -> Iterator[threading.Event]:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
+    end_with_parent()
     use_shared_memory_profile()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RCLError as error:  # a parameter file that cannot be read, say
+        raise SystemExit(refusal_line(error)) from None
     try:
         yield stop
+    except RCLError as error:
+        if not secured():
+            raise
+        raise SystemExit(refusal_line(error)) from None
     finally:
         rclpy.try_shutdown()
+        # All is in order; but Python takes another second to end, gives up its handlers first, and ros2 launch's own
+        # SIGINT may come that late after the terminal's.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def spin(stop: threading.Event, *nodes: Node) -> None:

@@ -9,7 +9,14 @@ from collections.abc import Callable
 
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSCompatibility,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 Warn = Callable[[str], None]
@@ -84,7 +91,9 @@ def deaf_publishers(node: Node, topic: str, profile: QoSProfile) -> list[str]:
 
 
 def _overridable() -> QoSOverridingOptions:
-    return QoSOverridingOptions.with_default_policies()
+    """ROS's own choice, and durability: what is published once, before the node starts, is heard with it only."""
+    kinds = QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY
+    return QoSOverridingOptions(kinds)
 
 
 def _name(info) -> str:

@@ -9,6 +9,7 @@ from functools import wraps
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from dvmvs_core.errors import DvmvsError
+from dvmvs_ros.process.refusals import RCLError, refusal_line
 
 
 def transition(method: Callable) -> Callable:
@@ -22,6 +23,9 @@ def transition(method: Callable) -> Callable:
             doing = method.__name__.removeprefix("on_")
             if isinstance(error, DvmvsError):
                 self.get_logger().error(f"cannot {doing}: {error}")
+                return TransitionCallbackReturn.FAILURE
+            if isinstance(error, RCLError):
+                self.get_logger().error(f"cannot {doing}: {refusal_line(error)}")
                 return TransitionCallbackReturn.FAILURE
             if "qos" in str(error).lower():  # rclpy raises plain RuntimeErrors for them, among others
                 self.get_logger().error(

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from dvmvs_core import confidence as module
-from dvmvs_core.confidence import AGREEMENT_SCALE, COEFFICIENTS, CUES, confidence_cues, estimate_confidence
+from dvmvs_core.confidence import (
+    AGREEMENT_SCALE,
+    COEFFICIENTS,
+    CUES,
+    compiled_confidence,
+    confidence_cues,
+    estimate_confidence,
+)
 from dvmvs_core.errors import WeightsError
 
 HEIGHT, WIDTH = 64, 96
@@ -141,6 +148,40 @@ def test_a_batch_is_its_items():
             [(d[i : i + 1], p[i : i + 1]) for d, p in before],
         )  # fmt: skip
         torch.testing.assert_close(together[i : i + 1], alone)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("frames", [1, 2, 5])
+@pytest.mark.parametrize("predictions", [0, 1, 3])
+def test_the_compiled_one_says_the_same(predictions, frames, channels_last):
+    """Two cameras at once that move and turn, before rough ground with holes in what they see."""
+    torch.manual_seed(frames)
+    waves = torch.sin(torch.arange(WIDTH) / 7.0) * torch.cos(torch.arange(HEIGHT) / 5.0)[:, None]
+    depth = torch.stack((2.0 + 0.3 * waves, 3.0 - 0.8 * waves + (torch.arange(WIDTH) > 50)))
+    poses = [pose_at(0.1 * i + 0.07).repeat(2, 1, 1) for i in range(frames)]
+    for i, pose in enumerate(poses):
+        pose[:, 1, 3] = 0.03
+        pose[1, :3, :3] = torch.linalg.matrix_exp(0.1 * i * torch.tensor([[0.0, 0, 1], [0, 0, 0.3], [-1, -0.3, 0]]))
+    poses[-1][1, 2, 3] = 2.5  # beyond some of the ground
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    maps = [torch.randn(2, 9, HEIGHT // 2, WIDTH // 2).contiguous(memory_format=layout) for _ in range(frames + 1)]
+    maps[0][:, :, 4:9, 4:9] = 0.0
+    past = [(depth[:, None] * (1 + 0.05 * i), pose_at(0.05 * i + 0.013).repeat(2, 1, 1)) for i in range(predictions)]
+    shifted = K + torch.tensor([[[0.0, 0, 3], [0, 2, 1], [0, 0, 0]]])
+    arguments = (depth, torch.cat((K, shifted)), pose_at(0.0).repeat(2, 1, 1), maps[0])
+    views = list(zip(maps[1:], poses, strict=True))
+    expected = estimate_confidence(*arguments, views, past)
+    found = compiled_confidence(*arguments, views, past)
+    assert found.shape == expected.shape and expected.max() > 0.05
+    # A point on the border of a view to the last digit may fall on either side of it.
+    assert ((found - expected).abs() > 1e-3).float().mean() < 2e-3
+    assert (found - expected).abs().mean() < 1e-4
+
+
+def test_the_compiled_one_sees_nothing_where_nothing_is_in_view():
+    for far_away in (100.0, -100.0):
+        arguments = (WALL, K, pose_at(0.0), FLAT, [(FLAT, pose_at(far_away))], [(WALL[:, None], pose_at(0.0))])
+        assert compiled_confidence(*arguments).max() == 0.0
 
 
 def test_the_shipped_coefficients_say_how_they_were_fitted():

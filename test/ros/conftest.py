@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from dvmvs_ros.process.domain import own_domain
+from dvmvs_ros.process.parent import tied_to_this_process
 
 ROOT = Path(__file__).parents[2]
 STARTUP_S = 60.0
@@ -21,16 +24,17 @@ ANSWER_S = 20.0
 
 
 @pytest.fixture(scope="session")
-def ros_environment() -> dict[str, str]:
+def ros_environment() -> Iterator[dict[str, str]]:
     """Environment of this test run's own ROS domain, set in this process too."""
     pytest.importorskip("rclpy")
-    os.environ.update(
-        ROS_DOMAIN_ID=str(10 + os.getpid() % 90),
-        ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
-        FASTDDS_DEFAULT_PROFILES_FILE=str(ROOT / "config" / "fastdds.xml"),
-        OMP_NUM_THREADS="1",
-    )
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
+    with own_domain() as domain:
+        os.environ.update(
+            ROS_DOMAIN_ID=str(domain),
+            ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
+            FASTDDS_DEFAULT_PROFILES_FILE=str(ROOT / "config" / "fastdds.xml"),
+            OMP_NUM_THREADS="1",
+        )
+        yield {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +120,7 @@ class NodeProcess:
                 ],
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=tied_to_this_process(environment),
                 start_new_session=True,
             )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import weakref
 
 import pytest
 
@@ -11,8 +13,13 @@ pytest.importorskip("rclpy")
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from rcl_interfaces.msg import ParameterType  # noqa: E402
 from rcl_interfaces.srv import DescribeParameters, GetParameters  # noqa: E402
+from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 
+from dvmvs_ros.depth.engines import Engines  # noqa: E402
 from dvmvs_ros.depth.parameters import SETTINGS  # noqa: E402
+from dvmvs_ros.depth_node import DepthNode  # noqa: E402
+from dvmvs_ros.process.refusals import RCLError  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +133,75 @@ def test_it_ends_cleanly_while_active(manager):
     assert manager.change(Transition.TRANSITION_CONFIGURE)
     assert manager.change(Transition.TRANSITION_ACTIVATE)
     # The fixture ends the process with SIGTERM, and checks how it went.
+
+
+def test_cleanup_frees_the_network(client, tiny_weights):
+    opened = []
+
+    class Watched(Engines):
+        def open(self, config):
+            engine, shared = super().open(config)
+            opened.append(weakref.ref(engine))
+            return engine, shared
+
+    overrides = [Parameter("weights", value=str(tiny_weights)), Parameter("autostart", value=False)]
+    node = DepthNode(Watched(), namespace="freed", parameter_overrides=overrides)
+    try:
+        for transition in (node.trigger_configure, node.trigger_activate, node.trigger_deactivate):
+            assert transition() == TransitionCallbackReturn.SUCCESS
+            assert opened[0]() is not None
+        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        gc.collect()
+        assert opened[0]() is None
+    finally:
+        node.destroy_node()
+
+
+def test_what_ros_refuses_is_one_line_and_leaves_nothing_behind(client, tiny_weights, monkeypatch, capfd):
+    """As with a policy of SROS 2 that does not list one of the topics."""
+    overrides = [Parameter("weights", value=str(tiny_weights)), Parameter("autostart", value=False)]
+    node = DepthNode(namespace="refused", parameter_overrides=overrides)
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    create = {name: getattr(node, name) for name in ("create_lifecycle_publisher", "create_subscription")}
+
+    def refusing(name, topic):
+        def call(message_type, wanted, *arguments, **options):
+            if wanted == topic:
+                raise RCLError(f"Failed to create: topic [rt/refused/{topic}] not allowed, at rmw.cpp:1, at rcl.c:2")
+            return create[name](message_type, wanted, *arguments, **options)
+
+        return call
+
+    def own_topics() -> set[str]:
+        ours = node.get_publisher_names_and_types_by_node, node.get_subscriber_names_and_types_by_node
+        return {topic for names in ours for topic, _ in names("depth_node", "/refused")}
+
+    try:
+        before = own_topics()
+        monkeypatch.setattr(node, "create_lifecycle_publisher", refusing("create_lifecycle_publisher", "points"))
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert own_topics() == before
+        monkeypatch.setattr(node, "create_lifecycle_publisher", create["create_lifecycle_publisher"])
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        configured = own_topics()
+        monkeypatch.setattr(node, "create_subscription", refusing("create_subscription", "image"))
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+        assert own_topics() == configured
+        monkeypatch.setattr(node, "create_subscription", create["create_subscription"])
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    finally:
+        node.destroy_node()
+    said = [line for line in capfd.readouterr().err.splitlines() if "cannot" in line]
+    assert len(said) == 2
+    for line, topic in zip(said, ("points", "image"), strict=True):
+        assert f"ROS refuses: Failed to create: topic [rt/refused/{topic}] not allowed. Security is on" in line
+        assert "policy must allow every topic" in line and "rmw.cpp" not in line
+
+
+def test_a_misspelt_parameter_is_said(client, capfd):
+    given = {"mesurement_frames": 3, "autostart": False, "use_sim_time": True, "lidar_rate": 10.0}
+    given["qos_overrides./misspelt/image.subscription.depth"] = 7
+    overrides = [Parameter(name, value=value) for name, value in given.items()]
+    DepthNode(namespace="misspelt", parameter_overrides=overrides).destroy_node()
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "no such parameter" in line]
+    assert line.endswith(": lidar_rate, mesurement_frames (did you mean measurement_frames?)")

@@ -1,38 +1,57 @@
 """Convolution, batch norm and ReLU as one step, for inference on a CPU.
 
-The batch norm is folded into the weights, and the weights lie in memory as the kernel of oneDNN that will run wants
-them. Both happen on copies: the network that was given can go on training.
+The batch norm is folded into the weights. Where it pays, tiles are convolved by Winograd's method; elsewhere the
+weights lie in memory as the kernel of oneDNN that will run wants them. All happens on copies: the network that was
+given can go on training.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from dvmvs_core.model.fast.winograd import Winograd, suits
+
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
-class Convolution:
-    """One convolution with what follows it; channels-last in and out.
+def fused(convolution: nn.Conv2d, batch_norm: nn.BatchNorm2d | None, relu: bool) -> Callable[[Tensor], Tensor]:
+    """One convolution with what follows it, by the method that suits it; channels-last in and out.
+
+    The input may have more channels than the weights; the rest is left out.
 
     Args:
-        convolution: its weights.
+        convolution: its weights, which are copied.
         batch_norm: the batch norm after it, in evaluation mode, or None.
         relu: whether a ReLU comes last.
     """
+    folded = fuse_conv_bn_eval(convolution, batch_norm) if batch_norm is not None else convolution
+    return Winograd(folded, relu) if suits(folded) else DirectConvolution(folded, relu)
 
-    def __init__(self, convolution: nn.Conv2d, batch_norm: nn.BatchNorm2d | None, relu: bool) -> None:
-        folded = fuse_conv_bn_eval(convolution, batch_norm) if batch_norm is not None else convolution
-        self._weight = folded.weight.detach().clone(memory_format=torch.channels_last)
-        self._bias = None if folded.bias is None else folded.bias.detach().clone()
-        self._geometry = (folded.padding, folded.stride, folded.dilation, folded.groups)
+
+class DirectConvolution:
+    """One convolution with ReLU; channels-last in and out.
+
+    Args:
+        convolution: its weights, with a batch norm folded in.
+        relu: whether a ReLU follows.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, relu: bool) -> None:
+        self._weight = convolution.weight.detach().clone(memory_format=torch.channels_last)
+        self._bias = None if convolution.bias is None else convolution.bias.detach().clone()
+        self._geometry = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
+        self._channels = convolution.in_channels
         self._relu = relu
         self._packed_for: torch.Size | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, in, h, w) -> (B, out, h', w'), both channels-last."""
+        """(B, at least in, h, w) -> (B, out, h', w'); channels of the input past the weights' are left out."""
+        x = x[:, : self._channels]
         padding, stride, dilation, groups = self._geometry
         if not _ONEDNN:
             x = functional.conv2d(x, self._weight, self._bias, stride, padding, dilation, groups)
@@ -65,7 +84,7 @@ class Convolutions:
             relu = bool(modules) and isinstance(modules[0], nn.ReLU)
             if relu:
                 modules.pop(0)
-            self._steps.append(Convolution(convolution, batch_norm, relu))
+            self._steps.append(fused(convolution, batch_norm, relu))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Applies them in turn."""

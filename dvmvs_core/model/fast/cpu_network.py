@@ -19,7 +19,8 @@ from torch.nn import functional
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import CostVolumeDecoder, CostVolumeEncoder, DecoderBlock, EncoderBlock
-from dvmvs_core.model.fast.convolution import Convolution, Convolutions
+from dvmvs_core.model.fast.convolution import Convolutions, fused
+from dvmvs_core.model.fast.depth_head import DepthHead
 from dvmvs_core.model.fast.images import normalised
 from dvmvs_core.model.fast.kernels import expected_depth
 from dvmvs_core.model.fast.merge import Merge
@@ -40,6 +41,8 @@ class CpuNetwork:
     """
 
     keeps_features = True
+    compiled = True
+    description = "compiled CPU kernels"
 
     def __init__(self, network: PairNet | FusionNet) -> None:
         self.config = network.config
@@ -64,7 +67,9 @@ class CpuNetwork:
     def _features(self, image: Tensor) -> ImageFeatures:
         image = image.contiguous(memory_format=torch.channels_last)
         half, quarter, eighth, sixteenth = self._pyramid(self._extractor(image))
-        matching = half if self.config.matching == "learned" else patch_descriptors(image)
+        matching = half
+        if self.config.matching == "patch":
+            matching = patch_descriptors(image).contiguous(memory_format=torch.channels_last)
         return ImageFeatures(half, quarter, eighth, sixteenth, matching)
 
     def depth(
@@ -145,8 +150,8 @@ class _Pyramid:
     """`FeaturePyramid`."""
 
     def __init__(self, pyramid: FeaturePyramid) -> None:
-        self._inner = [Convolution(c, None, relu=False) for c in pyramid.fpn.inner_blocks]
-        self._layers = [Convolution(c, None, relu=False) for c in pyramid.fpn.layer_blocks]
+        self._inner = [fused(c, None, relu=False) for c in pyramid.fpn.inner_blocks]
+        self._layers = [fused(c, None, relu=False) for c in pyramid.fpn.layer_blocks]
 
     def __call__(self, maps: Sequence[Tensor]) -> list[Tensor]:
         merged = self._inner[4](maps[4])
@@ -196,7 +201,7 @@ class _LSTM:
     """`ConvLSTMCell`; its convolution reads input and hidden state from one buffer."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
-        self._convolution = Convolution(convolution, None, relu=False)
+        self._convolution = fused(convolution, None, relu=False)
 
     def __call__(self, x: Tensor, state: LSTMState | None) -> LSTMState:
         if state is None:
@@ -218,7 +223,7 @@ class _Decoder:
         blocks = [getattr(decoder, f"decoder_block{i}") for i in range(1, 5)]
         heads = ("one_sixteen", "one_eight", "quarter", "half", "full")
         self._blocks = [_DecoderBlock(block) for block in blocks]
-        self._heads = [Convolution(getattr(decoder, f"depth_layer_{name}")[0], None, relu=False) for name in heads]
+        self._heads = [DepthHead(getattr(decoder, f"depth_layer_{name}")[0]) for name in heads]
         self._refine = Convolutions(nn.Sequential(*decoder.refine[0], *decoder.refine[1]))
         self._min_inverse_depth = decoder.min_inverse_depth
         self._span = decoder.max_inverse_depth - decoder.min_inverse_depth
@@ -229,14 +234,14 @@ class _Decoder:
         sigmoid = None
         for block, head, skip in zip(self._blocks, self._heads[:4], skips[::-1], strict=True):
             x = block(x, skip, sigmoid)
-            sigmoid = torch.sigmoid_(head(x))
+            sigmoid = head(x)
         batch, channels, _, _ = x.shape
         if self._merge is None or self._merge.buffer.shape[:3] != (batch, *image.shape[2:]):
             self._merge = Merge(batch, *image.shape[2:], channels + 1 + 3)
         self._merge.put_upsampled(x, 0)
         self._merge.put_upsampled(sigmoid, channels)
         self._merge.put(image, channels + 1)
-        inverse_depth = torch.sigmoid_(self._heads[4](self._refine(self._merge.tensor)))
+        inverse_depth = self._heads[4](self._refine(self._merge.tensor))
         return inverse_depth.mul_(self._span).add_(self._min_inverse_depth).reciprocal_().squeeze(1)
 
 

@@ -50,6 +50,7 @@ class DeviceNetwork:
     """
 
     keeps_features = True
+    compiled = False
 
     def __init__(self, network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype, strict: bool) -> None:
         self.config = network.config
@@ -59,6 +60,9 @@ class DeviceNetwork:
         self._sweep = _choose_sweep(device, strict)
         self._extract = Replay(self._extract_step, device)
         self._depth = Replay(self._depth_step, device)
+        graphs = "CUDA graphs" if device.type == "cuda" else "plain operators"
+        sweep = "unfused plane sweep" if self._sweep is whole_sweep else "fused plane sweep"
+        self.description = f"{graphs}, {sweep}"
 
     def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
         """As in `Runner`; on CUDA, the bytes of the image are all that is sent, from pinned memory."""

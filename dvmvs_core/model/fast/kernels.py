@@ -1,37 +1,26 @@
 """Loops that numba compiles to machine code: each works on a band of rows, holds no lock and makes no large array.
 
 Images are (h, w, C) with the channels of a pixel side by side, so that one vector instruction takes 8 or 16 of them.
-Importing this module needs numba; compiling happens at the first call, and is kept on disk where a folder can be
-written (beside this file, or the user's cache folder, or NUMBA_CACHE_DIR).
+Importing this module needs numba.
 
 Symbols: D depth hypotheses, M measurement frames, h×w half resolution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numba
 import numpy as np
+
+from dvmvs_core.model.fast.compiled import compiled
+from dvmvs_core.model.fast.sampling import match_between
 
 LANES = 16
 """Matching maps are padded to multiples of this many channels, the floats of a 512-bit register."""
 
-# Sums may be reordered and products fused, which vector code needs; NaN and infinity keep their meaning.
-_FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 _ONE, _ZERO, _EPSILON, _FAR = np.float32(1), np.float32(0), np.float32(1e-8), np.float32(3e38)
 _MIN_DIVISOR_M = np.float32(1e-8)
 
 
-def _compiled(function: Callable) -> Callable:
-    options = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # nowhere to write the cache: compile anew in every process
-        return numba.njit(**options)(function)
-
-
-@_compiled
+@compiled
 def sweep_rows(first, last, reference, measurements, homographies, translations, inverse_depths, masked, costs, offset):
     """Plane sweep of rows first…last of the reference frame, over all planes and measurement frames in one pass.
 
@@ -48,8 +37,6 @@ def sweep_rows(first, last, reference, measurements, homographies, translations,
         offset: channel of `costs` for plane 0.
     """
     height, width, channels = reference.shape
-    blocks = channels // 16  # spelt out: the compiler then knows that no remainder is left
-    channels = blocks * 16
     frames, planes = measurements.shape[0], inverse_depths.shape[0]
     flat = measurements.reshape(frames, -1)
     padded_width = np.int32(width + 2)
@@ -61,7 +48,8 @@ def sweep_rows(first, last, reference, measurements, homographies, translations,
         high_x, high_y = high_x + _ONE, high_y + _ONE
     nearest_z = _ZERO if masked else -_FAR
     cell = np.empty(planes, np.int32)
-    right, down = np.empty(planes, np.float32), np.empty(planes, np.float32)
+    top_left, top_right = np.empty(planes, np.float32), np.empty(planes, np.float32)
+    bottom_left, bottom_right = np.empty(planes, np.float32), np.empty(planes, np.float32)
     total, seen = np.empty(planes, np.float32), np.empty(planes, np.float32)
     for y in range(first, last):
         for x in range(width):
@@ -83,7 +71,10 @@ def sweep_rows(first, last, reference, measurements, homographies, translations,
                     u = u if visible else _ZERO
                     v = v if visible else _ZERO
                     left, top = np.int32(u), np.int32(v)
-                    right[d], down[d] = u - np.float32(left), v - np.float32(top)
+                    right, down = u - np.float32(left), v - np.float32(top)
+                    both = right * down
+                    bottom_right[d], top_right[d], bottom_left[d] = both, right - both, down - both
+                    top_left[d] = _ONE - right - (down - both)
                     cell[d] = np.int32(top * padded_width + left) if visible else np.int32(-1)
                     seen[d] += _ONE if visible else _ZERO
                 samples = flat[m]
@@ -91,22 +82,15 @@ def sweep_rows(first, last, reference, measurements, homographies, translations,
                     if cell[d] < 0:
                         continue
                     at = np.uintp(cell[d]) * step
-                    w11 = right[d] * down[d]
-                    w01, w10 = right[d] - w11, down[d] - w11
-                    w00 = _ONE - right[d] - w10
-                    match = _ZERO
-                    for c in range(channels):
-                        i = at + np.uintp(c)
-                        warped = w00 * samples[i] + w01 * samples[i + step]
-                        warped += w10 * samples[i + row] + w11 * samples[i + row + step]
-                        match += here[c] * warped
-                    total[d] += match
+                    total[d] += match_between(
+                        here, samples, at, step, row, top_left[d], top_right[d], bottom_left[d], bottom_right[d], step
+                    )
             for d in range(planes):
                 count = max(seen[d], _ONE) if masked else np.float32(frames)
                 costs[y, x, offset + d] = total[d] / count
 
 
-@_compiled
+@compiled
 def upsample_rows(first, last, source, target, offset):
     """Bilinear ×2 with aligned corners of (h, w, C) into channels offset… of target (2h, 2w, …), its rows first…last.
 
@@ -138,7 +122,7 @@ def upsample_rows(first, last, source, target, offset):
                 merged[to + k] = value
 
 
-@_compiled
+@compiled
 def copy_rows(first, last, source, target, offset):
     """Copies (h, w, C) into channels offset… of target (h, w, …), its rows first…last."""
     width, channels = source.shape[1], source.shape[2]
@@ -149,7 +133,7 @@ def copy_rows(first, last, source, target, offset):
             merged[to + np.uintp(c)] = flat[at + np.uintp(c)]
 
 
-@_compiled
+@compiled
 def expected_depth(depth, cam_T_previous, K, half_K, expected):
     """Farthest point of the last depth map in the top left half-resolution pixel of each 32×32 block of the new view.
 

@@ -6,12 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvmvs_core.model.fast.aligned import aligned_zeros
 from dvmvs_core.model.fast.bands import in_bands
-from dvmvs_core.model.fast.kernels import copy_rows, upsample_rows
+from dvmvs_core.model.fast.kernels import LANES, copy_rows, upsample_rows
 
 
 class Merge:
     """A buffer (B, h, w, C) that maps are put into side by side.
+
+    Its channels are a multiple of LANES, so that a convolution reads whole registers; those that nothing is put into
+    stay 0.
 
     Attributes:
         buffer: the buffer as numpy sees it.
@@ -19,7 +23,7 @@ class Merge:
     """
 
     def __init__(self, batch: int, height: int, width: int, channels: int) -> None:
-        self.buffer = np.zeros((batch, height, width, channels), np.float32)
+        self.buffer = aligned_zeros(batch, height, width, -(-channels // LANES) * LANES)
         self.tensor = torch.from_numpy(self.buffer).permute(0, 3, 1, 2)
 
     def put(self, x: Tensor, offset: int) -> None:

@@ -11,14 +11,35 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import TransformStamped  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
-from dvmvs_ros.messages.conversions import make_header, rgb_message  # noqa: E402
+from dvmvs_ros.depth.drops import DropReason  # noqa: E402
+from dvmvs_ros.messages.conversions import (  # noqa: E402
+    camera_info_message,
+    make_header,
+    rgb_message,
+    transform_message,
+)
 
 STEP_NS = 33_333_333
 TIMEOUT_S = 1.0
-CAMERAS = ("dark", "deaf", "wrong", "blind", "lost", "silent", "giant", "turning", "crooked", "good")
+CAMERAS = (
+    "dark",
+    "deaf",
+    "wrong",
+    "blind",
+    "lost",
+    "silent",
+    "giant",
+    "turning",
+    "crooked",
+    "raw",
+    "coded",
+    "here",
+    "apart",
+    "good",
+)
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -39,6 +60,7 @@ def nodes(start_node, tiny_weights):
             "/**": {"weights": str(tiny_weights), "device": "cpu", "input_timeout_s": TIMEOUT_S},
             "/deaf/depth_node": {"qos_overrides./deaf/image.subscription.reliability": "reliable"},
             "/silent/depth_node": {"pose_source": "odometry"},
+            "/here/depth_node": {"world_frame": "here_optical"},
             "/crooked/depth_node": {"qos_overrides./crooked/image.subscription.reliability": "sometimes"},
             **{f"/{name}/depth_node": reliable(name) for name in ("giant", "turning", "good")},
         },
@@ -140,6 +162,54 @@ def test_images_without_camera_info_are_said(nodes, client, watcher, make_camera
     assert nodes.lines("no camera_info on /blind/camera_info for")
 
 
+@pytest.fixture(scope="module")
+def faulty_cameras(nodes, client, make_camera) -> dict:
+    """Cameras that send for two seconds what cannot be used, by name."""
+    cameras = {name: make_camera(name) for name in ("raw", "coded", "apart")}
+    for camera in cameras.values():
+        camera.wait_until_connected()
+    for i in range(20):
+        stamp_ns = 5_000_000_000 + i * STEP_NS
+        for name, camera in cameras.items():
+            header = make_header(stamp_ns, camera.frame)
+            image = rgb_message(np.zeros((48, 64, 3), np.uint8), header)
+            info = camera_info_message(client.K, 48, 64, header)
+            if name == "raw":
+                info = CameraInfo(header=header, height=48, width=64)
+            elif name == "coded":
+                image.encoding = "h264"
+            else:
+                other = transform_message(stamp_ns + 1_000_000_000_000, "odom", camera.frame, np.eye(4))
+                client.tf.publish(TFMessage(transforms=[other]))
+            camera.camera_info.publish(info)
+            camera.image.publish(image)
+        client.idle(0.1)
+    return cameras
+
+
+def test_a_camera_that_is_not_calibrated_is_said(client, watcher, faulty_cameras):
+    status = watcher.wait_for("/raw/depth_node: input", ERROR, "no usable camera_info on /raw/camera_info for")
+    assert "K must have positive focal lengths" in status.message and "Calibrate" in status.message
+    statuses = faulty_cameras["raw"].statuses
+    client.wait(lambda: statuses)
+    assert statuses[0].outcome is DropReason.BAD_CAMERA_INFO and "Calibrate" in statuses[0].detail
+
+
+def test_images_that_cannot_be_read_are_not_blamed_on_poses(nodes, watcher, faulty_cameras):
+    watcher.wait_for("/coded/depth_node: input", WARN, "bad_image")
+    watcher.wait_for("/coded/depth_node: poses", OK, "images are dropped for other reasons")
+    assert not [line for line in nodes.lines("[coded.depth_node]") if "no transform" in line]
+
+
+def test_poses_of_another_clock_are_said(watcher, faulty_cameras):
+    watcher.wait_for("/apart/depth_node: poses", ERROR, "The newest is 1000 s after the last image")
+
+
+def test_a_camera_in_its_own_frame_is_said(walk, watcher):
+    walk("here", 10, step_m=0.03)
+    watcher.wait_for("/here/depth_node: poses", WARN, "are both 'here_optical', so the camera seems never to move")
+
+
 def test_a_missing_transform_names_both_frames_and_those_known(nodes, client, watcher, make_camera):
     camera = make_camera("lost")
     camera.wait_until_connected()
@@ -196,3 +266,9 @@ def test_what_is_well_is_not_complained_about(nodes, client, walk, watcher):
     client.wait(lambda: rate_hz() > 0.0)
     said = [line for line in nodes.lines("[good.depth_node]: ") if "no image on" not in line]
     assert [line for line in said if "[WARN]" in line or "[ERROR]" in line] == []
+
+
+def test_the_mode_is_told_together_with_what_it_came_to(nodes, watcher):
+    engine = watcher.wait_for("/good/depth_node: engine", OK, "fusionnet")
+    (mode,) = (pair.value for pair in engine.values if pair.key == "mode")
+    assert mode == "auto: compiled CPU kernels"

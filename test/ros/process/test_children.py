@@ -1,0 +1,61 @@
+"""Nodes as child processes: they do not outlive the process that started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+PARENT = """
+import sys
+import time
+from pathlib import Path
+from dvmvs_ros.process.children import Child, ros_environment
+
+logs = Path(sys.argv[1])
+child = Child("recorder_node", {"out": str(logs / "recording")}, {}, ros_environment(int(sys.argv[2])), logs)
+print(child._process.pid, flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child of its parent's death")
+@pytest.mark.parametrize("when_ready", [True, False])
+def test_a_child_ends_with_a_parent_that_is_killed(ros_environment, tmp_path, when_ready):
+    command = (sys.executable, "-c", PARENT, str(tmp_path), ros_environment["ROS_DOMAIN_ID"])
+    parent = subprocess.Popen(command, env=ros_environment, stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.stdout.close()
+    try:
+        if when_ready:
+            _wait(lambda: list((tmp_path / "recording").glob("*")))
+        assert _is_alive(child)
+        parent.kill()
+        parent.wait()
+        _wait(lambda: not _is_alive(child))
+    finally:
+        parent.kill()
+        if _is_alive(child):
+            os.kill(child, signal.SIGKILL)
+
+
+def _wait(until) -> None:
+    end = time.monotonic() + 30.0
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

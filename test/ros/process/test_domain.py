@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from dvmvs_ros.process.domain import DOMAINS, DomainError, own_domain
+
+HOLDER = """
+from dvmvs_ros.process.domain import own_domain
+with own_domain() as domain:
+    print(domain, flush=True)
+    input()
+"""
+
+
+def test_two_holders_have_two_domains():
+    with own_domain() as first, own_domain() as second:
+        assert first != second
+        assert {first, second} <= set(DOMAINS)
+
+
+def test_a_domain_of_another_process_is_left_alone_until_that_dies():
+    other = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        theirs = int(other.stdout.readline())
+        with ExitStack() as held:
+            ours = []
+            with pytest.raises(DomainError, match="all taken"):
+                while True:
+                    ours.append(held.enter_context(own_domain()))
+            assert theirs not in ours
+            other.kill()
+            other.wait()
+            assert held.enter_context(own_domain()) == theirs
+    finally:
+        other.kill()
+        other.communicate()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+SLOW_TO_END = """
+import time
+from dvmvs_ros.process.main_program import ros_process
+
+class Slow:
+    def __del__(self, print=print, sleep=time.sleep):
+        print("ending", flush=True)
+        sleep(0.5)
+
+slow = Slow()
+with ros_process([]) as stop:
+    print("running", flush=True)
+    stop.wait()
+"""
+
+
+def test_arguments_that_ros_cannot_use_are_one_line(ros_environment):
+    command = (sys.executable, "-m", "dvmvs_ros.recorder_node", "--ros-args", "--params-file", "/no/such/file.yaml")
+    done = subprocess.run(command, env=ros_environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ROS refuses" in done.stderr and "/no/such/file.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_ctrl_c_while_python_ends_is_no_death(ros_environment):
+    """From the terminal first, and from ros2 launch a while later."""
+    command = (sys.executable, "-c", SLOW_TO_END)
+    process = subprocess.Popen(command, env=ros_environment, stdout=subprocess.PIPE, text=True)
+    for said in ("running", "ending"):
+        assert process.stdout.readline().strip() == said
+        process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    process.stdout.close()

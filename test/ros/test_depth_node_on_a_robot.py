@@ -1,0 +1,81 @@
+"""The node as one of several robots has it: in a namespace, TF remapped, simulated time, intrinsics published once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from tf2_msgs.msg import TFMessage  # noqa: E402
+
+from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
+from dvmvs_ros.messages.conversions import (  # noqa: E402
+    camera_info_message,
+    make_header,
+    ns_to_stamp,
+    rgb_message,
+    transform_message,
+)
+
+SECOND = 1_000_000_000
+CAMERA_INFO = "qos_overrides./robot/camera_info.subscription"
+REMAP = ("__ns:=/robot", "/tf:=tf", "/tf_static:=tf_static", "image:=camera/color/image_rect")
+
+
+class Robot:
+    """Publishes in the namespace /robot what its camera, odometry and simulation do."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        create = client.node.create_publisher
+        qos = QoSProfile(depth=50)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.clock = create(Clock, "/clock", qos)
+        self._tf = create(TFMessage, "/robot/tf", qos)
+        self.image = create(Image, "/robot/camera/color/image_rect", qos)
+        create(CameraInfo, "/robot/camera_info", latched).publish(
+            camera_info_message(client.K, 48, 64, make_header(1, "camera"))
+        )
+
+    def send(self, stamp_ns: int, x_m: float) -> None:
+        """Send clock, pose and image of a time."""
+        world_T_cam = np.eye(4)
+        world_T_cam[0, 3] = x_m
+        self.clock.publish(Clock(clock=ns_to_stamp(stamp_ns)))
+        self._tf.publish(TFMessage(transforms=[transform_message(stamp_ns, "odom", "camera", world_T_cam)]))
+        self.image.publish(rgb_message(self._client.picture(stamp_ns), make_header(stamp_ns, "camera")))
+
+
+def test_a_namespace_remapped_tf_simulated_time_and_latched_intrinsics(start_node, client, make_camera, tiny_weights):
+    answers = make_camera("robot")
+    robot = Robot(client)
+    parameters = {
+        "weights": str(tiny_weights),
+        "device": "cpu",
+        "use_sim_time": True,
+        f"{CAMERA_INFO}.durability": "transient_local",
+        f"{CAMERA_INFO}.reliability": "reliable",
+        "qos_overrides./robot/camera/color/image_rect.subscription.reliability": "reliable",
+    }
+    node = start_node("depth_node", parameters, REMAP)
+    node.wait_for("active: images from /robot/camera/color/image_rect, intrinsics from /robot/camera_info")
+    client.wait(lambda: robot.image.get_subscription_count() and robot.clock.get_subscription_count())
+    client.wait(lambda: client.node.count_publishers("/robot/depth_node/frame_status"))
+    client.idle(0.5)
+
+    def outcomes(first_ns: int) -> list[KeyframeDecision]:
+        decisions = []
+        for i in range(3):
+            robot.send(first_ns + i * SECOND, 0.2 * i)
+            decisions.append(answers.answer(first_ns + i * SECOND).outcome)
+        return decisions
+
+    walk = [KeyframeDecision.FIRST, KeyframeDecision.KEYFRAME, KeyframeDecision.KEYFRAME]
+    assert outcomes(100 * SECOND) == walk
+    assert outcomes(20 * SECOND) == walk, "the simulation was started again"
+    assert "time went back" in node.log()
+    assert node.stop() == 0 and "Traceback" not in node.log(), node.log()
