@@ -1,3 +1,10 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """Which part of a mix each batch comes from: shares that are exact at every moment, and nothing random.
 
 With two parts of share w and 1 − w, batch i is the first part's where ⌊(i + 1) w⌋ > ⌊i w⌋, and ⌊i w⌋ batches of it came

@@ -1,3 +1,10 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """The package as pip and colcon see it: metadata that agree, and everything installed where each looks for it."""
 
 from __future__ import annotations
@@ -124,12 +131,27 @@ def test_the_manifest_is_valid():
     assert not [name for name in depends if name.endswith("-pip")], "a released package may not depend on pip keys"
 
 
-def test_the_licence_is_said_once_and_whole():
-    # ament_copyright wants a header of 13 lines in every file; here the licence stands in LICENSE, as package.xml says.
+def test_the_licence_is_there_whole():
     licence = ElementTree.parse(ROOT / "package.xml").getroot().find("license")
     text = (ROOT / licence.get("file")).read_text()
     assert licence.text == "Apache-2.0"
     assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "dvmvs_core", "dvmvs_ros", "launch", "test"])
+def test_every_file_names_owner_and_licence(folder):
+    missing = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        text = path.read_text()
+        head = text.partition('"""')[0]
+        if text.strip() and not ("# Copyright 2026 dvmvs_ros maintainers" in head and "Apache License" in head):
+            missing.append(str(path.relative_to(ROOT)))
+    assert not missing
+
+
+def test_the_headers_pass_aments_linter():
+    lint = pytest.importorskip("ament_copyright.main", reason="ament_copyright is not installed")
+    assert lint.main([str(ROOT / "dvmvs_core"), str(ROOT / "dvmvs_ros"), str(ROOT / "CONTRIBUTING.md")]) == 0
 
 
 def test_xml_files_pass_aments_linter():

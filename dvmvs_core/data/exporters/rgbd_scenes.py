@@ -1,3 +1,10 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
 """RGB-D Scenes v2: imgs/scene_XX/NNNNN-color.png, NNNNN-depth.png (1/10000 m), pc/XX.pose (w x y z tx ty tz a line).
 
 Correct: images, depth and poses belong together by their number; depth is rounded to millimetres.
