@@ -84,7 +84,7 @@ def test_device_sweeps(view, sweep, masked, exact, monkeypatch):
         if not torch.cuda.is_available():
             pytest.importorskip("triton", reason="Triton is not installed")
         function = pytest.importorskip("dvmvs_core.model.fast.triton_sweep").triton_sweep
-    descriptors = [m[:, :, :12, :16] for m in maps(9)] if sweep == "triton" else maps(9)
+    descriptors = [m[:, :, :12, :16].contiguous() for m in maps(9)] if sweep == "triton" else maps(9)
     size = descriptors[0].shape[-2:]
     geometry = step_geometry(view.poses[0], view.poses[1:], view.K, None, tuple(size), exact)
     found = function(
