@@ -179,17 +179,17 @@ def compiled_confidence(
     weights, bias = _weight_table(load_coefficients(COEFFICIENTS))
     confidence = torch.empty_like(depth)
     for b in range(len(depth)):
-        one, to_ray = depth[b].contiguous().numpy(), np.linalg.inv(K[b].double().numpy())
+        one, camera = depth[b].contiguous().numpy(), K[b].double().numpy()
+        half_camera, to_ray = scale_intrinsics(K, 0.5)[b].double().numpy(), np.linalg.inv(camera)
         h, w = (len(range(STEP // 2, pixels, STEP)) for pixels in one.shape)
-        half_K = np.diag((0.5, 0.5, 1.0)) @ K[b].double().numpy()
         agreement, matched = np.zeros((h, w, 2), np.float32), np.zeros((h, w, 2 * len(PLANES)), np.float32)
         for past, world_T_cam in predictions:
-            geometry = _to_pixels(K[b].double().numpy(), world_T_cam[b], world_T_ref[b], to_ray)
-            scale = np.float32(AGREEMENT_SCALE)
-            in_bands(kernels.agree_rows, h, one, STEP, past[b, 0].contiguous().numpy(), *geometry, scale, agreement)
+            geometry = _to_pixels(camera, world_T_cam[b], world_T_ref[b], to_ray)
+            earlier = (past[b, 0].contiguous().numpy(), *geometry, np.float32(AGREEMENT_SCALE))
+            in_bands(kernels.agree_rows, h, one, STEP, *earlier, agreement)
         looks = _channels_last(matching[b])
         for measurement, world_T_cam in measurements[:MOST_MEASUREMENTS]:
-            geometry = _to_pixels(half_K, world_T_cam[b], world_T_ref[b], to_ray)
+            geometry = _to_pixels(half_camera, world_T_cam[b], world_T_ref[b], to_ray)
             frame = (_channels_last(measurement[b]), *geometry, np.float32(LEAST_NORM))
             in_bands(kernels.match_rows, h, one, STEP, planes, looks, *frame, matched)
         sums, rated = np.empty((h + 1, w + 1, 2 * len(PLANES)), np.float32), np.empty((h, w, 2), np.float32)

@@ -56,7 +56,7 @@ from dvmvs_ros.messages.conversions import (
     transform_message,
 )
 from dvmvs_ros.play_clock import PlayClock
-from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
+from dvmvs_ros.process.main_program import POLL_S, run_to_its_end, spin_until
 
 BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)
 """A camera that looks along the base's x axis: optical z is base x, optical x is base −y (REP 103)."""
@@ -284,14 +284,7 @@ class ReplayNode(Node):
         self._wait(lambda: False, SETTLED_S)
 
     def _wait(self, until: Callable[[], bool], timeout_s: float) -> bool:
-        """Handle callbacks until a condition holds; False if the time ran out or the node was stopped."""
-        end_s = time.monotonic() + timeout_s
-        while not until():
-            left_s = end_s - time.monotonic()
-            if left_s <= 0 or self._stop.is_set():
-                return False
-            self._executor.spin_once(timeout_sec=min(left_s, POLL_S))
-        return True
+        return spin_until(self._executor, until, self._stop, timeout_s)
 
     def _on_status(self, message: DiagnosticArray) -> None:
         status = FrameStatus.from_message(message)

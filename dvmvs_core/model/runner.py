@@ -170,7 +170,7 @@ def choose_runner(network: PairNet | FusionNet, device: torch.device, precision:
                     f"mode fast needs numba on a CPU, which cannot be loaded ({error}); pip install numba, or choose"
                     " mode auto"
                 ) from error
-            logger.warning("numba cannot be loaded (%s): depth takes three times as long", error)
+            logger.warning("numba cannot be loaded (%s): depth takes two to four times as long", error)
             return PlainRunner(network, keeps_features=True, description="plain network, for want of numba")
     from dvmvs_core.model.fast.device_network import DeviceNetwork
 

@@ -96,6 +96,29 @@ def spin(stop: threading.Event, *nodes: Node) -> None:
         executor.shutdown()
 
 
+def spin_until(
+    executor: SingleThreadedExecutor, until: Callable[[], bool], stop: threading.Event, timeout_s: float
+) -> bool:
+    """Run callbacks until a condition holds.
+
+    Args:
+        executor: runs them.
+        until: the condition.
+        stop: set to wait no longer.
+        timeout_s: longest wait, seconds.
+
+    Returns:
+        Whether it holds; False if the time ran out or the event was set.
+    """
+    end_s = time.monotonic() + timeout_s
+    while not until():
+        left_s = end_s - time.monotonic()
+        if left_s <= 0 or stop.is_set():
+            return False
+        executor.spin_once(timeout_sec=min(left_s, POLL_S))
+    return True
+
+
 def run_to_its_end(
     make_node: Callable[[], Node],
     work: Callable[[Node, SingleThreadedExecutor, threading.Event], None],

@@ -14,15 +14,20 @@ import time
 from collections.abc import Sequence
 
 from rcl_interfaces.srv import GetParameters
-from rclpy.executors import Executor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 
-from dvmvs_ros.process.main_program import POLL_S
+from dvmvs_ros.process.main_program import spin_until
 
 
 def remote_parameters(
-    node: Node, other: str, names: Sequence[str], executor: Executor, stop: threading.Event, timeout_s: float
+    node: Node,
+    other: str,
+    names: Sequence[str],
+    executor: SingleThreadedExecutor,
+    stop: threading.Event,
+    timeout_s: float,
 ) -> dict[str, object]:
     """Ask a node for parameters, and run callbacks until it answers.
 
@@ -41,12 +46,10 @@ def remote_parameters(
     """
     client = node.create_client(GetParameters, f"{other}/get_parameters")
     end_s = time.monotonic() + timeout_s
-    asked = None
-    while not stop.is_set() and time.monotonic() < end_s and not (asked and asked.done()):
-        if asked is None and client.service_is_ready():
-            asked = client.call_async(GetParameters.Request(names=list(names)))
-        executor.spin_once(timeout_sec=POLL_S)
-    if asked is None or not asked.done():
+    if not spin_until(executor, client.service_is_ready, stop, timeout_s):
+        return {}
+    asked = client.call_async(GetParameters.Request(names=list(names)))
+    if not spin_until(executor, asked.done, stop, end_s - time.monotonic()):
         return {}
     values = zip(names, asked.result().values, strict=True)
     return {name: parameter_value_to_python(value) for name, value in values}

@@ -20,9 +20,6 @@ import numpy as np
 from dvmvs_core.model.fast.compiled import compiled
 from dvmvs_core.model.fast.sampling import match_between
 
-LANES = 16
-"""Matching maps are padded to multiples of this many channels, the floats of a 512-bit register."""
-
 _ONE, _ZERO, _EPSILON, _FAR = np.float32(1), np.float32(0), np.float32(1e-8), np.float32(3e38)
 _MIN_DIVISOR_M = np.float32(1e-8)
 
@@ -34,7 +31,8 @@ def sweep_rows(first, last, reference, measurements, homographies, translations,
     Args:
         first: first row.
         last: row after the last.
-        reference: (h, w, C) matching map, already divided by the number of real channels; C a multiple of LANES.
+        reference: (h, w, C) matching map, already divided by the number of real channels; C a multiple of
+            `vectors.LANES`.
         measurements: (M, h+2, w+2, C) matching maps with a border of zeros.
         homographies: (M, 3, 3) K R K⁻¹ of each measurement frame, to the pixels that are sampled.
         translations: (M, 3) K t.

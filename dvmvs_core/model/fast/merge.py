@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dvmvs_core.model.fast.aligned import aligned_zeros
 from dvmvs_core.model.fast.bands import in_bands
-from dvmvs_core.model.fast.kernels import LANES, copy_rows, upsample_rows
+from dvmvs_core.model.fast.kernels import copy_rows, upsample_rows
+from dvmvs_core.model.fast.vectors import LANES
 
 
 class Merge:

@@ -23,7 +23,8 @@ from torch import Tensor
 from dvmvs_core.model.fast.aligned import aligned_zeros
 from dvmvs_core.model.fast.bands import in_bands
 from dvmvs_core.model.fast.geometry import step_geometry
-from dvmvs_core.model.fast.kernels import LANES, sweep_rows
+from dvmvs_core.model.fast.kernels import sweep_rows
+from dvmvs_core.model.fast.vectors import LANES
 
 
 class PlaneSweep:
