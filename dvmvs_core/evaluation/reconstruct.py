@@ -28,7 +28,8 @@ from dvmvs_core.evaluation.depth_views import DepthView
 from dvmvs_core.evaluation.fusion import FusionConfig, TsdfVolume
 from dvmvs_core.evaluation.mesh import Mesh, write_ply
 from dvmvs_core.evaluation.mesh_metrics import THRESHOLD_M, surface_distance
-from dvmvs_core.evaluation.mesh_picture import PICTURE_SIZE, choose_viewpoint, render
+from dvmvs_core.evaluation.mesh_picture import render
+from dvmvs_core.evaluation.mesh_viewpoint import PICTURE_SIZE, choose_close_views, choose_viewpoint
 from dvmvs_core.evaluation.pictures import captioned, encode_png
 
 FAR_OFF_M = 0.2
@@ -36,6 +37,9 @@ FAR_OFF_M = 0.2
 
 DISTANCE_COLOURS = np.array(((86, 166, 120), (240, 214, 92), (214, 62, 52)), np.float64)
 """RGB at distance 0, at the threshold of the F-score, and at `FAR_OFF_M`."""
+
+CLOSE_VIEWS = 2
+"""How many parts of the mesh the picture also shows from nearby."""
 
 UNLIMITED_M = 1000.0
 
@@ -134,9 +138,9 @@ class ProgressiveMeshes:
 
 
 def write_picture(reconstruction: Reconstruction, path: Path, size: tuple[int, int] = PICTURE_SIZE) -> None:
-    """Write a PNG of the mesh in colour and in clay; compared with the sensor, also of both surfaces of the comparison.
+    """Write a PNG of the mesh in colour and in clay, from above and from beside where cameras stood.
 
-    All panels share one viewpoint.
+    Compared with the sensor, it also shows both surfaces of the comparison, from above.
 
     Args:
         reconstruction: what to show.
@@ -146,7 +150,14 @@ def write_picture(reconstruction: Reconstruction, path: Path, size: tuple[int, i
     mesh, comparison = reconstruction.mesh, reconstruction.comparison
     # The sensor's surface tells best which way is up, and gives every prediction of a sequence the same view.
     viewpoint = choose_viewpoint(comparison.sensor if comparison else mesh, reconstruction.world_T_cams)
-    rows = [[("colour", render(mesh, viewpoint, mesh.colours, size)), ("shape", render(mesh, viewpoint, size=size))]]
+    close_views = choose_close_views(mesh, reconstruction.world_T_cams, viewpoint.up, CLOSE_VIEWS)
+    rows = [
+        [
+            (f"colour{place}", render(mesh, seen_from, mesh.colours, size)),
+            (f"shape{place}", render(mesh, seen_from, size=size)),
+        ]
+        for place, seen_from in (("", viewpoint), *((", from nearby", close) for close in close_views))
+    ]
     if comparison:
         sensor, predicted = comparison.sensor, comparison.predicted
         distance = surface_distance(predicted.vertices, sensor)

@@ -7,9 +7,10 @@
 
 """Predicted depth made sharper before it is fused, by what only an offline run has: the views that come later.
 
-Refinement: a plane sweep in a narrow range about the predicted depth, against keyframes on both sides in time. Looks
-are compared as normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the prediction that
-decides where there is nothing to see. Check: a pixel stays if the keyframes around say the same of its point; what a
+Refinement: a plane sweep in a range about the predicted depth, against keyframes on both sides in time. Looks are
+compared as normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the prediction that decides
+where there is nothing to see. Semi-global matching chooses among them, so that edges of depth keep to edges of the
+image. Check: a pixel stays if the keyframes around say the same of its point; what a
 depth map invents at edges and on blank walls hardly ever agrees with what the next one invents.
 
 Source for the check: Yao et al., "MVSNet", ECCV 2018, section 4.2 (geometric constraint, three views at least).
@@ -21,6 +22,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,27 +30,28 @@ from torch.nn import functional
 
 from dvmvs_core.evaluation.depth_views import DepthView
 from dvmvs_core.evaluation.neighbours import with_neighbours
+from dvmvs_core.evaluation.semi_global import semi_global_scores
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
 from dvmvs_core.preprocess import normalise
 
-REACH = 3
+REACH = 4
 """Keyframes on either side."""
 
-LARGEST_CHANGE = 0.45
-"""Largest change of the logarithm of depth: a factor of 1.57."""
+LARGEST_CHANGE = 0.6
+"""Largest change of the logarithm of depth: a factor of 1.8."""
 
-PLANES = 21
-"""Depths tried for each pixel, 4.6 % apart; a parabola through the best and its neighbours gives the rest."""
+PLANES = 29
+"""Depths tried for each pixel, 4.4 % apart; a parabola through the best and its neighbours gives the rest."""
 
 NEIGHBOURHOODS = (3, 7)
 """Sides of the squares, in pixels of half resolution, over which matching is averaged."""
 
-BIAS = 0.1
+BIAS = 0.05
 """Similarity that a change of the logarithm of depth by 1 must win."""
 
-AGREEMENT = 0.04
+AGREEMENT = 0.03
 """Largest difference of the logarithms of two depths that say the same."""
 
 LEAST_AGREEING = 3
@@ -101,7 +104,9 @@ def _refine(one: _Matchable, neighbours: list[_Matchable]) -> np.ndarray:
     )
     means = NeighbourhoodMeans(*(part.view(1, PLANES, *size) for part in matched), max(NEIGHBOURHOODS))
     score = torch.stack([means.over(side) for side in NEIGHBOURHOODS]).mean(dim=0)
-    change = _best_change(score - BIAS * changes.abs().view(1, -1, 1, 1), changes)
+    score = score - BIAS * changes.abs().view(1, -1, 1, 1)
+    grey = torch.from_numpy(cv2.cvtColor(one.view.image, cv2.COLOR_RGB2GRAY))[::2, ::2].float()
+    change = _best_change(semi_global_scores(score[0], grey)[None], changes)
     fine = functional.interpolate(change, depth.shape[-2:], mode="bilinear", align_corners=False)
     return torch.where(known, depth * torch.exp(fine), torch.zeros_like(depth))[0, 0].numpy()
 

@@ -12,6 +12,8 @@ A maker takes the builder, the place, the width and depth that it may have, and 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from dvmvs_core.data.synthetic.assembly import Builder, Look, Place, turn_x, turn_z
@@ -106,21 +108,82 @@ def cupboard(builder: Builder, place: Place, width: float, depth: float, ceiling
 
 def seat(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
     """A chair."""
+    _chair(builder, place, width, depth, _ChairModel.drawn(builder))
+
+
+def dining_set(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A long table with chairs of one model along it, most of them pushed under it."""
     rng = builder.rng
-    height, cloth, legs = rng.uniform(0.42, 0.5), builder.material(), builder.material()
-    builder.box(place, (0, 0, height - 0.03), (width / 2, depth / 2, 0.03), cloth)
-    back = rng.uniform(0.15, 0.28)
-    lean = turn_x(rng.uniform(0.05, 0.3))
-    builder.box(place, (0, -depth / 2, height + back + 0.08), (width / 2, 0.02, back), cloth, lean)
-    if rng.random() < 0.5:
-        builder.cylinder(place, (0, 0, height / 2), (0.03, 0.03, height / 2), legs)
-        builder.box(place, (0, 0, 0.03), (width * 0.5, 0.03, 0.02), legs)
-        builder.box(place, (0, 0, 0.03), (0.03, depth * 0.5, 0.02), legs)
-    else:
-        for sx in (-1, 1):
+    depth = max(depth - 0.6, 0.6)  # the chairs take the rest
+    high, thick = rng.uniform(0.7, 0.78), rng.uniform(0.012, 0.025)
+    builder.box(place, (0, 0, high - thick), (width / 2, depth / 2, thick), builder.smooth())
+    legs = builder.material()
+    leg = rng.uniform(0.02, 0.04)
+    for sx in (-1, 1):
+        if rng.random() < 0.5:
+            builder.box(place, (sx * (width / 2 - 0.15), 0, high / 2 - thick), (leg, depth / 4, high / 2 - thick), legs)
+        else:
             for sy in (-1, 1):
-                offset = (sx * (width / 2 - 0.02), sy * (depth / 2 - 0.02), height / 2)
-                builder.box(place, offset, (0.015, 0.015, height / 2), legs)
+                offset = (sx * (width / 2 - leg), sy * (depth / 2 - leg), high / 2 - thick)
+                builder.box(place, offset, (leg, leg, high / 2 - thick), legs)
+    model = _ChairModel.drawn(builder)
+    chair_width, chair_depth = rng.uniform(0.38, 0.5), rng.uniform(0.38, 0.48)
+    along = min(2, int((width - 0.1) / (chair_width + 0.08)))
+    for side in (-1, 1):
+        for number in range(along):
+            if rng.random() < 0.15:
+                continue
+            x = ((number + 0.5) / along - 0.5) * (width - 0.1) + rng.normal(0, 0.02)
+            y = depth / 2 + chair_depth / 2 - rng.uniform(-0.1, 0.3)
+            turn = rng.normal(0, 0.12)
+            # A chair's back is on its -y side, and the table on its +y side.
+            chair = place.beside(x, side * y, turn + (np.pi if side > 0 else 0.0))
+            _chair(builder, chair, chair_width, chair_depth, model)
+    _clutter(builder, place, width, depth, high, int(rng.integers(0, 4)))
+
+
+@dataclass(frozen=True)
+class _ChairModel:
+    """What chairs that were bought together have in common: materials, sizes in metres, and what they stand on."""
+
+    shell: int
+    legs: int
+    height: float
+    back: float
+    lean: float
+    stand: str
+
+    @classmethod
+    def drawn(cls, builder: Builder) -> _ChairModel:
+        rng = builder.rng
+        return cls(
+            shell=builder.material() if rng.random() < 0.5 else builder.smooth(),
+            legs=builder.material(),
+            height=rng.uniform(0.42, 0.5),
+            back=rng.uniform(0.13, 0.28),
+            lean=rng.uniform(0.05, 0.3),
+            stand=rng.choice(["foot", "legs", "runners"], p=[0.3, 0.4, 0.3]),
+        )
+
+
+def _chair(builder: Builder, place: Place, width: float, depth: float, model: _ChairModel) -> None:
+    height = model.height
+    builder.box(place, (0, 0, height - 0.03), (width / 2, depth / 2, 0.03), model.shell)
+    middle = (0, -depth / 2, height + model.back + 0.08)
+    builder.box(place, middle, (width / 2, 0.02, model.back), model.shell, turn_x(model.lean))
+    if model.stand == "foot":
+        builder.cylinder(place, (0, 0, height / 2), (0.03, 0.03, height / 2), model.legs)
+        builder.box(place, (0, 0, 0.03), (width * 0.5, 0.03, 0.02), model.legs)
+        builder.box(place, (0, 0, 0.03), (0.03, depth * 0.5, 0.02), model.legs)
+        return
+    for sx in (-1, 1):
+        x = sx * (width / 2 - 0.02)
+        front, behind = (x, depth / 2 - 0.02, height / 2), (x, 0.02 - depth / 2, height / 2)
+        builder.box(place, front, (0.015, 0.015, height / 2), model.legs)
+        if model.stand == "legs":
+            builder.box(place, behind, (0.015, 0.015, height / 2), model.legs)
+        else:
+            builder.box(place, (x, 0, 0.015), (0.015, depth / 2, 0.015), model.legs)
 
 
 def sofa(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from dvmvs_core.data.synthetic.assembly import Builder, Look, Place, Solid
 from dvmvs_core.data.synthetic.fixtures import FACING_ROOM, ceiling_fixtures, wall_fixture
-from dvmvs_core.data.synthetic.furniture import FURNITURE, SLENDER, heap, kitchen
+from dvmvs_core.data.synthetic.furniture import FURNITURE, SLENDER, dining_set, heap, kitchen
 from dvmvs_core.data.synthetic.materials import draw_materials
 from dvmvs_core.data.synthetic.world_tensors import (
     BOXES,
@@ -37,6 +37,8 @@ _BURIED = (0.0, 0.0, -500.0)
 """Where unused solids lie: under the floor, never seen."""
 _KITCHENS = 0.25
 """Share of worlds with a run of kitchen cupboards."""
+_DINING_SETS = 0.35
+"""Share of worlds with a table that chairs stand around."""
 
 
 def sample_world(rng: np.random.Generator, textures: int, plain_textures: int, furniture: bool = True) -> WorldTensors:
@@ -128,6 +130,8 @@ def _furnish(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
     narrow = min(sides) < 2.9
     if rng.random() < _KITCHENS and not narrow:
         _place(builder, low[0], high[0], kitchen, True, (rng.uniform(1.4, min(3.4, min(sides) - 0.8)), 0.62))
+    if rng.random() < _DINING_SETS and not narrow:
+        _place(builder, low[0], high[0], dining_set, False, (rng.uniform(1.1, min(2.4, min(sides) - 1.2)), 1.4))
     # Fixtures before the rest, or a full room would have neither doors nor windows.
     for _ in range(int(rng.integers(1, 5))):
         wall_fixture(builder, low, high)

@@ -12,7 +12,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from dvmvs_core.evaluation.mesh import Mesh
-from dvmvs_core.evaluation.mesh_picture import BACKGROUND, choose_viewpoint, find_up, render
+from dvmvs_core.evaluation.mesh_picture import BACKGROUND, render
+from dvmvs_core.evaluation.mesh_viewpoint import choose_close_views, choose_viewpoint, find_up
 
 pytestmark = pytest.mark.usefixtures("open3d")
 
@@ -106,3 +107,55 @@ def test_one_triangle_is_enough():
     viewpoint = choose_viewpoint(mesh, np.eye(4)[None])
     assert np.isfinite(viewpoint.world_T_cam).all()
     assert render(mesh, viewpoint, size=SMALL).shape == (*SMALL, 3)
+
+
+def steps() -> Mesh:
+    """Three stairs in a corner of that room, 0.8 m wide, in its far right corner."""
+    treads = [rectangle((2.5, 2.1 + 0.3 * i, 0.3 * (i + 1)), (0.8, 0, 0), (0, 0.3, 0)) for i in range(3)]
+    risers = [rectangle((2.5, 2.1 + 0.3 * i, 0.3 * i), (0.8, 0, 0), (0, 0, 0.3)) for i in range(3)]
+    return together(*treads, *risers)
+
+
+def looking_from_to(eye, target) -> np.ndarray:
+    forward = np.subtract(target, eye) / np.linalg.norm(np.subtract(target, eye))
+    right = np.cross(forward, (0, 0, 1)) / np.linalg.norm(np.cross(forward, (0, 0, 1)))
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = np.stack((right, np.cross(forward, right), forward), 1), eye
+    return pose
+
+
+def test_the_first_close_view_is_of_what_has_shape():
+    mesh = together(rectangle((-2, 0, 0), (8, 0, 0), (0, 3, 0)), rectangle((-2, 3, 0), (8, 0, 0), (0, 0, 2.5)), steps())
+    eye = (1.5, 0.2, 1.6)
+    poses = np.stack([looking_from_to(eye, (x, 2.4, 0.5)) for x in (-0.5, 0.2, 2.9, 3.0)])
+    first, *others = choose_close_views(mesh, poses, np.array((0.0, 0.0, 1.0)), 2)
+    assert first.world_T_cam[0, 2] > 0.3  # it looks to the right, where the stairs are
+    assert len(others) == 1
+    assert others[0].world_T_cam[0, 2] < 0
+    orange = render(mesh, first, mesh.colours, SMALL)
+    assert (np.abs(orange - BACKGROUND).max(axis=2) > 30).mean() > 0.7
+
+
+def test_close_views_of_one_place_are_one_and_stand_upright_behind_the_camera():
+    up = np.array((0.0, 0.0, 1.0))
+    pose = looking_from_to((2, 0.5, 1.6), (2, 2.5, 0.5))
+    (view,) = choose_close_views(room(np.eye(3)), np.stack([pose] * 5), up, 3)
+    assert view.world_T_cam[:3, 0] @ up == pytest.approx(0, abs=1e-9)
+    assert view.world_T_cam[2, 3] > pose[2, 3]
+    assert (view.world_T_cam[:3, 3] - pose[:3, 3]) @ pose[:3, 2] < -0.2
+
+
+@pytest.mark.parametrize("turn", (0, 90, 200))
+def test_a_camera_that_looks_straight_down_gives_a_rotation_too(turn):
+    pose = np.diag((1.0, -1.0, -1.0, 1.0))
+    pose[:3, :3] = Rotation.from_euler("z", turn, degrees=True).as_matrix() @ pose[:3, :3]
+    pose[:3, 3] = (2.0, 1.5, 2.0)
+    (view,) = choose_close_views(room(np.eye(3)), pose[None], np.array((0.0, 0.0, 1.0)), 1)
+    rotation = view.world_T_cam[:3, :3]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    assert rotation[2, 2] < -0.9
+
+
+def test_cameras_that_face_away_from_the_surface_give_no_close_view():
+    assert choose_close_views(room(np.eye(3)), looking_from_to((2, -1, 1), (2, -9, 1))[None], np.eye(3)[2], 2) == []

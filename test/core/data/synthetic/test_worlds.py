@@ -15,7 +15,7 @@ import torch
 
 from dvmvs_core.data.synthetic.assembly import Builder, Look, Place
 from dvmvs_core.data.synthetic.fixtures import wall_fixture
-from dvmvs_core.data.synthetic.furniture import FURNITURE, kitchen
+from dvmvs_core.data.synthetic.furniture import FURNITURE, dining_set, kitchen
 from dvmvs_core.data.synthetic.materials import draw_materials
 from dvmvs_core.data.synthetic.world_tensors import BOXES, ROOMS, SOLIDS, SURFACES
 from dvmvs_core.data.synthetic.worlds import sample_world
@@ -52,7 +52,7 @@ def test_a_world_without_furniture_is_a_bare_room():
     assert (world.centre[:, 2] < 0).all()
 
 
-@pytest.mark.parametrize("maker", [*FURNITURE, kitchen], ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize("maker", [*FURNITURE, kitchen, dining_set], ids=lambda maker: maker.__name__)
 def test_assemblies_stand_on_the_floor_under_the_ceiling(maker):
     for seed in range(5):
         builder = Builder(np.random.default_rng(seed))
@@ -63,6 +63,28 @@ def test_assemblies_stand_on_the_floor_under_the_ceiling(maker):
             reach = np.abs(solid.rotation[2]) @ solid.half
             assert solid.centre[2] - reach > -0.16 and solid.centre[2] + reach < 2.46  # a tilted corner may sink in
             assert np.linalg.norm(solid.centre[:2] - [1.0, -2.0]) < 1.6
+
+
+def test_chairs_stand_on_both_sides_of_their_table_and_face_it():
+    sides, stands = [], set()
+    for seed in range(12):
+        builder = Builder(np.random.default_rng(seed))
+        dining_set(builder, Place(0.0, 0.0, 0.0), 1.8, 1.4, 2.4)
+        seats = [solid for solid in builder.boxes if solid.half[2] == 0.03]
+        backs = [solid for solid in builder.boxes if solid.half[1] == 0.02]
+        assert len(seats) == len(backs) <= 4
+        for seat, back in zip(seats, backs, strict=True):
+            assert abs(back.centre[1]) > abs(seat.centre[1]) and back.centre[2] > seat.centre[2]
+            assert back.material == seat.material == seats[0].material
+            sides.append(np.sign(seat.centre[1]))
+        stands.add(any(solid.half[0] == 0.03 for solid in builder.cylinders))
+    assert abs(np.mean(sides)) < 0.2
+    assert stands == {False, True}  # some on a foot, some on legs
+
+
+def test_a_place_beside_another_is_turned_with_it():
+    place = Place(1.0, 2.0, np.pi / 2).beside(0.5, 0.1, -np.pi / 2)
+    assert (place.x, place.y, place.yaw) == pytest.approx((0.9, 2.5, 0.0))
 
 
 def test_nothing_hangs_across_an_opening():
