@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 SILENCE_S = 120.0
 """A demo in which nothing happens for this long has failed."""
 
-SYNTHETIC_SEED = 8
+SYNTHETIC_SEED = 9
 SYNTHETIC_FRAMES = 120
 SYNTHETIC_SIZE = (240, 320)
 
