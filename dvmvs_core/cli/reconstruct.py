@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from dvmvs_core.data.sequence import Sequence
     from dvmvs_core.engine import DepthEngine
-    from dvmvs_core.evaluation.depth_views import DepthView
+    from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ def run(options: Options) -> None:
     from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.figures import write_figures
-    from dvmvs_core.evaluation.fusion import FusionConfig
-    from dvmvs_core.evaluation.mesh import write_ply
-    from dvmvs_core.evaluation.open3d_loader import load_open3d
-    from dvmvs_core.evaluation.reconstruct import ProgressiveMeshes, reconstruct, write_picture
+    from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
+    from dvmvs_core.evaluation.reconstruction.mesh import write_ply
+    from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
+    from dvmvs_core.evaluation.reconstruction.reconstruct import ProgressiveMeshes, reconstruct, write_picture
 
     _check(options)
     config = FusionConfig(options.voxel_size, options.truncation, options.max_depth, options.min_views)
@@ -135,8 +135,8 @@ def _check(options: Options) -> None:
 
 
 def _min_confidence(options: Options, engine: DepthEngine | None) -> float:
-    from dvmvs_core.evaluation.depth_views import USUAL_MIN_CONFIDENCE
     from dvmvs_core.evaluation.predictions import PredictionReader
+    from dvmvs_core.evaluation.reconstruction.depth_views import USUAL_MIN_CONFIDENCE
 
     if options.min_confidence is not None:
         return options.min_confidence
@@ -156,9 +156,9 @@ def _views(
     min_confidence: float,
     advance: Callable[[int], None],
 ) -> Iterator[DepthView]:
-    from dvmvs_core.evaluation.depth_views import predicted_views, sensor_views, stored_views
     from dvmvs_core.evaluation.predict import predict_every_frame
-    from dvmvs_core.evaluation.refinement import agreeing_views, refined_views
+    from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
+    from dvmvs_core.evaluation.reconstruction.refinement import agreeing_views, refined_views
 
     if options.sensor:
         return sensor_views(sequence, options.every_frame, advance)
@@ -174,7 +174,7 @@ def _figures(options: Options, engine: DepthEngine | None, sequence: Sequence, f
     from dataclasses import asdict
 
     from dvmvs_core.evaluation.environment import command_line
-    from dvmvs_core.evaluation.mesh_metrics import SAMPLES, THRESHOLD_M, compare_meshes
+    from dvmvs_core.evaluation.reconstruction.mesh_metrics import SAMPLES, THRESHOLD_M, compare_meshes
 
     mesh, comparison = reconstruction.mesh, reconstruction.comparison
     depth = {"source": "sensor"}

@@ -78,7 +78,7 @@ def make_bag(make_scene, tmp_path: Path) -> Callable[..., Path]:
 def open3d():
     """The module open3d; tests that need it are skipped where the extra [reconstruct] is not installed."""
     from dvmvs_core.errors import PackageError
-    from dvmvs_core.evaluation.open3d_loader import load_open3d
+    from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
 
     try:
         return load_open3d()

@@ -65,7 +65,7 @@ def write_keyframes(path, items, **images: np.ndarray) -> None:
 @pytest.fixture
 def small_picture(monkeypatch):
     """A picture of the full size takes longer than all else here."""
-    from dvmvs_core.evaluation import reconstruct
+    from dvmvs_core.evaluation.reconstruction import reconstruct
 
     monkeypatch.setattr(reconstruct, "write_picture", partial(reconstruct.write_picture, size=(60, 80)))
 

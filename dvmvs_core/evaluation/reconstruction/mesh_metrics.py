@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dvmvs_core.evaluation.mesh import Mesh
-from dvmvs_core.evaluation.open3d_loader import load_open3d
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh
+from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
 
 THRESHOLD_M = 0.05
 SAMPLES = 200_000

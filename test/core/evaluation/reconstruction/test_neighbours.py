@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from dvmvs_core.evaluation.neighbours import with_neighbours
+from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
 
 
 @pytest.mark.parametrize("reach", (1, 2, 3))

@@ -24,13 +24,13 @@ import numpy as np
 
 from dvmvs_core.data.atomic import replacing
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.depth_views import DepthView
-from dvmvs_core.evaluation.fusion import FusionConfig, TsdfVolume
-from dvmvs_core.evaluation.mesh import Mesh, write_ply
-from dvmvs_core.evaluation.mesh_metrics import THRESHOLD_M, surface_distance
-from dvmvs_core.evaluation.mesh_picture import render
-from dvmvs_core.evaluation.mesh_viewpoint import PICTURE_SIZE, choose_close_views, choose_viewpoint
 from dvmvs_core.evaluation.pictures import captioned, encode_png
+from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
+from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig, TsdfVolume
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_ply
+from dvmvs_core.evaluation.reconstruction.mesh_metrics import THRESHOLD_M, surface_distance
+from dvmvs_core.evaluation.reconstruction.mesh_picture import render
+from dvmvs_core.evaluation.reconstruction.mesh_viewpoint import PICTURE_SIZE, choose_close_views, choose_viewpoint
 
 FAR_OFF_M = 0.2
 """Distance from the true surface that the picture shows in its last colour."""

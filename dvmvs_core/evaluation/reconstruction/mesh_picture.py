@@ -12,9 +12,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from dvmvs_core.evaluation.mesh import Mesh
-from dvmvs_core.evaluation.mesh_caster import SUPERSAMPLING, MeshCaster
-from dvmvs_core.evaluation.mesh_viewpoint import PICTURE_SIZE, Viewpoint
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh
+from dvmvs_core.evaluation.reconstruction.mesh_caster import SUPERSAMPLING, MeshCaster
+from dvmvs_core.evaluation.reconstruction.mesh_viewpoint import PICTURE_SIZE, Viewpoint
 
 CLAY = np.array((222.0, 214.0, 202.0))
 BACKGROUND = np.array((246.0, 247.0, 249.0))

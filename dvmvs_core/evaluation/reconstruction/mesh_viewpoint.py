@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dvmvs_core.evaluation.mesh import Mesh
-from dvmvs_core.evaluation.mesh_caster import FIELD_OF_VIEW, MeshCaster
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh
+from dvmvs_core.evaluation.reconstruction.mesh_caster import FIELD_OF_VIEW, MeshCaster
 
 PICTURE_SIZE = (720, 960)
 """Height and width of one picture."""

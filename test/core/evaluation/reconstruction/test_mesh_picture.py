@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dvmvs_core.evaluation.mesh import Mesh
-from dvmvs_core.evaluation.mesh_picture import BACKGROUND, render
-from dvmvs_core.evaluation.mesh_viewpoint import choose_close_views, choose_viewpoint, find_up
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh
+from dvmvs_core.evaluation.reconstruction.mesh_picture import BACKGROUND, render
+from dvmvs_core.evaluation.reconstruction.mesh_viewpoint import choose_close_views, choose_viewpoint, find_up
 
 pytestmark = pytest.mark.usefixtures("open3d")
 

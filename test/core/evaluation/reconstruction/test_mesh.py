@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.mesh import Mesh, write_ply
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_ply
 
 
 def mesh_of(vertices, triangles) -> Mesh:

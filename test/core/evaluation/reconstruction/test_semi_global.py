@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dvmvs_core.evaluation.semi_global import EDGE, NEXT_DEPTH, OTHER_DEPTH, semi_global_scores
+from dvmvs_core.evaluation.reconstruction.semi_global import EDGE, NEXT_DEPTH, OTHER_DEPTH, semi_global_scores
 
 
 def spoken_for(depths: torch.Tensor, strength: torch.Tensor | float = 1.0, planes: int = 9) -> torch.Tensor:

@@ -15,7 +15,6 @@ import pytest
 from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.evaluation.depth_views import predicted_views, sensor_views, stored_views
 from dvmvs_core.evaluation.predict import (
     PREDICTIONS,
     predict_every_frame,
@@ -23,6 +22,7 @@ from dvmvs_core.evaluation.predict import (
     predict_online,
     write_predictions,
 )
+from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
 
 keyframes_of = partial(predict_every_frame, others=False)
 

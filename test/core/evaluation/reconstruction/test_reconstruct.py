@@ -14,11 +14,16 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.depth_views import DepthView
-from dvmvs_core.evaluation.fusion import FusionConfig
-from dvmvs_core.evaluation.mesh_metrics import compare_meshes
 from dvmvs_core.evaluation.pictures import CAPTION_HEIGHT
-from dvmvs_core.evaluation.reconstruct import ProgressiveMeshes, distance_colours, reconstruct, write_picture
+from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
+from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
+from dvmvs_core.evaluation.reconstruction.mesh_metrics import compare_meshes
+from dvmvs_core.evaluation.reconstruction.reconstruct import (
+    ProgressiveMeshes,
+    distance_colours,
+    reconstruct,
+    write_picture,
+)
 
 pytestmark = pytest.mark.usefixtures("open3d")
 

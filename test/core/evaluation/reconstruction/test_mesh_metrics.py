@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.mesh import Mesh
-from dvmvs_core.evaluation.mesh_metrics import compare_meshes, surface_distance
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh
+from dvmvs_core.evaluation.reconstruction.mesh_metrics import compare_meshes, surface_distance
 
 pytestmark = pytest.mark.usefixtures("open3d")
 

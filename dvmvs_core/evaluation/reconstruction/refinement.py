@@ -10,8 +10,10 @@
 Refinement: a plane sweep in a range about the predicted depth, against keyframes on both sides in time. Looks are
 compared as normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the prediction that decides
 where there is nothing to see. Semi-global matching chooses among them, so that edges of depth keep to edges of the
-image. Check: a pixel stays if the keyframes around say the same of its point; what a
-depth map invents at edges and on blank walls hardly ever agrees with what the next one invents.
+image.
+
+Check: a pixel stays if the keyframes around say the same of its point; what a depth map invents at edges and on blank
+walls hardly ever agrees with what the next one invents.
 
 Source for the check: Yao et al., "MVSNet", ECCV 2018, section 4.2 (geometric constraint, three views at least).
 """
@@ -28,9 +30,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.evaluation.depth_views import DepthView
-from dvmvs_core.evaluation.neighbours import with_neighbours
-from dvmvs_core.evaluation.semi_global import semi_global_scores
+from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
+from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
+from dvmvs_core.evaluation.reconstruction.semi_global import semi_global_scores
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dvmvs_core.evaluation.mesh import Mesh
-from dvmvs_core.evaluation.open3d_loader import load_open3d
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh
+from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
 
 if TYPE_CHECKING:
     from open3d.core import Tensor

@@ -14,8 +14,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.evaluation.fusion import FusionConfig, TsdfVolume
-from dvmvs_core.evaluation.mesh import Mesh
+from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig, TsdfVolume
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh
 from dvmvs_core.geometry import backproject
 
 pytestmark = pytest.mark.usefixtures("open3d")
