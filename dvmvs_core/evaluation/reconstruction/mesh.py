@@ -67,7 +67,10 @@ class Mesh:
         return np.einsum("nc,ncx->nx", weights, self.corners()[chosen])
 
     def coarse(self, cell_m: float) -> Mesh:
-        """Return the mesh with all vertices inside a cube of side `cell_m` merged into their mean."""
+        """Return the mesh with all vertices inside a cube of side `cell_m` merged into their mean.
+
+        Where that leaves no triangle, the mesh is smaller than a cube and returned as it is.
+        """
         cells = np.floor(self.vertices / cell_m).astype(np.int64)
         _, first, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
         cell = cell.reshape(-1)  # numpy 2.0 gives it a second axis
@@ -75,12 +78,10 @@ class Mesh:
         vertices = np.stack([np.bincount(cell, weights) / counts for weights in self.vertices.T], axis=1)
         triangles = cell[self.triangles].astype(np.int32)
         a, b, c = triangles.T
-        return Mesh(
-            vertices.astype(np.float32),
-            self.normals[first],
-            self.colours[first],
-            triangles[(a != b) & (b != c) & (c != a)],
-        )
+        left = triangles[(a != b) & (b != c) & (c != a)]
+        if not len(left):
+            return self
+        return Mesh(vertices.astype(np.float32), self.normals[first], self.colours[first], left)
 
 
 def write_ply(mesh: Mesh, path: Path) -> None:

@@ -77,8 +77,6 @@ def choose_viewpoint(mesh: Mesh, world_T_cams: np.ndarray) -> Viewpoint:
     """
     up = find_up(mesh, world_T_cams)
     coarse = mesh.coarse(COARSE_M)
-    if not len(coarse.triangles):
-        coarse = mesh
     best, best_share = None, -1.0
     for azimuth in np.arange(12) * (2 * np.pi / 12):
         viewpoint = _viewpoint(coarse, up, azimuth)
@@ -115,8 +113,6 @@ def choose_close_views(mesh: Mesh, world_T_cams: np.ndarray, up: np.ndarray, cou
         count: how many at most; fewer where the cameras saw one place only.
     """
     coarse = mesh.coarse(CLOSE_DETAIL_M)
-    if not len(coarse.triangles):
-        coarse = mesh
     candidates = []
     for world_T_cam in world_T_cams[:: math.ceil(len(world_T_cams) / CAMERAS)]:
         viewpoint = _beside(world_T_cam, up)
@@ -138,7 +134,7 @@ def _viewpoint(mesh: Mesh, up: np.ndarray, azimuth: float) -> Viewpoint:
     backward = np.cos(ELEVATION) * outward + np.sin(ELEVATION) * up
     right = np.cross(up, backward)
     right /= np.linalg.norm(right)
-    rotation = np.stack((right, np.cross(right, backward), -backward), axis=1)
+    rotation = _world_R_cam(right, -backward)
     some = slice(None, None, max(len(mesh.triangles) // 20_000, 1))
     corners, normals = mesh.corners()[some], mesh.area_vectors()[some]
     half = np.tan(FIELD_OF_VIEW / 2) * np.array((1.0, PICTURE_SIZE[0] / PICTURE_SIZE[1]))
@@ -156,9 +152,7 @@ def _viewpoint(mesh: Mesh, up: np.ndarray, azimuth: float) -> Viewpoint:
         distance = np.median(in_view[:, 2])
         closer = 1 - 1.04 * ((high - low) / 2 / half).max()
         eye = eye + rotation @ (distance * np.append((low + high) / 2, np.clip(closer, -0.5, 0.5)))
-    world_T_cam = np.eye(4)
-    world_T_cam[:3, :3], world_T_cam[:3, 3] = rotation, eye
-    return Viewpoint(world_T_cam, up)
+    return Viewpoint(_world_T_cam(rotation, eye), up)
 
 
 def _beside(world_T_cam: np.ndarray, up: np.ndarray) -> Viewpoint:
@@ -170,10 +164,18 @@ def _beside(world_T_cam: np.ndarray, up: np.ndarray) -> Viewpoint:
     if np.linalg.norm(right) < 0.1:  # it looks straight down: the camera knows which way is right
         right = world_T_cam[:3, 0] - (world_T_cam[:3, 0] @ forward) * forward / (forward @ forward)
     forward, right = forward / np.linalg.norm(forward), right / np.linalg.norm(right)
-    beside = np.eye(4)
-    beside[:3, :3] = np.stack((right, np.cross(forward, right), forward), axis=1)
-    beside[:3, 3] = eye
-    return Viewpoint(beside, up)
+    return Viewpoint(_world_T_cam(_world_R_cam(right, forward), eye), up)
+
+
+def _world_R_cam(right: np.ndarray, forward: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) of a camera by two of its axes, unit vectors in the world."""
+    return np.stack((right, np.cross(forward, right), forward), axis=1)
+
+
+def _world_T_cam(world_R_cam: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    world_T_cam = np.eye(4)
+    world_T_cam[:3, :3], world_T_cam[:3, 3] = world_R_cam, eye
+    return world_T_cam
 
 
 def _richness(caster: MeshCaster) -> float:
