@@ -91,6 +91,8 @@ class ModelConfig(_Config):
             The published network counts them as zeros, and its weights depend on it.
         exact_sampling: sample a measurement frame where the homography points. The published network samples pixel u at
             u·(w-1)/w, up to one pixel off at the right and bottom border, and its weights depend on it.
+        refinement_channels: width of the part of FusionNet that matches again at depths about its prediction and
+            corrects it; 0, as published, leaves it out.
     """
 
     preset: str = "paper"
@@ -107,6 +109,7 @@ class ModelConfig(_Config):
     matching: str = "learned"
     mask_out_of_view: bool = False
     exact_sampling: bool = False
+    refinement_channels: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
@@ -134,6 +137,12 @@ class ModelConfig(_Config):
         )
         for name in ("extractor_stem", "pyramid_channels", "hyper_channels"):
             _require(getattr(self, name) > 0, f"{name} must be positive; got {getattr(self, name)!r}")
+        _require(
+            self.refinement_channels == 0
+            or (self.refinement_channels > 0 and self.network == "fusionnet" and self.exact_sampling),
+            "refinement_channels must be 0, or positive for a fusionnet with exact_sampling; got"
+            f" {self.refinement_channels} for a {self.network} with exact_sampling {self.exact_sampling}",
+        )
 
 
 PRESETS = {

@@ -79,7 +79,7 @@ def clocked(engine: DepthEngine) -> StageClock:
     """Put a clock into an engine, which is of no other use afterwards.
 
     The stages are image, features, depth and confidence. Where the parts of depth run one after another, they are
-    listed too: plane_sweep, encoder, lstm and decoder; in a CUDA graph they cannot be told apart.
+    listed too: plane_sweep, encoder, lstm, decoder and refinement; in a CUDA graph they cannot be told apart.
     """
     clock = StageClock(engine.device)
     runner = engine._runner
@@ -88,18 +88,26 @@ def clocked(engine: DepthEngine) -> StageClock:
     if isinstance(runner, PlainRunner):
         _clock_modules(runner._network, clock)
     else:
-        parts = {"plane_sweep": "_sweep", "encoder": "_encoder", "lstm": "_lstm", "decoder": "_decoder"}
+        parts = {"plane_sweep": "sweep", **{stage: stage for stage in ("encoder", "lstm", "decoder", "refinement")}}
         for stage, name in parts.items():
-            if getattr(runner, name, None) is not None:
-                setattr(runner, name, _Timed(getattr(runner, name), clock, stage))
+            if getattr(runner, f"_{name}", None) is not None:
+                setattr(runner, f"_{name}", _Timed(getattr(runner, f"_{name}"), clock, stage))
     runner.extract = clock.timed("features", runner.extract)
     runner.depth = clock.timed("depth", runner.depth)
     return clock
 
 
 def _clock_modules(network: torch.nn.Module, clock: StageClock) -> None:
-    for stage, name in {"encoder": "encoder", "lstm": "lstm_fusion", "decoder": "decoder"}.items():
+    methods = {
+        "encoder": ("encoder", "forward"),
+        "lstm": ("lstm_fusion", "forward"),
+        "decoder": ("decoder", "decode"),
+        "refinement": ("refinement", "forward"),
+    }
+    for stage, (name, method) in methods.items():
         module = getattr(network, name, None)
         if module is not None:
-            module.forward = clock.timed(stage, module.forward)
+            setattr(module, method, clock.timed(stage, getattr(module, method)))
+    if getattr(network, "refinement", None) is not None:
+        network.refinement.match = clock.timed("refinement", network.refinement.match)
     network.match = clock.timed("plane_sweep", network.match)

@@ -108,6 +108,10 @@ class Pairnet(_Network):
 class Fusionnet(_Network):
     """FusionNet, from a PairNet named by --init: depth from all that was seen before, too."""
 
+    refinement_channels: OptionalCount = None
+    """width of a part that matches again at depths about the prediction and corrects it; by default that of the
+    weights, or none, as published"""
+
 
 @dataclass(frozen=True)
 class Everything(_Common):
@@ -196,6 +200,8 @@ def _plan(options: _Common, loop: dict[str, Any]) -> RunPlan:
     }
     if isinstance(options, _Network):
         shared |= {name: getattr(options, name) for name in ("init", "schedule", "epoch_steps", "batch_size", "frames")}
+    if isinstance(options, Fusionnet):
+        shared["refinement_channels"] = options.refinement_channels
     network = "fusionnet" if isinstance(options, Fusionnet) else "pairnet"
     return RunPlan(network=network, loop={**common, **loop}, **shared)
 

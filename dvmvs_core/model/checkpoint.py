@@ -233,12 +233,18 @@ def export_released(path_or_name: str | Path, directory: str | Path, network: st
         The files written.
 
     Raises:
-        WeightsError: If the folder exists or cannot be written, or the checkpoint cannot be loaded.
+        WeightsError: If the folder exists or cannot be written, or the checkpoint cannot be loaded or holds what the
+            layout cannot.
     """
     directory = Path(directory)
     if directory.exists():
         raise WeightsError(f"{directory} exists already; remove it or choose another folder")
     loaded, config = load_network(path_or_name, network)
+    if config.refinement_channels:
+        raise WeightsError(
+            f"{config.network} of {path_or_name} has a refinement, for which the released layout has no place;"
+            " choose network pairnet, or weights without one"
+        )
     names = _RELEASED_FILES[config.network]
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFea
 from dvmvs_core.model.hidden_state import warp_hidden_state
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
+from dvmvs_core.model.refinement import DepthRefinement, half_resolution_geometry
 
 
 class _PlaneSweepNet(nn.Module):
@@ -137,6 +138,11 @@ class FusionNet(_PlaneSweepNet):
         super().__init__(config)
         self.lstm_fusion = LSTMFusion(16 * config.hyper_channels)
         self.decoder = self._new_decoder()
+        self.refinement = None
+        if config.refinement_channels:
+            self.refinement = DepthRefinement(
+                config.hyper_channels, config.pyramid_channels, config.refinement_channels
+            )
 
     def forward(
         self,
@@ -174,8 +180,13 @@ class FusionNet(_PlaneSweepNet):
             hidden = warp_hidden_state(state.hidden, depth_estimate, previous_world_T_cam, world_T_ref, lstm_K)
             state = state._replace(hidden=hidden)
         state = self.lstm_fusion(encoded.bottom, state)
-        bottom = state.hidden.to(encoded.bottom.dtype)
-        return self.decoder(image, encoded._replace(bottom=bottom)), state
+        encoded = encoded._replace(bottom=state.hidden.to(encoded.bottom.dtype))
+        if self.refinement is None:
+            return self.decoder(image, encoded), state
+        pyramid, decoded = self.decoder.decode(image, encoded)
+        geometry = half_resolution_geometry(world_T_ref, world_T_meas, K)
+        matched = self.refinement.match(pyramid.full, reference.matching, measurements, *geometry)
+        return pyramid._replace(full=self.refinement(pyramid.full, matched, decoded, reference.half)), state
 
 
 def build_network(config: ModelConfig) -> PairNet | FusionNet:

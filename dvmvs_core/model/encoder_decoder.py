@@ -112,6 +112,10 @@ class CostVolumeDecoder(nn.Module):
 
     def forward(self, image: Tensor, encoded: EncodedVolume) -> DepthPyramid:
         """Decodes with the normalised image (B, 3, H, W); ``encoded.bottom`` may be the hidden state."""
+        return self.decode(image, encoded)[0]
+
+    def decode(self, image: Tensor, encoded: EncodedVolume) -> tuple[DepthPyramid, Tensor]:
+        """As ``forward``; also returns the last map at half resolution, (B, N, H/2, W/2)."""
         features16 = self.decoder_block1(encoded.bottom, encoded.skip_sixteenth)
         sigmoid16 = self.depth_layer_one_sixteen(features16)
         features8 = self.decoder_block2(features16, encoded.skip_eighth, sigmoid16)
@@ -122,7 +126,7 @@ class CostVolumeDecoder(nn.Module):
         sigmoid2 = self.depth_layer_half(features2)
         features1 = self.refine(torch.cat([_upsample(features2), _upsample(sigmoid2).to(image.dtype), image], dim=1))
         sigmoid1 = self.depth_layer_full(features1)
-        return DepthPyramid(*map(self._depth, (sigmoid1, sigmoid2, sigmoid4, sigmoid8, sigmoid16)))
+        return DepthPyramid(*map(self._depth, (sigmoid1, sigmoid2, sigmoid4, sigmoid8, sigmoid16))), features2
 
     def _depth(self, sigmoid: Tensor) -> Tensor:
         """(B, 1, h, w) in 0..1 -> (B, h, w) metres; 1 is the nearest depth."""

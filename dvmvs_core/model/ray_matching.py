@@ -44,12 +44,32 @@ def match_along_rays(
     Returns:
         Sum (B, P, N) over the measurement frames of the cosine between both looks, and how many have the point in view.
     """
+    transforms = ((looks, torch.linalg.inv(pose) @ world_T_ref) for looks, pose in measurements)
+    return match_at_pixels(
+        inverse_depths,
+        reference,
+        ((looks, half_K @ T[:, :3, :3] @ rays, half_K @ T[:, :3, 3:]) for looks, T in transforms),
+    )
+
+
+def match_at_pixels(
+    inverse_depths: Tensor, reference: Tensor, measurements: Iterable[tuple[Tensor, Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Compare the looks of points with those of their rays, as `match_along_rays` does, by where frames see the rays.
+
+    Args:
+        inverse_depths: (B, P, N) of the points, 1/m.
+        reference: (B, C, N) matching map of the reference frame at the rays.
+        measurements: of each measurement frame its matching map (B, C, h, w), the homogeneous pixels (B, 3, N) of the
+            rays' ends at infinity, and what an inverse depth of 1 adds to them, (B, 3, 1).
+
+    Returns:
+        As `match_along_rays`.
+    """
     own = functional.normalize(reference.float(), dim=1, eps=LEAST_NORM)[:, :, None]  # (B, C, 1, N)
     total = count = torch.zeros_like(inverse_depths)
-    for measurement, world_T_meas in measurements:
-        meas_T_ref = torch.linalg.inv(world_T_meas) @ world_T_ref
-        rotated = half_K @ meas_T_ref[:, :3, :3] @ rays
-        q = rotated[:, :, None] + (half_K @ meas_T_ref[:, :3, 3:])[..., None] * inverse_depths[:, None]  # (B, 3, P, N)
+    for measurement, ends, translation in measurements:
+        q = ends[:, :, None] + translation[..., None] * inverse_depths[:, None]  # (B, 3, P, N)
         grid, in_view = sampling_grid(q[:, :2], q[:, 2], measurement.shape[-2:])
         warped = functional.grid_sample(measurement.float(), grid, align_corners=True)  # (B, C, P, N)
         norms = warped.square().sum(dim=1).sqrt().clamp(min=LEAST_NORM)
@@ -79,10 +99,11 @@ def sampling_grid(xy: Tensor, z: Tensor, size: tuple[int, int]) -> tuple[Tensor,
         size: (height, width).
     """
     height, width = size
-    half_span = xy.new_tensor((width - 1, height - 1)).view(1, 2, 1, 1) / 2
-    grid = xy / z[:, None].clamp(min=1e-6) / half_span - 1
-    in_view = (z > 0) & (grid.abs() <= 1).all(dim=1)
-    return grid.permute(0, 2, 3, 1), in_view
+    # Plain numbers, which a CUDA graph can hold.
+    divisor = z.clamp(min=1e-6)
+    u, v = xy[:, 0] / divisor * (2 / (width - 1)) - 1, xy[:, 1] / divisor * (2 / (height - 1)) - 1
+    in_view = (z > 0) & (u.abs() <= 1) & (v.abs() <= 1)
+    return torch.stack((u, v), dim=-1), in_view
 
 
 class NeighbourhoodMeans:

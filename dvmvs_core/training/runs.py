@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from dvmvs_core.config import ModelConfig
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.training.data import DataPart, held_out_clips, parse_data, training_sources
 from dvmvs_core.training.loop import LoopConfig, Trainer, describe
@@ -40,6 +41,7 @@ class RunPlan:
         init: weights to start from, in place of a preset.
         height: network input height; None takes that of the preset or of the weights.
         width: network input width.
+        refinement_channels: width of FusionNet's refinement; None takes that of the weights, or none.
         data: parts of the data, as `parse_data` reads them.
         schedule: what learns when, and the settings that are not given.
         loop: settings of the loop; what is None or missing is the schedule's.
@@ -58,6 +60,7 @@ class RunPlan:
     init: str | None = None
     height: int | None = None
     width: int | None = None
+    refinement_channels: int | None = None
     data: tuple[str, ...] = ("synthetic",)
     schedule: ScheduleName = "short"
     loop: dict[str, Any] = field(default_factory=dict)
@@ -91,11 +94,13 @@ def build_trainer(plan: RunPlan, processes: Processes, **trainer_options: Any) -
     _check_sizes(plan, config, frames, batch_size)
     # The same initial weights in every process.
     torch.manual_seed(config.seed)
-    network, companions = initial_network(plan.network, plan.preset, plan.init, plan.height, plan.width)
+    network, companions = initial_network(
+        plan.network, plan.preset, plan.init, plan.height, plan.width, plan.refinement_channels
+    )
     size = (network.config.height, network.config.width)
     device = str(processes.device)
     sources = training_sources(parts, size, frames, config.seed, device)
-    stages = _stages(plan, parts, sources, config, batch_size * processes.size)
+    stages = _stages(plan, network.config, parts, sources, config, batch_size * processes.size)
     on_gpu = processes.device.type == "cuda"
     stream = ClipStream(
         [
@@ -147,10 +152,15 @@ def _check_sizes(plan: RunPlan, config: LoopConfig, frames: int, batch_size: int
 
 
 def _stages(
-    plan: RunPlan, parts: Sequence[DataPart], sources: Sequence, config: LoopConfig, batch_size: int
+    plan: RunPlan,
+    model: ModelConfig,
+    parts: Sequence[DataPart],
+    sources: Sequence,
+    config: LoopConfig,
+    batch_size: int,
 ) -> tuple[Stage, ...]:
     if plan.schedule != "published":
-        return stages_of(plan.network, plan.init, last_stage=plan.schedule == "last-stage")
+        return stages_of(model, plan.init, last_stage=plan.schedule == "last-stage")
     if config.steps is None:
         raise ConfigError("the published schedule is counted in steps; give steps, not minutes")
     return published_stages(plan.network, config.steps, plan.epoch_steps or _epoch_steps(parts, sources, batch_size))

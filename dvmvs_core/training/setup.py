@@ -9,16 +9,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
 
-from dvmvs_core.config import preset
+from dvmvs_core.config import ModelConfig, preset
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 from dvmvs_core.training.stages import (
+    FUSIONNET_REFINEMENT_STAGES,
     FUSIONNET_STAGES,
     FUSIONNET_TUNING_STAGES,
     LAST_STAGE,
@@ -75,16 +77,23 @@ def schedule_of(name: ScheduleName, network: str) -> Schedule:
 
 
 def initial_network(
-    network: str, preset_name: str, init: str | None, height: int | None, width: int | None
+    network: str,
+    preset_name: str,
+    init: str | None,
+    height: int | None,
+    width: int | None,
+    refinement_channels: int | None = None,
 ) -> tuple[PairNet | FusionNet, dict[str, nn.Module]]:
     """Build the network to train.
 
     Args:
         network: "pairnet" or "fusionnet".
         preset_name: sizes of a network that starts from random weights.
-        init: weights to start from; a file without a FusionNet gives FusionNet all but its memory from its PairNet.
+        init: weights to start from; a file without a FusionNet gives FusionNet all but its memory and its refinement
+            from its PairNet.
         height: network input height, or None to keep the preset's or the file's.
         width: network input width, or None.
+        refinement_channels: width of the refinement, which begins anew where the file has none; or None.
 
     Returns:
         The network; and the PairNet that belongs beside a FusionNet in its file, if there is one.
@@ -93,39 +102,51 @@ def initial_network(
         WeightsError: if `init` cannot be loaded.
         ConfigError: if they hold no network to start from.
     """
-    size = {name: value for name, value in (("height", height), ("width", width)) if value is not None}
+    given = {"height": height, "width": width, "refinement_channels": refinement_channels}
+    given = {name: value for name, value in given.items() if value is not None}
     if init is None:
-        return build_network(preset(preset_name, network=network, **size)), {}
+        return build_network(preset(preset_name, network=network, **given)), {}
     held = read_info(init).networks
     origin = network if network in held else "pairnet"
     if origin not in held:
         raise ConfigError(f"{network} needs a pairnet to start from; {init} holds only {', '.join(held)}")
     loaded, config = load_network(init, origin)
-    built = build_network(config.replace(network=network, **size))
-    fresh = {key: value for key, value in built.state_dict().items() if key.startswith("lstm_fusion.")}
+    if config.refinement_channels and refinement_channels not in (None, config.refinement_channels):
+        raise ConfigError(
+            f"the refinement of {init} is {config.refinement_channels} channels wide; {refinement_channels} were asked"
+            " for: leave them out"
+        )
+    built = build_network(config.replace(network=network, **given))
+    fresh = {key: value for key, value in built.state_dict().items() if key.startswith(("lstm_fusion.", "refinement."))}
     built.load_state_dict({**fresh, **loaded.state_dict()})
     return built, _companion(init, network)
 
 
-def stages_of(network: str, init: str | None, last_stage: bool = False) -> tuple[Stage, ...]:
+def stages_of(config: ModelConfig, init: str | None, last_stage: bool = False) -> tuple[Stage, ...]:
     """Choose what learns when in a short run: a network that goes on from its own weights is tuned as a whole.
 
     Args:
-        network: "pairnet" or "fusionnet".
+        config: of the network.
         init: weights that it starts from, or None.
         last_stage: train the last stage alone.
 
     Raises:
         ConfigError: if only the last stage is asked for, and there is no FusionNet to tune.
     """
-    goes_on = init is not None and network in read_info(init).networks
+    origin = None if init is None else read_info(init).networks.get(config.network)
     if last_stage:
-        if not goes_on:
+        if origin is None:
             raise ConfigError("schedule last-stage tunes a trained FusionNet; name one as init")
         return (LAST_STAGE,)
-    if network == "fusionnet":
-        return FUSIONNET_TUNING_STAGES if goes_on else FUSIONNET_STAGES
-    return TUNING_STAGES if goes_on else PAIRNET_STAGES
+    if origin is None:
+        return FUSIONNET_STAGES if config.network == "fusionnet" else PAIRNET_STAGES
+    if config.network == "fusionnet":
+        adds_refinement = config.refinement_channels and not origin.refinement_channels
+        return FUSIONNET_REFINEMENT_STAGES if adds_refinement else FUSIONNET_TUNING_STAGES
+    if (origin.height, origin.width) == (config.height, config.width):
+        # The statistics are right, and few batches would replace them.
+        return tuple(dataclasses.replace(stage, calibrate=False) for stage in TUNING_STAGES)
+    return TUNING_STAGES
 
 
 def _companion(init: str, network: str) -> dict[str, nn.Module]:

@@ -59,6 +59,9 @@ def test_unknown_preset_is_named():
         ({"depth_hypotheses": 1}, "at least 2"),
         ({"extractor_channels": (1, 2)}, "5 entries"),
         ({"hyper_channels": 0}, "hyper_channels must be positive"),
+        ({"refinement_channels": -1}, "refinement_channels must be 0"),
+        ({"refinement_channels": 8}, "got 8 for a fusionnet with exact_sampling False"),
+        ({"refinement_channels": 8, "exact_sampling": True, "network": "pairnet"}, "got 8 for a pairnet"),
     ],
 )
 def test_impossible_network_is_refused(changes, message):

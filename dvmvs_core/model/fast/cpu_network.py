@@ -27,6 +27,7 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import CostVolumeDecoder, CostVolumeEncoder, DecoderBlock, EncoderBlock
 from dvmvs_core.model.fast.convolution import Convolutions, fused
+from dvmvs_core.model.fast.cpu_refinement import CpuRefinement
 from dvmvs_core.model.fast.depth_head import DepthHead
 from dvmvs_core.model.fast.images import normalised
 from dvmvs_core.model.fast.kernels import expected_depth
@@ -60,6 +61,9 @@ class CpuNetwork:
         self._encoder = _Encoder(network.encoder, self.config.pyramid_channels, self.config.depth_hypotheses)
         self._lstm = _LSTM(network.lstm_fusion.lstm_cell.conv) if isinstance(network, FusionNet) else None
         self._decoder = _Decoder(network.decoder)
+        self._refinement = None
+        if isinstance(network, FusionNet) and network.refinement is not None:
+            self._refinement = CpuRefinement(network.refinement)
 
     def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
         """As in `Runner`."""
@@ -92,21 +96,17 @@ class CpuNetwork:
         """As in `Runner`."""
         with self._lock:
             first = self._encoder.first(reference)
-            self._sweep(
-                reference.matching,
-                measurements,
-                world_T_ref,
-                world_T_meas,
-                K,
-                first.buffer,
-                self.config.pyramid_channels,
-            )
+            seen = (reference.matching, measurements, world_T_ref, world_T_meas, K)
+            self._sweep(*seen, first.buffer, self.config.pyramid_channels)
             *skips, bottom = self._encoder(reference)
             state = None
             if self._lstm is not None:
                 state = self._lstm(bottom, None if memory is None else _seen_from(world_T_ref, memory, K))
                 bottom = state.hidden
-            return self._decoder(image, skips, bottom), state
+            depth, decoded = self._decoder(image, skips, bottom)
+            if self._refinement is not None:
+                depth = self._refinement(depth, decoded, reference.half, *seen)
+            return depth, state
 
 
 def _seen_from(world_T_cam: Tensor, memory: Memory, K: Tensor) -> LSTMState:
@@ -236,8 +236,8 @@ class _Decoder:
         self._span = decoder.max_inverse_depth - decoder.min_inverse_depth
         self._merge: Merge | None = None
 
-    def __call__(self, image: Tensor, skips: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Depth (B, H, W) in metres."""
+    def __call__(self, image: Tensor, skips: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Depth (B, H, W) in metres, and the last map (B, N, h, w) at half resolution."""
         sigmoid = None
         for block, head, skip in zip(self._blocks, self._heads[:4], skips[::-1], strict=True):
             x = block(x, skip, sigmoid)
@@ -249,7 +249,7 @@ class _Decoder:
         self._merge.put_upsampled(sigmoid, channels)
         self._merge.put(image, channels + 1)
         inverse_depth = self._heads[4](self._refine(self._merge.tensor))
-        return inverse_depth.mul_(self._span).add_(self._min_inverse_depth).reciprocal_().squeeze(1)
+        return inverse_depth.mul_(self._span).add_(self._min_inverse_depth).reciprocal_().squeeze(1), x
 
 
 class _DecoderBlock:

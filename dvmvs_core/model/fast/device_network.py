@@ -155,8 +155,13 @@ class DeviceNetwork:
             lstm_K = scale_intrinsics(geometry.K, 1 / 32)
             state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
         state = network.lstm_fusion(encoded.bottom, state)
-        pyramid = network.decoder(image, encoded._replace(bottom=state.hidden.to(self._dtype)))
-        return pyramid.full, *state
+        pyramid, decoded = network.decoder.decode(image, encoded._replace(bottom=state.hidden.to(self._dtype)))
+        depth = pyramid.full
+        if network.refinement is not None:
+            sweep = (geometry.homographies, geometry.translations)
+            matched = network.refinement.match(depth, matching, measurements, *sweep)
+            depth = network.refinement(depth, matched, decoded, half)
+        return depth, *state
 
 
 def _prepared(network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype) -> PairNet | FusionNet:

@@ -17,14 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from dvmvs_core.model.fast.aligned import aligned_zeros
 from dvmvs_core.model.fast.bands import in_bands
 from dvmvs_core.model.fast.geometry import step_geometry
 from dvmvs_core.model.fast.kernels import sweep_rows
-from dvmvs_core.model.fast.vectors import LANES
+from dvmvs_core.model.fast.matching_maps import MatchingMaps
 
 
 class PlaneSweep:
@@ -40,8 +38,7 @@ class PlaneSweep:
         self._inverse_depths = inverse_depths.cpu().numpy()
         self._masked = mask_out_of_view
         self._exact = exact_sampling
-        self._reference = np.zeros((0, 0, 0), np.float32)
-        self._measurements = np.zeros((0, 0, 0, 0), np.float32)
+        self._maps = MatchingMaps()
 
     def __call__(
         self,
@@ -58,19 +55,14 @@ class PlaneSweep:
         The other arguments are those of `cost_volume`.
         """
         batch, channels, height, width = reference.shape
-        self._fit(len(measurements), height, width, -(-channels // LANES) * LANES)
-        inside = torch.from_numpy(self._measurements)[:, 1:-1, 1:-1, :channels]
-        here = torch.from_numpy(self._reference)[..., :channels]
         geometry = step_geometry(world_T_ref, world_T_meas, K, None, (height, width), self._exact)
         for b in range(batch):
-            torch.mul(reference[b].permute(1, 2, 0), 1 / channels, out=here)
-            for m, measurement in enumerate(measurements):
-                inside[m].copy_(measurement[b].permute(1, 2, 0))
+            here, views = self._maps.filled(reference[b], [looks[b] for looks in measurements], scale=1 / channels)
             in_bands(
                 sweep_rows,
                 height,
-                self._reference,
-                self._measurements[: len(measurements)],
+                here,
+                views,
                 np.ascontiguousarray(geometry.homographies[:, b]),
                 np.ascontiguousarray(geometry.translations[:, b]),
                 self._inverse_depths,
@@ -78,11 +70,3 @@ class PlaneSweep:
                 costs[b],
                 offset,
             )
-
-    def _fit(self, frames: int, height: int, width: int, channels: int) -> None:
-        """Makes the buffers large enough; channels past the real ones and borders stay 0."""
-        if self._reference.shape != (height, width, channels):
-            self._reference = aligned_zeros(height, width, channels)
-            self._measurements = np.zeros((0, 0, 0, 0), np.float32)
-        if len(self._measurements) < frames:
-            self._measurements = aligned_zeros(frames, height + 2, width + 2, channels)

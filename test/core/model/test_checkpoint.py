@@ -281,6 +281,13 @@ def test_export_is_the_inverse_of_import(tmp_path, saved, network):
     assert_same(load_network(tmp_path / "again.safetensors")[0], load_network(saved, network)[0])
 
 
+def test_export_of_a_refinement_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "w.safetensors", {"fusionnet": build_network(tiny(refinement_channels=4))}, {})
+    with pytest.raises(WeightsError, match="has a refinement, for which the released layout has no place"):
+        export_released(tmp_path / "w.safetensors", tmp_path / "released")
+    assert not (tmp_path / "released").exists()
+
+
 def test_export_replaces_no_folder(tmp_path, saved):
     (tmp_path / "released").mkdir()
     with pytest.raises(WeightsError, match="exists already"):

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.model.checkpoint import save_checkpoint
+from dvmvs_core.model.checkpoint import load_network, save_checkpoint
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.training import setup
+from dvmvs_core.training.stages import FUSIONNET_REFINEMENT_STAGES, FUSIONNET_TUNING_STAGES, enter_stage
 
 
 @pytest.fixture
@@ -67,9 +68,51 @@ def test_pairnet_cannot_start_from_a_fusionnet(tiny, tmp_path) -> None:
         setup.initial_network("pairnet", "small", str(tmp_path / "f.safetensors"), None, None)
 
 
-def test_last_stage_needs_a_fusionnet(pairnet_file) -> None:
+def test_last_stage_needs_a_fusionnet(tiny, pairnet_file) -> None:
     for init in (None, str(pairnet_file)):
         with pytest.raises(ConfigError, match="tunes a trained FusionNet"):
-            setup.stages_of("fusionnet", init, last_stage=True)
+            setup.stages_of(tiny.replace(network="fusionnet"), init, last_stage=True)
     with pytest.raises(ConfigError, match="no memory"):
         setup.schedule_of("last-stage", "pairnet")
+
+
+@pytest.fixture
+def fusionnet_file(tiny, tmp_path):
+    """A FusionNet without refinement in a file."""
+    torch.manual_seed(8)
+    network = build_network(tiny.replace(network="fusionnet"))
+    save_checkpoint(tmp_path / "fusionnet.safetensors", {"fusionnet": network}, {}, half=False)
+    return tmp_path / "fusionnet.safetensors"
+
+
+def test_a_refinement_joins_a_fusionnet_and_learns_alone_at_first(fusionnet_file) -> None:
+    network, _ = setup.initial_network("fusionnet", "small", str(fusionnet_file), None, None, refinement_channels=4)
+    theirs = load_network(fusionnet_file)[0].state_dict()
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, theirs[key]) if key in theirs else key.startswith("refinement."), key
+    stages = setup.stages_of(network.config, str(fusionnet_file))
+    assert stages == FUSIONNET_REFINEMENT_STAGES
+    learning = enter_stage(network, stages[0])
+    assert {id(p) for p in learning} == {id(p) for p in network.refinement.parameters()}
+    assert len(enter_stage(network, stages[1])) > len(learning)
+
+
+def test_a_refinement_that_is_there_stays(fusionnet_file, tmp_path) -> None:
+    network, _ = setup.initial_network("fusionnet", "small", str(fusionnet_file), None, None, refinement_channels=4)
+    save_checkpoint(tmp_path / "refined.safetensors", {"fusionnet": network}, {}, half=False)
+    refined = str(tmp_path / "refined.safetensors")
+    again, _ = setup.initial_network("fusionnet", "small", refined, None, None)
+    assert again.config.refinement_channels == 4
+    assert torch.equal(again.refinement.fine.weight, network.refinement.fine.weight)
+    assert setup.stages_of(again.config, refined) == FUSIONNET_TUNING_STAGES
+    with pytest.raises(ConfigError, match="is 4 channels wide; 8 were asked"):
+        setup.initial_network("fusionnet", "small", refined, None, None, refinement_channels=8)
+
+
+def test_statistics_are_estimated_anew_for_a_pairnet_of_another_size_alone(pairnet_file, fusionnet_file, tiny) -> None:
+    wider = tiny.replace(width=2 * tiny.width)
+    assert setup.stages_of(wider, str(pairnet_file))[0].calibrate
+    assert not any(stage.calibrate for stage in setup.stages_of(tiny, str(pairnet_file)))
+    for config in (tiny, wider):
+        fusionnet = config.replace(network="fusionnet")
+        assert not any(stage.calibrate for stage in setup.stages_of(fusionnet, str(fusionnet_file)))

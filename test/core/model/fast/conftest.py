@@ -78,6 +78,9 @@ def _make_network(preset_name, network="fusionnet", seed=0, **changes):
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, 0, 0.1)
+    if getattr(built, "refinement", None) is not None:  # it begins as if it were not there
+        torch.nn.init.normal_(built.refinement.correction.weight, 0, 0.2)
+        torch.nn.init.normal_(built.refinement.shares.weight, 0, 2.0)
     return built
 
 

@@ -33,7 +33,20 @@ def device_network(network, dtype=torch.float32):
 @pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
 @pytest.mark.parametrize("make", [CpuNetwork, device_network, lambda n: PlainRunner(n, keeps_features=True)])
 def test_two_keyframes_of_two_cameras(make_network, plain_depths, runner_depths, make, network, preset_name):
-    plain = make_network(preset_name, network)
+    _assert_same(make_network(preset_name, network), plain_depths, runner_depths, make)
+
+
+@pytest.mark.parametrize("make", [CpuNetwork, device_network, lambda n: PlainRunner(n, keeps_features=True)])
+def test_two_refined_keyframes_of_two_cameras(make_network, plain_depths, runner_depths, make):
+    refined, plain = make_network("small", refinement_channels=6), make_network("small")
+    shared = {key: value for key, value in refined.state_dict().items() if not key.startswith("refinement.")}
+    plain.load_state_dict(shared)
+    first, unrefined = plain_depths(refined)[0][0], plain_depths(plain)[0][0]
+    assert ((first - unrefined).abs() / unrefined).mean() > 0.01
+    _assert_same(refined, plain_depths, runner_depths, make)
+
+
+def _assert_same(plain, plain_depths, runner_depths, make):
     expected = plain_depths(plain)
     weights = copy.deepcopy(plain.state_dict())
     found = runner_depths(make(plain))
@@ -48,9 +61,12 @@ def test_two_keyframes_of_two_cameras(make_network, plain_depths, runner_depths,
         assert torch.equal(value, weights[key]), f"the runner changed {key} of the network that it was made from"
 
 
+@pytest.mark.parametrize("refinement_channels", [0, 6])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3)])
-def test_half_precision_keeps_state_and_depth_in_float32(make_network, plain_depths, runner_depths, dtype, tolerance):
-    plain = make_network("small")
+def test_half_precision_keeps_state_and_depth_in_float32(
+    make_network, plain_depths, runner_depths, dtype, tolerance, refinement_channels
+):
+    plain = make_network("small", refinement_channels=refinement_channels)
     expected = plain_depths(plain)
     for (depth, state), (plain_depth, _) in zip(runner_depths(device_network(plain, dtype)), expected, strict=True):
         assert depth.dtype == state.hidden.dtype == state.cell.dtype == torch.float32

@@ -1,0 +1,100 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""`DepthRefinement` on a CPU: what is matched is written straight into the buffer that its first convolution reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dvmvs_core.model.fast.bands import in_bands
+from dvmvs_core.model.fast.convolution import fused
+from dvmvs_core.model.fast.geometry import step_geometry
+from dvmvs_core.model.fast.matching_maps import MatchingMaps
+from dvmvs_core.model.fast.merge import Merge
+from dvmvs_core.model.fast.refinement_kernels import correct_rows, match_about_rows
+from dvmvs_core.model.ray_matching import LEAST_NORM
+from dvmvs_core.model.refinement import LOG_SHIFTS, MATCHED_CHANNELS, PREDICTED, DepthRefinement
+
+_PLANES = np.exp(-np.array(LOG_SHIFTS)).astype(np.float32)
+# Past this a share is as good as 0 or all; exponentials stay finite.
+_LARGEST_LOGIT = 40.0
+
+
+class CpuRefinement:
+    """Matching about a prediction, and its correction.
+
+    Args:
+        refinement: its weights are copied.
+    """
+
+    def __init__(self, refinement: DepthRefinement) -> None:
+        self._fine = fused(refinement.fine, None, relu=True)
+        self._down = fused(refinement.down, None, relu=True)
+        self._coarse1 = fused(refinement.coarse1, None, relu=True)
+        self._coarse2 = fused(refinement.coarse2, None, relu=False)
+        self._up = fused(refinement.up, None, relu=False)
+        self._merge = fused(refinement.merge, None, relu=True)
+        self._correction = fused(refinement.correction, None, relu=False)
+        self._shares = fused(refinement.shares, None, relu=False)
+        self._channels = refinement.fine.in_channels
+        self._maps = MatchingMaps()
+        self._buffer: Merge | None = None
+
+    def __call__(
+        self,
+        depth: Tensor,
+        decoded: Tensor,
+        features: Tensor,
+        reference: Tensor,
+        measurements: Sequence[Tensor],
+        world_T_ref: Tensor,
+        world_T_meas: Sequence[Tensor],
+        K: Tensor,
+    ) -> Tensor:
+        """Corrects a prediction (B, H, W); the other arguments are those of `DepthRefinement` and `cost_volume`."""
+        batch, channels, height, width = reference.shape
+        if self._buffer is None or self._buffer.buffer.shape[:3] != (batch, height, width):
+            self._buffer = Merge(batch, height, width, self._channels)
+        geometry = step_geometry(world_T_ref, world_T_meas, K, None, (height, width), exact_sampling=True)
+        for b in range(batch):
+            own, views = self._maps.filled(reference[b], [looks[b] for looks in measurements])
+            in_bands(
+                match_about_rows,
+                height,
+                depth[b].numpy(),
+                _PLANES,
+                PREDICTED,
+                own,
+                np.float32(channels**-0.5),
+                views,
+                np.ascontiguousarray(geometry.homographies[:, b]),
+                np.ascontiguousarray(geometry.translations[:, b]),
+                np.float32(LEAST_NORM),
+                self._buffer.buffer[b],
+            )
+        self._buffer.put(decoded, MATCHED_CHANNELS + 1)
+        self._buffer.put(features, MATCHED_CHANNELS + 1 + decoded.shape[1])
+        x = self._merged(self._buffer.tensor)
+        correction = self._correction(x)[:, 0].contiguous().numpy()
+        shares = self._shares(x).clamp_(-_LARGEST_LOGIT, _LARGEST_LOGIT).exp_().permute(0, 2, 3, 1).contiguous().numpy()
+        logarithm = torch.empty_like(depth)
+        for b in range(batch):
+            in_bands(correct_rows, height, correction[b], shares[b], logarithm[b].numpy())
+        return logarithm.exp_().mul_(depth)
+
+    def _merged(self, x: Tensor) -> Tensor:
+        fine = self._fine(x)
+        coarse = self._down(fine)
+        coarse = self._coarse2(self._coarse1(coarse)).add_(coarse).relu_()
+        coarse = functional.interpolate(self._up(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=True)
+        return self._merge(coarse.add_(fine).relu_())
