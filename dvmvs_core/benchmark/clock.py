@@ -98,16 +98,11 @@ def clocked(engine: DepthEngine) -> StageClock:
 
 
 def _clock_modules(network: torch.nn.Module, clock: StageClock) -> None:
-    methods = {
-        "encoder": ("encoder", "forward"),
-        "lstm": ("lstm_fusion", "forward"),
-        "decoder": ("decoder", "decode"),
-        "refinement": ("refinement", "forward"),
-    }
-    for stage, (name, method) in methods.items():
+    modules = {"encoder": "encoder", "lstm": "lstm_fusion", "decoder": "decoder", "refinement": "refinement"}
+    for stage, name in modules.items():
         module = getattr(network, name, None)
         if module is not None:
-            setattr(module, method, clock.timed(stage, getattr(module, method)))
+            module.forward = clock.timed(stage, module.forward)
     if getattr(network, "refinement", None) is not None:
         network.refinement.match = clock.timed("refinement", network.refinement.match)
     network.match = clock.timed("plane_sweep", network.match)

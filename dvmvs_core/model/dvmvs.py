@@ -124,7 +124,8 @@ class PairNet(_PlaneSweepNet):
             Depth at five scales, metres.
         """
         encoded = self._encode(reference, measurements, world_T_ref, world_T_meas, K)
-        return self.decoder(image, encoded)
+        pyramid, _ = self.decoder(image, encoded)
+        return pyramid
 
 
 class FusionNet(_PlaneSweepNet):
@@ -181,9 +182,9 @@ class FusionNet(_PlaneSweepNet):
             state = state._replace(hidden=hidden)
         state = self.lstm_fusion(encoded.bottom, state)
         encoded = encoded._replace(bottom=state.hidden.to(encoded.bottom.dtype))
+        pyramid, decoded = self.decoder(image, encoded)
         if self.refinement is None:
-            return self.decoder(image, encoded), state
-        pyramid, decoded = self.decoder.decode(image, encoded)
+            return pyramid, state
         geometry = half_resolution_geometry(world_T_ref, world_T_meas, K)
         matched = self.refinement.match(pyramid.full, reference.matching, measurements, *geometry)
         return pyramid._replace(full=self.refinement(pyramid.full, matched, decoded, reference.half)), state

@@ -110,12 +110,12 @@ class CostVolumeDecoder(nn.Module):
         self.depth_layer_half = DepthHead(n)
         self.depth_layer_full = DepthHead(n)
 
-    def forward(self, image: Tensor, encoded: EncodedVolume) -> DepthPyramid:
-        """Decodes with the normalised image (B, 3, H, W); ``encoded.bottom`` may be the hidden state."""
-        return self.decode(image, encoded)[0]
+    def forward(self, image: Tensor, encoded: EncodedVolume) -> tuple[DepthPyramid, Tensor]:
+        """Decodes with the normalised image (B, 3, H, W); ``encoded.bottom`` may be the hidden state.
 
-    def decode(self, image: Tensor, encoded: EncodedVolume) -> tuple[DepthPyramid, Tensor]:
-        """As ``forward``; also returns the last map at half resolution, (B, N, H/2, W/2)."""
+        Returns:
+            Depth at five scales; the last map at half resolution, (B, N, H/2, W/2).
+        """
         features16 = self.decoder_block1(encoded.bottom, encoded.skip_sixteenth)
         sigmoid16 = self.depth_layer_one_sixteen(features16)
         features8 = self.decoder_block2(features16, encoded.skip_eighth, sigmoid16)

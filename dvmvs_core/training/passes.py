@@ -82,7 +82,8 @@ def mirrored_predictions(
         )
         seen = (*features[reference], costs, clip.image[:, reference], clip.depth[:, reference])
         *levels, costs, image, truth = (part.flip(-1) for part in seen) if mirror else seen
-        yield network.decoder(image, network.encoder(ImageFeatures(*levels), costs)), truth
+        pyramid, _ = network.decoder(image, network.encoder(ImageFeatures(*levels), costs))
+        yield pyramid, truth
 
 
 def nearest_frames(reference: int, frames: int, count: int) -> list[int]:

@@ -114,7 +114,7 @@ def decoded():
     for name, layer in layers.items():
         layer.register_forward_pre_hook(lambda _, arguments, name=name: seen.update({name: arguments[0]}))
     with torch.no_grad():
-        return decoder(image, encoded), seen, encoded, image
+        return decoder(image, encoded)[0], seen, encoded, image
 
 
 def doubled(x):

@@ -104,7 +104,7 @@ def keyframes(reference, networks, scene):
                 {
                     "arguments": shared,
                     "depth": depth,
-                    "pairnet_depth": pairnet.decoder(image, seen["encoded"]),
+                    "pairnet_depth": pairnet.decoder(image, seen["encoded"])[0],
                     "image": image,
                     **{f"layer{i}": layer for i, layer in enumerate(layers, start=1)},
                     "feat_half": maps.half,

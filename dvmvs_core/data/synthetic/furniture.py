@@ -59,10 +59,8 @@ def table(builder: Builder, place: Place, width: float, depth: float, ceiling: f
     builder.box(place, (0, 0, height - thick), (width / 2, depth / 2, thick), top)
     if rng.random() < 0.65:
         leg = rng.uniform(0.015, 0.04)
-        for sx in (-1, 1):
-            for sy in (-1, 1):
-                offset = (sx * (width / 2 - leg - 0.02), sy * (depth / 2 - leg - 0.02), height / 2 - thick)
-                builder.box(place, offset, (leg, leg, height / 2 - thick), legs)
+        x, y = width / 2 - leg - 0.02, depth / 2 - leg - 0.02
+        _legs(builder, place, (-x, x), (-y, y), (leg, height / 2 - thick), legs)
     else:
         for sx in (-1, 1):
             offset = (sx * (width / 2 - 0.03), 0, height / 2 - thick)
@@ -123,9 +121,8 @@ def dining_set(builder: Builder, place: Place, width: float, depth: float, ceili
         if rng.random() < 0.5:
             builder.box(place, (sx * (width / 2 - 0.15), 0, high / 2 - thick), (leg, depth / 4, high / 2 - thick), legs)
         else:
-            for sy in (-1, 1):
-                offset = (sx * (width / 2 - leg), sy * (depth / 2 - leg), high / 2 - thick)
-                builder.box(place, offset, (leg, leg, high / 2 - thick), legs)
+            y = depth / 2 - leg
+            _legs(builder, place, (sx * (width / 2 - leg),), (-y, y), (leg, high / 2 - thick), legs)
     model = _ChairModel.drawn(builder)
     chair_width, chair_depth = rng.uniform(0.38, 0.5), rng.uniform(0.38, 0.48)
     along = min(2, int((width - 0.1) / (chair_width + 0.08)))
@@ -176,14 +173,27 @@ def _chair(builder: Builder, place: Place, width: float, depth: float, model: _C
         builder.box(place, (0, 0, 0.03), (width * 0.5, 0.03, 0.02), model.legs)
         builder.box(place, (0, 0, 0.03), (0.03, depth * 0.5, 0.02), model.legs)
         return
-    for sx in (-1, 1):
-        x = sx * (width / 2 - 0.02)
-        front, behind = (x, depth / 2 - 0.02, height / 2), (x, 0.02 - depth / 2, height / 2)
-        builder.box(place, front, (0.015, 0.015, height / 2), model.legs)
-        if model.stand == "legs":
-            builder.box(place, behind, (0.015, 0.015, height / 2), model.legs)
-        else:
+    front = depth / 2 - 0.02
+    ys = (front, -front) if model.stand == "legs" else (front,)
+    for x in (0.02 - width / 2, width / 2 - 0.02):
+        _legs(builder, place, (x,), ys, (0.015, height / 2), model.legs)
+        if model.stand == "runners":
             builder.box(place, (x, 0, 0.015), (0.015, depth / 2, 0.015), model.legs)
+
+
+def _legs(
+    builder: Builder,
+    place: Place,
+    xs: tuple[float, ...],
+    ys: tuple[float, ...],
+    half_size: tuple[float, float],
+    material: int,
+) -> None:
+    """Square legs on the floor, one at each x and y; `half_size` is half of their width and of their height."""
+    half_width, half_height = half_size
+    for x in xs:
+        for y in ys:
+            builder.box(place, (x, y, half_height), (half_width, half_width, half_height), material)
 
 
 def sofa(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:

@@ -147,7 +147,7 @@ class DeviceNetwork:
         encoded = network.encoder(features, costs)
         image = image.to(self._dtype)
         if isinstance(network, PairNet):
-            return (network.decoder(image, encoded).full,)
+            return (network.decoder(image, encoded)[0].full,)
         state = None
         if past:
             previous_depth, hidden, cell = past
@@ -155,7 +155,7 @@ class DeviceNetwork:
             lstm_K = scale_intrinsics(geometry.K, 1 / 32)
             state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
         state = network.lstm_fusion(encoded.bottom, state)
-        pyramid, decoded = network.decoder.decode(image, encoded._replace(bottom=state.hidden.to(self._dtype)))
+        pyramid, decoded = network.decoder(image, encoded._replace(bottom=state.hidden.to(self._dtype)))
         depth = pyramid.full
         if network.refinement is not None:
             sweep = (geometry.homographies, geometry.translations)

@@ -5,157 +5,35 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-from __future__ import annotations
+"""A picture of a mesh shows its shape."""
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
-from dvmvs_core.evaluation.reconstruction.mesh import Mesh
 from dvmvs_core.evaluation.reconstruction.mesh_picture import BACKGROUND, render
-from dvmvs_core.evaluation.reconstruction.mesh_viewpoint import choose_close_views, choose_viewpoint, find_up
+from dvmvs_core.evaluation.reconstruction.mesh_viewpoint import choose_viewpoint
 
 pytestmark = pytest.mark.usefixtures("open3d")
 
 SMALL = (90, 120)
-ORANGE = (240, 140, 20)
 
 
-def rectangle(corner, along, across, colour=ORANGE, steps: int = 12) -> Mesh:
-    """A rectangle that faces towards along × across."""
-    corner, along, across = (np.array(vector, np.float64) for vector in (corner, along, across))
-    s, t = np.meshgrid(np.linspace(0, 1, steps), np.linspace(0, 1, steps))
-    points = corner + s[..., None] * along + t[..., None] * across
-    index = np.arange(steps * steps).reshape(steps, steps)
-    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
-    triangles = np.concatenate((np.stack((a, b, c), -1).reshape(-1, 3), np.stack((a, c, d), -1).reshape(-1, 3)))
-    normal = np.cross(along, across) / np.linalg.norm(np.cross(along, across))
-    count = steps * steps
-    return Mesh(
-        points.reshape(-1, 3).astype(np.float32),
-        np.tile(normal, (count, 1)).astype(np.float32),
-        np.tile(colour, (count, 1)).astype(np.uint8),
-        triangles.astype(np.int32),
-    )
-
-
-def together(*meshes: Mesh) -> Mesh:
-    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
-    return Mesh(
-        *(np.concatenate([getattr(mesh, part) for mesh in meshes]) for part in ("vertices", "normals", "colours")),
-        np.concatenate([mesh.triangles + start for mesh, start in zip(meshes, starts, strict=True)]).astype(np.int32),
-    )
-
-
-def room(world_R_room: np.ndarray) -> Mesh:
-    """A floor of 4 m × 3 m in orange, a grey ceiling 2.5 m above it, and one blue wall."""
-    x, y, z = world_R_room.T
-    floor = rectangle((0, 0, 0), 4 * x, 3 * y)
-    ceiling = rectangle(2.5 * z, 3 * y, 4 * x, (120, 120, 120))
-    wall = rectangle(3 * y, 4 * x, 2.5 * z, (20, 40, 230))
-    return together(floor, ceiling, wall)
-
-
-def cameras(world_R_room: np.ndarray) -> np.ndarray:
-    """Cameras held upright in that room, that look down by 35° at all sides."""
-    poses = np.tile(np.eye(4), (6, 1, 1))
-    level = np.array(((1, 0, 0), (0, 0, 1), (0, -1, 0)), np.float64)  # room_R_cam of one that looks along y
-    for i, pose in enumerate(poses):
-        turn = Rotation.from_euler("z", 0.4 * i).as_matrix()
-        pose[:3, :3] = world_R_room @ turn @ level @ Rotation.from_euler("x", -35, degrees=True).as_matrix()
-        pose[:3, 3] = world_R_room @ (2.0, 1.0 + 0.1 * i, 1.6)
-    return poses
-
-
-@pytest.mark.parametrize("angles", ((0, 0, 0), (90, 0, 0), (30, -70, 10)))
-def test_up_is_where_the_floor_faces_whatever_the_world_calls_its_axes(angles):
-    world_R_room = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    assert find_up(room(world_R_room), cameras(world_R_room)) @ world_R_room[:, 2] > 0.999
-
-
-def test_the_viewpoint_is_above_the_room_and_sees_floor_and_wall_but_no_ceiling():
-    mesh = room(np.eye(3))
-    viewpoint = choose_viewpoint(mesh, cameras(np.eye(3)))
-    assert viewpoint.world_T_cam[2, 3] > 2.5
-    picture = render(mesh, viewpoint, mesh.colours, SMALL).astype(int)
-    red, green, blue = picture.transpose(2, 0, 1)
-    orange, sea = (red > green + 30) & (green > blue + 30), blue > red + 60
-    grey = (np.ptp(picture, axis=2) < 15) & (picture.max(axis=2) < 200)
-    assert orange.mean() > 0.15
-    assert sea.mean() > 0.05
-    assert grey.mean() < 0.01
-    # All of it is in the picture, and fills it.
-    border = np.concatenate((picture[0], picture[-1], picture[:, 0], picture[:, -1]))
-    assert (np.abs(border - BACKGROUND).max(axis=1) < 3).mean() > 0.9
-    assert (orange | sea).any(axis=0).mean() > 0.8 or (orange | sea).any(axis=1).mean() > 0.8
-
-
-def test_clay_shows_shape_only_and_a_table_throws_a_shadow():
-    floor = rectangle((0, 0, 0), (4, 0, 0), (0, 4, 0))
-    table = rectangle((1.5, 1.5, 0.7), (1, 0, 0), (0, 1, 0), (20, 40, 230))
-    poses = cameras(np.eye(3))
+def test_clay_shows_shape_only_and_a_table_throws_a_shadow(surfaces):
+    floor = surfaces.rectangle((0, 0, 0), (4, 0, 0), (0, 4, 0))
+    table = surfaces.rectangle((1.5, 1.5, 0.7), (1, 0, 0), (0, 1, 0), (20, 40, 230))
+    poses = surfaces.cameras(np.eye(3))
     viewpoint = choose_viewpoint(floor, poses)
-    empty, with_table = (render(mesh, viewpoint, size=SMALL).astype(int) for mesh in (floor, together(floor, table)))
+    empty, with_table = (
+        render(mesh, viewpoint, size=SMALL).astype(int) for mesh in (floor, surfaces.together(floor, table))
+    )
     covered = np.abs(empty - BACKGROUND).max(axis=2) > 20
     assert np.ptp(with_table, axis=2).max() < 25
     assert empty[covered].min() > 150
     assert (with_table[covered].max(axis=1) < 0.85 * empty[covered].max(axis=1)).mean() > 0.03
 
 
-def test_one_triangle_is_enough():
-    mesh = rectangle((0, 0, 0), (0.01, 0, 0), (0, 0.01, 0), steps=2)
+def test_one_triangle_is_enough(surfaces):
+    mesh = surfaces.rectangle((0, 0, 0), (0.01, 0, 0), (0, 0.01, 0), steps=2)
     viewpoint = choose_viewpoint(mesh, np.eye(4)[None])
     assert np.isfinite(viewpoint.world_T_cam).all()
     assert render(mesh, viewpoint, size=SMALL).shape == (*SMALL, 3)
-
-
-def steps() -> Mesh:
-    """Three stairs in a corner of that room, 0.8 m wide, in its far right corner."""
-    treads = [rectangle((2.5, 2.1 + 0.3 * i, 0.3 * (i + 1)), (0.8, 0, 0), (0, 0.3, 0)) for i in range(3)]
-    risers = [rectangle((2.5, 2.1 + 0.3 * i, 0.3 * i), (0.8, 0, 0), (0, 0, 0.3)) for i in range(3)]
-    return together(*treads, *risers)
-
-
-def looking_from_to(eye, target) -> np.ndarray:
-    forward = np.subtract(target, eye) / np.linalg.norm(np.subtract(target, eye))
-    right = np.cross(forward, (0, 0, 1)) / np.linalg.norm(np.cross(forward, (0, 0, 1)))
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = np.stack((right, np.cross(forward, right), forward), 1), eye
-    return pose
-
-
-def test_the_first_close_view_is_of_what_has_shape():
-    mesh = together(rectangle((-2, 0, 0), (8, 0, 0), (0, 3, 0)), rectangle((-2, 3, 0), (8, 0, 0), (0, 0, 2.5)), steps())
-    eye = (1.5, 0.2, 1.6)
-    poses = np.stack([looking_from_to(eye, (x, 2.4, 0.5)) for x in (-0.5, 0.2, 2.9, 3.0)])
-    first, *others = choose_close_views(mesh, poses, np.array((0.0, 0.0, 1.0)), 2)
-    assert first.world_T_cam[0, 2] > 0.3  # it looks to the right, where the stairs are
-    assert len(others) == 1
-    assert others[0].world_T_cam[0, 2] < 0
-    orange = render(mesh, first, mesh.colours, SMALL)
-    assert (np.abs(orange - BACKGROUND).max(axis=2) > 30).mean() > 0.7
-
-
-def test_close_views_of_one_place_are_one_and_stand_upright_behind_the_camera():
-    up = np.array((0.0, 0.0, 1.0))
-    pose = looking_from_to((2, 0.5, 1.6), (2, 2.5, 0.5))
-    (view,) = choose_close_views(room(np.eye(3)), np.stack([pose] * 5), up, 3)
-    assert view.world_T_cam[:3, 0] @ up == pytest.approx(0, abs=1e-9)
-    assert view.world_T_cam[2, 3] > pose[2, 3]
-    assert (view.world_T_cam[:3, 3] - pose[:3, 3]) @ pose[:3, 2] < -0.2
-
-
-@pytest.mark.parametrize("turn", (0, 90, 200))
-def test_a_camera_that_looks_straight_down_gives_a_rotation_too(turn):
-    pose = np.diag((1.0, -1.0, -1.0, 1.0))
-    pose[:3, :3] = Rotation.from_euler("z", turn, degrees=True).as_matrix() @ pose[:3, :3]
-    pose[:3, 3] = (2.0, 1.5, 2.0)
-    (view,) = choose_close_views(room(np.eye(3)), pose[None], np.array((0.0, 0.0, 1.0)), 1)
-    rotation = view.world_T_cam[:3, :3]
-    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
-    assert np.linalg.det(rotation) == pytest.approx(1)
-    assert rotation[2, 2] < -0.9
-
-
-def test_cameras_that_face_away_from_the_surface_give_no_close_view():
-    assert choose_close_views(room(np.eye(3)), looking_from_to((2, -1, 1), (2, -9, 1))[None], np.eye(3)[2], 2) == []
