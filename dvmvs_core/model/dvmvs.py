@@ -142,7 +142,11 @@ class FusionNet(_PlaneSweepNet):
         self.refinement = None
         if config.refinement_channels:
             self.refinement = DepthRefinement(
-                config.hyper_channels, config.pyramid_channels, config.refinement_channels
+                config.hyper_channels,
+                config.pyramid_channels,
+                config.refinement_channels,
+                config.min_depth_m,
+                config.max_depth_m,
             )
 
     def forward(

@@ -44,10 +44,16 @@ class DepthRefinement(nn.Module):
         hyper_channels: N, channels of the decoder's last map at half resolution.
         pyramid_channels: F, channels of the image features.
         channels: its own width.
+        min_depth_m: Nearest depth that it can give, metres.
+        max_depth_m: Farthest depth that it can give, metres.
     """
 
-    def __init__(self, hyper_channels: int, pyramid_channels: int, channels: int) -> None:
+    def __init__(
+        self, hyper_channels: int, pyramid_channels: int, channels: int, min_depth_m: float, max_depth_m: float
+    ) -> None:
         super().__init__()
+        self.min_depth_m = min_depth_m
+        self.max_depth_m = max_depth_m
         self.register_buffer("log_shifts", torch.tensor(LOG_SHIFTS), persistent=False)
         inputs = MATCHED_CHANNELS + 1 + hyper_channels + pyramid_channels
         self.fine = nn.Conv2d(inputs, channels, 3, padding=1)
@@ -115,7 +121,8 @@ class DepthRefinement(nn.Module):
         coarse = (coarse + self.coarse2(self.coarse1(coarse).relu())).relu()
         coarse = functional.interpolate(self.up(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=True)
         x = self.merge((fine + coarse).relu()).relu()
-        return depth * upsampled(self.correction(x).float(), self.shares(x).float()).exp()
+        refined = depth * upsampled(self.correction(x).float(), self.shares(x).float()).exp()
+        return refined.clamp(self.min_depth_m, self.max_depth_m)
 
 
 def half_resolution_geometry(

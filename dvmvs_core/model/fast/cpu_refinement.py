@@ -47,6 +47,7 @@ class CpuRefinement:
         self._correction = fused(refinement.correction, None, relu=False)
         self._shares = fused(refinement.shares, None, relu=False)
         self._channels = refinement.fine.in_channels
+        self._range = (refinement.min_depth_m, refinement.max_depth_m)
         self._maps = MatchingMaps()
         self._buffer: Merge | None = None
 
@@ -90,7 +91,7 @@ class CpuRefinement:
         logarithm = torch.empty_like(depth)
         for b in range(batch):
             in_bands(correct_rows, height, correction[b], shares[b], logarithm[b].numpy())
-        return logarithm.exp_().mul_(depth)
+        return logarithm.exp_().mul_(depth).clamp_(*self._range)
 
     def _merged(self, x: Tensor) -> Tensor:
         fine = self._fine(x)

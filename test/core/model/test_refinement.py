@@ -45,7 +45,7 @@ def wall_seen_from(x: float) -> torch.Tensor:
 @pytest.fixture
 def refinement() -> DepthRefinement:
     torch.manual_seed(0)
-    return DepthRefinement(hyper_channels=4, pyramid_channels=4, channels=8).eval()
+    return DepthRefinement(4, 4, channels=8, min_depth_m=0.25, max_depth_m=20.0).eval()
 
 
 def matched_at(refinement: DepthRefinement, depth_m: float) -> torch.Tensor:
@@ -96,6 +96,14 @@ def test_it_begins_as_if_it_were_not_there(refinement) -> None:
     assert torch.equal(refinement(depth, matched, maps, maps), depth)
     torch.nn.init.constant_(refinement.correction.bias, math.log(1.25))
     torch.testing.assert_close(refinement(depth, matched, maps, maps), 1.25 * depth)
+
+
+def test_depth_stays_within_the_range_of_the_network(refinement) -> None:
+    depth = torch.full((1, HEIGHT, WIDTH), WALL_M)
+    maps = torch.randn(1, 4, HEIGHT // 2, WIDTH // 2)
+    for correction, limit in ((3.0, 20.0), (-3.0, 0.25)):
+        torch.nn.init.constant_(refinement.correction.bias, correction)
+        assert (refinement(depth, matched_at(refinement, WALL_M), maps, maps) == limit).all()
 
 
 def test_a_pixel_takes_the_correction_of_any_neighbour_or_a_mean_of_them() -> None:
