@@ -70,16 +70,15 @@ def cost_volume(
     """
     if not measurements:
         raise ValueError("a cost volume needs at least one measurement frame; got none")
+    geometry = sweep_geometry(world_T_ref, world_T_meas, K)
     with torch.autocast(reference.device.type, enabled=False):
-        half_K = scale_intrinsics(K.float(), 0.5)
         total = seen = 0.0
-        for measurement, world_T_one in zip(measurements, world_T_meas, strict=True):
-            meas_T_ref = torch.linalg.inv(world_T_one.float()) @ world_T_ref.float()
+        for measurement, homography, translation in zip(measurements, *geometry, strict=True):
             costs, in_view = _sweep(
                 reference.float(),
                 measurement.float(),
-                meas_T_ref,
-                half_K,
+                homography,
+                translation,
                 inverse_depths,
                 mask_out_of_view,
                 exact_sampling,
@@ -89,20 +88,36 @@ def cost_volume(
         return total / seen.clamp(min=1) if mask_out_of_view else total / len(measurements)
 
 
+def sweep_geometry(world_T_ref: Tensor, world_T_meas: Sequence[Tensor], K: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return K R K⁻¹ (B, 3, 3) and K t (B, 3), at half resolution, of the way to each measurement frame.
+
+    Args:
+        world_T_ref: Pose of the reference frame, (B, 4, 4).
+        world_T_meas: Poses of the measurement frames, each (B, 4, 4).
+        K: Intrinsics at full resolution, (B, 3, 3).
+    """
+    with torch.autocast(K.device.type, enabled=False):
+        half_K = scale_intrinsics(K.float(), 0.5)
+        to_ray = torch.linalg.inv(half_K)
+        meas_T_ref = [torch.linalg.inv(pose.float()) @ world_T_ref.float() for pose in world_T_meas]
+        homographies = [half_K @ transform[:, :3, :3] @ to_ray for transform in meas_T_ref]
+        return homographies, [(half_K @ transform[:, :3, 3:])[..., 0] for transform in meas_T_ref]
+
+
 def _sweep(
     reference: Tensor,
     measurement: Tensor,
-    meas_T_ref: Tensor,
-    half_K: Tensor,
+    homography: Tensor,
+    translation: Tensor,
     inverse_depths: Tensor,
     mask_out_of_view: bool,
     exact_sampling: bool,
 ) -> tuple[Tensor, Tensor | float]:
     """Costs (B, D, h, w) of one measurement frame, and, where asked for, which samples it can see."""
     batch, channels, height, width = reference.shape
-    rotated = half_K @ meas_T_ref[:, :3, :3] @ torch.linalg.inv(half_K) @ pixel_grid(height, width, reference)
-    translated = half_K @ meas_T_ref[:, :3, 3:]  # (B, 3, 1)
-    size = half_K.new_tensor([width, height]).view(1, 1, 2, 1)
+    rotated = homography @ pixel_grid(height, width, reference)
+    translated = translation[..., None]  # (B, 3, 1)
+    size = homography.new_tensor([width, height]).view(1, 1, 2, 1)
     half_span = (size - 1) / 2 if exact_sampling else size / 2
 
     costs, in_view = [], []

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dvmvs_core.config import ModelConfig
 from dvmvs_core.model.convlstm import LSTMFusion, LSTMState
-from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes
+from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes, sweep_geometry
 from dvmvs_core.model.encoder_decoder import (
     CostVolumeDecoder,
     CostVolumeEncoder,
@@ -34,7 +34,7 @@ from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFea
 from dvmvs_core.model.hidden_state import warp_hidden_state
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
-from dvmvs_core.model.refinement import DepthRefinement, half_resolution_geometry
+from dvmvs_core.model.refinement import DepthRefinement
 
 
 class _PlaneSweepNet(nn.Module):
@@ -189,7 +189,7 @@ class FusionNet(_PlaneSweepNet):
         pyramid, decoded = self.decoder(image, encoded)
         if self.refinement is None:
             return pyramid, state
-        geometry = half_resolution_geometry(world_T_ref, world_T_meas, K)
+        geometry = sweep_geometry(world_T_ref, world_T_meas, K)
         matched = self.refinement.match(pyramid.full, reference.matching, measurements, *geometry)
         return pyramid._replace(full=self.refinement(pyramid.full, matched, decoded, reference.half)), state
 

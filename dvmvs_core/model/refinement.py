@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
+from dvmvs_core.model.intrinsics import pixel_grid
 from dvmvs_core.model.ray_matching import match_at_pixels
 
 LOG_SHIFTS = (-0.7, -0.52, -0.38, -0.28, -0.2, -0.14, -0.09, -0.045, 0.0, 0.045, 0.09, 0.14, 0.2, 0.28, 0.38, 0.52, 0.7)
@@ -82,8 +82,8 @@ class DepthRefinement(nn.Module):
             depth: (B, H, W) metres; no gradient flows into it.
             reference: (B, C, h, w) matching map of the reference frame.
             measurements: (B, C, h, w) of each measurement frame; at least one.
-            homographies: (B, 3, 3) of each: K R K⁻¹ at half resolution, of meas_T_ref.
-            translations: (B, 3) of each: K t.
+            homographies: (B, 3, 3) of each, from `sweep_geometry`.
+            translations: (B, 3) of each, from there too.
 
         Returns:
             (B, P+2, h, w): the cosine between both looks, averaged over the frames that have the point in view, for
@@ -123,25 +123,6 @@ class DepthRefinement(nn.Module):
         x = self.merge((fine + coarse).relu()).relu()
         refined = depth * upsampled(self.correction(x).float(), self.shares(x).float()).exp()
         return refined.clamp(self.min_depth_m, self.max_depth_m)
-
-
-def half_resolution_geometry(
-    world_T_ref: Tensor, world_T_meas: Sequence[Tensor], K: Tensor
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Homographies (B, 3, 3) and translations (B, 3) to each measurement frame, for `DepthRefinement.match`.
-
-    Args:
-        world_T_ref: (B, 4, 4).
-        world_T_meas: (B, 4, 4) of each measurement frame.
-        K: (B, 3, 3) at full resolution.
-    """
-    half_K = scale_intrinsics(K.float(), 0.5)
-    to_ray = torch.linalg.inv(half_K)
-    meas_T_ref = [torch.linalg.inv(pose.float()) @ world_T_ref.float() for pose in world_T_meas]
-    return (
-        [half_K @ transform[:, :3, :3] @ to_ray for transform in meas_T_ref],
-        [(half_K @ transform[:, :3, 3:])[..., 0] for transform in meas_T_ref],
-    )
 
 
 def upsampled(correction: Tensor, shares: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ PROGRAM = (
     ProgramPart("1-pairnet-half", "pairnet", True, 0.15, 4, 3, {"loss": DepthLoss.L1_INVERSE}),
     ProgramPart("2-pairnet", "pairnet", False, 0.10, 2, 3, _TUNING),
     ProgramPart("3-fusionnet-half", "fusionnet", True, 0.35, 3, 5, {**_TUNING, "learning_rate": 7e-4}),
-    ProgramPart("4-fusionnet", "fusionnet", False, 0.40, 1, 5, _FINEST, True),
+    ProgramPart("4-fusionnet", "fusionnet", False, 0.40, 1, 5, _FINEST, refines=True),
 )
 REFINEMENT_CHANNELS = 24
 

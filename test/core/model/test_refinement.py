@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from dvmvs_core.config import preset
+from dvmvs_core.model.cost_volume import sweep_geometry
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.fast.geometry import step_geometry
 from dvmvs_core.model.patch_matching import patch_descriptors
-from dvmvs_core.model.refinement import LOG_SHIFTS, PREDICTED, DepthRefinement, half_resolution_geometry, upsampled
+from dvmvs_core.model.refinement import LOG_SHIFTS, PREDICTED, DepthRefinement, upsampled
 
 HEIGHT, WIDTH = 64, 96
 K = torch.tensor([[[80.0, 0, 48], [0, 80.0, 32], [0, 0, 1]]])
@@ -50,7 +51,7 @@ def refinement() -> DepthRefinement:
 
 def matched_at(refinement: DepthRefinement, depth_m: float) -> torch.Tensor:
     looks = [patch_descriptors(wall_seen_from(x)) for x in (0.0, BASELINE_M)]
-    geometry = half_resolution_geometry(pose_at(0.0), [pose_at(BASELINE_M)], K)
+    geometry = sweep_geometry(pose_at(0.0), [pose_at(BASELINE_M)], K)
     return refinement.match(torch.full((1, HEIGHT, WIDTH), depth_m), looks[0], looks[1:], *geometry)
 
 
@@ -74,7 +75,7 @@ def test_what_is_out_of_view_matches_nothing(refinement) -> None:
 
 def test_texture_tells_a_pattern_from_one_colour(refinement) -> None:
     flat, waves = patch_descriptors(torch.zeros(1, 3, HEIGHT, WIDTH)), patch_descriptors(wall_seen_from(0.0))
-    geometry = half_resolution_geometry(pose_at(0.0), [pose_at(0.0)], K)
+    geometry = sweep_geometry(pose_at(0.0), [pose_at(0.0)], K)
     depth = torch.full((1, HEIGHT, WIDTH), WALL_M)
     assert refinement.match(depth, flat, [flat], *geometry)[:, -1].max() < 1e-3
     assert refinement.match(depth, waves, [waves], *geometry)[:, -1].median() == pytest.approx(1.0, abs=0.01)
@@ -84,7 +85,7 @@ def test_geometry_is_that_of_the_fast_plane_sweep() -> None:
     world_T_ref, world_T_meas = pose_at(0.1), [pose_at(0.3), pose_at(-0.2)]
     world_T_meas[1][0, 2, 3] = 0.5
     expected = step_geometry(world_T_ref, world_T_meas, K, None, (HEIGHT // 2, WIDTH // 2), exact_sampling=True)
-    homographies, translations = half_resolution_geometry(world_T_ref, world_T_meas, K)
+    homographies, translations = sweep_geometry(world_T_ref, world_T_meas, K)
     torch.testing.assert_close(torch.stack(homographies), expected.homographies)
     torch.testing.assert_close(torch.stack(translations), expected.translations)
 
@@ -141,6 +142,18 @@ def test_fusionnet_differs_by_the_refinement_at_full_resolution_alone(view_of_no
     torch.testing.assert_close(fine.full, plain_pyramid.full * math.exp(0.1))
     assert all(torch.equal(a, b) for a, b in zip(fine[1:], plain_pyramid[1:], strict=True))
     assert all(torch.equal(a, b) for a, b in zip(state, plain_state, strict=True))
+
+
+def test_geometry_stays_exact_where_convolutions_are_in_half_precision(view_of_noise) -> None:
+    torch.manual_seed(0)
+    config = preset("small", height=HEIGHT, width=WIDTH, depth_hypotheses=4, hyper_channels=2, refinement_channels=4)
+    network = build_network(config).eval()
+    torch.nn.init.normal_(network.refinement.correction.weight, 0, 0.1)
+    expected, _ = view_of_noise(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = view_of_noise(network)
+    assert found.full.dtype == torch.float32
+    assert 0 < ((found.full - expected.full).abs() / expected.full).mean() < 0.02
 
 
 @pytest.fixture
