@@ -97,7 +97,7 @@ class CpuNetwork:
         with self._lock:
             first = self._encoder.first(reference)
             seen = (reference.matching, measurements, world_T_ref, world_T_meas, K)
-            self._sweep(*seen, first.buffer, self.config.pyramid_channels)
+            views = self._sweep(*seen, first.buffer, self.config.pyramid_channels)
             *skips, bottom = self._encoder(reference)
             state = None
             if self._lstm is not None:
@@ -105,7 +105,7 @@ class CpuNetwork:
                 bottom = state.hidden
             depth, decoded = self._decoder(image, skips, bottom)
             if self._refinement is not None:
-                depth = self._refinement(depth, decoded, reference.half, *seen)
+                depth = self._refinement(depth, decoded, reference.half, views)
             return depth, state
 
 

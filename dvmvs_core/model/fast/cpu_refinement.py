@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,8 +16,7 @@ from torch.nn import functional
 
 from dvmvs_core.model.fast.bands import in_bands
 from dvmvs_core.model.fast.convolution import fused
-from dvmvs_core.model.fast.geometry import step_geometry
-from dvmvs_core.model.fast.matching_maps import MatchingMaps
+from dvmvs_core.model.fast.matching_maps import Views
 from dvmvs_core.model.fast.merge import Merge
 from dvmvs_core.model.fast.refinement_kernels import correct_rows, match_about_rows
 from dvmvs_core.model.ray_matching import LEAST_NORM
@@ -48,7 +45,6 @@ class CpuRefinement:
         self._shares = fused(refinement.shares, None, relu=False)
         self._channels = refinement.fine.in_channels
         self._range = (refinement.min_depth_m, refinement.max_depth_m)
-        self._maps = MatchingMaps()
         self._buffer: Merge | None = None
 
     def __call__(
@@ -56,30 +52,24 @@ class CpuRefinement:
         depth: Tensor,
         decoded: Tensor,
         features: Tensor,
-        reference: Tensor,
-        measurements: Sequence[Tensor],
-        world_T_ref: Tensor,
-        world_T_meas: Sequence[Tensor],
-        K: Tensor,
+        views: Views,
     ) -> Tensor:
-        """Corrects a prediction (B, H, W); the other arguments are those of `DepthRefinement` and `cost_volume`."""
-        batch, channels, height, width = reference.shape
+        """Corrects a prediction (B, H, W) by what the plane sweep compared; the rest is as in `DepthRefinement`."""
+        batch, height, width, _ = views.reference.shape
         if self._buffer is None or self._buffer.buffer.shape[:3] != (batch, height, width):
             self._buffer = Merge(batch, height, width, self._channels)
-        geometry = step_geometry(world_T_ref, world_T_meas, K, None, (height, width), exact_sampling=True)
         for b in range(batch):
-            own, views = self._maps.filled(reference[b], [looks[b] for looks in measurements])
             in_bands(
                 match_about_rows,
                 height,
                 depth[b].numpy(),
                 _PLANES,
                 PREDICTED,
-                own,
-                np.float32(channels**-0.5),
-                views,
-                np.ascontiguousarray(geometry.homographies[:, b]),
-                np.ascontiguousarray(geometry.translations[:, b]),
+                views.reference[b],
+                np.float32(views.channels),
+                views.measurements[b],
+                views.homographies[b],
+                views.translations[b],
                 np.float32(LEAST_NORM),
                 self._buffer.buffer[b],
             )

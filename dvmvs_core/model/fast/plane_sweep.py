@@ -22,7 +22,7 @@ from torch import Tensor
 from dvmvs_core.model.fast.bands import in_bands
 from dvmvs_core.model.fast.geometry import step_geometry
 from dvmvs_core.model.fast.kernels import sweep_rows
-from dvmvs_core.model.fast.matching_maps import MatchingMaps
+from dvmvs_core.model.fast.matching_maps import MatchingMaps, Views
 
 
 class PlaneSweep:
@@ -49,24 +49,32 @@ class PlaneSweep:
         K: Tensor,
         costs: np.ndarray,
         offset: int = 0,
-    ) -> None:
+    ) -> Views:
         """Writes the cost volume into channels offset… of ``costs`` (B, h, w, at least offset+D).
 
         The other arguments are those of `cost_volume`.
+
+        Returns:
+            What was compared; the next call overwrites it.
         """
         batch, channels, height, width = reference.shape
         geometry = step_geometry(world_T_ref, world_T_meas, K, None, (height, width), self._exact)
+        views = Views(
+            *self._maps.filled(reference, measurements),
+            *(np.ascontiguousarray(x.transpose(0, 1)) for x in (geometry.homographies, geometry.translations)),
+            channels,
+        )
         for b in range(batch):
-            here, views = self._maps.filled(reference[b], [looks[b] for looks in measurements], scale=1 / channels)
             in_bands(
                 sweep_rows,
                 height,
-                here,
-                views,
-                np.ascontiguousarray(geometry.homographies[:, b]),
-                np.ascontiguousarray(geometry.translations[:, b]),
+                views.reference[b],
+                views.measurements[b],
+                views.homographies[b],
+                views.translations[b],
                 self._inverse_depths,
                 self._masked,
                 costs[b],
                 offset,
             )
+        return views

@@ -23,7 +23,7 @@ _LEAST_Z_M = np.float32(1e-6)
 
 @compiled
 def match_about_rows(
-    first, last, depth, planes, predicted, reference, texture_scale, measurements, homographies, translations,
+    first, last, depth, planes, predicted, reference, reference_scale, measurements, homographies, translations,
     least_norm, target,
 ):  # fmt: skip
     """`DepthRefinement.match` and the logarithm of depth, for rows first…last.
@@ -34,9 +34,9 @@ def match_about_rows(
         depth: (H, W) metres.
         planes: (P,) inverse depths as factors of the predicted one.
         predicted: which of them is 1.
-        reference: (h, w, C) matching map; C a multiple of `vectors.LANES`, channels past the real ones 0.
-        texture_scale: what a look is long, times this, is how much texture it has.
-        measurements: (M, h+2, w+2, C) matching maps with a border of zeros.
+        reference: (h, w, C') matching map; C' a multiple of `vectors.LANES`, channels past the real ones 0.
+        reference_scale: what that map was divided by: its real channels.
+        measurements: (M, h+2, w+2, C') matching maps with a border of zeros.
         homographies: (M, 3, 3) K R K⁻¹ of each measurement frame.
         translations: (M, 3) K t.
         least_norm: norm of a look that counts in full.
@@ -48,6 +48,7 @@ def match_about_rows(
     padded_width = np.int32(width + 2)
     step, row = np.uintp(channels), np.uintp(channels * (width + 2))
     right_border, bottom_border = np.float32(width), np.float32(height)
+    texture_scale = _ONE / np.sqrt(reference_scale)
     # Loops over the depths of a pixel are apart from what cannot be done for several at once. The first is that of
     # `kernels.sweep_rows`; as a function of its own it takes a fifth longer, inlined by numba or not.
     cell = np.empty(count, np.int32)
@@ -63,8 +64,8 @@ def match_about_rows(
             own_squares = _ZERO
             for c in range(channels):
                 own_squares += own[c] * own[c]
-            norm = np.sqrt(own_squares)
-            own_scale = _ONE / max(norm, least_norm)
+            norm = np.sqrt(own_squares) * reference_scale
+            own_scale = reference_scale / max(norm, least_norm)
             fx, fy, metres = np.float32(x), np.float32(y), depth[2 * y, 2 * x]
             inverse_depth = _ONE / metres
             for m in range(frames):
