@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""List and describe checkpoints, import and export released ones, and calibrate confidence to one."""
+"""List, describe and average checkpoints, import and export released ones, and calibrate confidence to one."""
 
 from __future__ import annotations
 
@@ -58,6 +58,16 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Average:
+    """Write the mean of checkpoints that went on from the same weights, or that one run left behind."""
+
+    weights: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME ...")]
+    """two or more safetensors files, or names of shipped checkpoints"""
+    out: Annotated[Path, tyro.conf.arg(metavar="OUT.safetensors")]
+    """the safetensors file to write"""
+
+
+@dataclass(frozen=True)
 class Calibrate:
     """Fit confidence to a checkpoint, on synthetic worlds that no network has seen."""
 
@@ -73,13 +83,21 @@ Options = (
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Average, tyro.conf.subcommand("average")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
 
-def run(options: List | Info | Import | Export | Calibrate) -> None:
-    """Run one of the five."""
-    commands = {List: _list, Info: _info, Import: _import, Export: _export, Calibrate: _calibrate}
+def run(options: List | Info | Import | Export | Average | Calibrate) -> None:
+    """Run one of the six."""
+    commands = {
+        List: _list,
+        Info: _info,
+        Import: _import,
+        Export: _export,
+        Average: _average,
+        Calibrate: _calibrate,
+    }
     commands[type(options)](options)
 
 
@@ -114,6 +132,13 @@ def _export(options: Export) -> None:
 
     files = export_released(options.weights, options.out, options.network)
     print(f"{options.out}: {', '.join(file.name for file in files)}")
+
+
+def _average(options: Average) -> None:
+    from dvmvs_core.model.averaging import average_checkpoints
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    _describe(average_checkpoints(options.weights, options.out))
 
 
 def _calibrate(options: Calibrate) -> None:

@@ -166,3 +166,12 @@ def test_weights_are_listed_and_described(dvmvs, weights):
     assert dvmvs("weights", "list")[0] == 0
     code, _, err = dvmvs("weights", "info", "nonsense")
     assert (code, err.count("\n")) == (1, 1)
+
+
+def test_weights_have_a_mean(dvmvs, weights, tmp_path):
+    code, out, err = dvmvs("weights", "average", weights, weights, "--out", tmp_path / "new" / "mean.safetensors")
+    assert code == 0, err
+    assert "mean_of" in out
+    code, _, err = dvmvs("weights", "average", weights, "--out", tmp_path / "alone.safetensors")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "at least 2 checkpoints; got 1" in err and not (tmp_path / "alone.safetensors").exists()
