@@ -158,7 +158,7 @@ def _views(
 ) -> Iterator[DepthView]:
     from dvmvs_core.evaluation.predict import predict_every_frame
     from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
-    from dvmvs_core.evaluation.reconstruction.refinement import agreeing_views, refined_views
+    from dvmvs_core.evaluation.reconstruction.view_refinement import agreeing_views, refined_views
 
     if options.sensor:
         return sensor_views(sequence, options.every_frame, advance)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
-from dvmvs_core.evaluation.reconstruction.refinement import LARGEST_CHANGE, agreeing_views, refined_views
+from dvmvs_core.evaluation.reconstruction.view_refinement import LARGEST_CHANGE, agreeing_views, refined_views
 
 HEIGHT, WIDTH = 64, 96
 K = np.array(((90.0, 0.0, 47.5), (0.0, 90.0, 31.5), (0.0, 0.0, 1.0)))
