@@ -46,6 +46,8 @@ class Options:
     of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
     limit: OptionalCount = None
     """how many keyframes to predict at most, of each run"""
+    refine: bool = False
+    """refine each depth map against the keyframes before and after it, by semi-global matching; no robot can do this"""
     min_depth: Metres = 0.5
     """nearest sensor depth that counts, metres"""
     max_depth: Metres = float("inf")
@@ -147,7 +149,7 @@ def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path) -
     pictures_every = 10 if options.out and not options.published else 0
     with progress(f"predicting {one.name}", len(one.sequence)) as advance:
         latencies = write_predictions(
-            one.predict(engine, bool(pictures_every), advance), folder, options.limit, pictures_every
+            one.predict(engine, bool(pictures_every), advance, options.refine), folder, options.limit, pictures_every
         )
     path = folder / PREDICTIONS
     score = _score(options, path, one, "scoring", len(latencies))
@@ -223,6 +225,7 @@ def _figures(options: Options, engine, runs, results) -> dict:
         resolution=[engine.model_config.width, engine.model_config.height],
         measurement_frames=max((one.index or engine.config.keyframes).measurement_frames for one in runs),
         precision=engine.config.precision,
+        refined=options.refine,
         mask=str(options.mask) if options.mask else None,
         depth_range_m=[options.min_depth, None if math.isinf(options.max_depth) else options.max_depth],
         device=hardware.get("gpu", engine.device.type),

@@ -35,8 +35,9 @@ def print_figures(figures: dict) -> None:
         for name, baseline in part.get("baselines", {}).items():
             rows.append((f"  {name.replace('_', ' ')}", "", *_cells(baseline)))
     latency = figures["latency_ms"]
+    what = (figures["network"], figures["preset"], *(("refined",) if figures["refined"] else ()))
     print_table(
-        f"{figures['weights']} ({figures['network']}, {figures['preset']}) on {figures['device']}:"
+        f"{figures['weights']} ({', '.join(what)}) on {figures['device']}:"
         f" {latency['median']:.0f} ms a keyframe (median), {latency['p95']:.0f} ms (p95)",
         ("sequence", "keyframes", *COLUMNS.values(), "flicker"),
         rows,

@@ -44,6 +44,8 @@ class Options:
     of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
     limit: OptionalCount = None
     """how many keyframes to predict at most, of each run"""
+    refine: bool = False
+    """refine each depth map against the keyframes before and after it, by semi-global matching; no robot can do this"""
     pictures: Count = 10
     """one picture for every N keyframes; 0 for none"""
     published: bool = False
@@ -112,7 +114,7 @@ def _predict(options: Options, engine, one, folder: Path, pictures: int) -> tupl
     from dvmvs_core.evaluation.predict import PREDICTIONS, write_predictions
 
     with progress(f"predicting {one.name}", len(one.sequence)) as advance:
-        predictions = one.predict(engine, bool(pictures), advance)
+        predictions = one.predict(engine, bool(pictures), advance, options.refine)
         latencies = write_predictions(predictions, folder, options.limit, pictures)
     return folder / PREDICTIONS, latencies
 

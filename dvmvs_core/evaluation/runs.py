@@ -52,12 +52,25 @@ class Run:
         """The name of the sequence in published file names: what the index file calls it."""
         return self.index.name.scene if self.index and self.index.name else self.sequence.name
 
-    def predict(self, engine: DepthEngine, depth: bool, advance: Advance) -> Iterator[Prediction]:
-        """Yield the predictions, with sensor depth in their items if asked for, and call `advance` for each frame."""
+    def predict(self, engine: DepthEngine, depth: bool, advance: Advance, refine: bool = False) -> Iterator[Prediction]:
+        """Yield the predictions.
+
+        Args:
+            engine: what predicts.
+            depth: read sensor depth into their items.
+            advance: called with 1 after each frame.
+            refine: refine each against those before and after it.
+        """
         if self.index is None:
-            return predict_online(engine, self.sequence, depth, advance)
-        entries = _first_keyframes(self.index.entries, self.limit)
-        return predict_indexed(engine, self.sequence, entries, depth, advance)
+            predictions = predict_online(engine, self.sequence, depth, advance)
+        else:
+            entries = _first_keyframes(self.index.entries, self.limit)
+            predictions = predict_indexed(engine, self.sequence, entries, depth, advance)
+        if not refine:
+            return predictions
+        from dvmvs_core.evaluation.reconstruction.view_refinement import refined_predictions
+
+        return refined_predictions(predictions)
 
     def entries_of(self, predictions: Path) -> list[IndexEntry]:
         """Return the keyframes and measurement frames of what was predicted, as an index."""

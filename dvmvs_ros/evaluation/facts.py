@@ -40,6 +40,7 @@ def run_facts(node: dict[str, object], depth_range_m: tuple[float, float]) -> di
         **_network(weights, str(node.get("network") or "")),
         "measurement_frames": node.get("measurement_frames", KeyframeConfig().measurement_frames),
         "precision": node.get("precision", UNKNOWN),
+        "refined": False,
         "mask": None,
         "depth_range_m": [depth_range_m[0], None if math.isinf(depth_range_m[1]) else depth_range_m[1]],
         "device": hardware.get("gpu", device.type),

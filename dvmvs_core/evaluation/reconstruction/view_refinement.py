@@ -21,6 +21,7 @@ Source for the check: Yao et al., "MVSNet", ECCV 2018, section 4.2 (geometric co
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -30,7 +31,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
+from dvmvs_core.evaluation.predict import Prediction
+from dvmvs_core.evaluation.reconstruction.depth_views import DepthView, predicted_views
 from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
 from dvmvs_core.evaluation.reconstruction.semi_global import semi_global_scores
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
@@ -75,6 +77,17 @@ def refined_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
     for one, neighbours in with_neighbours(map(_matchable, views), REACH, lambda one: one.view.is_keyframe):
         depth = _refine(one, neighbours) if neighbours else one.view.depth
         yield dataclasses.replace(one.view, depth=depth)
+
+
+def refined_predictions(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+    """Yield predictions of keyframes, in order of time, with their depth refined as `refined_views` does it.
+
+    What else they hold stays as the network had it, confidence and latency too.
+    """
+    kept, copies = itertools.tee(predictions)
+    views = predicted_views((prediction, item, True) for prediction, item in copies)
+    for (prediction, item), view in zip(kept, refined_views(views), strict=True):
+        yield dataclasses.replace(prediction, depth=view.depth), item
 
 
 @torch.inference_mode()

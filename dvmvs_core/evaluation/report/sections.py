@@ -301,6 +301,7 @@ def _provenance(heading: str, run: dict) -> str:
         "weights": f"{run['weights']} (SHA-256 {run.get('weights_sha256', 'unknown')}…)",
         "network": f"{run.get('network')}, preset {run.get('preset')}, {'×'.join(map(str, run.get('resolution', [])))},"
         f" {run.get('measurement_frames')} measurement frames, {run.get('precision')}",
+        "depth": "refined against the keyframes before and after" if run.get("refined") else "as the network gives it",
         "sensor depth": reach(run) if "depth_range_m" in run else "unknown",
         "device": run.get("device", "unknown"),
         **run.get("hardware", {}),

@@ -257,3 +257,38 @@ def test_a_result_bag_is_refused_where_something_lies_and_written_where_nothing_
     assert code == 0, err
     assert f"{tmp_path / 'result'}: the frames of recording with their depth" in out
     assert (tmp_path / "result" / "result.mcap").exists() and (tmp_path / "result" / "metadata.yaml").exists()
+
+
+def test_refined_depth_is_scored_as_such(dvmvs, make_scene, weights, tmp_path):
+    scene = make_scene(frames=9)
+    figures = {}
+    for name, more in (("network", ()), ("refined", ("--refine",))):
+        code, out, err = dvmvs(
+            "evaluate", scene, "--weights", weights, "--json", tmp_path / "figures.json", "--report", tmp_path / name,
+            *more,
+        )  # fmt: skip
+        assert code == 0, err
+        assert (", refined)" in out) == (name == "refined")
+        figures[name] = json.loads((tmp_path / "figures.json").read_text())
+        assert figures[name]["refined"] == (name == "refined")
+    assert "refined against the keyframes before and after" in (tmp_path / "refined" / "index.html").read_text()
+    one, other = (figures[name]["all"]["metrics"] for name in ("network", "refined"))
+    assert one["abs_error"] != other["abs_error"]
+    assert figures["network"]["all"]["keyframes"] == figures["refined"]["all"]["keyframes"]
+
+
+def test_refined_predictions_follow_an_index_too(dvmvs, indices, weights, tmp_path):
+    scenes, folder = indices
+    for name, more in (("network", ()), ("refined", ("--refine",))):
+        code, _, err = dvmvs(
+            "predict", scenes[0], "--indices", folder, "--measurement-frames", 2, "--out", tmp_path / name,
+            "--weights", weights, "--pictures", 0, *more,
+        )  # fmt: skip
+        assert code == 0, err
+    with (
+        np.load(tmp_path / "network" / "predictions.npz") as one,
+        np.load(tmp_path / "refined" / "predictions.npz") as other,
+    ):
+        assert np.array_equal(one["frame_index"], other["frame_index"])
+        assert one["depth"].shape == other["depth"].shape and not np.array_equal(one["depth"], other["depth"])
+        assert np.array_equal(one["confidence"], other["confidence"])

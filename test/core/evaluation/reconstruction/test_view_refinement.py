@@ -14,8 +14,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dvmvs_core.data.sequence import SequenceItem
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
-from dvmvs_core.evaluation.reconstruction.view_refinement import LARGEST_CHANGE, agreeing_views, refined_views
+from dvmvs_core.evaluation.reconstruction.view_refinement import (
+    LARGEST_CHANGE,
+    agreeing_views,
+    refined_predictions,
+    refined_views,
+)
+from dvmvs_core.types import DepthPrediction
 
 HEIGHT, WIDTH = 64, 96
 K = np.array(((90.0, 0.0, 47.5), (0.0, 90.0, 31.5), (0.0, 0.0, 1.0)))
@@ -100,3 +107,29 @@ def test_two_views_can_only_confirm_one_another():
 
 def test_three_walls_that_contradict_one_another_vanish():
     assert not any(one.depth.any() for one in agreeing_views(view(i, wall(1 + 0.2 * i)) for i in range(5)))
+
+
+def test_predictions_keep_all_but_their_depth() -> None:
+    views = [view(i, wall(1.2)) for i in range(6)]
+    made = [
+        DepthPrediction(
+            depth=one.depth,
+            K=one.K,
+            image=one.image,
+            world_T_cam=one.world_T_cam,
+            stamp_ns=one.frame_index,
+            frame_index=one.frame_index,
+            measurement_index=(0,),
+            measurement_stamps_ns=(0,),
+            latency_ms=1.0,
+            confidence=one.depth / 9,
+        )
+        for one in views
+    ]
+    items = [SequenceItem(None, str(i), None) for i in range(6)]
+    found = list(refined_predictions(zip(made, items, strict=True)))
+    assert [item for _, item in found] == items
+    for (prediction, _), before, expected in zip(found, made, refined_views(views), strict=True):
+        assert np.array_equal(prediction.depth, expected.depth)
+        assert np.median(np.abs(prediction.depth[INNER] / DISTANCE_M - 1)) < 0.015
+        assert prediction.frame_index == before.frame_index and prediction.confidence is before.confidence
