@@ -18,10 +18,10 @@ from torch import Tensor
 
 from dvmvs_core.data.synthetic.camera import develop, sample_development, sample_intrinsics
 from dvmvs_core.data.synthetic.motion_blur import blur_motion
-from dvmvs_core.data.synthetic.odometry import drift, mistime, sample_odometry_error
 from dvmvs_core.data.synthetic.paths import FRAME_RATE_HZ, CameraPath, clip_path, sequence_path
 from dvmvs_core.data.synthetic.renderer import Renderer
 from dvmvs_core.data.synthetic.textures import TextureBank, build_texture_bank
+from dvmvs_core.data.synthetic.trajectories import drift
 from dvmvs_core.data.synthetic.world_tensors import WorldTensors
 from dvmvs_core.data.synthetic.worlds import sample_world
 from dvmvs_core.errors import DataError
@@ -86,8 +86,8 @@ class SyntheticClips:
             textures: Size of the texture bank (about 12 ms each, once).
             samples: Colour rays per pixel side.
             shadows: Whether the main light casts shadows (a third of the time).
-            pose_noise: Factor on the errors of the odometry that a clip's poses come from, drawn for each clip
-                (`sample_odometry_error`); 0 for exact poses.
+            pose_noise: Largest scale of the odometry drift that is added to a clip's poses: 1 stands for 4 mm and 0.1
+                degrees a keyframe. Each clip draws its own, four in ten of them none.
             motion_blur: Factor on the exposure times, 0 for none.
             compile: Whether to render under torch.compile (needs a C++ compiler).
             device: Where to render.
@@ -180,9 +180,8 @@ class SyntheticClips:
             camera = sample_development(shot.rng)
             exposure_s = self.motion_blur * camera.exposure_s
             image = develop(blur_motion(light, z, K, here(shot.path.velocity), exposure_s), camera, shot.rng)
-            error = self.pose_noise * sample_odometry_error(shot.rng)
-            poses = drift(shot.rng, mistime(shot.rng, *shot.path, error), error)
-            yield ClipBatch(image, z, here(poses), K)
+            noise = self.pose_noise * max(0.0, shot.rng.uniform(-2.0 / 3.0, 1.0))
+            yield ClipBatch(image, z, here(drift(shot.rng, shot.path.world_T_cam, noise)), K)
 
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:

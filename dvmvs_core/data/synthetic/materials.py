@@ -46,9 +46,7 @@ def draw_materials(
         np.array([look is wanted for look in looks])
         for wanted in (Look.DARK, Look.WHITE, Look.LEAF, Look.GLOWING, Look.BARE)
     )
-    # Some worlds are nearly without pattern, others full of it.
-    plainness = rng.uniform(0.2, 1.0)
-    plain = rng.random(count) < plainness * np.select([is_wall, role == "floor"], [0.62, 0.42], 0.25)
+    plain = rng.random(count) < np.select([is_wall, role == "floor"], [0.62, 0.42], 0.25)
     plain = plain | bare | dark_look | white | leaf | (glowing & (rng.random(count) < 0.6))
     texture = np.where(plain, rng.integers(0, plain_textures, count), rng.integers(plain_textures, textures, count))
     strength = np.where(plain, rng.uniform(0.1, 1.5, count), rng.uniform(0.35, 1.1, count))

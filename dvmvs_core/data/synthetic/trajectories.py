@@ -261,3 +261,23 @@ def choose_keyframes(
             return None
         chosen.append(chosen[-1] + 1 + int(valid[0]))
     return np.array(chosen)
+
+
+def drift(rng: np.random.Generator, world_T_cam: np.ndarray, scale: float) -> np.ndarray:
+    """Add an odometry's random walk to poses.
+
+    Args:
+        rng: Source of randomness.
+        world_T_cam: (T, 4, 4).
+        scale: 1 stands for deviations of 4 mm and 0.1 degrees from one pose to the next.
+
+    Returns:
+        (T, 4, 4) float64; the first pose is unchanged.
+    """
+    steps = (len(world_T_cam) - 1, 3)
+    offsets = np.cumsum(rng.normal(0.0, 0.004 / np.sqrt(3.0), steps), axis=0) * scale
+    angles = np.cumsum(rng.normal(0.0, np.deg2rad(0.1) / np.sqrt(3.0), steps), axis=0) * scale
+    noisy = world_T_cam.copy()
+    noisy[1:, :3, :3] = Rotation.from_rotvec(angles).as_matrix() @ world_T_cam[1:, :3, :3]
+    noisy[1:, :3, 3] += offsets
+    return noisy

@@ -91,12 +91,12 @@ def test_a_frame_warped_by_depth_and_pose_shows_the_other(batch):
 
 
 def test_pose_noise_moves_poses_and_nothing_else():
-    exact, noisy = (SyntheticClips(**SMALL, seed=7, pose_noise=scale).batch(12, 0) for scale in (0.0, 1.0))
+    exact, noisy = (SyntheticClips(**SMALL, seed=7, pose_noise=scale).batch(5, 0) for scale in (0.0, 1.0))
     assert torch.equal(exact.image, noisy.image) and torch.equal(exact.depth, noisy.depth)
-    difference = (exact.world_T_cam - noisy.world_T_cam).abs().amax((1, 2, 3))  # (12,)
-    assert 0.003 < difference.max() < 0.15
+    difference = (exact.world_T_cam - noisy.world_T_cam).abs().amax((2, 3))  # (5, 3)
+    assert (difference[:, 0] == 0).all() and 0 < difference.max() < 0.03
     # Some clips come from a perfect odometry.
-    assert 1 <= (difference < 1e-6).sum() <= 8
+    assert 1 <= (difference.amax(1) < 1e-6).sum() <= 4
 
 
 def test_motion_blur_softens_images_and_nothing_else():

@@ -21,6 +21,7 @@ from dvmvs_core.data.synthetic.trajectories import (
     camera_poses,
     camera_velocity,
     choose_keyframes,
+    drift,
     pose_distances,
     sample_style,
     walk,
@@ -117,6 +118,15 @@ def test_a_long_walk_goes_there_and_back_and_keeps_clear():
     combined, translation = pose_distances(path[:-1], path[1:])
     assert combined.max() < 0.2 and np.diff(translation).max() < 0.02
     assert translation[900:].sum() > 2.0  # still on its feet after half a minute
+
+
+def test_drift_grows_with_its_scale_and_leaves_the_first_pose():
+    path = slide(*np.arange(200) * 0.1)
+    noisy = drift(np.random.default_rng(1), path, 1.0)
+    assert np.array_equal(noisy[0], path[0])
+    steps = np.diff(noisy[:, :3, 3] - path[:, :3, 3], axis=0)
+    assert np.linalg.norm(steps, axis=1).mean() == pytest.approx(0.0037, rel=0.15)
+    assert all(is_rotation(pose[:3, :3]) for pose in noisy)
 
 
 @pytest.mark.parametrize("length", (3, 8))
