@@ -38,9 +38,10 @@ SMALL_BIN = 0.02
 
 
 def run_name(figures: dict) -> str:
-    """Return what to call a run: its weights and network."""
+    """Return what to call a run: its weights, its network, and whether depth was refined."""
     weights = str(figures["weights"]).rsplit("/", 1)[-1].removesuffix(".safetensors")
-    return f"{weights} ({figures.get('network', '?')})"
+    refined = ", refined" if figures.get("refined") else ""
+    return f"{weights} ({figures.get('network', '?')}{refined})"
 
 
 def reach(figures: dict) -> str:

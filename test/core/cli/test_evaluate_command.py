@@ -271,7 +271,9 @@ def test_refined_depth_is_scored_as_such(dvmvs, make_scene, weights, tmp_path):
         assert (", refined)" in out) == (name == "refined")
         figures[name] = json.loads((tmp_path / "figures.json").read_text())
         assert figures[name]["refined"] == (name == "refined")
-    assert "refined against the keyframes before and after" in (tmp_path / "refined" / "index.html").read_text()
+    page = (tmp_path / "refined" / "index.html").read_text()
+    assert "refined against the keyframes before and after" in page and "(fusionnet, refined)" in page
+    assert "(fusionnet)" in (tmp_path / "network" / "index.html").read_text()
     one, other = (figures[name]["all"]["metrics"] for name in ("network", "refined"))
     assert one["abs_error"] != other["abs_error"]
     assert figures["network"]["all"]["keyframes"] == figures["refined"]["all"]["keyframes"]
