@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly venv=$PWD/.venv
 readonly state=$venv/.setup # stamps, logs and the built wheel
+readonly temporary=${TMPDIR:-/tmp}
 readonly oldest=10 newest=13 # minor versions of Python 3 that the ROS wheels exist for
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -72,6 +73,14 @@ check_machine() {
     "On Debian and Ubuntu: sudo apt install build-essential"
 }
 
+free_kb() { # directory
+  df --output=avail -k -- "$1" | tail -n 1
+}
+
+disk_is_full() { # pip's log, which may not have found room for its last lines
+  grep -q 'No space left on device' "$1" || (($(free_kb "$state") < 1024))
+}
+
 # Pip installs nothing before everything is fetched, and keeps what it has fetched: a later try, in
 # this run or the next, goes on from there.
 pip_in() { # environment, name of the log, pip's arguments
@@ -82,6 +91,9 @@ pip_in() { # environment, name of the log, pip's arguments
       --retries 5 --timeout 60 "$@" >>"$log" 2>&1; then
       return
     fi
+    ! disk_is_full "$log" || fail \
+      "the disk is full: $(($(free_kb "$state") / 1024)) MB are free for .venv, $(($(free_kb "$temporary") / 1024)) MB in $temporary." \
+      ".venv takes 2.1 GB, and pip more while it works. Make room, then run 'make setup' again."
     ((try == 3)) || sleep $((try * 3))
   done
   grep -v '^WARNING' "$log" | tail -n 15 >&2
