@@ -102,6 +102,7 @@ class DepthPrediction:
         measurement_stamps_ns: their times.
         latency_ms: time that the engine took for this frame.
         confidence: (h, w) float32 in 0…1, or None where the engine does not estimate it.
+        refined: whether the depth was refined against keyframes before and after, once the recording was over.
     """
 
     depth: np.ndarray
@@ -114,3 +115,4 @@ class DepthPrediction:
     measurement_stamps_ns: tuple[int, ...]
     latency_ms: float
     confidence: np.ndarray | None = None
+    refined: bool = False

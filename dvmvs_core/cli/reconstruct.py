@@ -59,11 +59,11 @@ class Options:
     """how many frames to fuse at most"""
     voxel_size: Metres = 0.025
     """side of a voxel, metres"""
-    truncation: Annotated[float, tyro.conf.arg(metavar="VOXELS")] = 5.0
+    truncation: Annotated[float, tyro.conf.arg(metavar="VOXELS")] = 4.0
     """distance from the surface at which the signed distance is cut off, voxels"""
     max_depth: Metres = 5.0
     """depth beyond it is left out, metres"""
-    min_views: Count = 2
+    min_views: Count = 3
     """leave out surface that fewer frames have seen"""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
     """leave out predicted depth that is less confident; by default nothing, but with --raw 0.3"""
@@ -104,7 +104,7 @@ def run(options: Options) -> None:
         reconstruction = reconstruct(views, config, meshes)
     write_ply(reconstruction.mesh, options.out)
     picture = options.picture or options.out.with_suffix(".png")
-    refined = not (options.raw or options.sensor)
+    refined = not options.sensor and (not options.raw or _already_refined(options))
     fusion = {**asdict(config), "min_confidence": min_confidence, "refined": refined}
     with progress("drawing and comparing", 2) as advance:
         write_picture(reconstruction, picture)
@@ -167,7 +167,16 @@ def _views(
     else:
         predictions = predict_every_frame(engine, sequence, sequence.has_depth, advance, options.every_frame)
         views = predicted_views(predictions, min_confidence)
-    return views if options.raw else agreeing_views(refined_views(views))
+    if options.raw:
+        return views
+    return agreeing_views(views if _already_refined(options) else refined_views(views))
+
+
+def _already_refined(options: Options) -> bool:
+    """Whether `dvmvs predict --refine` wrote the depth."""
+    from dvmvs_core.evaluation.predictions import PredictionReader
+
+    return options.predictions is not None and PredictionReader(options.predictions).refined
 
 
 def _figures(options: Options, engine: DepthEngine | None, sequence: Sequence, fusion: dict, reconstruction) -> dict:

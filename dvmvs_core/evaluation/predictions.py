@@ -8,7 +8,7 @@
 """Predictions on disk: one npz for a sequence, written and read one depth map at a time.
 
 Arrays: depth (N, h, w) float32 metres; confidence (N, h, w) float32 where the engine estimates it; frame_index (N,);
-measurement_index (N, M), -1 = none; stamp_ns (N,); K (3, 3); world_T_cam (N, 4, 4); latency_ms (N,).
+measurement_index (N, M), -1 = none; stamp_ns (N,); K (3, 3); world_T_cam (N, 4, 4); latency_ms (N,); refined (N,) bool.
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ class PredictionWriter:
             "K": predictions[0].K if predictions else np.full((3, 3), np.nan),
             "world_T_cam": np.array([p.world_T_cam for p in predictions], dtype=np.float64).reshape(-1, 4, 4),
             "latency_ms": np.array(self.latencies_ms, dtype=np.float64),
+            "refined": np.array([p.refined for p in predictions], dtype=bool),
         }
 
 
@@ -130,6 +131,7 @@ class PredictionReader:
         world_T_cam: (N, 4, 4).
         latency_ms: (N,).
         has_confidence: whether confidence was stored.
+        refined: whether all depth was refined against keyframes before and after it.
 
     Raises:
         DataError: if the file is missing, damaged, or lacks an array.
@@ -149,6 +151,8 @@ class PredictionReader:
                 self.K: np.ndarray = arrays["K"]
                 self.world_T_cam: np.ndarray = arrays["world_T_cam"]
                 self.latency_ms: np.ndarray = arrays["latency_ms"]
+                # Files of before there was a choice do not say.
+                self.refined = "refined" in arrays.files and bool(len(self)) and bool(arrays["refined"].all())
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} cannot be read as predictions: {error}. Run dvmvs predict again") from error
 

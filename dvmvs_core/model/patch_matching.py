@@ -31,16 +31,31 @@ def patch_descriptors(image: Tensor) -> Tensor:
     Half-resolution pixel x is centred on pixel 2x of the image, as in the learned features.
     """
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-        red, green, blue = image.float().unbind(dim=1)
-        to_grey = [w * float(s) for w, s in zip(_LUMA, IMAGE_STD, strict=True)]
-        grey = red * to_grey[0] + green * to_grey[1] + blue * to_grey[2]  # 0..1, up to a constant
-        half = _halved(_halved(functional.pad(grey, (1, 1, 1, 1), "replicate")).mT).mT
-        height, width = half.shape[1:]
-        around = functional.pad(half, (1, 1, 1, 1), "replicate")
-        shifts = [(y, x) for y in range(3) for x in range(3)]
-        patches = torch.stack([around[:, y : y + height, x : x + width] for y, x in shifts], dim=1)  # (B, 9, h, w)
-        centred = patches - patches.mean(dim=1, keepdim=True)
-        return centred * (centred.square().mean(dim=1, keepdim=True) + _NOISE_LEVEL**2).rsqrt()
+        grey = _grey(image)
+        return _patches(_halved(_halved(functional.pad(grey, (1, 1, 1, 1), "replicate")).mT).mT)
+
+
+def full_patch_descriptors(image: Tensor) -> Tensor:
+    """Descriptors of every pixel of a normalised image (B, 3, H, W), as (B, 9, H, W) without gradient."""
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        return _patches(_grey(image))
+
+
+def _grey(image: Tensor) -> Tensor:
+    """Grey levels (B, H, W) of a normalised image, 0..1 up to a constant."""
+    red, green, blue = image.float().unbind(dim=1)
+    to_grey = [w * float(s) for w, s in zip(_LUMA, IMAGE_STD, strict=True)]
+    return red * to_grey[0] + green * to_grey[1] + blue * to_grey[2]
+
+
+def _patches(grey: Tensor) -> Tensor:
+    """Normalised 3×3 patches (B, 9, h, w) around every pixel of (B, h, w)."""
+    height, width = grey.shape[1:]
+    around = functional.pad(grey, (1, 1, 1, 1), "replicate")
+    shifts = [(y, x) for y in range(3) for x in range(3)]
+    patches = torch.stack([around[:, y : y + height, x : x + width] for y, x in shifts], dim=1)
+    centred = patches - patches.mean(dim=1, keepdim=True)
+    return centred * (centred.square().mean(dim=1, keepdim=True) + _NOISE_LEVEL**2).rsqrt()
 
 
 def _halved(x: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ Every voxel keeps the running mean of min(1, (d − z) / truncation) over the fr
 its pixel and z its own; frames in which it lies farther than the truncation behind the surface have no say. The
 surface is where the mean crosses 0. Voxels exist only near surfaces.
 
-Source: Curless and Levoy, "A Volumetric Method for Building Complex Models from Range Images", 1996; defaults as in
-the public implementation of the method.
+Source: Curless and Levoy, "A Volumetric Method for Building Complex Models from Range Images", 1996.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ class FusionConfig:
     """
 
     voxel_size_m: float = 0.025
-    truncation_voxels: float = 5.0
+    truncation_voxels: float = 4.0
     max_depth_m: float = 5.0
-    min_views: int = 2
+    min_views: int = 3
 
     def __post_init__(self) -> None:
         """Refuse what cannot give a surface."""

@@ -20,13 +20,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NEXT_DEPTH = 0.08
+NEXT_DEPTH = 0.2
 """Price of going to the next depth."""
 
-OTHER_DEPTH = 2.0
+OTHER_DEPTH = 4.0
 """Price of going to any other depth, where the image has no edge."""
 
-EDGE = 20.0
+EDGE = 30.0
 """Difference of grey levels, of 255, at which that price has fallen to 1/e of it."""
 
 

@@ -7,10 +7,10 @@
 
 """Predicted depth made sharper before it is fused, by what only an offline run has: the views that come later.
 
-Refinement: a plane sweep in a range about the predicted depth, against keyframes on both sides in time. Looks are
-compared as normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the prediction that decides
-where there is nothing to see. Semi-global matching chooses among them, so that edges of depth keep to edges of the
-image.
+Refinement: a plane sweep in a range about the predicted depth, against those keyframes before and after that see the
+same points at a good angle; then another in a small range about what came out, at every pixel. Looks are compared as
+normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the depth before that decides where
+there is nothing to see. Semi-global matching chooses among them, so that edges of depth keep to edges of the image.
 
 Check: a pixel stays if the keyframes around say the same of its point; what a depth map invents at edges and on blank
 walls hardly ever agrees with what the next one invents.
@@ -35,25 +35,23 @@ from dvmvs_core.evaluation.predict import Prediction
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView, predicted_views
 from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
 from dvmvs_core.evaluation.reconstruction.semi_global import semi_global_scores
+from dvmvs_core.evaluation.reconstruction.view_selection import best_views
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
-from dvmvs_core.model.patch_matching import patch_descriptors
+from dvmvs_core.model.patch_matching import full_patch_descriptors, patch_descriptors
 from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
 from dvmvs_core.preprocess import normalise
 
-REACH = 4
-"""Keyframes on either side."""
+WINDOW = 30
+"""Keyframes on either side among which those to match against are chosen."""
 
-LARGEST_CHANGE = 0.6
-"""Largest change of the logarithm of depth: a factor of 1.8."""
-
-PLANES = 29
-"""Depths tried for each pixel, 4.4 % apart; a parabola through the best and its neighbours gives the rest."""
-
-NEIGHBOURHOODS = (3, 7)
-"""Sides of the squares, in pixels of half resolution, over which matching is averaged."""
+VIEWS = 24
+"""Keyframes to match against."""
 
 BIAS = 0.05
 """Similarity that a change of the logarithm of depth by 1 must win."""
+
+CHECK_REACH = 4
+"""Keyframes on either side that are asked whether they agree."""
 
 AGREEMENT = 0.03
 """Largest difference of the logarithms of two depths that say the same."""
@@ -62,20 +60,53 @@ LEAST_AGREEING = 3
 """Keyframes that must."""
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Depths to try about the depth before.
+
+    Attributes:
+        step: pixels of the image between two that are matched.
+        largest_change: of the logarithm of depth.
+        planes: how many depths; a parabola through the best and its neighbours gives what lies between.
+        neighbourhoods: sides, in matched pixels, of the squares over which matching is averaged; odd.
+    """
+
+    step: int
+    largest_change: float
+    planes: int
+    neighbourhoods: tuple[int, ...]
+
+    @property
+    def changes(self) -> Tensor:
+        """(planes,) of the logarithm of depth."""
+        return torch.linspace(-self.largest_change, self.largest_change, self.planes)
+
+
+WIDE_SWEEP = Sweep(step=2, largest_change=0.6, planes=29, neighbourhoods=(3, 7))
+"""By a factor of 1.8, in steps of 4.4 %."""
+
+FINE_SWEEP = Sweep(step=1, largest_change=0.045, planes=7, neighbourhoods=(5, 13))
+"""By one such step, in steps of 1.5 %."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Matchable:
-    """A view with the map that it is compared by."""
+    """A view with the maps that it is compared by: of every second pixel, and of every pixel."""
 
     view: DepthView
-    matching: Tensor
+    matching: dict[int, Tensor]
     world_T_cam: Tensor
 
 
 @torch.inference_mode()
 def refined_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
     """Yield views whose depth was refined against the keyframes around them; pixels without depth stay without."""
-    for one, neighbours in with_neighbours(map(_matchable, views), REACH, lambda one: one.view.is_keyframe):
-        depth = _refine(one, neighbours) if neighbours else one.view.depth
+    for one, around in with_neighbours(map(_matchable, views), WINDOW, lambda one: one.view.is_keyframe):
+        chosen = [around[index] for index in best_views(one.view, [other.view for other in around], VIEWS)]
+        depth = one.view.depth
+        if chosen:
+            for sweep in (WIDE_SWEEP, FINE_SWEEP):
+                depth = _refine(one, depth, chosen, sweep)
         yield dataclasses.replace(one.view, depth=depth)
 
 
@@ -87,49 +118,51 @@ def refined_predictions(predictions: Iterable[Prediction]) -> Iterator[Predictio
     kept, copies = itertools.tee(predictions)
     views = predicted_views((prediction, item, True) for prediction, item in copies)
     for (prediction, item), view in zip(kept, refined_views(views), strict=True):
-        yield dataclasses.replace(prediction, depth=view.depth), item
+        yield dataclasses.replace(prediction, depth=view.depth, refined=True), item
 
 
 @torch.inference_mode()
 def agreeing_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
     """Yield views without the depth that too few of the keyframes around them confirm."""
-    for view, neighbours in with_neighbours(views, REACH, lambda view: view.is_keyframe):
+    for view, neighbours in with_neighbours(views, CHECK_REACH, lambda view: view.is_keyframe):
         # At the ends of a recording there are fewer to ask.
         needed = min(LEAST_AGREEING, max(1, len(neighbours) - 1))
         yield dataclasses.replace(view, depth=np.where(_confirmations(view, neighbours) >= needed, view.depth, 0))
 
 
-def _refine(one: _Matchable, neighbours: list[_Matchable]) -> np.ndarray:
-    """The depth (h, w) that the neighbours' looks speak for; every second pixel is matched."""
-    depth = _image(one.view.depth)
+def _refine(one: _Matchable, before: np.ndarray, others: list[_Matchable], sweep: Sweep) -> np.ndarray:
+    """The depth (h, w) that the others' looks speak for, about the depth before."""
+    depth = _image(before)
     known = depth > 0
     # Pixels without depth are matched as if they were far away, and left out at the end.
-    coarse = torch.where(known, depth, torch.full_like(depth, 10.0))[..., ::2, ::2]
+    coarse = torch.where(known, depth, torch.full_like(depth, 10.0))[..., :: sweep.step, :: sweep.step]
     K = _tensor(one.view.K)
     size = coarse.shape[-2:]
-    pixels = pixel_grid(*size, like=coarse) * coarse.new_tensor((2.0, 2.0, 1.0)).view(3, 1)
-    changes = torch.linspace(-LARGEST_CHANGE, LARGEST_CHANGE, PLANES)  # of the logarithm of depth
+    pixels = pixel_grid(*size, like=coarse) * coarse.new_tensor((sweep.step, sweep.step, 1.0)).view(3, 1)
+    changes = sweep.changes
     matched = match_along_rays(
         torch.linalg.inv(K) @ pixels,
         torch.exp(-changes).view(1, -1, 1) / coarse.flatten(2),
-        scale_intrinsics(K, 0.5),
+        scale_intrinsics(K, 1 / sweep.step),
         one.world_T_cam,
-        one.matching.flatten(2),
-        [(other.matching, other.world_T_cam) for other in neighbours],
+        one.matching[sweep.step].flatten(2),
+        [(other.matching[sweep.step], other.world_T_cam) for other in others],
     )
-    means = NeighbourhoodMeans(*(part.view(1, PLANES, *size) for part in matched), max(NEIGHBOURHOODS))
-    score = torch.stack([means.over(side) for side in NEIGHBOURHOODS]).mean(dim=0)
+    sides = sweep.neighbourhoods
+    means = NeighbourhoodMeans(*(part.view(1, sweep.planes, *size) for part in matched), max(sides))
+    score = torch.stack([means.over(side) for side in sides]).mean(dim=0)
     score = score - BIAS * changes.abs().view(1, -1, 1, 1)
-    grey = torch.from_numpy(cv2.cvtColor(one.view.image, cv2.COLOR_RGB2GRAY))[::2, ::2].float()
+    grey = torch.from_numpy(cv2.cvtColor(one.view.image, cv2.COLOR_RGB2GRAY))[:: sweep.step, :: sweep.step].float()
     change = _best_change(semi_global_scores(score[0], grey)[None], changes)
-    fine = functional.interpolate(change, depth.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(known, depth * torch.exp(fine), torch.zeros_like(depth))[0, 0].numpy()
+    if sweep.step > 1:
+        change = functional.interpolate(change, depth.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.where(known, depth * torch.exp(change), torch.zeros_like(depth))[0, 0].numpy()
 
 
 def _best_change(score: Tensor, changes: Tensor) -> Tensor:
     """The change (B, 1, h, w) of the highest score (B, P, h, w), between planes by a parabola through three."""
     best = score.argmax(dim=1, keepdim=True)
-    middle = best.clamp(1, PLANES - 2)
+    middle = best.clamp(1, len(changes) - 2)
     before, here, after = (score.gather(1, middle + step) for step in (-1, 0, 1))
     offset = (before - after) / (2 * (before - 2 * here + after).clamp(max=-1e-6))
     position = torch.where(best == middle, middle + offset.clamp(-0.5, 0.5), best.float())
@@ -154,7 +187,7 @@ def _confirmations(view: DepthView, neighbours: list[DepthView]) -> np.ndarray:
 
 def _matchable(view: DepthView) -> _Matchable:
     image = torch.from_numpy(normalise(view.image))[None]
-    return _Matchable(view, patch_descriptors(image), _tensor(view.world_T_cam))
+    return _Matchable(view, {1: full_patch_descriptors(image), 2: patch_descriptors(image)}, _tensor(view.world_T_cam))
 
 
 def _image(depth: np.ndarray) -> Tensor:

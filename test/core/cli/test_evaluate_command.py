@@ -294,3 +294,4 @@ def test_refined_predictions_follow_an_index_too(dvmvs, indices, weights, tmp_pa
         assert np.array_equal(one["frame_index"], other["frame_index"])
         assert one["depth"].shape == other["depth"].shape and not np.array_equal(one["depth"], other["depth"])
         assert np.array_equal(one["confidence"], other["confidence"])
+        assert other["refined"].all() and not one["refined"].any()

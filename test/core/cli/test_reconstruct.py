@@ -148,6 +148,19 @@ class TestWithOpen3D:
         assert scores["raw"]["precision"] < 0.05
         assert scores["refined"]["precision"] > 0.8
 
+    def test_depth_that_was_refined_before_is_not_refined_again(self, dvmvs, textured_wall, tmp_path):
+        """It stands in the wrong place, where another refinement would not leave it."""
+        items = keyframes(textured_wall)
+        depth = np.full((4, 36, 48), 1.7, np.float32)
+        write_keyframes(tmp_path / "wrong", items, depth=depth, refined=np.ones(4, bool))
+        for more in ((), ("--raw",)):
+            code, said, err = dvmvs("reconstruct", textured_wall, "--predictions", tmp_path / "wrong.npz", "--out",
+                                    tmp_path / "mesh.ply", "--json", tmp_path / "figures.json", *more)  # fmt: skip
+            assert code == 0, err
+            assert "refined depth against the sensor's" in said
+            figures = json.loads((tmp_path / "figures.json").read_text())
+            assert figures["fusion"]["refined"] and figures["against_sensor"]["precision"] < 0.05
+
     def test_depth_of_little_confidence_is_left_out_unless_it_is_wanted(self, dvmvs, wall, tmp_path):
         items = keyframes(wall)
         depth = np.full((4, 36, 48), 2.0, np.float32)

@@ -75,7 +75,7 @@ def test_predictions_come_back_from_the_file(make_scene, engine, tmp_path):
         assert np.array_equal(arrays["world_T_cam"], np.stack([p.world_T_cam for p in expected]))
         assert arrays["stamp_ns"].tolist() == [p.stamp_ns for p in expected]
     reader = PredictionReader(tmp_path / "out" / "predictions.npz")
-    assert len(reader) == 4
+    assert len(reader) == 4 and not reader.refined
     for depth, p in zip(reader.depths(), expected, strict=True):
         assert np.array_equal(depth, p.depth)
 

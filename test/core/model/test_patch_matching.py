@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from dvmvs_core.model.patch_matching import PATCH_CHANNELS, patch_descriptors
+from dvmvs_core.model.patch_matching import PATCH_CHANNELS, full_patch_descriptors, patch_descriptors
 
 
 def textured(seed=0):
@@ -45,3 +45,15 @@ def test_half_resolution_pixel_is_centred_on_every_second_pixel():
     at_the_point = patch_descriptors(image)[0, :, 4, 4].view(3, 3)
     torch.testing.assert_close(at_the_point, at_the_point.flip(0), msg="the patch is not symmetric about pixel 2x")
     torch.testing.assert_close(at_the_point, at_the_point.T)
+
+
+def test_full_resolution_has_the_patch_around_every_pixel():
+    image = textured()
+    descriptors = full_patch_descriptors(image.requires_grad_())
+    assert descriptors.shape == (1, PATCH_CHANNELS, 16, 24) and not descriptors.requires_grad
+    to_grey = torch.tensor((0.299, 0.587, 0.114)) * torch.tensor((0.229, 0.224, 0.225))
+    grey = torch.einsum("c,chw->hw", to_grey, image.detach()[0])
+    for y, x in ((1, 1), (7, 12), (14, 22)):
+        patch = grey[y - 1 : y + 2, x - 1 : x + 2].flatten()
+        expected = (patch - patch.mean()) / patch.std(correction=0)
+        torch.testing.assert_close(descriptors[0, :, y, x], expected, atol=1e-3, rtol=1e-3)

@@ -89,7 +89,7 @@ def test_without_sensor_depth_nothing_is_compared():
 def test_no_frame_or_too_few_are_one_clear_error():
     with pytest.raises(DataError, match="no frame gave any depth"):
         reconstruct([], CONFIG)
-    with pytest.raises(DataError, match="none was seen by 2 frames"):
+    with pytest.raises(DataError, match="none was seen by 3 frames"):
         reconstruct([view(0, 2.0)], CONFIG)
 
 

@@ -17,7 +17,8 @@ import pytest
 from dvmvs_core.data.sequence import SequenceItem
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.view_refinement import (
-    LARGEST_CHANGE,
+    FINE_SWEEP,
+    WIDE_SWEEP,
     agreeing_views,
     refined_predictions,
     refined_views,
@@ -69,7 +70,7 @@ def test_no_pixel_goes_farther_than_the_range_and_none_comes_from_nothing():
     for one in refined_views(view(i, depth) for i in range(4)):
         assert (one.depth[:, :10] == 0).all()
         change = np.abs(np.log(one.depth[:, 10:] / (3.0 * DISTANCE_M)))
-        assert change.max() < LARGEST_CHANGE + 0.03
+        assert change.max() < WIDE_SWEEP.largest_change + FINE_SWEEP.largest_change + 0.01
 
 
 def test_a_view_alone_stays_as_it_is():
@@ -133,3 +134,4 @@ def test_predictions_keep_all_but_their_depth() -> None:
         assert np.array_equal(prediction.depth, expected.depth)
         assert np.median(np.abs(prediction.depth[INNER] / DISTANCE_M - 1)) < 0.015
         assert prediction.frame_index == before.frame_index and prediction.confidence is before.confidence
+        assert prediction.refined and not before.refined
