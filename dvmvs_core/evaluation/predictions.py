@@ -13,6 +13,7 @@ measurement_index (N, M), -1 = none; stamp_ns (N,); K (3, 3); world_T_cam (N, 4,
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -209,14 +210,4 @@ def write_images(
 def _without_images(prediction: DepthPrediction) -> DepthPrediction:
     """The prediction without pixels, which keeps only the size of its image."""
     nothing = np.broadcast_to(np.uint8(0), prediction.image.shape)
-    return DepthPrediction(
-        depth=nothing[..., 0],
-        K=prediction.K,
-        image=nothing,
-        world_T_cam=prediction.world_T_cam,
-        stamp_ns=prediction.stamp_ns,
-        frame_index=prediction.frame_index,
-        measurement_index=prediction.measurement_index,
-        measurement_stamps_ns=prediction.measurement_stamps_ns,
-        latency_ms=prediction.latency_ms,
-    )
+    return dataclasses.replace(prediction, depth=nothing[..., 0], image=nothing, confidence=None)
