@@ -47,7 +47,8 @@ class Options:
     limit: OptionalCount = None
     """how many keyframes to predict at most, of each run"""
     refine: bool = False
-    """refine each depth map against the keyframes before and after it, by semi-global matching; no robot can do this"""
+    """refine each depth map against the best of the keyframes before and after it, which no robot can; about 1.6 s
+    each on two CPU cores"""
     min_depth: Metres = 0.5
     """nearest sensor depth that counts, metres"""
     max_depth: Metres = float("inf")

@@ -41,6 +41,9 @@ from dvmvs_core.model.patch_matching import full_patch_descriptors, patch_descri
 from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
 from dvmvs_core.preprocess import normalise
 
+Looks = dict[int, Tensor]
+"""What a view is compared by: a matching map (1, C, h, w) for each step of the sweeps."""
+
 WINDOW = 30
 """Keyframes on either side among which those to match against are chosen."""
 
@@ -90,24 +93,25 @@ FINE_SWEEP = Sweep(step=1, largest_change=0.045, planes=7, neighbourhoods=(5, 13
 
 
 @dataclass(frozen=True, eq=False)
-class _Matchable:
-    """A view with the maps that it is compared by: of every second pixel, and of every pixel."""
+class _Held:
+    """A view in the window, with its looks if others are matched against it; they take more memory than all else."""
 
     view: DepthView
-    matching: dict[int, Tensor]
-    world_T_cam: Tensor
+    looks: Looks | None
 
 
 @torch.inference_mode()
 def refined_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
     """Yield views whose depth was refined against the keyframes around them; pixels without depth stay without."""
-    for one, around in with_neighbours(map(_matchable, views), WINDOW, lambda one: one.view.is_keyframe):
-        chosen = [around[index] for index in best_views(one.view, [other.view for other in around], VIEWS)]
-        depth = one.view.depth
+    held = (_Held(view, _looks(view) if view.is_keyframe else None) for view in views)
+    for one, around in with_neighbours(held, WINDOW, lambda one: one.view.is_keyframe):
+        view, depth = one.view, one.view.depth
+        chosen = [around[index] for index in best_views(view, [other.view for other in around], VIEWS)]
         if chosen:
+            looks = one.looks or _looks(view)
             for sweep in (WIDE_SWEEP, FINE_SWEEP):
-                depth = _refine(one, depth, chosen, sweep)
-        yield dataclasses.replace(one.view, depth=depth)
+                depth = _refine(view, depth, looks, chosen, sweep)
+        yield dataclasses.replace(view, depth=depth)
 
 
 def refined_predictions(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
@@ -130,13 +134,13 @@ def agreeing_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
         yield dataclasses.replace(view, depth=np.where(_confirmations(view, neighbours) >= needed, view.depth, 0))
 
 
-def _refine(one: _Matchable, before: np.ndarray, others: list[_Matchable], sweep: Sweep) -> np.ndarray:
-    """The depth (h, w) that the others' looks speak for, about the depth before."""
+def _refine(view: DepthView, before: np.ndarray, looks: Looks, others: list[_Held], sweep: Sweep) -> np.ndarray:
+    """The depth (h, w) of a view that the others' looks speak for, about the depth before."""
     depth = _image(before)
     known = depth > 0
     # Pixels without depth are matched as if they were far away, and left out at the end.
     coarse = torch.where(known, depth, torch.full_like(depth, 10.0))[..., :: sweep.step, :: sweep.step]
-    K = _tensor(one.view.K)
+    K = _tensor(view.K)
     size = coarse.shape[-2:]
     pixels = pixel_grid(*size, like=coarse) * coarse.new_tensor((sweep.step, sweep.step, 1.0)).view(3, 1)
     changes = sweep.changes
@@ -144,15 +148,15 @@ def _refine(one: _Matchable, before: np.ndarray, others: list[_Matchable], sweep
         torch.linalg.inv(K) @ pixels,
         torch.exp(-changes).view(1, -1, 1) / coarse.flatten(2),
         scale_intrinsics(K, 1 / sweep.step),
-        one.world_T_cam,
-        one.matching[sweep.step].flatten(2),
-        [(other.matching[sweep.step], other.world_T_cam) for other in others],
+        _tensor(view.world_T_cam),
+        looks[sweep.step].flatten(2),
+        [(other.looks[sweep.step], _tensor(other.view.world_T_cam)) for other in others],
     )
     sides = sweep.neighbourhoods
     means = NeighbourhoodMeans(*(part.view(1, sweep.planes, *size) for part in matched), max(sides))
     score = torch.stack([means.over(side) for side in sides]).mean(dim=0)
     score = score - BIAS * changes.abs().view(1, -1, 1, 1)
-    grey = torch.from_numpy(cv2.cvtColor(one.view.image, cv2.COLOR_RGB2GRAY))[:: sweep.step, :: sweep.step].float()
+    grey = torch.from_numpy(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY))[:: sweep.step, :: sweep.step].float()
     change = _best_change(semi_global_scores(score[0], grey)[None], changes)
     if sweep.step > 1:
         change = functional.interpolate(change, depth.shape[-2:], mode="bilinear", align_corners=False)
@@ -185,9 +189,9 @@ def _confirmations(view: DepthView, neighbours: list[DepthView]) -> np.ndarray:
     return count[0, 0].numpy()
 
 
-def _matchable(view: DepthView) -> _Matchable:
+def _looks(view: DepthView) -> Looks:
     image = torch.from_numpy(normalise(view.image))[None]
-    return _Matchable(view, {1: full_patch_descriptors(image), 2: patch_descriptors(image)}, _tensor(view.world_T_cam))
+    return {1: full_patch_descriptors(image), 2: patch_descriptors(image)}
 
 
 def _image(depth: np.ndarray) -> Tensor:
