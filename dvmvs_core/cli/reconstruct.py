@@ -97,14 +97,15 @@ def run(options: Options) -> None:
     load_open3d()  # before the minutes of prediction, not after
     sequence = options.bag.open(options.sequence)
     engine = None if options.sensor or options.predictions else options.engine.build()
+    already_refined = _already_refined(options)
     min_confidence = _min_confidence(options, engine)
     meshes = ProgressiveMeshes(options.progressive, options.progressive_every) if options.progressive else None
     with progress(f"fusing {sequence.name}", len(sequence)) as advance:
-        views = islice(_views(options, engine, sequence, min_confidence, advance), options.limit)
+        views = islice(_views(options, engine, sequence, already_refined, min_confidence, advance), options.limit)
         reconstruction = reconstruct(views, config, meshes)
     write_ply(reconstruction.mesh, options.out)
     picture = options.picture or options.out.with_suffix(".png")
-    refined = not options.sensor and (not options.raw or _already_refined(options))
+    refined = already_refined or not (options.raw or options.sensor)
     fusion = {**asdict(config), "min_confidence": min_confidence, "refined": refined}
     with progress("drawing and comparing", 2) as advance:
         write_picture(reconstruction, picture)
@@ -153,6 +154,7 @@ def _views(
     options: Options,
     engine: DepthEngine | None,
     sequence: Sequence,
+    already_refined: bool,
     min_confidence: float,
     advance: Callable[[int], None],
 ) -> Iterator[DepthView]:
@@ -169,7 +171,7 @@ def _views(
         views = predicted_views(predictions, min_confidence)
     if options.raw:
         return views
-    return agreeing_views(views if _already_refined(options) else refined_views(views))
+    return agreeing_views(views if already_refined else refined_views(views))
 
 
 def _already_refined(options: Options) -> bool:

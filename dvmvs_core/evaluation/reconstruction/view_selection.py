@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
-from dvmvs_core.geometry import inverse_pose
+from dvmvs_core.geometry import backproject, inverse_pose, project
 
 BEST_ANGLE_DEG = 5.0
 """Between the two rays that meet in a point."""
@@ -42,28 +42,30 @@ def best_views(view: DepthView, others: list[DepthView], count: int) -> list[int
 
 
 def _score(points: np.ndarray, view: DepthView, other: DepthView) -> float:
-    """Mean over the points (3, N) of a view, 0..1: in view of the other, at a good angle, and at a like distance."""
-    from_view, from_other = points - view.world_T_cam[:3, 3:], points - other.world_T_cam[:3, 3:]
-    near, far = np.sort((np.linalg.norm(from_view, axis=0), np.linalg.norm(from_other, axis=0)), axis=0)
-    cosine = (from_view * from_other).sum(axis=0) / np.maximum(near * far, 1e-9)
+    """Mean over the points (N, 3) of a view, 0..1: in view of the other, at a good angle, and at a like distance."""
+    from_view, from_other = points - view.world_T_cam[:3, 3], points - other.world_T_cam[:3, 3]
+    near, far = np.sort((np.linalg.norm(from_view, axis=1), np.linalg.norm(from_other, axis=1)), axis=0)
+    cosine = (from_view * from_other).sum(axis=1) / np.maximum(near * far, 1e-9)
     off = np.degrees(np.arccos(np.clip(cosine, -1, 1))) - BEST_ANGLE_DEG
     good = np.exp(-0.5 * (off / np.where(off < 0, SMALLER_DEG, LARGER_DEG)) ** 2)
-    return float((good * near / np.maximum(far, 1e-9) * _in_view(points, other)).sum() / max(1, points.shape[1]))
+    return float((good * near / np.maximum(far, 1e-9) * _in_view(points, other)).sum() / max(1, len(points)))
 
 
 def _in_view(points: np.ndarray, other: DepthView) -> np.ndarray:
-    """Which points (3, N) of the world lie in another image."""
-    cam_T_world = inverse_pose(other.world_T_cam)
-    x, y, z = other.K @ (cam_T_world[:3, :3] @ points + cam_T_world[:3, 3:])
+    """Which points (N, 3) of the world lie in another image."""
+    there = _moved(points, inverse_pose(other.world_T_cam))
+    in_view = there[:, 2] > 0
+    x, y = project(there[in_view], other.K).T
     height, width = other.depth.shape
-    return (z > 0) & (x >= 0) & (x <= z * (width - 1)) & (y >= 0) & (y <= z * (height - 1))
+    in_view[in_view] = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    return in_view
 
 
 def _points(view: DepthView) -> np.ndarray:
-    """Points (3, N) of the world, at every `STEP`-th pixel that has depth."""
-    grid = np.s_[STEP // 2 :: STEP, STEP // 2 :: STEP]
-    depth = view.depth[grid]
-    rows, columns = (coordinate[grid] for coordinate in np.indices(view.depth.shape))
-    known = depth > 0
-    pixels = np.stack((columns[known], rows[known], np.ones(np.count_nonzero(known))))
-    return view.world_T_cam[:3, :3] @ (np.linalg.inv(view.K) @ pixels * depth[known]) + view.world_T_cam[:3, 3:]
+    """Points (N, 3) of the world, at every `STEP`-th pixel that has depth."""
+    some = backproject(view.depth, view.K)[STEP // 2 :: STEP, STEP // 2 :: STEP].reshape(-1, 3)
+    return _moved(some[some[:, 2] > 0], view.world_T_cam)
+
+
+def _moved(points: np.ndarray, a_T_b: np.ndarray) -> np.ndarray:
+    return points @ a_T_b[:3, :3].T + a_T_b[:3, 3]
