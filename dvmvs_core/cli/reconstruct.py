@@ -160,7 +160,8 @@ def _views(
 ) -> Iterator[DepthView]:
     from dvmvs_core.evaluation.predict import predict_every_frame
     from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
-    from dvmvs_core.evaluation.reconstruction.view_refinement import agreeing_views, refined_views
+    from dvmvs_core.evaluation.reconstruction.geometric_consistency import agreeing_views
+    from dvmvs_core.evaluation.reconstruction.view_refinement import refined_views
 
     if options.sensor:
         return sensor_views(sequence, options.every_frame, advance)
@@ -171,7 +172,7 @@ def _views(
         views = predicted_views(predictions, min_confidence)
     if options.raw:
         return views
-    return agreeing_views(views if already_refined else refined_views(views))
+    return agreeing_views(views) if already_refined else refined_views(views, checked=True)
 
 
 def _already_refined(options: Options) -> bool:

@@ -29,6 +29,7 @@ from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig, TsdfVolume
 from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_ply
 from dvmvs_core.evaluation.reconstruction.mesh_metrics import THRESHOLD_M, surface_distance
+from dvmvs_core.evaluation.reconstruction.mesh_painter import MeshPainter
 from dvmvs_core.evaluation.reconstruction.mesh_picture import render
 from dvmvs_core.evaluation.reconstruction.mesh_viewpoint import PICTURE_SIZE, choose_close_views, choose_viewpoint
 
@@ -66,7 +67,7 @@ class Reconstruction:
     """A fused surface.
 
     Attributes:
-        mesh: the surface.
+        mesh: the surface, in the colours of the images that show it best.
         world_T_cams: (N, 4, 4) poses of the fused frames.
         comparison: with the sensor; None where the views have no sensor depth.
     """
@@ -91,12 +92,14 @@ def reconstruct(
         PackageError: if Open3D is missing.
     """
     volume, sensor = TsdfVolume(config), TsdfVolume(config)
+    painter = MeshPainter()
     predicted = TsdfVolume(dataclasses.replace(config, max_depth_m=UNLIMITED_M))
     poses: list[np.ndarray] = []
     pixels = shared = 0
     for view in views:
         colour_and_camera = (view.image, view.K, view.world_T_cam)
         volume.integrate(view.depth, *colour_and_camera)
+        painter.add(*colour_and_camera)
         poses.append(view.world_T_cam)
         if view.sensor_depth is not None:
             known = (view.sensor_depth > 0) & (view.sensor_depth <= config.max_depth_m)
@@ -113,6 +116,7 @@ def reconstruct(
             f"{len(poses)} frames were fused and no surface came out: no depth lies within {config.max_depth_m:g} m"
             f" (--max-depth), or none was seen by {config.min_views} frames (--min-views)"
         )
+    mesh = painter.paint(mesh)
     comparison = Comparison(predicted.mesh(), sensor.mesh(), shared / pixels) if shared else None
     if comparison and not (len(comparison.predicted.triangles) and len(comparison.sensor.triangles)):
         comparison = None

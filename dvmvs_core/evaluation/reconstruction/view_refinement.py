@@ -7,23 +7,27 @@
 
 """Predicted depth made sharper before it is fused, by what only an offline run has: the views that come later.
 
-Refinement: a plane sweep in a range about the predicted depth, against those keyframes before and after that see the
-same points at a good angle; then another in a small range about what came out, at every pixel. Looks are compared as
-normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the depth before that decides where
-there is nothing to see. Semi-global matching chooses among them, so that edges of depth keep to edges of the image.
+1. A plane sweep in a wide range about the predicted depth, against those keyframes before and after that see the same
+   points at a good angle.
+2. The same scores once more, with a say for the depth that those keyframes came to: so what one of them cannot decide
+   is decided by those that can, and all come to one surface.
+3. Another sweep in a small range about what came out, at every pixel.
 
-Check: a pixel stays if the keyframes around say the same of its point; what a depth map invents at edges and on blank
-walls hardly ever agrees with what the next one invents.
+Looks are compared as normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the depth before
+that decides where there is nothing to see. Semi-global matching chooses among the depths, so that edges of depth keep
+to edges of the image.
 
-Source for the check: Yao et al., "MVSNet", ECCV 2018, section 4.2 (geometric constraint, three views at least).
+What is to be fused is also checked: a pixel stays if the keyframes around came to the same depth after the first sweep,
+when none had heard of the others yet.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -33,16 +37,22 @@ from torch.nn import functional
 
 from dvmvs_core.evaluation.predict import Prediction
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView, predicted_views
+from dvmvs_core.evaluation.reconstruction.geometric_consistency import (
+    CHECK_REACH,
+    confirmed,
+    consistency,
+    image_tensor,
+    matrix_tensor,
+)
 from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
 from dvmvs_core.evaluation.reconstruction.semi_global import semi_global_scores
 from dvmvs_core.evaluation.reconstruction.view_selection import best_views
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
 from dvmvs_core.model.patch_matching import full_patch_descriptors, patch_descriptors
-from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
+from dvmvs_core.model.ray_matching import NeighbourhoodMeans, match_along_rays
 from dvmvs_core.preprocess import normalise
 
-Looks = dict[int, Tensor]
-"""What a view is compared by: a matching map (1, C, h, w) for each step of the sweeps."""
+View = TypeVar("View")
 
 WINDOW = 30
 """Keyframes on either side among which those to match against are chosen."""
@@ -53,14 +63,11 @@ VIEWS = 24
 BIAS = 0.05
 """Similarity that a change of the logarithm of depth by 1 must win."""
 
-CHECK_REACH = 4
-"""Keyframes on either side that are asked whether they agree."""
+CONSISTENCY = 1.0
+"""Similarity that the other views' depth is worth where all have the same."""
 
-AGREEMENT = 0.03
-"""Largest difference of the logarithms of two depths that say the same."""
-
-LEAST_AGREEING = 3
-"""Keyframes that must."""
+CONTRADICTION = 0.05
+"""Relative difference from which on their depth speaks against one."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +101,60 @@ FINE_SWEEP = Sweep(step=1, largest_change=0.045, planes=7, neighbourhoods=(5, 13
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """A view in the window, with its looks if others are matched against it; they take more memory than all else."""
+    """A view in a window, with its looks (1, C, h, w) if others are matched against it, which take much memory."""
 
     view: DepthView
-    looks: Looks | None
+    looks: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Swept:
+    """A view after the wide sweep.
+
+    Attributes:
+        before: with its depth before the sweep.
+        after: with the depth that it came to.
+        scores: (1, P, h, w) float16 of the sweep; None without another view to match against.
+        looks: (1, C, H, W) of every pixel, if others are matched against it.
+        confirmed: (H, W) where its neighbours came to the same; None if that was not asked.
+    """
+
+    before: DepthView
+    after: DepthView
+    scores: Tensor | None
+    looks: Tensor | None
+    confirmed: np.ndarray | None = None
+
+    @property
+    def is_keyframe(self) -> bool:
+        return self.before.is_keyframe
 
 
 @torch.inference_mode()
-def refined_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
-    """Yield views whose depth was refined against the keyframes around them; pixels without depth stay without."""
-    held = (_Held(view, _looks(view) if view.is_keyframe else None) for view in views)
-    for one, around in with_neighbours(held, WINDOW, lambda one: one.view.is_keyframe):
-        view, depth = one.view, one.view.depth
-        chosen = [around[index] for index in best_views(view, [other.view for other in around], VIEWS)]
-        if chosen:
-            looks = one.looks or _looks(view)
-            for sweep in (WIDE_SWEEP, FINE_SWEEP):
-                depth = _refine(view, depth, looks, chosen, sweep)
-        yield dataclasses.replace(view, depth=depth)
+def refined_views(views: Iterable[DepthView], checked: bool = False) -> Iterator[DepthView]:
+    """Yield views whose depth was refined against the keyframes around them.
+
+    Args:
+        views: in order of time; pixels without depth stay without.
+        checked: leave out what too few of the keyframes around confirm.
+    """
+    swept_views = _swept_views(views)
+    if checked:
+        swept_views = _confirmed(swept_views)
+    for swept, around in with_neighbours(swept_views, WINDOW, lambda swept: swept.is_keyframe):
+        depth = swept.after.depth
+        if swept.scores is not None:
+            others = _best(swept.before, around, lambda other: other.before)
+            rays = _Rays(swept.before, WIDE_SWEEP)
+            depth = rays.best_depth(
+                swept.scores.float() + CONSISTENCY * rays.support([other.after for other in others])
+            )
+            rays = _Rays(dataclasses.replace(swept.before, depth=depth), FINE_SWEEP)
+            looks = _looks(swept.before, FINE_SWEEP) if swept.looks is None else swept.looks
+            depth = rays.best_depth(rays.scores(looks, [(other.looks, other.before) for other in others]))
+        if checked:
+            depth = np.where(swept.confirmed, depth, np.float32(0))
+        yield dataclasses.replace(swept.before, depth=depth)
 
 
 def refined_predictions(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
@@ -125,42 +168,76 @@ def refined_predictions(predictions: Iterable[Prediction]) -> Iterator[Predictio
         yield dataclasses.replace(prediction, depth=view.depth, refined=True), item
 
 
-@torch.inference_mode()
-def agreeing_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
-    """Yield views without the depth that too few of the keyframes around them confirm."""
-    for view, neighbours in with_neighbours(views, CHECK_REACH, lambda view: view.is_keyframe):
-        # At the ends of a recording there are fewer to ask.
-        needed = min(LEAST_AGREEING, max(1, len(neighbours) - 1))
-        yield dataclasses.replace(view, depth=np.where(_confirmations(view, neighbours) >= needed, view.depth, 0))
+def _swept_views(views: Iterable[DepthView]) -> Iterator[_Swept]:
+    held = (_Held(view, _looks(view, WIDE_SWEEP) if view.is_keyframe else None) for view in views)
+    for one, around in with_neighbours(held, WINDOW, lambda one: one.view.is_keyframe):
+        view, after, scores = one.view, one.view, None
+        if others := _best(view, around, lambda other: other.view):
+            rays = _Rays(view, WIDE_SWEEP)
+            looks = _looks(view, WIDE_SWEEP) if one.looks is None else one.looks
+            scores = rays.scores(looks, [(other.looks, other.view) for other in others])
+            after, scores = dataclasses.replace(view, depth=rays.best_depth(scores)), scores.half()
+        yield _Swept(view, after, scores, _looks(view, FINE_SWEEP) if view.is_keyframe else None)
 
 
-def _refine(view: DepthView, before: np.ndarray, looks: Looks, others: list[_Held], sweep: Sweep) -> np.ndarray:
-    """The depth (h, w) of a view that the others' looks speak for, about the depth before."""
-    depth = _image(before)
-    known = depth > 0
-    # Pixels without depth are matched as if they were far away, and left out at the end.
-    coarse = torch.where(known, depth, torch.full_like(depth, 10.0))[..., :: sweep.step, :: sweep.step]
-    K = _tensor(view.K)
-    size = coarse.shape[-2:]
-    pixels = pixel_grid(*size, like=coarse) * coarse.new_tensor((sweep.step, sweep.step, 1.0)).view(3, 1)
-    changes = sweep.changes
-    matched = match_along_rays(
-        torch.linalg.inv(K) @ pixels,
-        torch.exp(-changes).view(1, -1, 1) / coarse.flatten(2),
-        scale_intrinsics(K, 1 / sweep.step),
-        _tensor(view.world_T_cam),
-        looks[sweep.step].flatten(2),
-        [(other.looks[sweep.step], _tensor(other.view.world_T_cam)) for other in others],
-    )
-    sides = sweep.neighbourhoods
-    means = NeighbourhoodMeans(*(part.view(1, sweep.planes, *size) for part in matched), max(sides))
-    score = torch.stack([means.over(side) for side in sides]).mean(dim=0)
-    score = score - BIAS * changes.abs().view(1, -1, 1, 1)
-    grey = torch.from_numpy(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY))[:: sweep.step, :: sweep.step].float()
-    change = _best_change(semi_global_scores(score[0], grey)[None], changes)
-    if sweep.step > 1:
-        change = functional.interpolate(change, depth.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(known, depth * torch.exp(change), torch.zeros_like(depth))[0, 0].numpy()
+def _confirmed(swept_views: Iterable[_Swept]) -> Iterator[_Swept]:
+    for swept, around in with_neighbours(swept_views, CHECK_REACH, lambda swept: swept.is_keyframe):
+        yield dataclasses.replace(swept, confirmed=confirmed(swept.after, [other.after for other in around]))
+
+
+class _Rays:
+    """The rays of a view and the depths that a sweep tries on them.
+
+    Args:
+        view: whose rays, with the depth before the sweep.
+        sweep: which pixels and depths.
+    """
+
+    def __init__(self, view: DepthView, sweep: Sweep) -> None:
+        self._view, self._sweep = view, sweep
+        depth = self._before = image_tensor(view.depth)
+        # Pixels without depth are matched as if they were far away, and left out at the end.
+        coarse = torch.where(depth > 0, depth, torch.full_like(depth, 10.0))[..., :: sweep.step, :: sweep.step]
+        self._size = coarse.shape[-2:]
+        pixels = pixel_grid(*self._size, like=coarse) * coarse.new_tensor((sweep.step, sweep.step, 1.0)).view(3, 1)
+        K = matrix_tensor(view.K)
+        self._rays = torch.linalg.inv(K) @ pixels
+        self._K = scale_intrinsics(K, 1 / sweep.step)
+        self._world_T_cam = matrix_tensor(view.world_T_cam)
+        self._depths = coarse.flatten(2) * torch.exp(sweep.changes).view(1, -1, 1)
+
+    def scores(self, looks: Tensor, others: list[tuple[Tensor, DepthView]]) -> Tensor:
+        """Return how well (1, P, h, w) the view's looks match those of the others at each depth, less the bias."""
+        matched = match_along_rays(
+            self._rays,
+            1 / self._depths,
+            self._K,
+            self._world_T_cam,
+            looks.flatten(2),
+            [(there, matrix_tensor(other.world_T_cam)) for there, other in others],
+        )
+        sides = self._sweep.neighbourhoods
+        means = NeighbourhoodMeans(*(self._image(part) for part in matched), max(sides))
+        score = torch.stack([means.over(side) for side in sides]).mean(dim=0)
+        return score - BIAS * self._sweep.changes.abs().view(1, -1, 1, 1)
+
+    def support(self, others: list[DepthView]) -> Tensor:
+        """Return how far (1, P, h, w) the depth of the others speaks for each depth, 0..1."""
+        step = self._sweep.step
+        depths = [(image_tensor(other.depth[::step, ::step]), matrix_tensor(other.world_T_cam)) for other in others]
+        return self._image(consistency(self._rays, self._depths, self._K, self._world_T_cam, depths, CONTRADICTION))
+
+    def best_depth(self, scores: Tensor) -> np.ndarray:
+        """Return the depth (H, W) that semi-global matching chooses by the scores; 0 where there was none before."""
+        step = self._sweep.step
+        grey = torch.from_numpy(cv2.cvtColor(self._view.image, cv2.COLOR_RGB2GRAY))[::step, ::step].float()
+        change = _best_change(semi_global_scores(scores[0], grey)[None], self._sweep.changes)
+        if step > 1:
+            change = functional.interpolate(change, self._before.shape[-2:], mode="bilinear", align_corners=False)
+        return (self._before * torch.exp(change))[0, 0].numpy()
+
+    def _image(self, values: Tensor) -> Tensor:
+        return values.view(1, self._sweep.planes, *self._size)
 
 
 def _best_change(score: Tensor, changes: Tensor) -> Tensor:
@@ -173,30 +250,12 @@ def _best_change(score: Tensor, changes: Tensor) -> Tensor:
     return changes[0] + position * (changes[1] - changes[0])
 
 
-def _confirmations(view: DepthView, neighbours: list[DepthView]) -> np.ndarray:
-    """How many neighbours (h, w) have depth at the points of a view that says the same."""
-    depth = _image(view.depth)
-    count = torch.zeros_like(depth)
-    K, world_T_cam = _tensor(view.K), _tensor(view.world_T_cam)
-    rays = torch.linalg.inv(K) @ pixel_grid(*depth.shape[-2:], like=depth)
-    points = world_T_cam[:, :3, :3] @ (rays * depth.flatten(2)) + world_T_cam[:, :3, 3:]
-    for other in neighbours:
-        there = _image(other.depth)
-        grid, z, in_view = look_up(points, _tensor(other.K), _tensor(other.world_T_cam), there.shape[-2:])
-        seen = functional.grid_sample(there, grid, mode="nearest", align_corners=True)[:, 0, 0]
-        difference = (seen.clamp(min=1e-3).log() - z.clamp(min=1e-3).log()).abs()
-        count += ((difference < AGREEMENT) & in_view & (seen > 0)).view(count.shape)
-    return count[0, 0].numpy()
+def _best(view: DepthView, around: list[View], view_of: Callable[[View], DepthView]) -> list[View]:
+    """Those of the keyframes around a view that it is matched against."""
+    return [around[index] for index in best_views(view, [view_of(other) for other in around], VIEWS)]
 
 
-def _looks(view: DepthView) -> Looks:
-    image = torch.from_numpy(normalise(view.image))[None]
-    return {1: full_patch_descriptors(image), 2: patch_descriptors(image)}
-
-
-def _image(depth: np.ndarray) -> Tensor:
-    return torch.tensor(depth, dtype=torch.float32)[None, None]
-
-
-def _tensor(matrix: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.asarray(matrix, dtype=np.float32))[None]
+def _looks(view: DepthView, sweep: Sweep) -> Tensor:
+    """What the pixels of a sweep are compared by: (1, C, h, w)."""
+    descriptors = {1: full_patch_descriptors, 2: patch_descriptors}[sweep.step]
+    return descriptors(torch.from_numpy(normalise(view.image))[None])

@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.mesh import Mesh
 
 ORANGE = (240, 140, 20)
+
+HEIGHT, WIDTH = 64, 96
+K = np.array(((90.0, 0.0, 47.5), (0.0, 90.0, 31.5), (0.0, 0.0, 1.0)))
+DISTANCE_M = 2.0
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +73,28 @@ def _cameras(world_R_room: np.ndarray) -> np.ndarray:
         pose[:3, :3] = world_R_room @ turn @ level @ Rotation.from_euler("x", -35, degrees=True).as_matrix()
         pose[:3, 3] = world_R_room @ (2.0, 1.0 + 0.1 * i, 1.6)
     return poses
+
+
+@pytest.fixture(scope="session")
+def walls() -> SimpleNamespace:
+    """Functions that make views of a wall with a pattern, and its depth times a factor; the wall's true distance, and
+    the pixels that cameras a few steps away see as well."""
+    return SimpleNamespace(view=_view, depth=_wall, K=K, distance_m=DISTANCE_M, inner=(slice(14, -14), slice(20, -20)))
+
+
+def _view(number: int, depth: np.ndarray, plain: bool = False, is_keyframe: bool = True) -> DepthView:
+    """What a camera sees after `number` steps of 8 cm to the right."""
+    x = 0.08 * number
+    columns, rows = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+    across = (columns - K[0, 2]) / K[0, 0] * DISTANCE_M + x
+    down = (rows - K[1, 2]) / K[1, 1] * DISTANCE_M
+    waves = np.sin(31 * across + 7 * down) + np.sin(53 * across - 19 * down) + np.sin(17 * down + 11 * across**2)
+    grey = np.full((HEIGHT, WIDTH), 128.0) if plain else 128 + 40 * waves
+    world_T_cam = np.eye(4)
+    world_T_cam[0, 3] = x
+    image = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return DepthView(number, depth.astype(np.float32), image, K, world_T_cam, is_keyframe=is_keyframe)
+
+
+def _wall(factor: float = 1.0) -> np.ndarray:
+    return np.full((HEIGHT, WIDTH), DISTANCE_M * factor)
