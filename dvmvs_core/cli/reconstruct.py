@@ -57,13 +57,13 @@ class Options:
     """fuse depth as it was predicted: not refined against the keyframes around, and not checked against their depth"""
     limit: OptionalCount = None
     """how many frames to fuse at most"""
-    voxel_size: Metres = 0.025
+    voxel_size: Metres = 0.015
     """side of a voxel, metres"""
-    truncation: Annotated[float, tyro.conf.arg(metavar="VOXELS")] = 4.0
+    truncation: Annotated[float, tyro.conf.arg(metavar="VOXELS")] = 5.0
     """distance from the surface at which the signed distance is cut off, voxels"""
     max_depth: Metres = 5.0
     """depth beyond it is left out, metres"""
-    min_views: Count = 3
+    min_views: Count = 4
     """leave out surface that fewer frames have seen"""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
     """leave out predicted depth that is less confident; by default nothing, but with --raw 0.3"""

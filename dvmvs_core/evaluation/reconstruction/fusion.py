@@ -47,10 +47,10 @@ class FusionConfig:
         ConfigError: if a value is out of range.
     """
 
-    voxel_size_m: float = 0.025
-    truncation_voxels: float = 4.0
+    voxel_size_m: float = 0.015
+    truncation_voxels: float = 5.0
     max_depth_m: float = 5.0
-    min_views: int = 3
+    min_views: int = 4
 
     def __post_init__(self) -> None:
         """Refuse what cannot give a surface."""

@@ -28,7 +28,7 @@ from dvmvs_core.evaluation.reconstruction.mesh import Mesh
 from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
 from dvmvs_core.geometry import inverse_pose, project
 
-IMAGES = 3
+IMAGES = 4
 """How many images give a vertex its colour."""
 
 JPEG_QUALITY = 95

@@ -39,7 +39,7 @@ FAR_OFF_M = 0.2
 DISTANCE_COLOURS = np.array(((86, 166, 120), (240, 214, 92), (214, 62, 52)), np.float64)
 """RGB at distance 0, at the threshold of the F-score, and at `FAR_OFF_M`."""
 
-CLOSE_VIEWS = 2
+CLOSE_VIEWS = 3
 """How many parts of the mesh the picture also shows from nearby."""
 
 UNLIMITED_M = 1000.0

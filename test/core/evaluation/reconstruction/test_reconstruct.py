@@ -46,22 +46,22 @@ def figures(views, config: FusionConfig = CONFIG):
 
 
 def test_depth_equal_to_the_sensors_is_perfect():
-    metrics = figures([view(i, 2.0, 2.0) for i in range(3)])
+    metrics = figures([view(i, 2.0, 2.0) for i in range(4)])
     assert metrics.chamfer_m == pytest.approx(0.0, abs=1e-5)
     assert metrics.f_score == 1.0
 
 
 def test_a_wall_in_the_wrong_place_is_off_by_its_distance():
-    metrics = figures([view(i, 2.04, 2.0) for i in range(3)])
+    metrics = figures([view(i, 2.04, 2.0) for i in range(4)])
     assert metrics.accuracy_m == pytest.approx(0.04, abs=0.005)
     assert metrics.completion_m == pytest.approx(0.04, abs=0.005)
-    assert figures([view(i, 2.1, 2.0) for i in range(3)]).f_score < 0.05
+    assert figures([view(i, 2.1, 2.0) for i in range(4)]).f_score < 0.05
 
 
 def test_where_the_sensor_is_blind_nothing_is_judged():
     wild, blind = np.full(SIZE, 2.0), np.full(SIZE, 2.0)
     wild[:, 40:], blind[:, 40:] = 1.2, 0.0
-    result = reconstruct([view(i, wild, blind) for i in range(3)], CONFIG)
+    result = reconstruct([view(i, wild, blind) for i in range(4)], CONFIG)
     assert result.comparison.shared == pytest.approx(40 / 64)
     # The mesh of the user has it all; the comparison does not.
     assert result.mesh.vertices[:, 2].min() == pytest.approx(1.2, abs=0.03)
@@ -73,30 +73,30 @@ def test_depth_out_of_range_is_judged_where_the_sensor_is_within():
     config = FusionConfig(max_depth_m=2.5)
     depth = np.full(SIZE, 2.0)
     depth[:, 32:] = 2.8
-    metrics = figures([view(i, depth, 2.0) for i in range(3)], config)
+    metrics = figures([view(i, depth, 2.0) for i in range(4)], config)
     assert metrics.precision == pytest.approx(1 / (1 + 1.4**2), abs=0.05)
     assert metrics.recall == pytest.approx(0.5, abs=0.05)
     with pytest.raises(DataError, match="no depth lies within 2.5 m"):
-        reconstruct([view(i, 2.8) for i in range(3)], config)
+        reconstruct([view(i, 2.8) for i in range(4)], config)
 
 
 def test_without_sensor_depth_nothing_is_compared():
-    result = reconstruct([view(i, 2.0) for i in range(3)], CONFIG)
+    result = reconstruct([view(i, 2.0) for i in range(4)], CONFIG)
     assert result.comparison is None
-    assert result.world_T_cams.shape == (3, 4, 4)
+    assert result.world_T_cams.shape == (4, 4, 4)
 
 
 def test_no_frame_or_too_few_are_one_clear_error():
     with pytest.raises(DataError, match="no frame gave any depth"):
         reconstruct([], CONFIG)
-    with pytest.raises(DataError, match="none was seen by 3 frames"):
+    with pytest.raises(DataError, match="none was seen by 4 frames"):
         reconstruct([view(0, 2.0)], CONFIG)
 
 
 def test_the_mesh_is_written_as_it_grows(tmp_path, open3d):
-    reconstruct([view(i, 2.0) for i in range(7)], CONFIG, ProgressiveMeshes(tmp_path / "growing", 3))
+    reconstruct([view(i, 2.0) for i in range(9)], CONFIG, ProgressiveMeshes(tmp_path / "growing", 4))
     files = sorted((tmp_path / "growing").iterdir())
-    assert [file.name for file in files] == ["mesh_00020.ply", "mesh_00050.ply"]
+    assert [file.name for file in files] == ["mesh_00030.ply", "mesh_00070.ply"]
     areas = [open3d.io.read_triangle_mesh(str(file)).get_surface_area() for file in files]
     assert areas[0] < areas[1]
 
@@ -104,7 +104,7 @@ def test_the_mesh_is_written_as_it_grows(tmp_path, open3d):
 @pytest.mark.parametrize(("sensor", "rows"), ((None, 2), (2.0, 3)))
 def test_the_picture_has_a_row_more_where_there_is_a_sensor(tmp_path, sensor, rows):
     path = tmp_path / "pictures" / "wall.png"
-    write_picture(reconstruct([view(i, 2.02, sensor) for i in range(3)], CONFIG), path, size=(90, 120))
+    write_picture(reconstruct([view(i, 2.02, sensor) for i in range(4)], CONFIG), path, size=(90, 120))
     picture = cv2.imread(str(path))
     height, width = 90 + CAPTION_HEIGHT, 120
     assert picture.shape == (rows * height, 2 * width, 3)
