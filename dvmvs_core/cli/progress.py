@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int) -> Iterator[Callable[[float], None]]:
     """Show a bar while the block runs, and give a function that moves it on.
 
     Args:

@@ -156,23 +156,27 @@ def _views(
     sequence: Sequence,
     already_refined: bool,
     min_confidence: float,
-    advance: Callable[[int], None],
+    advance: Callable[[float], None],
 ) -> Iterator[DepthView]:
     from dvmvs_core.evaluation.predict import predict_every_frame
     from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
     from dvmvs_core.evaluation.reconstruction.geometric_consistency import agreeing_views
     from dvmvs_core.evaluation.reconstruction.view_refinement import refined_views
+    from dvmvs_core.evaluation.two_passes import TwoPasses
 
     if options.sensor:
         return sensor_views(sequence, options.every_frame, advance)
+    refine = not (options.raw or already_refined)
+    passes = TwoPasses(advance)
+    after_reading = passes.first if refine else advance
     if options.predictions:
-        views = stored_views(options.predictions, sequence, min_confidence, advance)
+        views = stored_views(options.predictions, sequence, min_confidence, after_reading)
     else:
-        predictions = predict_every_frame(engine, sequence, sequence.has_depth, advance, options.every_frame)
+        predictions = predict_every_frame(engine, sequence, sequence.has_depth, after_reading, options.every_frame)
         views = predicted_views(predictions, min_confidence)
-    if options.raw:
-        return views
-    return agreeing_views(views) if already_refined else refined_views(views, checked=True)
+    if refine:
+        return passes.second(refined_views(views, checked=True), lambda view: view.frame_index)
+    return views if options.raw else agreeing_views(views)
 
 
 def _already_refined(options: Options) -> bool:

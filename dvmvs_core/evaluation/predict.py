@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.npz"
 PICTURES = "pictures"
 
-Advance = Callable[[int], None]
+Advance = Callable[[float], None]
 Prediction = tuple[DepthPrediction, SequenceItem]
 """A prediction with the item of its reference frame."""
 

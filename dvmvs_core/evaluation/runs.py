@@ -24,6 +24,7 @@ from dvmvs_core.evaluation.predict import Advance, Prediction, predict_indexed, 
 from dvmvs_core.evaluation.predictions import PredictionReader
 from dvmvs_core.evaluation.published import system_name
 from dvmvs_core.evaluation.timeline import Stretches, indexed_timeline, online_timeline
+from dvmvs_core.evaluation.two_passes import TwoPasses
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine
@@ -58,19 +59,21 @@ class Run:
         Args:
             engine: what predicts.
             depth: read sensor depth into their items.
-            advance: called with 1 after each frame.
+            advance: called with 1 after each frame; with ½ when it was read and ½ when it was refined.
             refine: refine each against those before and after it.
         """
+        passes = TwoPasses(advance)
+        after_reading = passes.first if refine else advance
         if self.index is None:
-            predictions = predict_online(engine, self.sequence, depth, advance)
+            predictions = predict_online(engine, self.sequence, depth, after_reading)
         else:
             entries = _first_keyframes(self.index.entries, self.limit)
-            predictions = predict_indexed(engine, self.sequence, entries, depth, advance)
+            predictions = predict_indexed(engine, self.sequence, entries, depth, after_reading)
         if not refine:
             return predictions
         from dvmvs_core.evaluation.reconstruction.view_refinement import refined_predictions
 
-        return refined_predictions(predictions)
+        return passes.second(refined_predictions(predictions), lambda one: one[0].frame_index)
 
     def entries_of(self, predictions: Path) -> list[IndexEntry]:
         """Return the keyframes and measurement frames of what was predicted, as an index."""
