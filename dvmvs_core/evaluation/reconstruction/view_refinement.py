@@ -14,8 +14,8 @@
 3. Another sweep in a small range about what came out, at every pixel.
 
 Looks are compared as normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the depth before
-that decides where there is nothing to see. Semi-global matching chooses among the depths, so that edges of depth keep
-to edges of the image.
+that decides where there is nothing to see. Semi-global matching chooses among the depths of a sweep, so that edges of
+depth keep to edges of the image.
 
 What is to be fused is also checked: a pixel stays if the keyframes around came to the same depth after the first sweep,
 when none had heard of the others yet.
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,23 +36,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvmvs_core.evaluation.predict import Prediction
+from dvmvs_core.evaluation.reconstruction.depth_hypotheses import DepthHypotheses
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView, predicted_views
-from dvmvs_core.evaluation.reconstruction.geometric_consistency import (
-    CHECK_REACH,
-    confirmed,
-    consistency,
-    image_tensor,
-    matrix_tensor,
-)
+from dvmvs_core.evaluation.reconstruction.geometric_consistency import CHECK_REACH, confirmed, image_tensor
 from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
 from dvmvs_core.evaluation.reconstruction.semi_global import semi_global_scores
 from dvmvs_core.evaluation.reconstruction.view_selection import best_views
-from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
 from dvmvs_core.model.patch_matching import full_patch_descriptors, patch_descriptors
-from dvmvs_core.model.ray_matching import NeighbourhoodMeans, match_along_rays
 from dvmvs_core.preprocess import normalise
-
-View = TypeVar("View")
 
 WINDOW = 30
 """Keyframes on either side among which those to match against are chosen."""
@@ -100,8 +91,13 @@ FINE_SWEEP = Sweep(step=1, largest_change=0.045, planes=7, neighbourhoods=(5, 13
 
 
 @dataclass(frozen=True, eq=False)
-class _Held:
-    """A view in a window, with its looks (1, C, h, w) if others are matched against it, which take much memory."""
+class _Unswept:
+    """A view before the wide sweep.
+
+    Attributes:
+        view: with its depth as it came.
+        looks: (1, C, h, w) of the pixels of the wide sweep, if others are matched against it: they take much memory.
+    """
 
     view: DepthView
     looks: Tensor | None
@@ -112,22 +108,26 @@ class _Swept:
     """A view after the wide sweep.
 
     Attributes:
-        before: with its depth before the sweep.
-        after: with the depth that it came to.
+        view: with its depth as it came.
+        depth: (H, W) that it came to in the sweep, metres.
         scores: (1, P, h, w) float16 of the sweep; None without another view to match against.
-        looks: (1, C, H, W) of every pixel, if others are matched against it.
+        looks: (1, C, H, W) of all pixels, if others are matched against it.
         confirmed: (H, W) where its neighbours came to the same; None if that was not asked.
     """
 
-    before: DepthView
-    after: DepthView
+    view: DepthView
+    depth: np.ndarray
     scores: Tensor | None
     looks: Tensor | None
     confirmed: np.ndarray | None = None
 
     @property
-    def is_keyframe(self) -> bool:
-        return self.before.is_keyframe
+    def swept_view(self) -> DepthView:
+        """The view with the depth that it came to."""
+        return dataclasses.replace(self.view, depth=self.depth)
+
+
+Held = TypeVar("Held", _Unswept, _Swept)
 
 
 @torch.inference_mode()
@@ -140,21 +140,17 @@ def refined_views(views: Iterable[DepthView], checked: bool = False) -> Iterator
     """
     swept_views = _swept_views(views)
     if checked:
-        swept_views = _confirmed(swept_views)
-    for swept, around in with_neighbours(swept_views, WINDOW, lambda swept: swept.is_keyframe):
-        depth = swept.after.depth
-        if swept.scores is not None:
-            others = _best(swept.before, around, lambda other: other.before)
-            rays = _Rays(swept.before, WIDE_SWEEP)
-            depth = rays.best_depth(
-                swept.scores.float() + CONSISTENCY * rays.support([other.after for other in others])
-            )
-            rays = _Rays(dataclasses.replace(swept.before, depth=depth), FINE_SWEEP)
-            looks = _looks(swept.before, FINE_SWEEP) if swept.looks is None else swept.looks
-            depth = rays.best_depth(rays.scores(looks, [(other.looks, other.before) for other in others]))
+        swept_views = _with_confirmation(swept_views)
+    for one, around in with_neighbours(swept_views, WINDOW, _is_keyframe):
+        view = one.swept_view
+        if one.scores is not None:
+            others = _best(one.view, around)
+            support = _hypotheses(one.view, WIDE_SWEEP).support([other.swept_view for other in others], CONTRADICTION)
+            view = _best_depth(one.view, one.scores.float() + CONSISTENCY * support, WIDE_SWEEP)
+            view = _best_depth(view, _scores(view, one.looks, others, FINE_SWEEP), FINE_SWEEP)
         if checked:
-            depth = np.where(swept.confirmed, depth, np.float32(0))
-        yield dataclasses.replace(swept.before, depth=depth)
+            view = dataclasses.replace(view, depth=np.where(one.confirmed, view.depth, np.float32(0)))
+        yield view
 
 
 def refined_predictions(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
@@ -169,75 +165,61 @@ def refined_predictions(predictions: Iterable[Prediction]) -> Iterator[Predictio
 
 
 def _swept_views(views: Iterable[DepthView]) -> Iterator[_Swept]:
-    held = (_Held(view, _looks(view, WIDE_SWEEP) if view.is_keyframe else None) for view in views)
-    for one, around in with_neighbours(held, WINDOW, lambda one: one.view.is_keyframe):
-        view, after, scores = one.view, one.view, None
-        if others := _best(view, around, lambda other: other.view):
-            rays = _Rays(view, WIDE_SWEEP)
-            looks = _looks(view, WIDE_SWEEP) if one.looks is None else one.looks
-            scores = rays.scores(looks, [(other.looks, other.view) for other in others])
-            after, scores = dataclasses.replace(view, depth=rays.best_depth(scores)), scores.half()
-        yield _Swept(view, after, scores, _looks(view, FINE_SWEEP) if view.is_keyframe else None)
+    unswept = (_Unswept(view, _looks(view, WIDE_SWEEP) if view.is_keyframe else None) for view in views)
+    for one, around in with_neighbours(unswept, WINDOW, _is_keyframe):
+        view, scores = one.view, None
+        if others := _best(view, around):
+            scores = _scores(view, one.looks, others, WIDE_SWEEP)
+            view = _best_depth(view, scores, WIDE_SWEEP)
+            scores = scores.half()
+        yield _Swept(one.view, view.depth, scores, _looks(view, FINE_SWEEP) if view.is_keyframe else None)
 
 
-def _confirmed(swept_views: Iterable[_Swept]) -> Iterator[_Swept]:
-    for swept, around in with_neighbours(swept_views, CHECK_REACH, lambda swept: swept.is_keyframe):
-        yield dataclasses.replace(swept, confirmed=confirmed(swept.after, [other.after for other in around]))
+def _with_confirmation(swept_views: Iterable[_Swept]) -> Iterator[_Swept]:
+    for one, around in with_neighbours(swept_views, CHECK_REACH, _is_keyframe):
+        neighbours = [other.swept_view for other in around]
+        yield dataclasses.replace(one, confirmed=confirmed(one.swept_view, neighbours))
 
 
-class _Rays:
-    """The rays of a view and the depths that a sweep tries on them.
+def _is_keyframe(one: _Unswept | _Swept) -> bool:
+    return one.view.is_keyframe
 
-    Args:
-        view: whose rays, with the depth before the sweep.
-        sweep: which pixels and depths.
-    """
 
-    def __init__(self, view: DepthView, sweep: Sweep) -> None:
-        self._view, self._sweep = view, sweep
-        depth = self._before = image_tensor(view.depth)
-        # Pixels without depth are matched as if they were far away, and left out at the end.
-        coarse = torch.where(depth > 0, depth, torch.full_like(depth, 10.0))[..., :: sweep.step, :: sweep.step]
-        self._size = coarse.shape[-2:]
-        pixels = pixel_grid(*self._size, like=coarse) * coarse.new_tensor((sweep.step, sweep.step, 1.0)).view(3, 1)
-        K = matrix_tensor(view.K)
-        self._rays = torch.linalg.inv(K) @ pixels
-        self._K = scale_intrinsics(K, 1 / sweep.step)
-        self._world_T_cam = matrix_tensor(view.world_T_cam)
-        self._depths = coarse.flatten(2) * torch.exp(sweep.changes).view(1, -1, 1)
+def _best(view: DepthView, around: list[Held]) -> list[Held]:
+    """Those of the keyframes around a view that it is matched against."""
+    return [around[index] for index in best_views(view, [other.view for other in around], VIEWS)]
 
-    def scores(self, looks: Tensor, others: list[tuple[Tensor, DepthView]]) -> Tensor:
-        """Return how well (1, P, h, w) the view's looks match those of the others at each depth, less the bias."""
-        matched = match_along_rays(
-            self._rays,
-            1 / self._depths,
-            self._K,
-            self._world_T_cam,
-            looks.flatten(2),
-            [(there, matrix_tensor(other.world_T_cam)) for there, other in others],
-        )
-        sides = self._sweep.neighbourhoods
-        means = NeighbourhoodMeans(*(self._image(part) for part in matched), max(sides))
-        score = torch.stack([means.over(side) for side in sides]).mean(dim=0)
-        return score - BIAS * self._sweep.changes.abs().view(1, -1, 1, 1)
 
-    def support(self, others: list[DepthView]) -> Tensor:
-        """Return how far (1, P, h, w) the depth of the others speaks for each depth, 0..1."""
-        step = self._sweep.step
-        depths = [(image_tensor(other.depth[::step, ::step]), matrix_tensor(other.world_T_cam)) for other in others]
-        return self._image(consistency(self._rays, self._depths, self._K, self._world_T_cam, depths, CONTRADICTION))
+def _looks(view: DepthView, sweep: Sweep) -> Tensor:
+    """What the pixels of a sweep are compared by: (1, C, h, w)."""
+    descriptors = {1: full_patch_descriptors, 2: patch_descriptors}[sweep.step]
+    return descriptors(torch.from_numpy(normalise(view.image))[None])
 
-    def best_depth(self, scores: Tensor) -> np.ndarray:
-        """Return the depth (H, W) that semi-global matching chooses by the scores; 0 where there was none before."""
-        step = self._sweep.step
-        grey = torch.from_numpy(cv2.cvtColor(self._view.image, cv2.COLOR_RGB2GRAY))[::step, ::step].float()
-        change = _best_change(semi_global_scores(scores[0], grey)[None], self._sweep.changes)
-        if step > 1:
-            change = functional.interpolate(change, self._before.shape[-2:], mode="bilinear", align_corners=False)
-        return (self._before * torch.exp(change))[0, 0].numpy()
 
-    def _image(self, values: Tensor) -> Tensor:
-        return values.view(1, self._sweep.planes, *self._size)
+def _hypotheses(view: DepthView, sweep: Sweep) -> DepthHypotheses:
+    """The depths that a sweep tries about the view's own."""
+    depth = image_tensor(view.depth)[..., :: sweep.step, :: sweep.step]
+    # Pixels without depth are matched as if they were far away, and left out at the end.
+    depth = torch.where(depth > 0, depth, torch.full_like(depth, 10.0))
+    return DepthHypotheses(view, depth * torch.exp(sweep.changes).view(1, -1, 1, 1), sweep.step)
+
+
+def _scores(view: DepthView, looks: Tensor | None, others: list[_Unswept] | list[_Swept], sweep: Sweep) -> Tensor:
+    """How well (1, P, h, w) each depth of a sweep matches the others' looks, less the bias."""
+    looks = _looks(view, sweep) if looks is None else looks
+    looks_there = [(other.looks, other.view) for other in others]
+    similarity = _hypotheses(view, sweep).similarity(looks, looks_there, sweep.neighbourhoods)
+    return similarity - BIAS * sweep.changes.abs().view(1, -1, 1, 1)
+
+
+def _best_depth(view: DepthView, scores: Tensor, sweep: Sweep) -> DepthView:
+    """The view with the depth that semi-global matching chooses by the scores (1, P, h, w) of a sweep."""
+    grey = torch.from_numpy(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY))[:: sweep.step, :: sweep.step].float()
+    change = _best_change(semi_global_scores(scores[0], grey)[None], sweep.changes)
+    if sweep.step > 1:
+        change = functional.interpolate(change, view.depth.shape, mode="bilinear", align_corners=False)
+    depth = image_tensor(view.depth) * torch.exp(change)
+    return dataclasses.replace(view, depth=depth[0, 0].numpy())
 
 
 def _best_change(score: Tensor, changes: Tensor) -> Tensor:
@@ -248,14 +230,3 @@ def _best_change(score: Tensor, changes: Tensor) -> Tensor:
     offset = (before - after) / (2 * (before - 2 * here + after).clamp(max=-1e-6))
     position = torch.where(best == middle, middle + offset.clamp(-0.5, 0.5), best.float())
     return changes[0] + position * (changes[1] - changes[0])
-
-
-def _best(view: DepthView, around: list[View], view_of: Callable[[View], DepthView]) -> list[View]:
-    """Those of the keyframes around a view that it is matched against."""
-    return [around[index] for index in best_views(view, [view_of(other) for other in around], VIEWS)]
-
-
-def _looks(view: DepthView, sweep: Sweep) -> Tensor:
-    """What the pixels of a sweep are compared by: (1, C, h, w)."""
-    descriptors = {1: full_patch_descriptors, 2: patch_descriptors}[sweep.step]
-    return descriptors(torch.from_numpy(normalise(view.image))[None])
