@@ -29,9 +29,11 @@ class TwoPasses:
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance
+        self._read = 0.0
 
     def first(self, frames: float) -> None:
         """Count frames that have gone through the first pass."""
+        self._read += frames
         self._advance(frames / 2)
 
     def second(self, items: Iterable[Item], frame_index: Callable[[Item], int]) -> Iterator[Item]:
@@ -48,3 +50,4 @@ class TwoPasses:
                 self._advance((frames - counted) / 2)
                 counted = frames
             yield item
+        self._advance(max(self._read - counted, 0) / 2)
