@@ -110,7 +110,8 @@ class _Swept:
     Attributes:
         view: with its depth as it came.
         depth: (H, W) that it came to in the sweep, metres.
-        scores: (1, P, h, w) float16 of the sweep; None without another view to match against.
+        scores: (1, P, h, w) float16 of the sweep, of keyframes that had others to match against: a thousand frames may
+            lie between two keyframes, and theirs are worked out twice rather than held.
         looks: (1, C, H, W) of all pixels, if others are matched against it.
         confirmed: (H, W) where its neighbours came to the same; None if that was not asked.
     """
@@ -142,11 +143,11 @@ def refined_views(views: Iterable[DepthView], checked: bool = False) -> Iterator
     if checked:
         swept_views = _with_confirmation(swept_views)
     for one, around in with_neighbours(swept_views, WINDOW, _is_keyframe):
-        view = one.swept_view
-        if one.scores is not None:
-            others = _best(one.view, around)
-            support = _hypotheses(one.view, WIDE_SWEEP).support([other.swept_view for other in others], CONTRADICTION)
-            view = _best_depth(one.view, one.scores.float() + CONSISTENCY * support, WIDE_SWEEP)
+        view = one.view
+        if others := _best(view, around):
+            scores = _wide_scores(view, others) if one.scores is None else one.scores.float()
+            support = _hypotheses(view, WIDE_SWEEP).support([other.swept_view for other in others], CONTRADICTION)
+            view = _best_depth(view, scores + CONSISTENCY * support, WIDE_SWEEP)
             view = _best_depth(view, _scores(view, one.looks, others, FINE_SWEEP), FINE_SWEEP)
         if checked:
             view = dataclasses.replace(view, depth=np.where(one.confirmed, view.depth, np.float32(0)))
@@ -171,7 +172,7 @@ def _swept_views(views: Iterable[DepthView]) -> Iterator[_Swept]:
         if others := _best(view, around):
             scores = _scores(view, one.looks, others, WIDE_SWEEP)
             view = _best_depth(view, scores, WIDE_SWEEP)
-            scores = scores.half()
+            scores = scores.half() if view.is_keyframe else None
         yield _Swept(one.view, view.depth, scores, _looks(view, FINE_SWEEP) if view.is_keyframe else None)
 
 
@@ -210,6 +211,11 @@ def _scores(view: DepthView, looks: Tensor | None, others: list[_Unswept] | list
     looks_there = [(other.looks, other.view) for other in others]
     similarity = _hypotheses(view, sweep).similarity(looks, looks_there, sweep.neighbourhoods)
     return similarity - BIAS * sweep.changes.abs().view(1, -1, 1, 1)
+
+
+def _wide_scores(view: DepthView, others: list[_Swept]) -> Tensor:
+    """What the wide sweep gave, once more."""
+    return _scores(view, None, [_Unswept(other.view, _looks(other.view, WIDE_SWEEP)) for other in others], WIDE_SWEEP)
 
 
 def _best_depth(view: DepthView, scores: Tensor, sweep: Sweep) -> DepthView:

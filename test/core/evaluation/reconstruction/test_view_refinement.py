@@ -54,6 +54,17 @@ def test_no_pixel_goes_farther_than_the_range_and_none_comes_from_nothing(walls)
         assert change.max() < WIDE_SWEEP.largest_change + FINE_SWEEP.largest_change + 0.01
 
 
+def test_a_frame_between_keyframes_is_refined_as_a_keyframe_would_be(walls):
+    """Its scores are not held but worked out twice; held ones are rounded to 16 bits."""
+    views = [walls.view(i, walls.depth(1.2)) for i in range(7)]
+    views[3] = dataclasses.replace(views[3], is_keyframe=False)
+    between, *_ = [one for one in refined_views(views) if not one.is_keyframe]
+    others = [dataclasses.replace(one, is_keyframe=True) for one in views]
+    keyframe = list(refined_views(others))[3]
+    assert np.abs(between.depth[walls.inner] / walls.distance_m - 1).max() < 0.06
+    assert np.median(np.abs(between.depth / keyframe.depth - 1)) < 1e-3
+
+
 def test_a_view_alone_stays_as_it_is(walls):
     (one,) = refined_views([walls.view(0, walls.depth(1.3))])
     assert (one.depth == np.float32(1.3 * walls.distance_m)).all()
