@@ -14,8 +14,10 @@ whatever is drawn for a batch is drawn from its number.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,7 +94,7 @@ class ClipStream:
                 batch_size=None,
                 num_workers=part.workers,
                 prefetch_factor=_PREFETCH,
-                worker_init_fn=_leave_interrupts_to_the_trainer,
+                worker_init_fn=_prepare_worker,
                 pin_memory=torch.cuda.is_available(),
                 # A fork of a process whose threads have computed can hang in its first parallel loop.
                 multiprocessing_context="spawn",
@@ -129,6 +131,9 @@ class _MadeAhead(IterableDataset):
             yield batch, dict(getattr(self._source, "skipped", {}))
 
 
-def _leave_interrupts_to_the_trainer(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the trainer still needs a whole batch to end its step."""
+def _prepare_worker(_worker: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the trainer still needs a whole batch to end its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a worker made has left it by then. Taking down the libraries beneath a thread that still runs can abort it,
+    # and the trainer would be told that a worker was killed.
+    atexit.register(os._exit, 0)
