@@ -20,6 +20,7 @@ import numpy as np
 
 from dvmvs_core.evaluation.reconstruction.mesh import Mesh
 from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
+from dvmvs_core.evaluation.reconstruction.raycasting import raycasting_scene
 
 if TYPE_CHECKING:
     from open3d.core import Tensor
@@ -52,17 +53,12 @@ class MeshCaster:
     """
 
     def __init__(self, mesh: Mesh, world_T_cam: np.ndarray, size: tuple[int, int]) -> None:
-        o3d = load_open3d()
+        self._tensor = load_open3d().core.Tensor
         self._world_R_cam = world_T_cam[:3, :3]
         eye = world_T_cam[:3, 3]
         facing = np.einsum("tx,tx->t", mesh.area_vectors(), mesh.corners().mean(axis=1) - eye) < 0
         self._triangles = mesh.triangles[facing]
-        self._scene = o3d.t.geometry.RaycastingScene()
-        self._tensor = o3d.core.Tensor
-        self._scene.add_triangles(
-            self._tensor(np.ascontiguousarray(mesh.vertices)),
-            self._tensor(np.ascontiguousarray(self._triangles, dtype=np.uint32)),
-        )
+        self._scene = raycasting_scene(mesh.vertices, self._triangles)
         height, width = size
         focal = width / 2 / np.tan(FIELD_OF_VIEW / 2)
         x = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / focal

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -26,7 +27,11 @@ from scipy.ndimage import map_coordinates
 from dvmvs_core.evaluation.pictures import encode_jpeg
 from dvmvs_core.evaluation.reconstruction.mesh import Mesh
 from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
-from dvmvs_core.geometry import inverse_pose, project
+from dvmvs_core.evaluation.reconstruction.raycasting import raycasting_scene
+from dvmvs_core.geometry import points_in_view
+
+if TYPE_CHECKING:
+    from open3d.t.geometry import RaycastingScene
 
 IMAGES = 4
 """How many images give a vertex its colour."""
@@ -83,9 +88,9 @@ class MeshPainter:
         best = np.zeros((len(mesh.vertices), IMAGES))
         colours = np.zeros((len(mesh.vertices), IMAGES, 3))
         if len(mesh.triangles):
-            occluder = _Occluder(mesh)
+            scene = raycasting_scene(mesh.vertices, mesh.triangles)
             for image, sharpness in zip(self._images, self._sharpness(), strict=True):
-                _offer(image, sharpness, mesh, occluder, best, colours)
+                _offer(image, sharpness, mesh, scene, best, colours)
         total = best.sum(axis=1, keepdims=True)
         mean = (best[..., None] * colours).sum(axis=1) / np.maximum(total, 1e-12)
         painted = np.where(total > 0, np.rint(mean), mesh.colours)
@@ -101,30 +106,17 @@ class MeshPainter:
         return np.clip(contrast / np.maximum(usual, 1e-9), 1e-3, MOST_SHARPNESS)
 
 
-class _Occluder:
-    """Tells which vertices of a mesh lie in the open."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        o3d = load_open3d()
-        self._tensor = o3d.core.Tensor
-        self._scene = o3d.t.geometry.RaycastingScene()
-        self._scene.add_triangles(
-            self._tensor(np.ascontiguousarray(mesh.vertices)),
-            self._tensor(np.ascontiguousarray(mesh.triangles, dtype=np.uint32)),
-        )
-
-    def in_the_open(self, eye: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Which points (N, 3) nothing hides from an eye (3,)."""
-        towards = points - eye
-        distance = np.linalg.norm(towards, axis=1, keepdims=True)
-        # Rays as long as the points are far, less what may lie before them.
-        rays = np.concatenate((np.broadcast_to(eye, points.shape), towards / distance), axis=1).astype(np.float32)
-        hit = self._scene.cast_rays(self._tensor(rays))["t_hit"].numpy()
-        return hit > distance[:, 0] - HIDDEN_M
+def _in_the_open(scene: RaycastingScene, eye: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Which points (N, 3) of a scene's surface nothing hides from an eye (3,)."""
+    towards = points - eye
+    distance = np.linalg.norm(towards, axis=1, keepdims=True)
+    rays = np.concatenate((np.broadcast_to(eye, points.shape), towards / distance), axis=1).astype(np.float32)
+    hit = scene.cast_rays(load_open3d().core.Tensor(rays))["t_hit"].numpy()
+    return hit > distance[:, 0] - HIDDEN_M
 
 
 def _offer(
-    image: _Image, sharpness: float, mesh: Mesh, occluder: _Occluder, best: np.ndarray, colours: np.ndarray
+    image: _Image, sharpness: float, mesh: Mesh, scene: RaycastingScene, best: np.ndarray, colours: np.ndarray
 ) -> None:
     """Give the image's colours to the vertices that it shows better than the worst of the images they have.
 
@@ -132,19 +124,12 @@ def _offer(
         image: what to paint with.
         sharpness: of the image against others, 1 = as usual.
         mesh: of V vertices.
-        occluder: of the mesh.
+        scene: the mesh, to cast rays at.
         best: (V, `IMAGES`) weights of the images so far, 0 = none; changed.
         colours: (V, `IMAGES`, 3) of these images; changed.
     """
     pixels = cv2.cvtColor(cv2.imdecode(np.frombuffer(image.jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    cam_T_world = inverse_pose(image.world_T_cam)
-    in_camera = mesh.vertices @ cam_T_world[:3, :3].T + cam_T_world[:3, 3]
-    shown = np.flatnonzero(in_camera[:, 2] > 1e-3)
-    x, y = project(in_camera[shown], image.K).T
-    height, width = pixels.shape[:2]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    shown, x, y = shown[inside], x[inside], y[inside]
-
+    shown, where = points_in_view(mesh.vertices, image.K, image.world_T_cam, pixels.shape[:2])
     eye = image.world_T_cam[:3, 3]
     towards = mesh.vertices[shown] - eye
     distance = np.linalg.norm(towards, axis=1)
@@ -152,10 +137,12 @@ def _offer(
     weight = facing / np.maximum(distance, 1e-9) * sharpness
     worst = best[shown].argmin(axis=1)
     better = (facing > LEAST_FACING) & (weight > best[shown, worst])
-    better[better] = occluder.in_the_open(eye, mesh.vertices[shown[better]])
+    better[better] = _in_the_open(scene, eye, mesh.vertices[shown[better]])
 
     vertex, place = shown[better], worst[better]
     best[vertex, place] = weight[better]
-    where = (y[better], x[better])
+    rows_and_columns = where[better].T[::-1]
     channels = pixels.astype(np.float32).transpose(2, 0, 1)
-    colours[vertex, place] = np.stack([map_coordinates(channel, where, order=1) for channel in channels], axis=-1)
+    colours[vertex, place] = np.stack(
+        [map_coordinates(channel, rows_and_columns, order=1) for channel in channels], axis=-1
+    )

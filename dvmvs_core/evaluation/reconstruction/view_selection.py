@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
-from dvmvs_core.geometry import backproject, inverse_pose, project
+from dvmvs_core.geometry import backproject, points_in_view
 
 BEST_ANGLE_DEG = 5.0
 """Between the two rays that meet in a point."""
@@ -48,24 +48,11 @@ def _score(points: np.ndarray, view: DepthView, other: DepthView) -> float:
     cosine = (from_view * from_other).sum(axis=1) / np.maximum(near * far, 1e-9)
     off = np.degrees(np.arccos(np.clip(cosine, -1, 1))) - BEST_ANGLE_DEG
     good = np.exp(-0.5 * (off / np.where(off < 0, SMALLER_DEG, LARGER_DEG)) ** 2)
-    return float((good * near / np.maximum(far, 1e-9) * _in_view(points, other)).sum() / max(1, len(points)))
-
-
-def _in_view(points: np.ndarray, other: DepthView) -> np.ndarray:
-    """Which points (N, 3) of the world lie in another image."""
-    there = _moved(points, inverse_pose(other.world_T_cam))
-    in_view = there[:, 2] > 0
-    x, y = project(there[in_view], other.K).T
-    height, width = other.depth.shape
-    in_view[in_view] = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    return in_view
+    in_view, _ = points_in_view(points, other.K, other.world_T_cam, other.depth.shape)
+    return float((good * near / np.maximum(far, 1e-9))[in_view].sum() / max(1, len(points)))
 
 
 def _points(view: DepthView) -> np.ndarray:
     """Points (N, 3) of the world, at every `STEP`-th pixel that has depth."""
     some = backproject(view.depth, view.K)[STEP // 2 :: STEP, STEP // 2 :: STEP].reshape(-1, 3)
-    return _moved(some[some[:, 2] > 0], view.world_T_cam)
-
-
-def _moved(points: np.ndarray, a_T_b: np.ndarray) -> np.ndarray:
-    return points @ a_T_b[:3, :3].T + a_T_b[:3, 3]
+    return some[some[:, 2] > 0] @ view.world_T_cam[:3, :3].T + view.world_T_cam[:3, 3]
