@@ -172,8 +172,8 @@ def compiled_confidence(
     predictions: Sequence[tuple[Tensor, Tensor]],
 ) -> Tensor:
     """As `estimate_confidence`, on a CPU with numba: half the work, and no threads woken but those of the kernels."""
-    from dvmvs_core.model.fast import confidence_kernels as kernels
-    from dvmvs_core.model.fast.bands import in_bands
+    from dvmvs_core.runtime import confidence_kernels as kernels
+    from dvmvs_core.runtime.bands import in_bands
 
     planes, sides = np.array(PLANES, np.float32), np.array(NEIGHBOURHOODS)
     weights, bias = _weight_table(load_coefficients(COEFFICIENTS))

@@ -31,9 +31,9 @@ from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
-from dvmvs_core.model.memory import Memory
-from dvmvs_core.model.runner import Runner, choose_runner
 from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.runtime.memory import Memory
+from dvmvs_core.runtime.runner import Runner, choose_runner
 from dvmvs_core.types import DepthPrediction, Frame
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from dvmvs_core.engine import DepthEngine
-from dvmvs_core.model.runner import PlainRunner
+from dvmvs_core.runtime.runner import PlainRunner
 
 
 class StageClock:

@@ -31,6 +31,7 @@ RANK = {
     "preprocess": 2,
     "keyframes": 2,
     "model": 2,
+    "runtime": 3,
     "confidence": 3,
     "engine": 3,
     "multi_camera": 4,

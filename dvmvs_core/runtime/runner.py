@@ -27,8 +27,8 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
-from dvmvs_core.model.memory import Memory
 from dvmvs_core.preprocess import Preprocessor, normalise
+from dvmvs_core.runtime.memory import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def choose_runner(network: PairNet | FusionNet, device: torch.device, precision:
         return PlainRunner(network, keeps_features=False)
     if device.type == "cpu" and precision == "float32":
         try:
-            from dvmvs_core.model.fast.cpu_network import CpuNetwork
+            from dvmvs_core.runtime.cpu_network import CpuNetwork
 
             return CpuNetwork(network)
         except ImportError as error:
@@ -172,6 +172,6 @@ def choose_runner(network: PairNet | FusionNet, device: torch.device, precision:
                 ) from error
             logger.warning("numba cannot be loaded (%s): depth takes two to four times as long", error)
             return PlainRunner(network, keeps_features=True, description="plain network, for want of numba")
-    from dvmvs_core.model.fast.device_network import DeviceNetwork
+    from dvmvs_core.runtime.device_network import DeviceNetwork
 
     return DeviceNetwork(network, device, getattr(torch, precision), strict=mode == "fast")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dvmvs_core.model.encoder_decoder import DepthHead as PlainDepthHead
-from dvmvs_core.model.fast.depth_head import DepthHead
+from dvmvs_core.runtime.depth_head import DepthHead
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16, 20), (2, 33, 7, 9), (1, 4, 1, 1), (1, 5, 2, 3), (1, 7, 5, 1)])

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.fast.aligned import aligned_zeros
-from dvmvs_core.model.fast.vectors import LANES
+from dvmvs_core.runtime.aligned import aligned_zeros
+from dvmvs_core.runtime.vectors import LANES
 
 
 class Views(NamedTuple):

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("numba")
 
-from dvmvs_core.model.fast import compiled as module  # noqa: E402
-from dvmvs_core.model.fast.compiled import SOURCES, compiled  # noqa: E402
+from dvmvs_core.runtime import compiled as module  # noqa: E402
+from dvmvs_core.runtime.compiled import SOURCES, compiled  # noqa: E402
 
 
 def _twice(x):

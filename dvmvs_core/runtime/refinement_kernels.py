@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.model.fast.compiled import compiled
-from dvmvs_core.model.fast.sampling import compare_between
+from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.sampling import compare_between
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
 _LEAST_Z_M = np.float32(1e-6)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.fast.aligned import aligned_zeros
-from dvmvs_core.model.fast.bands import in_bands
-from dvmvs_core.model.fast.kernels import copy_rows, upsample_rows
-from dvmvs_core.model.fast.vectors import LANES
+from dvmvs_core.runtime.aligned import aligned_zeros
+from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.kernels import copy_rows, upsample_rows
+from dvmvs_core.runtime.vectors import LANES
 
 
 class Merge:

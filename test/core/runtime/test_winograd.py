@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from dvmvs_core.model.fast.convolution import DirectConvolution, fused
-from dvmvs_core.model.fast.polynomials import Tiling
-from dvmvs_core.model.fast.winograd import LEAST_CHANNELS, Winograd, suits
-from dvmvs_core.model.fast.winograd_kernels import LARGE_3, LARGE_5, SMALL_3
+from dvmvs_core.runtime.convolution import DirectConvolution, fused
+from dvmvs_core.runtime.polynomials import Tiling
+from dvmvs_core.runtime.winograd import LEAST_CHANNELS, Winograd, suits
+from dvmvs_core.runtime.winograd_kernels import LARGE_3, LARGE_5, SMALL_3
 
 # Height, width, channels in and out, kernel, batch: tiles that do and do not fill the image, channels that do and do
 # not fill a register, one and several panels of outputs, few tiles and many.

@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from dvmvs_core.model.fast.compiled import compiled
-from dvmvs_core.model.fast.vectors import (
+from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.vectors import (
     LANES,
     REGISTERS,
     VECTOR,

@@ -26,19 +26,19 @@ from torch.nn import functional
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import CostVolumeDecoder, CostVolumeEncoder, DecoderBlock, EncoderBlock
-from dvmvs_core.model.fast.convolution import Convolutions, fused
-from dvmvs_core.model.fast.cpu_refinement import CpuRefinement
-from dvmvs_core.model.fast.depth_head import DepthHead
-from dvmvs_core.model.fast.images import normalised
-from dvmvs_core.model.fast.kernels import expected_depth
-from dvmvs_core.model.fast.merge import Merge
-from dvmvs_core.model.fast.plane_sweep import PlaneSweep
 from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFeatures, InvertedResidual
 from dvmvs_core.model.hidden_state import warp_hidden_state
 from dvmvs_core.model.intrinsics import scale_intrinsics
-from dvmvs_core.model.memory import Memory
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.runtime.convolution import Convolutions, fused
+from dvmvs_core.runtime.cpu_refinement import CpuRefinement
+from dvmvs_core.runtime.depth_head import DepthHead
+from dvmvs_core.runtime.images import normalised
+from dvmvs_core.runtime.kernels import expected_depth
+from dvmvs_core.runtime.memory import Memory
+from dvmvs_core.runtime.merge import Merge
+from dvmvs_core.runtime.plane_sweep import PlaneSweep
 
 
 class CpuNetwork:

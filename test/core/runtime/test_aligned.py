@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.model.fast.aligned import LINE_BYTES, aligned_zeros
+from dvmvs_core.runtime.aligned import LINE_BYTES, aligned_zeros
 
 
 def test_aligned_at_every_size():

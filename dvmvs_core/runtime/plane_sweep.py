@@ -19,10 +19,10 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from dvmvs_core.model.fast.bands import in_bands
-from dvmvs_core.model.fast.geometry import step_geometry
-from dvmvs_core.model.fast.kernels import sweep_rows
-from dvmvs_core.model.fast.matching_maps import MatchingMaps, Views
+from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.geometry import step_geometry
+from dvmvs_core.runtime.kernels import sweep_rows
+from dvmvs_core.runtime.matching_maps import MatchingMaps, Views
 
 
 class PlaneSweep:

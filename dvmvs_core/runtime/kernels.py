@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.model.fast.compiled import compiled
-from dvmvs_core.model.fast.sampling import match_between
+from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.sampling import match_between
 
 _ONE, _ZERO, _EPSILON, _FAR = np.float32(1), np.float32(0), np.float32(1e-8), np.float32(3e38)
 _MIN_DIVISOR_M = np.float32(1e-8)

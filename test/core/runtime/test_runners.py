@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.model.fast.cpu_network import CpuNetwork
-from dvmvs_core.model.fast.device_network import DeviceNetwork
-from dvmvs_core.model.runner import PlainRunner, choose_runner
 from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.runtime.cpu_network import CpuNetwork
+from dvmvs_core.runtime.device_network import DeviceNetwork
+from dvmvs_core.runtime.runner import PlainRunner, choose_runner
 
 CPU = torch.device("cpu")
 
@@ -108,7 +108,7 @@ def test_modes_choose_runners(make_network):
 
 def test_without_numba_auto_goes_on_and_fast_says_what_to_do(make_network, monkeypatch, caplog):
     network = make_network("small")
-    monkeypatch.setitem(sys.modules, "dvmvs_core.model.fast.cpu_network", None)
+    monkeypatch.setitem(sys.modules, "dvmvs_core.runtime.cpu_network", None)
     runner = choose_runner(network, CPU, "float32", "auto")
     assert isinstance(runner, PlainRunner) and runner.keeps_features
     assert len(caplog.records) == 1 and "numba" in caplog.text

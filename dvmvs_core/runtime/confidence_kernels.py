@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.model.fast.compiled import compiled
+from dvmvs_core.runtime.compiled import compiled
 
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
 _LEAST_Z_M = np.float32(1e-6)

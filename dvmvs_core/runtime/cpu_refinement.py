@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.model.fast.bands import in_bands
-from dvmvs_core.model.fast.convolution import fused
-from dvmvs_core.model.fast.matching_maps import Views
-from dvmvs_core.model.fast.merge import Merge
-from dvmvs_core.model.fast.refinement_kernels import correct_rows, match_about_rows
 from dvmvs_core.model.ray_matching import LEAST_NORM
 from dvmvs_core.model.refinement import LOG_SHIFTS, MATCHED_CHANNELS, PREDICTED, DepthRefinement
+from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.convolution import fused
+from dvmvs_core.runtime.matching_maps import Views
+from dvmvs_core.runtime.merge import Merge
+from dvmvs_core.runtime.refinement_kernels import correct_rows, match_about_rows
 
 _PLANES = np.exp(-np.array(LOG_SHIFTS)).astype(np.float32)
 # Past this a share is as good as 0 or all; exponentials stay finite.

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dvmvs_core.model.fast.aligned import aligned_zeros
-from dvmvs_core.model.fast.bands import in_bands
-from dvmvs_core.model.fast.matrix_kernels import QUANTUM
-from dvmvs_core.model.fast.polynomials import Tiling
-from dvmvs_core.model.fast.vectors import LANES
-from dvmvs_core.model.fast.winograd_kernels import LARGE_3, LARGE_5, PADDING, SMALL_3, winograd
+from dvmvs_core.runtime.aligned import aligned_zeros
+from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.matrix_kernels import QUANTUM
+from dvmvs_core.runtime.polynomials import Tiling
+from dvmvs_core.runtime.vectors import LANES
+from dvmvs_core.runtime.winograd_kernels import LARGE_3, LARGE_5, PADDING, SMALL_3, winograd
 
 LEAST_CHANNELS = 16
 """In and out; with fewer, part of each register would do nothing."""

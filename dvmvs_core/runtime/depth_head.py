@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dvmvs_core.model.fast.bands import in_bands
-from dvmvs_core.model.fast.compiled import compiled
-from dvmvs_core.model.fast.matrix_kernels import QUANTUM, matrix_product
-from dvmvs_core.model.fast.vectors import LANES
+from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.matrix_kernels import QUANTUM, matrix_product
+from dvmvs_core.runtime.vectors import LANES
 
 _PANEL = min(2 * LANES, 16)
 """Products that are worked out at once: a row of nine weights takes one panel, or two where registers are short."""

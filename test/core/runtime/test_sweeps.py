@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes
-from dvmvs_core.model.fast.geometry import StepGeometry, step_geometry
-from dvmvs_core.model.fast.plane_sweep import PlaneSweep
-from dvmvs_core.model.fast.whole_sweep import whole_sweep
+from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
+from dvmvs_core.runtime.plane_sweep import PlaneSweep
+from dvmvs_core.runtime.whole_sweep import whole_sweep
 
 PLANES = inverse_depth_planes(0.25, 20.0, 12)
 HEIGHT, WIDTH = 32, 48
@@ -83,7 +83,7 @@ def test_device_sweeps(view, sweep, masked, exact, monkeypatch):
         monkeypatch.setenv("TRITON_INTERPRET", "1")
         if not torch.cuda.is_available():
             pytest.importorskip("triton", reason="Triton is not installed")
-        function = pytest.importorskip("dvmvs_core.model.fast.triton_sweep").triton_sweep
+        function = pytest.importorskip("dvmvs_core.runtime.triton_sweep").triton_sweep
     descriptors = [m[:, :, :12, :16].contiguous() for m in maps(9)] if sweep == "triton" else maps(9)
     size = descriptors[0].shape[-2:]
     geometry = step_geometry(view.poses[0], view.poses[1:], view.K, None, tuple(size), exact)

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The networks again, for speed: what the plain modules of `model` compute, with fused kernels and no waste.
+"""How a network of `model` runs: each runner computes what the plain modules compute, with fused kernels and no waste.
 
 Nothing here is trained. Each module is tested against the plain one that it stands for.
 """

@@ -17,7 +17,7 @@ import torch
 from dvmvs_core.config import preset
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
-from dvmvs_core.model.memory import Memory
+from dvmvs_core.runtime.memory import Memory
 
 HEIGHT, WIDTH = 64, 96
 SMALL = {"height": HEIGHT, "width": WIDTH, "depth_hypotheses": 8, "hyper_channels": 4, "pyramid_channels": 4}

@@ -21,7 +21,7 @@ from numba.core.cgutils import get_or_insert_function
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
-from dvmvs_core.model.fast.vectors import LANES, VECTOR, add_product, address, constant, load, spread
+from dvmvs_core.runtime.vectors import LANES, VECTOR, add_product, address, constant, load, spread
 
 _AT, _FLOAT = types.uintp, types.float32
 _ARGUMENTS = (_AT, _AT, _AT, _FLOAT, _FLOAT, _FLOAT, _FLOAT, _AT)

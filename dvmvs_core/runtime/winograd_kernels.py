@@ -22,10 +22,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from dvmvs_core.model.fast.compiled import compiled
-from dvmvs_core.model.fast.matrix_kernels import QUANTUM, matrix_product
-from dvmvs_core.model.fast.polynomials import Tiling
-from dvmvs_core.model.fast.vectors import LANES, address, fetch, load, spread, store, transform_grid
+from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.matrix_kernels import QUANTUM, matrix_product
+from dvmvs_core.runtime.polynomials import Tiling
+from dvmvs_core.runtime.vectors import LANES, address, fetch, load, spread, store, transform_grid
 
 SMALL_3, LARGE_3, LARGE_5 = Tiling(3, 2, (1.0,)), Tiling(3, 4, (0.75, 1.5)), Tiling(5, 4, (1.0, 2.0, 0.5))
 """Points are chosen for little rounding: 2 to 20 times that of the direct sum, some 1e-6 of a typical output."""

@@ -29,16 +29,16 @@ from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import DepthHead
-from dvmvs_core.model.fast.geometry import StepGeometry, step_geometry
-from dvmvs_core.model.fast.images import normalised, resized_image
-from dvmvs_core.model.fast.replay import Replay
-from dvmvs_core.model.fast.whole_sweep import whole_sweep
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_by, warp_hidden_state_by
 from dvmvs_core.model.intrinsics import scale_intrinsics
-from dvmvs_core.model.memory import Memory
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
+from dvmvs_core.runtime.images import normalised, resized_image
+from dvmvs_core.runtime.memory import Memory
+from dvmvs_core.runtime.replay import Replay
+from dvmvs_core.runtime.whole_sweep import whole_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def _choose_sweep(device: torch.device, strict: bool):
     if device.type != "cuda":
         return whole_sweep
     try:
-        from dvmvs_core.model.fast.triton_sweep import triton_sweep
+        from dvmvs_core.runtime.triton_sweep import triton_sweep
 
         return triton_sweep
     except ImportError as error:
