@@ -25,15 +25,17 @@ from torch import Tensor, nn
 
 from dvmvs_core.confidence import compiled_confidence, estimate_confidence
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
-from dvmvs_core.errors import DeviceError, FrameError
+from dvmvs_core.errors import FrameError
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.runtime.choose import choose_runner
+from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.memory import Memory
-from dvmvs_core.runtime.runner import Runner, choose_runner
+from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.types import DepthPrediction, Frame
 
 logger = logging.getLogger(__name__)
@@ -109,7 +111,7 @@ class DepthEngine:
         self.estimates_confidence = self.config.confidence
         self._runner: Runner = network
         if isinstance(network, nn.Module):
-            self._runner = choose_runner(network, self.device, self.config.precision, self.config.mode)
+            self._runner = choose_runner(network, self.config)
         self.rate_depth = compiled_confidence if self._runner.compiled else estimate_confidence
         self._keyframes: KeyframeBuffer[_View] = KeyframeBuffer(self.config.keyframes)
         self._preprocessor: Preprocessor | None = None
@@ -344,7 +346,7 @@ class DepthEngine:
     def _matching(self, view: _View) -> Tensor:
         """Return the matching map of a view, from its image where the runner does not want it kept."""
         if view.matching is None or not self._runner.keeps_features:
-            view.matching = self._runner.extract(self._image(view.frame)[0]).matching
+            view.matching = self._runner.features(self._image(view.frame)[0]).matching
         if self._runner.keeps_features:
             view.frame = None
         return view.matching
@@ -358,7 +360,7 @@ def run_jobs(jobs: list[tuple[DepthEngine, Job]]) -> list[DepthPrediction]:
     # Before the reference frame's features, which a runner may overwrite at the next extraction.
     matching = [_joined([engine._matching(view) for (engine, _), view in zip(jobs, v, strict=True)]) for v in views]
     image = _joined([job.image for _, job in jobs])
-    features = runner.extract(image)
+    features = runner.features(image)
     for i, (_, job) in enumerate(jobs):
         job.reference.matching = features.matching[i : i + 1]
         if runner.keeps_features:
@@ -395,25 +397,3 @@ def _joined_memory(memories: list[Memory]) -> Memory:
 def _camera_of(frame: Frame) -> tuple:
     """What must stay the same for features and state to stay usable."""
     return frame.image.shape[:2], frame.K.tobytes()
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the torch device for "auto", "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        DeviceError: if the name is unknown, or this machine has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"device {name!r} was asked for, but this machine has {torch.cuda.device_count()} CUDA devices;"
-            " use device auto or cpu"
-        )
-    return device

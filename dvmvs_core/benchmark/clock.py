@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from dvmvs_core.engine import DepthEngine
-from dvmvs_core.runtime.runner import PlainRunner
+from dvmvs_core.runtime.plain import PlainRunner
 
 
 class StageClock:
@@ -92,7 +92,7 @@ def clocked(engine: DepthEngine) -> StageClock:
         for stage, name in parts.items():
             if getattr(runner, f"_{name}", None) is not None:
                 setattr(runner, f"_{name}", _Timed(getattr(runner, f"_{name}"), clock, stage))
-    runner.extract = clock.timed("features", runner.extract)
+    runner.features = clock.timed("features", runner.features)
     runner.depth = clock.timed("depth", runner.depth)
     return clock
 

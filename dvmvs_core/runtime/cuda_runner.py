@@ -5,10 +5,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""PairNet and FusionNet for inference on any device, without one wait of the host between image and depth.
+"""PairNet and FusionNet on CUDA, without one wait of the host between image and depth.
 
 All geometry is worked out on the host in float64 and sent in one small tensor; everything else stays on the device.
-On CUDA, each of the two steps (features, depth) is captured once as a graph and then replayed, so that a keyframe costs
+Each of the two steps (features, depth) is captured once as a graph and then replayed, so that a keyframe costs
 the host a few microseconds. In half precision, geometry, matching, gates, state and depth heads stay float32.
 
 Symbols: B batch, M measurement frames.
@@ -27,6 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.convlstm import LSTMState
+from dvmvs_core.model.cost_volume import plane_sweep
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import DepthHead
 from dvmvs_core.model.features import ImageFeatures
@@ -34,21 +35,20 @@ from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_b
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.images import normalised, resized_image
 from dvmvs_core.runtime.memory import Memory
-from dvmvs_core.runtime.replay import Replay
-from dvmvs_core.runtime.whole_sweep import whole_sweep
 
 logger = logging.getLogger(__name__)
 
 
-class DeviceNetwork:
+class CudaRunner:
     """A `Runner`.
 
     Args:
         network: its weights are copied.
-        device: where to run.
+        device: where to run; on a CPU, for tests, without graphs.
         dtype: of the convolutions.
         strict: fail where the fused plane sweep cannot run on a CUDA device, instead of doing without.
 
@@ -61,27 +61,27 @@ class DeviceNetwork:
 
     def __init__(self, network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype, strict: bool) -> None:
         self.config = network.config
-        self._device = device
+        self.device = device
         self._dtype = dtype
         self._network = _prepared(network, device, dtype)
         self._sweep = _choose_sweep(device, strict)
-        self._extract = Replay(self._extract_step, device)
-        self._depth = Replay(self._depth_step, device)
+        self._features = CudaGraphs(self._features_step, device)
+        self._depth = CudaGraphs(self._depth_step, device)
         graphs = "CUDA graphs" if device.type == "cuda" else "plain operators"
-        sweep = "unfused plane sweep" if self._sweep is whole_sweep else "fused plane sweep"
+        sweep = "unfused plane sweep" if self._sweep is plane_sweep else "fused plane sweep"
         self.description = f"{graphs}, {sweep}"
 
     def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
         """As in `Runner`; on CUDA, the bytes of the image are all that is sent, from pinned memory."""
         sent = torch.from_numpy(np.ascontiguousarray(preprocessor.cropped(image)))
-        if self._device.type == "cuda":
-            sent = sent.pin_memory().to(self._device, non_blocking=True)
+        if self.device.type == "cuda":
+            sent = sent.pin_memory().to(self.device, non_blocking=True)
         resized = resized_image(sent, preprocessor.new_size)
         return normalised(resized), resized
 
-    def extract(self, image: Tensor) -> ImageFeatures:
+    def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
-        *maps, matching = self._extract(image)
+        *maps, matching = self._features(image)
         # Kept for as long as the frame is a keyframe, while the next replay overwrites it.
         return ImageFeatures(*maps, matching.clone())
 
@@ -107,13 +107,13 @@ class DeviceNetwork:
             self.config.exact_sampling,
         )
         packed = geometry.packed()
-        if self._device.type == "cuda":
-            packed = packed.pin_memory().to(self._device, non_blocking=True)
+        if self.device.type == "cuda":
+            packed = packed.pin_memory().to(self.device, non_blocking=True)
         past = (memory.depth, *memory.state) if remembers else ()
         depth, *state = self._depth(packed, image, *reference, torch.stack(list(measurements)), *past)
         return depth.clone(), LSTMState(*(x.clone() for x in state)) if state else None
 
-    def _extract_step(self, image: Tensor) -> tuple[Tensor, ...]:
+    def _features_step(self, image: Tensor) -> tuple[Tensor, ...]:
         """The features of an image; the fixed descriptors are made of the float32 image."""
         network = self._network
         maps = network.feature_pyramid(network.feature_extractor(image.to(self._dtype)))
@@ -144,18 +144,16 @@ class DeviceNetwork:
             self.config.mask_out_of_view,
         )
         features = ImageFeatures(half, quarter, eighth, sixteenth, matching)
-        encoded = network.encoder(features, costs)
         image = image.to(self._dtype)
         if isinstance(network, PairNet):
-            return (network.decoder(image, encoded)[0].full,)
+            return (network.decode(image, features, costs).full,)
         state = None
         if past:
             previous_depth, hidden, cell = past
             estimate = lstm_depth_estimate(reproject_depth_by(geometry.cam_T_previous, previous_depth, geometry.K))
             lstm_K = scale_intrinsics(geometry.K, 1 / 32)
             state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
-        state = network.lstm_fusion(encoded.bottom, state)
-        pyramid, decoded = network.decoder(image, encoded._replace(bottom=state.hidden.to(self._dtype)))
+        pyramid, decoded, state = network.decode(image, features, costs, state)
         depth = pyramid.full
         if network.refinement is not None:
             sweep = (geometry.homographies, geometry.translations)
@@ -186,7 +184,7 @@ def _prepared(network: PairNet | FusionNet, device: torch.device, dtype: torch.d
 def _choose_sweep(device: torch.device, strict: bool):
     """The fused plane sweep on CUDA; where Triton is missing, or on a CPU, the one of torch operators."""
     if device.type != "cuda":
-        return whole_sweep
+        return plane_sweep
     try:
         from dvmvs_core.runtime.triton_sweep import triton_sweep
 
@@ -198,4 +196,4 @@ def _choose_sweep(device: torch.device, strict: bool):
                 " auto"
             ) from error
         logger.warning("Triton cannot be loaded (%s): the plane sweep runs as separate steps", error)
-        return whole_sweep
+        return plane_sweep
