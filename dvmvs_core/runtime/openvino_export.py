@@ -153,7 +153,8 @@ class ExportedFunction:
         return compiled
 
     def _converted(self) -> openvino.Model:
-        examples = tuple(_channels_last(x).contiguous() for x in self._examples())
+        # Clones: a trace takes two inputs that are the same tensor for one.
+        examples = tuple(_channels_last(x).clone(memory_format=torch.contiguous_format) for x in self._examples())
 
         def channels_last(*inputs: Tensor) -> tuple[Tensor, ...]:
             outputs = self._function(*(_channels_first(x) for x in inputs))
