@@ -117,10 +117,10 @@ class ExportedFunction:
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The function's outputs, in memory of their own."""
         request = self._request()
-        for i, tensor in enumerate(inputs):
-            request.set_input_tensor(
-                i, openvino.Tensor(_channels_last(tensor).contiguous().numpy(), shared_memory=True)
-            )
+        # OpenVINO holds no reference to this memory, which must stay until it is done.
+        arrays = [_channels_last(tensor).contiguous().numpy() for tensor in inputs]
+        for i, array in enumerate(arrays):
+            request.set_input_tensor(i, openvino.Tensor(array, shared_memory=True))
         outputs = [torch.empty(tuple(port.shape)) for port in request.model_outputs]
         for i, tensor in enumerate(outputs):
             request.set_output_tensor(i, openvino.Tensor(tensor.numpy(), shared_memory=True))
