@@ -23,6 +23,8 @@ from pathlib import Path
 
 import openvino
 import torch
+from openvino.frontend import FrontEndManager, OpConversionFailure
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from dvmvs_core import model
@@ -141,10 +143,11 @@ class ExportedFunction:
             try:
                 return core.import_model(stored, self._target.device, properties)
             except RuntimeError as error:
-                logger.warning("OpenVINO refuses the compiled model %s (%s): it is compiled again", self._name, error)
+                reason = str(error).strip().splitlines()[-1]
+                logger.warning("OpenVINO refuses the compiled model %s (%s): it is compiled again", self._name, reason)
         try:
-            compiled = core.compile_model(self._converted(), self._target.device, properties)
-        except RuntimeError as error:
+            compiled = self._compile(core, properties)
+        except (RuntimeError, OpConversionFailure) as error:
             raise DeviceError(
                 f"OpenVINO cannot compile the network for {self._target.device}: {error}. Choose device cpu with mode"
                 " reference"
@@ -152,7 +155,7 @@ class ExportedFunction:
         model_cache.store(self._name, compiled.export_model().getvalue())
         return compiled
 
-    def _converted(self) -> openvino.Model:
+    def _compile(self, core: openvino.Core, properties: dict[str, object]) -> openvino.CompiledModel:
         # Clones: a trace takes two inputs that are the same tensor for one.
         examples = tuple(_channels_last(x).clone(memory_format=torch.contiguous_format) for x in self._examples())
 
@@ -166,8 +169,15 @@ class ExportedFunction:
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             # The trace of a function holds weights as constants, and takes a tenth of the time of a module's.
             traced = torch.jit.trace(channels_last, examples, check_trace=False)
-            shapes = [openvino.PartialShape(list(x.shape)) for x in examples]
-            return openvino.convert_model(traced, example_input=examples, input=shapes)
+            # Not openvino.convert_model, which silences the log of the whole process. What it is made of must stay
+            # until it is compiled: constants are not copied.
+            frontend = FrontEndManager().load_by_framework("pytorch")
+            decoder = TorchScriptPythonDecoder(traced)
+            loaded = frontend.load(decoder)
+            converted = frontend.convert(loaded)
+            shapes = (openvino.PartialShape(list(x.shape)) for x in examples)
+            converted.reshape(dict(zip(converted.inputs, shapes, strict=True)))
+            return core.compile_model(converted, self._target.device, properties)
 
 
 def _channels_last(x: Tensor) -> Tensor:
