@@ -58,7 +58,7 @@ class Options:
     check_trajectory: bool = False
     """check the poses and their timing against the images first, and say what is wrong with them"""
     baselines: bool = False
-    """score a constant depth (the sensor's median) and a classical plane sweep on the same frames too"""
+    """score a classical plane sweep on the same frames too"""
     json: OptionalFile = None
     """file for the figures"""
     report: OptionalFolder = None
@@ -218,7 +218,6 @@ def _figures(options: Options, engine, runs, results) -> dict:
     hardware = environment.hardware(engine.device)
     return summary(
         results,
-        options.baselines,
         weights=options.engine.weights,
         weights_sha256=environment.fingerprint(info.path),
         network=engine.model_config.network,
