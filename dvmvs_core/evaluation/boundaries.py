@@ -11,7 +11,7 @@ Mean errors hardly notice blurred edges, since few pixels are at edges. These me
 of them depends on the scale of the depth. Pixels without a valid truth take part in no pair of neighbours.
 
 Boundary F1 (Bochkovskii et al., "Depth Pro: Sharp Monocular Metric Depth in Less Than a Second", arXiv:2410.02073,
-2024, section 3.2): between a pixel i and its neighbour j (left, right, above, below) there is an occluding contour where
+2024, section 3.2): an occluding contour is between a pixel i and its neighbour j (left, right, above, below) where
 
     d(j) / d(i) > 1 + t
 

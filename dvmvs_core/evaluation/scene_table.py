@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What tells most of each scene as the cells of a table, for the terminal and for Markdown; see `figures` for the keys."""
+"""What tells most of each scene as cells of a table, for the terminal and for Markdown; `figures` explains the keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNKNOWN = "-"
 
 
 def worst_first(parts: list[dict]) -> list[dict]:
-    """Return parts of the figures by their ratio to the constant median, the largest first and those without one last."""
+    """Return parts of the figures by their ratio to the constant median, largest first; those without one come last."""
     return sorted(parts, key=lambda part: (part["ratio_to_constant"] is None, -(part["ratio_to_constant"] or 0.0)))
 
 
@@ -24,8 +24,8 @@ def scene_cells(part: dict) -> dict[str, str]:
     """Return the cells of a part of the figures by the headings of their columns.
 
     "constant" is the abs rel of each keyframe's own median, "edge F1" the boundary F1, "step size" predicted over true
-    step, "shown" the share of windows with a step that show one, "sure" the share of pixels with confidence from 0.7, and
-    "wrong" the share of those that is off by more than 10 %.
+    step, "shown" the share of windows with a step that show one, "sure" the share of pixels with confidence from 0.7,
+    and "wrong" the share of those that is off by more than 10 %.
     """
     metrics, steps, sure = part["metrics"], part["steps"], part["sure_and_wrong"] or {}
     return {

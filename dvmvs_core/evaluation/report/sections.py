@@ -60,8 +60,8 @@ def by_geometry(figures: dict, against: dict | None) -> str:
     """Return the relative error by distance and by parallax."""
     parts = [run["all"] for *_, run in runs(figures, against)]
     return f"""<section><h2>Where it fails</h2>
-<p class="note">Relative error of all pixels, by how far away they are, and by parallax: how far a depth step of 25 % moves
-the point in the measurement frames, at most. The small figure is the share of pixels.</p>
+<p class="note">Relative error of all pixels, by how far away they are, and by parallax: how far a depth step of 25 %
+moves the point in the measurement frames, at most. The small figure is the share of pixels.</p>
 <div class="two"><figure><figcaption>Error against distance</figcaption>
 {_binned([part["by_distance"] for part in parts], "sensor depth [m]")}</figure>
 <figure><figcaption>Error against parallax</figcaption>
