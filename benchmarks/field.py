@@ -12,17 +12,20 @@
     python benchmarks/field.py FOLDER ... --variant "matching: --matching full" --variant "refined: --refine"
 
 A folder is a scene folder or holds some. Each runs through `dvmvs evaluate`, every keyframe, with the options that
-field_scenes.yaml has for its name.
+field_scenes.yaml has for its name. With --keep FOLDER a later call runs only what is new; empty it when the code
+changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -30,6 +33,7 @@ from ruamel.yaml import YAML
 from dvmvs_core.cli.main import main as dvmvs
 from dvmvs_core.data.atomic import replacing
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
+from dvmvs_core.evaluation.environment import fingerprint
 from dvmvs_core.evaluation.figures import CONSTANT_MEDIAN, read_figures
 from dvmvs_core.evaluation.scene_table import parallax_rows, scene_cells
 from dvmvs_core.model.checkpoint import list_shipped, read_info
@@ -93,19 +97,27 @@ def scene_options(file: Path) -> dict[str, tuple[str, ...]]:
     return {str(name): tuple(shlex.split(options)) for name, options in read.items()}
 
 
-def evaluate(scene: Path, weights: str, network: str, options: tuple[str, ...]) -> dict:
-    """Return the figures of `dvmvs evaluate`.
+def evaluate(scene: Path, weights: str, network: str, options: tuple[str, ...], keep: Path) -> dict:
+    """Return the figures of `dvmvs evaluate`, or those that an earlier call kept.
+
+    Args:
+        scene: the scene folder.
+        weights: file or name.
+        network: which of its networks.
+        options: further options.
+        keep: folder for the figures, one file for each scene, weights, network and options.
 
     Raises:
         DataError: if it fails; it has said why.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "figures.json"
-        run = ("evaluate", str(scene), "--weights", weights, "--network", network, *options)
+    run = ("evaluate", str(scene), "--weights", weights, "--network", network, *options)
+    name = "_".join((scene.name, fingerprint(read_info(weights).path), network, *options))
+    file = keep / (re.sub(r"[^\w.-]", "_", name) + ".json")
+    if not file.exists():
         print("dvmvs", shlex.join(run), flush=True)
         if dvmvs([*run, "--json", str(file)]):
             raise DataError(f"dvmvs {shlex.join(run)} failed, so there is nothing to write")
-        return read_figures(file)
+    return read_figures(file)
 
 
 def constant_part(part: dict) -> dict:
@@ -191,7 +203,8 @@ None was trained on. Every keyframe, past frames only unless a row says otherwis
 - *ratio*: abs rel over that of *constant*, each keyframe's own median of the truth. Above 1 depth is of no use.
 - *edge F1*: boundary F1 by the definition of Depth Pro. *Step size*: predicted over true log-depth step at the pixels
   of the true steps (over 15 % between neighbours). *Shown*: share of the 9×9 windows with a true step in which the
-  prediction has one.
+  prediction has one. Where a sensor sees nothing for some pixels beside every edge, the first two rest on few
+  pixels; the windows reach across.
 - *sure*: share of the pixels with confidence from 0.7. *Wrong*: share of those that is off by more than 10 %.
 - *flicker*: how far the last keyframe's depth, moved into the view, is from this one's.
 
@@ -215,6 +228,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--variant", action="append", default=[], metavar='"NAME: OPTIONS"', help="run the networks in this way as well"
     )
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep the figures there, and take those that are there already"
+    )
     parser.add_argument("--scenes", type=Path, default=HERE / "field_scenes.yaml", help="options of recordings")
     parser.add_argument("--out", type=Path, default=HERE / "field.md", help="the page")
     given = parser.parse_args(arguments)
@@ -224,13 +240,12 @@ def main(arguments: list[str] | None = None) -> int:
         networks = [(w, network) for w in given.weights or list_shipped() for network in read_info(w).networks]
         results: dict[str, list[tuple[str, dict]]] = {}
         runs = []
-        for scene in scenes:
-            for weights, network in networks:
-                for variant in variants:
-                    own = (*options.get(scene.name, ()), *variant.options)
-                    runs.append(evaluate(scene, weights, network, own))
-                    run = (label(runs[-1], variant), runs[-1]["sequences"][0])
-                    results.setdefault(scene.name, []).append(run)
+        with tempfile.TemporaryDirectory() as temporary:
+            for scene, (weights, network), variant in product(scenes, networks, variants):
+                own = (*options.get(scene.name, ()), *variant.options)
+                runs.append(evaluate(scene, weights, network, own, given.keep or Path(temporary)))
+                run = (label(runs[-1], variant), runs[-1]["sequences"][0])
+                results.setdefault(scene.name, []).append(run)
         text = page(ordered(results), runs, options, _command(given))
     except DvmvsError as error:
         print(f"field.py: {error}", file=sys.stderr)

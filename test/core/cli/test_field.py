@@ -71,12 +71,23 @@ def test_the_page_has_every_recording_network_and_variant_and_the_constant(field
     assert "absent" not in page and str(tmp_path) not in page
 
 
-def test_a_recording_is_scored_with_its_options_and_a_variant_with_its_own(field, make_scene, weights):
+def test_a_recording_is_scored_with_its_options_and_a_variant_with_its_own(field, make_scene, weights, tmp_path):
     scene = make_scene("shelf", frames=7)
-    near = field.evaluate(scene, str(weights), "pairnet", ("--max-depth", "2.5", "--measurement-frames", "1"))
+    near = field.evaluate(scene, str(weights), "pairnet", ("--max-depth", "2.5", "--measurement-frames", "1"), tmp_path)
     assert (near["depth_range_m"], near["measurement_frames"]) == ([0.5, 2.5], 1)
     with pytest.raises(DataError, match="failed"):
-        field.evaluate(scene, str(weights), "pairnet", ("--min-depth", "-1"))
+        field.evaluate(scene, str(weights), "pairnet", ("--min-depth", "-1"), tmp_path)
+
+
+def test_kept_figures_are_taken_for_the_same_run_only(field, make_scene, weights, tmp_path, capsys):
+    scene = make_scene("shelf", frames=5)
+    figures = [
+        field.evaluate(scene, str(weights), "pairnet", options, tmp_path / "kept")
+        for options in ((), (), ("--max-depth", "2.5"))
+    ]
+    assert capsys.readouterr().out.count("dvmvs evaluate") == 2
+    assert figures[0] == figures[1] != figures[2]
+    assert len(list((tmp_path / "kept").iterdir())) == 2
 
 
 def test_scenes_are_found_in_folders_and_as_folders(field, make_scene, tmp_path):
