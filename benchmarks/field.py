@@ -189,11 +189,11 @@ def page(rows: list[tuple[str, str, dict]], runs: list[dict], options: dict[str,
     first = runs[0]
     weights = sorted({f"`{Path(str(one['weights'])).name}` (SHA-256 {one['weights_sha256']}…)" for one in runs})
     scored = sorted({part["name"] for one in runs for part in one["sequences"]} & options.keys())
-    said = "; ".join(f"{name} with `{shlex.join(options[name])}`" for name in scored)
+    said = "".join(f", {name} with `{shlex.join(options[name])}`" for name in scored)
     return f"""# Depth on real recordings
 
-None was trained on. Every keyframe, past frames only unless a row says otherwise, sensor depth from 0.5 m\
-{f" ({said})" if said else ""}. The recording that is worst against a constant depth comes first.
+None was trained on. Every keyframe, past frames only unless a row says otherwise, sensor depth from 0.5 m{said}.
+The recording that is worst against a constant depth comes first.
 
 ```bash
 {command}
@@ -215,8 +215,8 @@ image; of several frames the largest. Cells are abs rel/share within 1.25/share 
 
 {parallax_table}
 Made {first["made"]} on {first["device"]} ({first["hardware"]["processor"]}); {", ".join(weights)};
-{", ".join(f"{name} {version}" for name, version in first["versions"].items())}. `evaluation/` defines every figure, and
-`dvmvs evaluate --json` has more of them.
+{", ".join(f"{name} {version}" for name, version in first["versions"].items())}.
+`dvmvs_core/evaluation/` defines every figure, and `dvmvs evaluate --json` has more of them.
 """
 
 

@@ -60,7 +60,8 @@ def parallax_rows(parts: list[dict]) -> tuple[tuple[str, ...], list[tuple[str, .
 
 def cell(value: float | None, digits: int = 3) -> str:
     """Return a figure, or a dash where there is none."""
-    return UNKNOWN if value is None else f"{value:.{digits}f}"
+    # Adding 0 takes the sign off a negative zero.
+    return UNKNOWN if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _bin(one: dict | None) -> str:
