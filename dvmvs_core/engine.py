@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from dvmvs_core.confidence import choose_confidence
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
 from dvmvs_core.errors import FrameError
+from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 from dvmvs_core.model.checkpoint import load_network
@@ -151,7 +151,7 @@ class DepthEngine:
         measurements = self._keyframes.measurement_frames()
         estimate = self._estimate(frame.image, reference, measurements)
         self._past.remember(reference, estimate.depth, estimate.state)
-        return self._prediction(frame, measurements, estimate, started)
+        return estimate.prediction(frame, self._preprocessor.K, measurements, started)
 
     def predict_without_update(self, frame: Frame) -> DepthPrediction | None:
         """Return the depth of a frame without taking it: keyframes, recurrent state and decisions stay as they are.
@@ -170,7 +170,7 @@ class DepthEngine:
             return None
         measurements = self._keyframes.measurement_frames_of(frame.world_T_cam)
         estimate = self._estimate(frame.image, View.of(frame), measurements)
-        return self._prediction(frame, measurements, estimate, started)
+        return estimate.prediction(frame, self._preprocessor.K, measurements, started)
 
     def predict(self, reference: Frame, measurement_frames: list[Frame]) -> DepthPrediction:
         """Return the depth of a reference frame against given measurement frames, past the keyframe rule.
@@ -191,7 +191,7 @@ class DepthEngine:
         *measurements, view = [self._kept_view(frame) for frame in (*measurement_frames, reference)]
         estimate = self._estimate(reference.image, view, measurements)
         self._past.remember(view, estimate.depth, estimate.state)
-        return self._prediction(reference, measurements, estimate, started)
+        return estimate.prediction(reference, self._preprocessor.K, measurements, started)
 
     def set_keyframe_rule(self, rule: KeyframeConfig) -> None:
         """Follow another keyframe rule from the next frame on; the keyframes stay.
@@ -219,21 +219,21 @@ class DepthEngine:
         self._camera = None
 
     @torch.inference_mode()
-    def _estimate(self, image: np.ndarray, reference: View, measurements: list[View]) -> _Estimate:
-        """Work out the depth of a frame, one line a stage, and change nothing but the views' features."""
+    def _estimate(self, image: np.ndarray, reference: View, measurements: list[View]) -> Estimate:
+        """Run the network and what follows it, one line a stage; nothing but the views' features changes."""
         image, resized = self._network_image(image)
         # First, since a runner may overwrite the reference frame's features at the next extraction.
-        self._complete(measurements)
+        self._extract_missing(measurements)
         features = self._features(image, reference)
         depth, state = self._depth(image, features, reference, measurements)
         confidence = self._confidence(depth, reference, measurements) if self.estimates_confidence else None
-        return _Estimate(resized, depth, state, confidence)
+        return Estimate(resized, depth, state, confidence)
 
     def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
         with self._timer("preprocess"):
             return self._preprocessor.network_image(image, self.device)
 
-    def _complete(self, measurements: list[View]) -> None:
+    def _extract_missing(self, measurements: list[View]) -> None:
         """Extract the features of measurement frames that have none, or whose features must not be kept."""
         for view in measurements:
             if view.matching is None or not self._runner.keeps_features:
@@ -269,23 +269,6 @@ class DepthEngine:
                 [(view.depth, view.world_T_cam.to(self.device)) for view in past[-CONFIDENCE_PREDICTIONS:]],
             )
 
-    def _prediction(
-        self, frame: Frame, measurements: list[View], estimate: _Estimate, started: float
-    ) -> DepthPrediction:
-        confidence = estimate.confidence
-        return DepthPrediction(
-            depth=estimate.depth[0].cpu().numpy(),
-            K=self._preprocessor.K.astype(np.float64),
-            image=estimate.resized.round().clamp(0, 255).to(torch.uint8).cpu().numpy(),
-            world_T_cam=frame.world_T_cam,
-            stamp_ns=frame.stamp_ns,
-            frame_index=frame.index,
-            measurement_index=tuple(view.index for view in measurements),
-            measurement_stamps_ns=tuple(view.stamp_ns for view in measurements),
-            latency_ms=(time.perf_counter() - started) * 1e3,
-            confidence=None if confidence is None else confidence[0].cpu().numpy(),
-        )
-
     def _follow_camera(self, frame: Frame) -> None:
         camera = _camera_of(frame)
         if camera == self._camera:
@@ -305,15 +288,6 @@ class DepthEngine:
             view = View.of(frame)
             self._past.add(view)
         return view
-
-
-class _Estimate(NamedTuple):
-    """What the stages of one frame gave, on the runner's device."""
-
-    resized: Tensor  # (h, w, 3), 0…255
-    depth: Tensor  # (1, h, w), metres
-    state: LSTMState | None
-    confidence: Tensor | None  # (1, h, w)
 
 
 def _camera_of(frame: Frame) -> tuple:
