@@ -30,13 +30,12 @@ from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import warp_hidden_state_by
 from dvmvs_core.model.intrinsics import scale_intrinsics
-from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
-from dvmvs_core.runtime.images import normalised
-from dvmvs_core.runtime.memory import Memory
 from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.runtime.reprojection_kernels import expected_depth
 from dvmvs_core.runtime.sweep import CompiledSweep
+from dvmvs_core.runtime.timer import Timer, untimed
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +54,11 @@ class OpenVinoRunner:
     """
 
     keeps_features = True
-    compiled = True
     device = torch.device("cpu")
 
     def __init__(self, network: PairNet | FusionNet, device: str, precision: str, strict: bool) -> None:
         self.config = network.config
+        self.timer: Timer = untimed
         self._network = network
         self._lock = threading.Lock()
         self._inverse_depths = network.inverse_depths.numpy()
@@ -75,11 +74,6 @@ class OpenVinoRunner:
             self._factors = factors.numpy()
             self._refine = self._exported(self._refine_step, self._refine_examples, f"{key}-refine")
 
-    def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As in `Runner`."""
-        resized = torch.from_numpy(preprocessor.image(image))
-        return normalised(resized), resized
-
     def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
         with self._lock:
@@ -93,28 +87,30 @@ class OpenVinoRunner:
         world_T_ref: Tensor,
         world_T_meas: Sequence[Tensor],
         K: Tensor,
-        memory: Memory | None,
+        previous: PreviousKeyframe | None,
     ) -> tuple[Tensor, LSTMState | None]:
         """As in `Runner`."""
         half_size = tuple(reference.matching.shape[-2:])
-        previous = None if memory is None else memory.world_T_cam
+        pose = None if previous is None else previous.world_T_cam
         exact = self.config.exact_sampling
-        geometry = step_geometry(world_T_ref, world_T_meas, K, previous, half_size, exact)
+        geometry = step_geometry(world_T_ref, world_T_meas, K, pose, half_size, exact)
         with self._lock:
-            sweep = CompiledSweep(reference.matching, measurements, geometry.homographies, geometry.translations)
-            costs = sweep.costs(self._inverse_depths, self.config.mask_out_of_view)
-            state = self._initial_state
-            if state is not None and memory is not None:
-                state = memory.state._replace(hidden=_warped_hidden_state(memory, geometry))
-            depth, *rest = self._decode(image, *reference, costs, *(state or ()))
-            if state is None:
-                return depth, None
-            decoded, *state = rest
-            if self._refine is not None:
-                cosines, counts = sweep.cosines(depth[0].numpy(), self._factors)
-                in_view = counts / len(measurements)
-                (depth,) = self._refine(depth, cosines, in_view, reference.matching, decoded, reference.half)
-            return depth, LSTMState(*state)
+            with self.timer("plane_sweep"):
+                sweep = CompiledSweep(reference.matching, measurements, geometry.homographies, geometry.translations)
+                costs = sweep.costs(self._inverse_depths, self.config.mask_out_of_view)
+            with self.timer("network"):
+                state = self._initial_state
+                if state is not None and previous is not None:
+                    state = previous.state._replace(hidden=_warped_hidden_state(previous, geometry))
+                depth, *rest = self._decode(image, *reference, costs, *(state or ()))
+                if state is None:
+                    return depth, None
+                decoded, *state = rest
+                if self._refine is not None:
+                    cosines, counts = sweep.cosines(depth[0].numpy(), self._factors)
+                    in_view = counts / len(measurements)
+                    (depth,) = self._refine(depth, cosines, in_view, reference.matching, decoded, reference.half)
+                return depth, LSTMState(*state)
 
     def _exported(self, function: Callable, examples: Callable[[], tuple], name: str) -> ExportedFunction:
         with _frozen(self._network):
@@ -175,13 +171,13 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _warped_hidden_state(memory: Memory, geometry: StepGeometry) -> Tensor:
+def _warped_hidden_state(previous: PreviousKeyframe, geometry: StepGeometry) -> Tensor:
     """The hidden state (1, C, H/32, W/32) as the new camera would have left it."""
-    height, width = memory.depth.shape[-2:]
+    height, width = previous.depth.shape[-2:]
     expected = np.empty((height // 32, width // 32), np.float32)
     half_K = scale_intrinsics(geometry.K, 0.5)
     cameras = (geometry.cam_T_previous[0], half_K[0], geometry.K[0])
-    expected_depth(memory.depth[0, 0].contiguous().numpy(), *(matrix.numpy() for matrix in cameras), expected)
+    expected_depth(previous.depth[0, 0].contiguous().numpy(), *(matrix.numpy() for matrix in cameras), expected)
     estimate = torch.from_numpy(expected)[None, None]
     lstm_K = scale_intrinsics(geometry.K, 1 / 32)
-    return warp_hidden_state_by(geometry.previous_T_cam, memory.state.hidden, estimate, lstm_K)
+    return warp_hidden_state_by(geometry.previous_T_cam, previous.state.hidden, estimate, lstm_K)

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
-from dvmvs_core.preprocess import Preprocessor, normalise
-from dvmvs_core.runtime.memory import Memory
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.timer import Timer, untimed
 
 
 class PlainRunner:
@@ -32,19 +30,13 @@ class PlainRunner:
         description: what it is, for a person.
     """
 
-    compiled = False
-
     def __init__(self, network: PairNet | FusionNet, keeps_features: bool, description: str = "plain network") -> None:
         self.config = network.config
+        self.device = next(network.parameters()).device
         self.description = description
         self.keeps_features = keeps_features
+        self.timer: Timer = untimed
         self._network = network
-        self.device = next(network.parameters()).device
-
-    def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As in `Runner`."""
-        resized = preprocessor.image(image)
-        return torch.from_numpy(normalise(resized))[None].to(self.device), torch.from_numpy(resized)
 
     def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
@@ -58,7 +50,7 @@ class PlainRunner:
         world_T_ref: Tensor,
         world_T_meas: Sequence[Tensor],
         K: Tensor,
-        memory: Memory | None,
+        previous: PreviousKeyframe | None,
     ) -> tuple[Tensor, LSTMState | None]:
         """As in `Runner`."""
         world_T_ref, K = world_T_ref.to(self.device), K.to(self.device)
@@ -66,10 +58,10 @@ class PlainRunner:
         arguments = (image, reference, measurements, world_T_ref, world_T_meas, K)
         if isinstance(self._network, PairNet):
             return self._network(*arguments).full, None
-        if memory is None:
+        if previous is None:
             pyramid, state = self._network(*arguments, None, None, None)
             return pyramid.full, state
-        previous_world_T_cam = memory.world_T_cam.to(self.device)
-        estimate = lstm_depth_estimate(reproject_depth(memory.depth, previous_world_T_cam, world_T_ref, K))
-        pyramid, state = self._network(*arguments, memory.state, previous_world_T_cam, estimate)
+        previous_world_T_cam = previous.world_T_cam.to(self.device)
+        estimate = lstm_depth_estimate(reproject_depth(previous.depth, previous_world_T_cam, world_T_ref, K))
+        pyramid, state = self._network(*arguments, previous.state, previous_world_T_cam, estimate)
         return pyramid.full, state

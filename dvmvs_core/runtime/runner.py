@@ -7,8 +7,8 @@
 
 """What the engine needs of whatever runs a network.
 
-A runner holds no state between keyframes; whoever calls it keeps features, memory and poses. Poses and intrinsics are
-float32 tensors on the CPU, all else lies on the runner's device.
+A runner holds no state between keyframes; whoever calls it keeps features, depth, recurrent state and poses. Poses and
+intrinsics are float32 tensors on the CPU, all else lies on the runner's device.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dvmvs_core.config import ModelConfig
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.features import ImageFeatures
-from dvmvs_core.preprocess import Preprocessor
-from dvmvs_core.runtime.memory import Memory
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.timer import Timer
 
 
 class Runner(Protocol):
@@ -32,30 +31,20 @@ class Runner(Protocol):
 
     Attributes:
         config: configuration of the network.
-        device: where its tensors live.
+        device: where its tensors are.
         description: what it runs the network with, for a person.
         keeps_features: whether features of a frame may be kept; otherwise they are extracted again at each use.
-        compiled: whether it runs on the kernels that numba compiles, which others then can use too.
+        timer: is told of the parts of `depth`, plane_sweep and network, where they run one after another.
     """
 
     config: ModelConfig
     device: torch.device
     description: str
     keeps_features: bool
-    compiled: bool
-
-    def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """An RGB image (H, W, 3) uint8 at the network's resolution.
-
-        Returns:
-            Normalised (1, 3, h, w), and with values 0…255 (h, w, 3), both float32 on the runner's device.
-        """
-        ...
+    timer: Timer
 
     def features(self, image: Tensor) -> ImageFeatures:
-        """Features of a normalised image (1, 3, H, W); the next call may overwrite all of them but
-        `matching`.
-        """
+        """Features of a normalised image (1, 3, H, W); the next call may overwrite all of them but `matching`."""
         ...
 
     def depth(
@@ -66,7 +55,7 @@ class Runner(Protocol):
         world_T_ref: Tensor,
         world_T_meas: Sequence[Tensor],
         K: Tensor,
-        memory: Memory | None,
+        previous: PreviousKeyframe | None,
     ) -> tuple[Tensor, LSTMState | None]:
         """Depth of a reference frame.
 
@@ -77,7 +66,7 @@ class Runner(Protocol):
             world_T_ref: (1, 4, 4).
             world_T_meas: (1, 4, 4) of each measurement frame.
             K: intrinsics at full resolution, (1, 3, 3).
-            memory: of the last prediction; None at the start and after tracking was lost. PairNet has no use for it.
+            previous: the last keyframe; None at the start and after tracking was lost. PairNet has no use for it.
 
         Returns:
             Depth (1, H, W) float32 in metres, and the new recurrent state.

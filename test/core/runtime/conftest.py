@@ -17,8 +17,8 @@ import torch
 from dvmvs_core.config import preset
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
-from dvmvs_core.runtime.memory import Memory
 from dvmvs_core.runtime.model_cache import FOLDER_VARIABLE
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 
 HEIGHT, WIDTH = 64, 96
 SMALL = {"height": HEIGHT, "width": WIDTH, "depth_hypotheses": 8, "hyper_channels": 4, "pyramid_channels": 4}
@@ -122,11 +122,11 @@ def _plain_depths(network, view):
 def _runner_depths(runner, view):
     looks = [runner.features(view.images[i]).matching for i in (0, 3)]
     poses = [view.poses[0], view.poses[3]]
-    depths, memory = [], None
+    depths, previous = [], None
     for i in KEYFRAMES:
         # A runner may overwrite all features but the matching map at the next call.
         features = runner.features(view.images[i])
-        depth, state = runner.depth(view.images[i], features, looks, view.poses[i], poses, view.K, memory)
-        memory = Memory(depth[:, None], view.poses[i], state)
+        depth, state = runner.depth(view.images[i], features, looks, view.poses[i], poses, view.K, previous)
+        previous = PreviousKeyframe(depth[:, None], view.poses[i], state)
         depths.append((depth, state))
     return depths
