@@ -21,10 +21,14 @@ import numba
 # Sums may be reordered and products fused, which vector code needs; NaN and infinity keep their meaning.
 _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
+_FOLDERS = (Path(__file__).parent, Path(__file__).parent.parent / "matching")
+
 SOURCES = tuple(
-    (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(Path(__file__).parent.glob("*.py"))
+    (path.name, path.stat().st_mtime_ns, path.stat().st_size)
+    for folder in _FOLDERS
+    for path in sorted(folder.glob("*.py"))
 )
-"""Name, date and size of every source file of this package."""
+"""Name, date and size of every source file of the packages that hold compiled loops."""
 
 
 def compiled(function: Callable) -> Callable:
