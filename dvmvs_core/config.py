@@ -223,7 +223,8 @@ class MatchingConfig(_Config):
         neighbourhoods: sides of the squares, in cells of the half-resolution grid, over which patch scores are averaged.
         map_neighbourhood: the same for the pretrained maps, in cells of the quarter-resolution grid.
         map_weight: part of the pretrained maps in the score; the rest is of patches.
-        past_predictions: predictions of the network that are splatted into the current view for the prior.
+        doubt: views at which a score counts half of what it would with very many.
+        past_depths: past keyframes whose depth is splatted into the current view for the prior.
         prior_strength: penalty of a plane whose log depth is 1 off the prior.
         prior_reach: difference of log depth from which on that penalty no longer grows.
         prior_parallax_px: parallax of a 25 % depth step at which the network no longer decides alone.
@@ -246,7 +247,8 @@ class MatchingConfig(_Config):
     neighbourhoods: tuple[int, ...] = (3, 7)
     map_neighbourhood: int = 3
     map_weight: float = 0.5
-    past_predictions: int = 12
+    doubt: float = 2.0
+    past_depths: int = 30
     prior_strength: float = 0.3
     prior_reach: float = 0.35
     prior_parallax_px: float = 2.0
@@ -276,7 +278,7 @@ class MatchingConfig(_Config):
             f"neighbourhoods must be odd and positive; got {sides}",
         )
         _require(0 <= self.map_weight <= 1, f"map_weight must lie between 0 and 1; got {self.map_weight}")
-        _require(self.past_predictions >= 0, f"past_predictions must not be negative; got {self.past_predictions}")
+        _require(self.past_depths >= 0, f"past_depths must not be negative; got {self.past_depths}")
         _require(self.fine_planes >= 0, f"fine_planes must not be negative; got {self.fine_planes}")
 
 
