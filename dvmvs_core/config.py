@@ -220,7 +220,7 @@ class MatchingConfig(_Config):
         min_depth_m: nearest plane.
         max_depth_m: farthest plane, which stands for everything beyond.
         planes: depth hypotheses, spaced evenly in log depth; a multiple of 16 is fastest.
-        neighbourhoods: sides of the squares, in cells of the half-resolution grid, over which patch scores are averaged.
+        neighbourhoods: sides of the squares, in cells of the half-resolution grid, that patch scores are averaged over.
         map_neighbourhood: the same for the pretrained maps, in cells of the quarter-resolution grid.
         map_weight: part of the pretrained maps in the score; the rest is of patches.
         doubt: views at which a score counts half of what it would with very many.
@@ -233,9 +233,11 @@ class MatchingConfig(_Config):
         edge: difference of colour, of 255, at which the jump penalty has fallen to 1/e.
         consistency: weight of past keyframes' depth, as it was matched; 0 leaves it out.
         consistency_tolerance: relative difference from which on their depth does not speak for a plane.
-        fine_planes: planes of a second sweep at full resolution, about the depth of the first; 0 leaves it out.
-        fine_reach: its largest change of log depth.
-        fine_neighbourhoods: as `neighbourhoods`, at full resolution.
+        fine_planes: planes of a second sweep of patches, about the depth of the first; 0 leaves it out.
+        fine_reach: its largest change, in planes of the first sweep.
+        fine_neighbourhoods: as `neighbourhoods`.
+        fine_bias: score that a change of log depth by 1 must win.
+        fine_next_penalty: as `next_penalty`.
     """
 
     preset: str = "fast"
@@ -257,9 +259,11 @@ class MatchingConfig(_Config):
     edge: float = 30.0
     consistency: float = 0.0
     consistency_tolerance: float = 0.05
-    fine_planes: int = 0
-    fine_reach: float = 0.045
-    fine_neighbourhoods: tuple[int, ...] = (5, 13)
+    fine_planes: int = 16
+    fine_reach: float = 1.0
+    fine_neighbourhoods: tuple[int, ...] = (3, 7)
+    fine_bias: float = 0.05
+    fine_next_penalty: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse values that nothing can be matched with."""
@@ -284,7 +288,7 @@ class MatchingConfig(_Config):
 
 MATCHING_PRESETS = {
     "fast": MatchingConfig(),
-    "full": MatchingConfig(preset="full", views=12, planes=48, consistency=0.5, fine_planes=7),
+    "full": MatchingConfig(preset="full", views=12, planes=48, consistency=0.5),
 }
 
 

@@ -116,6 +116,9 @@ class Matcher:
         self._log_depths = steps.astype(np.float32)
         self._inverse_depths = np.exp(-steps).astype(np.float32)
         self._step = np.float32(steps[1] - steps[0])
+        self._centre = np.ones((1, 1), np.float32)
+        reach = config.fine_reach * self._step
+        self._fine_changes = np.linspace(-reach, reach, max(2, config.fine_planes)).astype(np.float32)
 
     def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: np.ndarray) -> MatchedDepth:
         """Return the depth of a keyframe.
@@ -143,6 +146,10 @@ class Matcher:
         if c.consistency and any(view.matched for view in views):
             self._add_support(views, to_half, scores)
             depth, margin, count = self._best(reference, scores, counts)
+        if c.fine_planes and views:
+            depth = self._refined(reference, views, to_half, depth)
+            if not c.consistency:
+                swept_depth = depth
         return MatchedDepth(
             self._upsampled(reference, depth), own, swept_depth, swept_margin, prior, agreement, parallax, margin, count
         )
@@ -208,13 +215,20 @@ class Matcher:
         """Scores (h, w, P) and counts (h, w, P) of the half-resolution grid."""
         c = self.config
         patch_scores, counts = self._sweep(
-            reference.descriptors.patches, [v.descriptors.patches for v in views], to_half, HALF.margin
+            reference.descriptors.patches,
+            [v.descriptors.patches for v in views],
+            to_half,
+            HALF.margin,
+            self._centre,
+            self._inverse_depths,
         )
         map_scores, _ = self._sweep(
             reference.descriptors.maps,
             [v.descriptors.maps for v in views],
             _to_views(reference, views, PRETRAINED),
             PRETRAINED.margin,
+            self._centre,
+            self._inverse_depths,
         )
         scores, maps = np.empty_like(patch_scores), np.empty_like(map_scores)
         for i, side in enumerate(c.neighbourhoods):
@@ -230,8 +244,10 @@ class Matcher:
         others: Sequence[np.ndarray],
         to_views: tuple[np.ndarray, np.ndarray],
         margin: np.float32,
+        centres: np.ndarray,
+        factors: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        scores = np.empty((*own.shape[:2], self.config.planes), np.float32)
+        scores = np.empty((*own.shape[:2], len(factors)), np.float32)
         counts = np.empty(scores.shape, np.uint8)
         stacked = np.empty((len(others), *own.shape), np.float32)
         for m, other in enumerate(others):
@@ -242,31 +258,61 @@ class Matcher:
             own.astype(np.float32),
             stacked,
             *to_views,
-            self._inverse_depths,
+            centres,
+            factors,
             margin,
             scores,
             counts,
         )
         return scores, counts
 
+    def _refined(
+        self,
+        reference: MatchingView,
+        views: Sequence[MatchingView],
+        to_half: tuple[np.ndarray, np.ndarray],
+        depth: np.ndarray,
+    ) -> np.ndarray:
+        """Depth (h, w) of a second sweep of patches about the first one's."""
+        c = self.config
+        patches = [view.descriptors.patches for view in views]
+        factors = np.exp(-self._fine_changes)
+        swept, counts = self._sweep(reference.descriptors.patches, patches, to_half, HALF.margin, 1 / depth, factors)
+        scores = np.empty_like(swept)
+        for i, side in enumerate(c.fine_neighbourhoods):
+            in_bands(
+                box_means, len(scores), swept, side // 2, np.float32(1 / len(c.fine_neighbourhoods)), i > 0, scores
+            )
+        scores -= np.float32(c.fine_bias) * np.abs(self._fine_changes)
+        position, _, _ = self._positions(reference, scores, counts, c.fine_next_penalty)
+        change = self._fine_changes[0] + position * (self._fine_changes[1] - self._fine_changes[0])
+        return depth * np.exp(change)
+
     def _best(
         self, reference: MatchingView, scores: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Depth (h, w) metres, margin (h, w) and number of views (h, w)."""
+        position, margin, views = self._positions(reference, scores, counts, self.config.next_penalty)
+        return np.exp(self._log_depths[0] + position * self._step), margin, views
+
+    def _positions(
+        self, reference: MatchingView, scores: np.ndarray, counts: np.ndarray, next_penalty: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position (h, w) of the best plane after semi-global matching, margin (h, w), number of views (h, w)."""
         c = self.config
         height, width, _ = scores.shape
         across, down = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
         colours = reference.descriptors.colours.astype(np.float32)
-        prices = [np.float32(x) for x in (c.jump_penalty, c.next_penalty, c.edge)]
+        prices = [np.float32(x) for x in (c.jump_penalty, next_penalty, c.edge)]
         in_bands(jump_penalties, height, colours, *prices, across, down)
         agreed = np.empty_like(scores)
-        next_penalty, weight = np.float32(c.next_penalty), np.float32(0.25)
+        next_penalty, weight = np.float32(next_penalty), np.float32(0.25)
         in_bands(paths_across, height, scores, across, next_penalty, weight, agreed)
         in_bands(paths_down, width, scores, down, next_penalty, weight, agreed)
         position, margin = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
         views = np.empty((height, width), np.uint8)
         in_bands(best_planes, height, agreed, counts, position, margin, views)
-        return np.exp(self._log_depths[0] + position * self._step), margin, views
+        return position, margin, views
 
     def _upsampled(self, reference: MatchingView, depth: np.ndarray) -> np.ndarray:
         image = reference.descriptors.image
