@@ -259,10 +259,10 @@ class MatchingConfig(_Config):
     edge: float = 30.0
     consistency: float = 0.0
     consistency_tolerance: float = 0.05
-    fine_planes: int = 16
-    fine_reach: float = 1.0
+    fine_planes: int = 8
+    fine_reach: float = 0.5
     fine_neighbourhoods: tuple[int, ...] = (3, 7)
-    fine_bias: float = 0.05
+    fine_bias: float = 0.1
     fine_next_penalty: float = 0.05
 
     def __post_init__(self) -> None:

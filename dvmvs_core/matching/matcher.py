@@ -24,7 +24,7 @@ import numpy as np
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.aggregation import box_means
 from dvmvs_core.matching.consistency import add_support
-from dvmvs_core.matching.descriptors import Describer, Descriptors
+from dvmvs_core.matching.descriptors import INT8_SCALE, Describer, Descriptors
 from dvmvs_core.matching.past_depth import fuse_rows, splat_views
 from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
@@ -255,7 +255,7 @@ class Matcher:
         in_bands(
             sweep_rows,
             len(own),
-            own.astype(np.float32),
+            own * np.float32(1 / INT8_SCALE),
             stacked,
             *to_views,
             centres,
