@@ -207,6 +207,92 @@ class KeyframeConfig(_Config):
 
 
 @dataclass(frozen=True)
+class MatchingConfig(_Config):
+    """How depth is matched against past keyframes (`dvmvs_core.matching`).
+
+    The penalties and their scales were chosen on rendered worlds and on HoloLens, 7-Scenes and APC images; scores are
+    cosines, -1..1.
+
+    Args:
+        preset: the name of the preset that the values started from.
+        views: past keyframes to match against, the best of the last `window`.
+        window: past keyframes that they are chosen from.
+        min_depth_m: nearest plane.
+        max_depth_m: farthest plane, which stands for everything beyond.
+        planes: depth hypotheses, spaced evenly in log depth; a multiple of 16 is fastest.
+        neighbourhoods: sides of the squares, in cells of the half-resolution grid, that patch scores are averaged over.
+        map_neighbourhood: the same for the pretrained maps, in cells of the quarter-resolution grid.
+        map_weight: part of the pretrained maps in the score; the rest is of patches.
+        doubt: views at which a score counts half of what it would with very many.
+        past_depths: past keyframes whose depth is splatted into the current view for the prior.
+        prior_strength: penalty of a plane whose log depth is 1 off the prior.
+        prior_reach: difference of log depth from which on that penalty no longer grows.
+        prior_parallax_px: parallax of a 25 % depth step at which the network no longer decides alone.
+        next_penalty: semi-global penalty of going to a neighbouring plane.
+        jump_penalty: that of any other plane where the image is flat.
+        edge: difference of colour, of 255, at which the jump penalty has fallen to 1/e.
+        consistency: weight of past keyframes' depth, as it was matched; 0 leaves it out.
+        consistency_tolerance: relative difference from which on their depth does not speak for a plane.
+        fine_planes: planes of a second sweep of patches, about the depth of the first; 0 leaves it out.
+        fine_reach: its largest change, in planes of the first sweep.
+        fine_neighbourhoods: as `neighbourhoods`.
+        fine_bias: score that a change of log depth by 1 must win.
+        fine_next_penalty: as `next_penalty`.
+    """
+
+    preset: str = "fast"
+    views: int = 4
+    window: int = 30
+    min_depth_m: float = 0.25
+    max_depth_m: float = 12.0
+    planes: int = 32
+    neighbourhoods: tuple[int, ...] = (3, 7)
+    map_neighbourhood: int = 3
+    map_weight: float = 0.5
+    doubt: float = 2.0
+    past_depths: int = 30
+    prior_strength: float = 0.3
+    prior_reach: float = 0.35
+    prior_parallax_px: float = 2.0
+    next_penalty: float = 0.2
+    jump_penalty: float = 4.0
+    edge: float = 30.0
+    consistency: float = 0.0
+    consistency_tolerance: float = 0.05
+    fine_planes: int = 8
+    fine_reach: float = 0.5
+    fine_neighbourhoods: tuple[int, ...] = (3, 7)
+    fine_bias: float = 0.1
+    fine_next_penalty: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse values that nothing can be matched with."""
+        _require(
+            1 <= self.views <= self.window,
+            f"views must lie between 1 and window = {self.window}; got {self.views}",
+        )
+        _require(
+            0 < self.min_depth_m < self.max_depth_m,
+            f"depth range must satisfy 0 < min_depth_m < max_depth_m; got {self.min_depth_m} and {self.max_depth_m}",
+        )
+        _require(self.planes >= 8, f"planes must be at least 8; got {self.planes}")
+        sides = (*self.neighbourhoods, *self.fine_neighbourhoods, self.map_neighbourhood)
+        _require(
+            len(self.neighbourhoods) > 0 and all(side > 0 and side % 2 for side in sides),
+            f"neighbourhoods must be odd and positive; got {sides}",
+        )
+        _require(0 <= self.map_weight <= 1, f"map_weight must lie between 0 and 1; got {self.map_weight}")
+        _require(self.past_depths >= 0, f"past_depths must not be negative; got {self.past_depths}")
+        _require(self.fine_planes >= 0, f"fine_planes must not be negative; got {self.fine_planes}")
+
+
+MATCHING_PRESETS = {
+    "fast": MatchingConfig(),
+    "full": MatchingConfig(preset="full", views=12, planes=48, consistency=0.5),
+}
+
+
+@dataclass(frozen=True)
 class EngineConfig(_Config):
     """How the engine runs a network.
 

@@ -1,0 +1,150 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""What pixels are compared by: normalised patches for precision, pretrained maps for robustness.
+
+Both are compared by their cosine. Symbols: (H, w) pixels, (h, w) cells of a grid, C channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, load_lite0
+from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.compiled import compiled
+
+PATCH_CHANNELS, MAP_CHANNELS = 16, 64
+"""Nine values of a patch and zeros; 24 channels of the 1/4 map and 40 of the 1/8 map."""
+
+INT8_SCALE = 127.0
+"""What 1 is in the bytes of a descriptor."""
+
+NOISE_LEVELS = 1.0
+"""Deviation of grey levels, of 255, below which a patch is noise."""
+
+_BINOMIAL = np.array((0.25, 0.5, 0.25))
+
+
+@dataclass(frozen=True, eq=False)
+class Descriptors:
+    """Descriptors of one image, all of length INT8_SCALE, so that 30 keyframes take 21 MB at 320×256.
+
+    Attributes:
+        patches: (H/2, W/2, PATCH_CHANNELS) int8, of cells centred at pixels 2x.
+        maps: (H/4, W/4, MAP_CHANNELS) int8, of cells centred at pixels 4x + 3.
+        colours: (H/2, W/2, 3) uint8 RGB at pixels 2x, smoothed.
+        image: (H, W, 3) uint8 RGB.
+    """
+
+    patches: np.ndarray
+    maps: np.ndarray
+    colours: np.ndarray
+    image: np.ndarray
+
+
+class Describer:
+    """Makes descriptors.
+
+    Args:
+        extract: returns the maps at 1/4 (1, 24, h, w) and at 1/8 (1, 40, h, w) of an image that is given as Lite0
+            takes it; by default torch runs the network.
+    """
+
+    def __init__(self, extract=None) -> None:
+        self._extract = extract or _torch_extractor()
+
+    def __call__(self, image: np.ndarray) -> Descriptors:
+        """Return the descriptors of an image (H, W, 3) uint8 RGB, whose sides are multiples of 8."""
+        smoothed = cv2.sepFilter2D(image, cv2.CV_32F, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
+        colours = np.ascontiguousarray(smoothed)
+        grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+        patches = np.empty((*grey.shape, PATCH_CHANNELS), np.float32)
+        in_bands(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
+        return Descriptors(_bytes(patches), _bytes(self._maps(image)), np.rint(colours).astype(np.uint8), image)
+
+    @torch.inference_mode()
+    def _maps(self, image: np.ndarray) -> np.ndarray:
+        pixels = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - IMAGE_MEAN) / IMAGE_SCALE
+        quarter, eighth = self._extract(pixels)
+        return joined_maps(quarter, eighth).numpy()
+
+
+def _bytes(descriptors: np.ndarray) -> np.ndarray:
+    return np.rint(descriptors * np.float32(INT8_SCALE)).astype(np.int8)
+
+
+def joined_maps(quarter: Tensor, eighth: Tensor) -> Tensor:
+    """Return (h, w, 64) of unit length from maps (1, 24, h, w) and (1, 40, h/2, w/2), each with half of the weight.
+
+    The mean of each map is taken off first, since what all pixels share tells none apart.
+    """
+    quarter, eighth = (unit(x - x.mean(dim=(2, 3), keepdim=True)) for x in (quarter, eighth))
+    # Cells of the 1/8 map are centred at pixels 8x + 7, those of the 1/4 map at 4x + 3: at x/2 - 1/2 of the former.
+    eighth = unit(_doubled(_doubled(eighth).mT).mT)
+    joined = torch.cat((quarter, eighth), dim=1) * 0.5**0.5
+    return joined[0].permute(1, 2, 0).contiguous()
+
+
+def unit(x: Tensor) -> Tensor:
+    """Return (B, C, h, w) with vectors of unit length."""
+    return x / x.norm(dim=1, keepdim=True).clamp(min=1e-6)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """Twice as many columns: the odd ones are those of x, the even ones lie half-way from the one before."""
+    before = torch.cat((x[..., :1], x[..., :-1]), dim=-1)
+    return torch.stack(((before + x) / 2, x), dim=-1).flatten(-2)
+
+
+@compiled
+def patch_rows(first, last, grey, noise, patches):
+    """Zero-mean 3×3 patches of unit length in rows first…last; those below the noise are shorter.
+
+    Args:
+        first: first row.
+        last: row after the last.
+        grey: (h, w) float32 grey levels.
+        noise: deviation that counts as noise.
+        patches: (h, w, at least 9) float32; further channels become 0.
+    """
+    height, width = grey.shape
+    floor = np.float32(9) * noise * noise
+    for y in range(first, last):
+        for x in range(width):
+            mean = np.float32(0)
+            for j in range(3):
+                row = min(max(y + j - 1, 0), height - 1)
+                for i in range(3):
+                    value = grey[row, min(max(x + i - 1, 0), width - 1)]
+                    patches[y, x, 3 * j + i] = value
+                    mean += value
+            mean /= np.float32(9)
+            square = floor
+            for c in range(9):
+                patches[y, x, c] -= mean
+                square += patches[y, x, c] * patches[y, x, c]
+            scale = np.float32(1) / np.sqrt(square)
+            for c in range(9):
+                patches[y, x, c] *= scale
+            for c in range(9, patches.shape[2]):
+                patches[y, x, c] = np.float32(0)
+
+
+def _torch_extractor():
+    network: nn.Module = load_lite0(stages=3).to(memory_format=torch.channels_last)
+
+    def extract(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        _, quarter, eighth = network(pixels.contiguous(memory_format=torch.channels_last))
+        return quarter, eighth
+
+    return extract

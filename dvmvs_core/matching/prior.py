@@ -1,0 +1,127 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""The prior depth's part in the scores: small where parallax lets matching decide, large where there is none.
+
+    score −= strength · (1 + agreement) · min(|Δ|, reach) + exp(−parallax / scale) · min(|Δ|, 1)
+    Δ = log(plane depth / prior depth)
+
+The first term is capped, so that matching can undo any error of the prior. Symbols: (h, w) cells of the half-resolution
+grid, P planes, M views; the prior has a cell for every 2 × 2 of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dvmvs_core.runtime.compiled import compiled
+
+_ZERO, _ONE, _TINY = np.float32(0), np.float32(1), np.float32(1e-6)
+
+STEP = np.float32(0.8)
+"""Inverse depth after the step whose parallax counts, over that before it: depth grows by 25 %."""
+
+
+@compiled
+def parallax_rows(first, last, prior, homographies, translations, cell_pixels, margin, parallax):
+    """Pixels by which a depth step of 25 % at the prior depth moves a point in the view where it moves most.
+
+    Args:
+        first: first row.
+        last: row after the last.
+        prior: (h/2, w/2) float32 metres.
+        homographies: (M, 3, 3) float32 as for `sweep.sweep_rows`, of the prior's cells.
+        translations: (M, 3) float32.
+        cell_pixels: pixels of the image from one cell to the next.
+        margin: cells by which the image is larger than the grid, on each side.
+        parallax: (h/2, w/2) float32 for the result; 0 where no view sees the point.
+    """
+    height, width = prior.shape
+    views = homographies.shape[0]
+    highest_x, highest_y = np.float32(width - 1) + margin, np.float32(height - 1) + margin
+    for y in range(first, last):
+        fy = np.float32(y)
+        for x in range(width):
+            fx = np.float32(x)
+            inverse = _ONE / prior[y, x]
+            largest = _ZERO
+            for m in range(views):
+                H, t = homographies[m], translations[m]
+                qx = H[0, 0] * fx + H[0, 1] * fy + H[0, 2]
+                qy = H[1, 0] * fx + H[1, 1] * fy + H[1, 2]
+                qz = H[2, 0] * fx + H[2, 1] * fy + H[2, 2]
+                z, farther_z = qz + t[2] * inverse, qz + t[2] * inverse * STEP
+                if z <= _TINY or farther_z <= _TINY:
+                    continue
+                u, v = (qx + t[0] * inverse) / z, (qy + t[1] * inverse) / z
+                if u < -margin or v < -margin or u > highest_x or v > highest_y:
+                    continue
+                du = (qx + t[0] * inverse * STEP) / farther_z - u
+                dv = (qy + t[1] * inverse * STEP) / farther_z - v
+                largest = max(largest, du * du + dv * dv)
+            parallax[y, x] = np.sqrt(largest) * cell_pixels
+
+
+@compiled
+def weigh_evidence(first, last, counts, doubt, scores):
+    """Scores of rows first…last less their mean at each pixel, and shrunk where few views speak.
+
+    A plane that one view sees has a noisier score than one that many see, and would win by chance:
+
+        score = (score − mean) · n / (n + doubt), over the largest such factor of the pixel
+
+    Args:
+        first: first row.
+        last: row after the last.
+        counts: (h, w, P) uint8 number of views n of each score.
+        doubt: views.
+        scores: (h, w, P) float32, changed.
+    """
+    _, width, planes = scores.shape
+    for y in range(first, last):
+        for x in range(width):
+            own, seen = scores[y, x], counts[y, x]
+            total, weight = _ZERO, _ZERO
+            most = np.uint8(0)
+            for p in range(planes):
+                n = np.float32(seen[p])
+                total += own[p] * n
+                weight += n
+                most = max(most, seen[p])
+            mean = total / max(weight, _ONE)
+            largest = np.float32(most) / (np.float32(most) + doubt) if most else _ONE
+            for p in range(planes):
+                n = np.float32(seen[p])
+                own[p] = (own[p] - mean) * (n / ((n + doubt) * largest))
+
+
+@compiled
+def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength, reach, parallax_scale, scores):
+    """Takes the penalty of each plane off the scores in rows first…last.
+
+    Args:
+        first: first row.
+        last: row after the last.
+        prior: (h/2, w/2) float32 metres.
+        agreement: (h/2, w/2) float32, 0…1, of the past that the prior comes from.
+        parallax: (h/2, w/2) float32 pixels.
+        log_depths: (P,) float32 of the planes.
+        strength: penalty of a difference of 1 in log depth.
+        reach: difference from which on that penalty no longer grows.
+        parallax_scale: pixels at which the second penalty has fallen to 1/e.
+        scores: (h, w, P) float32, changed.
+    """
+    _, width, planes = scores.shape
+    for y in range(first, last):
+        for x in range(width):
+            cy, cx = y // 2, x // 2
+            log_prior = np.log(prior[cy, cx])
+            blind = np.exp(-parallax[cy, cx] / parallax_scale)
+            own_strength = strength * (_ONE + agreement[cy, cx])
+            for p in range(planes):
+                difference = abs(log_depths[p] - log_prior)
+                scores[y, x, p] -= own_strength * min(difference, reach) + blind * min(difference, _ONE)
