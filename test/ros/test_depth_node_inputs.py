@@ -122,7 +122,7 @@ def images(client, node):
     client.wait(publisher.get_subscription_count, 60.0)
     client.wait(client.tf_static.get_subscription_count, 60.0)
     client.wait(lambda: client.node.count_publishers("/depth_node/frame_status"))
-    client.idle(0.5)
+    client.wait_until_known("depth_node")
     return publisher
 
 
@@ -134,7 +134,7 @@ def test_compressed_raw_images_give_the_depth_of_rectified_ones_and_every_output
     confidences, previews = [], []
     client.node.create_subscription(Image, "depth/confidence", confidences.append, QoSProfile(depth=50))
     client.node.create_subscription(Image, "depth/preview", previews.append, QoSProfile(depth=50))
-    client.idle(1.0)
+    client.wait_until_known("depth_node")
     engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     rectifier = Rectifier(camera_from_message(camera_message(1)), (64, 96))
     expected = {}

@@ -113,6 +113,11 @@ class Walk:
         self.camera.send(stamp_ns, world_T_cam)
         return stamp_ns, world_T_cam, self.camera.answer(stamp_ns) if waits else None
 
+    def send_at_once(self, frames: int) -> list:
+        """Send frames faster than the engine takes them, from almost one place; returns the node's answers."""
+        stamps_ns = [self.send(steps=0.01, waits=False)[0] for _ in range(frames)]
+        return [self.camera.answer(stamp_ns) for stamp_ns in stamps_ns]
+
 
 @pytest.fixture(scope="module")
 def front(nodes, make_camera):
@@ -143,7 +148,7 @@ def test_the_network_is_in_memory_once(nodes):
 def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(client, walk, front, tiny_weights):
     depths, infos = front.listen(Image, "depth/image"), front.listen(CameraInfo, "depth/camera_info")
     confidences, clouds = front.listen(Image, "depth/confidence"), front.listen(PointCloud2, "points")
-    client.idle(1.0)
+    front.wait_until_known()
     engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected, keyframes = {}, 0
     for _ in range(10):
@@ -174,8 +179,7 @@ def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine
 
 def test_the_newest_image_is_next_where_the_engine_is_too_slow(client, walk, front):
     walk.send()
-    stamps_ns = [walk.send(steps=0.01, waits=False)[0] for _ in range(25)]
-    answers = [front.answer(stamp_ns) for stamp_ns in stamps_ns]
+    answers = walk.send_at_once(25)
     outcomes = {answer.outcome for answer in answers}
     assert outcomes == {KeyframeDecision.TOO_CLOSE, DropReason.WORKER_BUSY}, "what had to wait was left out"
     assert answers[-1].has_depth, "and never the newest"
@@ -185,6 +189,7 @@ def test_the_range_is_there_for_who_comes_late_and_changes_live(client, walk, fr
     ranges = front.listen(Range, "depth/range", durability=DurabilityPolicy.TRANSIENT_LOCAL)
     depths = front.listen(Image, "depth/image")
     client.wait(lambda: ranges)
+    front.wait_until_known()
     assert (ranges[-1].min_range, ranges[-1].max_range) == (0.25, 20.0)
     assert ranges[-1].field_of_view == pytest.approx(2 * np.arctan(32 / 60))
     walk.send()
@@ -203,7 +208,7 @@ def test_the_range_is_there_for_who_comes_late_and_changes_live(client, walk, fr
 
 def test_the_cloud_and_the_depth_are_thinned_live(client, walk, front, manager):
     clouds, depths = front.listen(PointCloud2, "points"), front.listen(Image, "depth/image")
-    client.idle(0.5)
+    front.wait_until_known()
     assert manager.set("points_stride", 4).successful
     assert manager.set("depth_min_confidence", 1.0).successful
     walk.send()
@@ -212,13 +217,13 @@ def test_the_cloud_and_the_depth_are_thinned_live(client, walk, front, manager):
     assert np.isnan(np.frombuffer(depths[-1].data, "<f4")).mean() > 0.9
     assert manager.set("depth_min_confidence", 0.0).successful
     assert manager.set("points_stride", 1).successful
-    assert manager.set("points_max_rate_hz", 1.0).successful
-    client.idle(0.2)
-    clouds.clear()
-    for _ in range(6):
-        walk.send()
+    rate_hz = 1.0
+    assert manager.set("points_max_rate_hz", rate_hz).successful
+    begin_s = time.monotonic()
+    stamps_ns = {walk.send()[0] for _ in range(6)}
     client.idle(0.5)
-    assert len(clouds) <= 1
+    thinned = [cloud for cloud in clouds if stamp_to_ns(cloud.header.stamp) in stamps_ns]
+    assert len(thinned) <= 1 + (time.monotonic() - begin_s) * rate_hz
     assert manager.set("points_max_rate_hz", 0.0).successful
 
 
@@ -233,7 +238,7 @@ def test_measurement_frames_change_live(walk, manager):
 
 def test_confidence_can_be_switched_off(client, walk, front, manager):
     clouds = front.listen(PointCloud2, "points")
-    client.idle(0.5)
+    front.wait_until_known()
     assert manager.set("confidence", False).successful
     refused = manager.set("points_min_confidence", 0.5)
     assert not refused.successful and "confidence is off" in refused.reason
@@ -275,10 +280,13 @@ def test_diagnostics_tell_the_state(client, walk, front):
         }
 
     walk.send()
+    walk.send_at_once(25)
+    walk.send()
+    arrays.clear()  # what comes from here on knows of all these
     client.wait(lambda: len(of_front()) == 4)
     parts = of_front()
     assert parts.keys() == {"input", "poses", "depth", "engine"}
-    assert float(parts["input"]["image rate Hz"]) >= 0.0 and int(parts["input"]["images received"]) > 40
+    assert float(parts["input"]["image rate Hz"]) >= 0.0 and int(parts["input"]["images received"]) >= 27
     assert int(parts["input"]["dropped worker_busy"]) > 0
     assert parts["input"]["camera frame"] == "front_optical"
     assert float(parts["poses"]["newest pose after last image s"]) == 0.0
@@ -297,7 +305,7 @@ def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_
     client.wait(poses.get_subscription_count)
     depths = rear.listen(Image, "/rear/range_image")
     compressed = rear.listen(CompressedImage, "/rear/range_image/compressedDepth")
-    client.idle(1.0)
+    rear.wait_until_known()
     engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected = {}
     for i in range(6):
@@ -326,7 +334,7 @@ def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_
 
 def test_a_cloud_of_the_network_is_where_its_depth_is(client, walk, front):
     clouds = front.listen(PointCloud2, "points")
-    client.idle(0.5)
+    front.wait_until_known()
     walk.send()
     client.wait(lambda: clouds)
     points, _ = points_from_message(clouds[-1])
@@ -343,7 +351,7 @@ def side(nodes, make_camera):
 def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, side):
     depths, confidences = side.listen(Image, "depth/image"), side.listen(Image, "depth/confidence")
     clouds = side.listen(PointCloud2, "points")
-    client.idle(1.0)
+    side.wait_until_known()
     lens = (0.3, 0.1)
     for i in range(3):
         stamp_ns = 5_000_000_000 + i * STEP_NS
@@ -362,7 +370,7 @@ def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, si
 
 def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side):
     depths, confidences = side.listen(Image, "depth/image"), side.listen(Image, "depth/confidence")
-    client.idle(1.0)
+    side.wait_until_known()
     turned = pose(0)
     turned[:3, :3] = cv2.Rodrigues(np.array((0.0, np.radians(30.0), 0.0)))[0]
     turned[0, 3] = 0.15

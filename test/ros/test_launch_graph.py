@@ -13,6 +13,7 @@ One node, in a process of its own, is configured with each camera's parameters a
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ CAMERAS = sorted((ROOT / "config" / "cameras").glob("*.yaml"))
 CONFIGURED_S = 60.0
 """How long the first configuration may take: it imports torch, on a machine that may be busy."""
 
+SETTLED_S = 0.5
+"""The graph is complete when nothing new was heard for this long."""
+
 INPUT_WAYS = (
     {"image_transport": "compressed", "pose_source": "odometry"},
     {"image_transport": "raw", "pose_source": "pose"},
@@ -68,6 +72,13 @@ class Graph:
     subscriptions: dict[str, str] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)
     offered: dict[str, QoSProfile] = field(default_factory=dict)
+
+    def add_settled(self, client) -> None:
+        """Add what the graph knows once it learns nothing more."""
+        known = None
+        while known != (known := copy.deepcopy(self)):
+            client.idle(SETTLED_S)
+            self.add(client.node)
 
     def add(self, node) -> None:
         """Add what the graph knows of the node now."""
@@ -127,8 +138,7 @@ def graph(remote, client) -> Graph:
         client.wait(
             lambda topic=image: client.node.count_subscribers(topic) and client.node.count_publishers("/points")
         )
-        client.idle(0.5)
-        found.add(client.node)
+        found.add_settled(client)
         assert remote.change(Transition.TRANSITION_DEACTIVATE)
         assert remote.change(Transition.TRANSITION_CLEANUP)
     assert not remote.set({"image_transport": "raw", "pose_source": "tf"})
