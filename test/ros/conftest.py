@@ -327,14 +327,17 @@ class Manager:
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
         self._name = name
+        self._callers: dict = {}
 
     def call(self, service_type, service: str, **fields):
-        caller = self._client.node.create_client(service_type, f"/{self._name}/{service}")
-        self._client.wait(caller.service_is_ready, STARTUP_S)
-        future = caller.call_async(service_type.Request(**fields))
+        if service not in self._callers:
+            caller = self._client.node.create_client(service_type, f"/{self._name}/{service}")
+            self._client.wait(caller.service_is_ready, STARTUP_S)
+            self._client.wait_until_known(self._name)
+            self._callers[service] = caller
+        future = self._callers[service].call_async(service_type.Request(**fields))
         # Configuring imports torch and warms the network up: seconds, and many on a busy machine.
         self._client.wait(future.done, STARTUP_S)
-        self._client.node.destroy_client(caller)
         return future.result()
 
     def trigger(self, service: str):

@@ -76,7 +76,8 @@ class Graph:
     def add_settled(self, client) -> None:
         """Add what the graph knows once it learns nothing more."""
         known = None
-        while known != (known := copy.deepcopy(self)):
+        while known != self:
+            known = copy.deepcopy(self)
             client.idle(SETTLED_S)
             self.add(client.node)
 
@@ -122,7 +123,9 @@ class Remote:
 def remote(start_node, tiny_weights, client) -> Remote:
     """An unconfigured node."""
     node = start_node(NODE, {"weights": str(tiny_weights), "device": "cpu", "autostart": False})
-    yield Remote(client)
+    remote = Remote(client)
+    client.wait_until_known(NODE)
+    yield remote
     assert node.stop() == 0, node.log()
 
 

@@ -18,13 +18,9 @@ from scipy.stats import theilslopes
 
 pytest.importorskip("rclpy")
 
-from rcl_interfaces.msg import SetParametersResult  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from dvmvs_core.data import bag_messages  # noqa: E402
@@ -85,6 +81,8 @@ def listener(client) -> Listener:
 
 
 def test_everything_of_the_scene_arrives_at_the_rate_and_in_order(start_node, client, listener, scene, tmp_path):
+    for messages in listener.received.values():
+        messages.clear()
     player = start_node(
         "replay_node", {"sequence": str(scene), "rate": RATE, "summary_file": str(tmp_path / "sent.json")}
     )
@@ -194,34 +192,23 @@ def test_what_cannot_be_played_is_one_line_and_exit_code_1(start_node, parameter
     assert said in player.log() and "Traceback" not in player.log(), player.log()
 
 
-def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, scene):
-    images = []
-    subscription = client.node.create_subscription(Image, "/camera/image_rect", images.append, QoSProfile(depth=100))
+def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, listener, make_manager, scene):
+    images = listener.received["/camera/image_rect"]
+    images.clear()
     player = start_node("replay_node", {"sequence": str(scene), "rate": 10.0, "start_paused": True})
+    manager = make_manager("replay_node")
 
     def call(name: str) -> str:
-        service = client.node.create_client(Trigger, f"/replay_node/{name}")
-        client.wait(service.service_is_ready, 120.0)
-        answer = service.call_async(Trigger.Request())
-        client.wait(answer.done)
-        assert answer.result().success
-        return answer.result().message
-
-    def set_rate(rate: float) -> SetParametersResult:
-        service = client.node.create_client(SetParameters, "/replay_node/set_parameters")
-        client.wait(service.service_is_ready, 120.0)
-        answer = service.call_async(
-            SetParameters.Request(parameters=[Parameter("rate", value=rate).to_parameter_msg()])
-        )
-        client.wait(answer.done)
-        return answer.result().results[0]
+        answer = manager.trigger(name)
+        assert answer.success
+        return answer.message
 
     player.wait_for("playing 14 images")
     assert call("pause").startswith("paused at")
     assert images == []
-    refused = set_rate(11.0)
+    refused = manager.set("rate", 11.0)
     assert not refused.successful and "at most 10" in refused.reason
-    assert set_rate(0.05).successful  # an image every two thirds of a second
+    assert manager.set("rate", 0.05).successful  # an image every two thirds of a second
     assert call("resume").startswith("playing at")
     client.wait(lambda: len(images) >= 2)
     assert call("toggle_paused").startswith("paused at")
@@ -230,11 +217,10 @@ def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, s
         held = len(images)
         client.idle(1.0)
     assert held < 14
-    assert set_rate(10.0).successful
+    assert manager.set("rate", 10.0).successful
     assert call("toggle_paused").startswith("playing at")
     client.wait(lambda: len(images) == 14)
     assert player.wait() == 0, player.log()
-    client.node.destroy_subscription(subscription)
 
 
 def test_a_loop_starts_anew_loses_nothing_and_gives_the_same_depth(start_node, client, scene, tiny_weights):
