@@ -92,9 +92,13 @@ def walk(client) -> Walk:
     return Walk(client)
 
 
-def test_depth_is_that_of_the_engine_offline(node, client, walk, tiny_weights):
+def test_depth_is_that_of_the_engine_offline(node, client, walk, make_manager, tiny_weights):
     from dvmvs_core.engine import DepthEngine
 
+    assert make_manager("depth_node").trigger("reset").success
+    received = (client.depths, client.depth_infos, client.clouds)
+    for messages in received:
+        messages.clear()
     first = walk.i + 1
     answers = [walk.good_frame() for _ in range(14)]
     engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
@@ -107,9 +111,9 @@ def test_depth_is_that_of_the_engine_offline(node, client, walk, tiny_weights):
             expected[frame.stamp_ns] = prediction
             assert answer.measurement_stamps_ns == prediction.measurement_stamps_ns
     assert len(expected) == 6
-    client.wait(lambda: len(client.clouds) >= len(expected))
+    client.wait(lambda: min(map(len, received)) >= len(expected))
     assert {stamp_to_ns(m.header.stamp) for m in client.depths} == set(expected)
-    for depth, info, cloud in zip(client.depths, client.depth_infos, client.clouds, strict=True):
+    for depth, info, cloud in zip(*received, strict=True):
         prediction = expected[stamp_to_ns(depth.header.stamp)]
         np.testing.assert_allclose(depth_from_message(depth), prediction.depth, rtol=1e-5)
         assert depth.header == info.header == cloud.header

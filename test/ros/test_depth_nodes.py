@@ -128,7 +128,10 @@ def front(nodes, make_camera):
 
 @pytest.fixture(scope="module")
 def walk(front) -> Walk:
-    return Walk(front)
+    """A walk whose first keyframe is there, so that every later image has depth."""
+    walk = Walk(front)
+    walk.send()
+    return walk
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +148,10 @@ def test_the_network_is_in_memory_once(nodes):
     assert len(nodes.lines("shared with another camera and ready in")) == 3
 
 
-def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(client, walk, front, tiny_weights):
+def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(
+    client, walk, front, manager, tiny_weights
+):
+    assert manager.trigger("reset").success
     depths, infos = front.listen(Image, "depth/image"), front.listen(CameraInfo, "depth/camera_info")
     confidences, clouds = front.listen(Image, "depth/confidence"), front.listen(PointCloud2, "points")
     front.wait_until_known()
@@ -186,6 +192,7 @@ def test_the_newest_image_is_next_where_the_engine_is_too_slow(client, walk, fro
 
 
 def test_the_range_is_there_for_who_comes_late_and_changes_live(client, walk, front, manager):
+    walk.send()
     ranges = front.listen(Range, "depth/range", durability=DurabilityPolicy.TRANSIENT_LOCAL)
     depths = front.listen(Image, "depth/image")
     client.wait(lambda: ranges)
@@ -249,6 +256,8 @@ def test_confidence_can_be_switched_off(client, walk, front, manager):
 
 
 def test_the_cloud_is_saved_and_a_reset_forgets_it(nodes, walk, manager, folder):
+    for _ in range(4):
+        walk.send()
     saved = manager.trigger("save_cloud")
     assert saved.success, saved.message
     (file,) = folder.iterdir()
