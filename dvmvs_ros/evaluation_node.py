@@ -118,7 +118,7 @@ class EvaluationNode(Node):
             self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
         self._warn = QuietLog(self.get_logger().warning)
         self._metrics = self.create_publisher(DiagnosticArray, "~/metrics", QoSProfile(depth=10))
-        self._error_image = self.create_publisher(Image, "~/error_image", QoSProfile(depth=2))
+        self._error_image = self.create_publisher(Image, "~/error_image", QoSProfile(depth=10))
         self._newest_image_ns: int | None = None
         self._newest_clock_ns: int | None = None
         self._in_order = SendingOrder(HOLD)

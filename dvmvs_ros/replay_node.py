@@ -69,6 +69,9 @@ SETTLED_S = 0.5
 
 FASTEST = 10.0
 
+QUEUE = 100
+"""Messages of a topic that a slow subscriber may be behind: in lockstep the player waits for the depth node only."""
+
 PARAMETERS = (
     ("sequence", "", "Scene folder or rosbag2 to play."),
     ("image_topic", "", "Topic of the images in a rosbag2; empty: found by type."),
@@ -109,9 +112,9 @@ class ReplayNode(Node):
         self._time = PlayClock(self["rate"])
         for name, act in (("pause", self._pause), ("resume", self._resume), ("toggle_paused", self._toggle)):
             self.create_service(Trigger, f"~/{name}", act)
-        self._camera_info = self.create_publisher(CameraInfo, "camera/camera_info", QoSProfile(depth=10))
-        self._sensor_depth = self.create_publisher(Image, "camera/depth", QoSProfile(depth=10))
-        self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        self._camera_info = self.create_publisher(CameraInfo, "camera/camera_info", QoSProfile(depth=QUEUE))
+        self._sensor_depth = self.create_publisher(Image, "camera/depth", QoSProfile(depth=QUEUE))
+        self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=QUEUE))
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
         self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
@@ -144,7 +147,7 @@ class ReplayNode(Node):
         total = min(self["limit"] or len(sequence), len(sequence))
         self._executor, self._stop = executor, stop
         first = next(sequence.items(depth=False))
-        self._image = self.create_publisher(Image, _image_topic(first), QoSProfile(depth=10))
+        self._image = self.create_publisher(Image, _image_topic(first), QoSProfile(depth=QUEUE))
         self._publish_mounting()
         self._wait_for_subscribers()
         self.get_logger().info(f"playing {total} images of {sequence.name}")

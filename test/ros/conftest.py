@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -460,6 +461,12 @@ class Camera:
 def make_camera(client) -> Callable[[str], Camera]:
     """Make a camera in a namespace."""
     return lambda name: Camera(client, name)
+
+
+@pytest.fixture(scope="module")
+def begins_ns() -> Iterator[int]:
+    """Stamps that tests of one node begin at, each ten seconds after the one before: time never goes back."""
+    return itertools.count(10_000_000_000, 10_000_000_000)
 
 
 @pytest.fixture(scope="module")

@@ -357,13 +357,13 @@ def side(nodes, make_camera):
     return camera
 
 
-def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, side):
+def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, side, begins_ns):
     depths, confidences = side.listen(Image, "depth/image"), side.listen(Image, "depth/confidence")
     clouds = side.listen(PointCloud2, "points")
     side.wait_until_known()
-    lens = (0.3, 0.1)
+    lens, begin_ns = (0.3, 0.1), next(begins_ns)
     for i in range(3):
-        stamp_ns = 5_000_000_000 + i * STEP_NS
+        stamp_ns = begin_ns + i * STEP_NS
         side.send(stamp_ns, pose(i, step_m=0.12), distortion=lens)
         side.answer(stamp_ns)
     client.wait(lambda: min(len(depths), len(confidences), len(clouds)) == 2)
@@ -377,14 +377,15 @@ def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, si
         assert cloud.width == seen.sum()
 
 
-def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side):
+def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side, begins_ns):
     depths, confidences = side.listen(Image, "depth/image"), side.listen(Image, "depth/confidence")
     side.wait_until_known()
     turned = pose(0)
     turned[:3, :3] = cv2.Rodrigues(np.array((0.0, np.radians(30.0), 0.0)))[0]
     turned[0, 3] = 0.15
+    begin_ns = next(begins_ns)
     for i, world_T_cam in enumerate((pose(0), turned)):
-        stamp_ns = 6_000_000_000 + i * STEP_NS  # another lens than before: nothing from before is used
+        stamp_ns = begin_ns + i * STEP_NS  # another lens than before: nothing from before is used
         side.send(stamp_ns, world_T_cam)
         side.answer(stamp_ns)
     client.wait(lambda: depths and confidences)
@@ -411,10 +412,13 @@ def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(client, make_ca
     for attempt in range(3):
         camera.statuses.clear()
         for i in range(45):
-            due_s = time.monotonic() + 1 / 30
+            sent_s = time.monotonic()
             frame = 45 * attempt + i
             camera.send(5_000_000_000 + frame * STEP_NS, pose(frame), image)
-            client.idle(max(0.0, due_s - time.monotonic()))
+            client.idle(1 / 30)
+            # A machine too busy for thirty hertz takes fewer; what is lost is waited for in vain.
+            while len(camera.statuses) < i and time.monotonic() < sent_s + 1.0:
+                client.idle(0.01)
         arrived.append(0)
         while arrived[-1] < len(camera.statuses):  # until no more come
             arrived[-1] = len(camera.statuses)

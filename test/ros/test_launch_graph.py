@@ -13,7 +13,6 @@ One node, in a process of its own, is configured with each camera's parameters a
 from __future__ import annotations
 
 import ast
-import copy
 import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
@@ -76,10 +75,12 @@ class Graph:
     def add_settled(self, client) -> None:
         """Add what the graph knows once it learns nothing more."""
         known = None
-        while known != self:
-            known = copy.deepcopy(self)
+        while known != (known := self._size()):
             client.idle(SETTLED_S)
             self.add(client.node)
+
+    def _size(self) -> tuple[int, ...]:
+        return tuple(map(len, (self.publishers, self.subscriptions, self.services, self.offered)))
 
     def add(self, node) -> None:
         """Add what the graph knows of the node now."""

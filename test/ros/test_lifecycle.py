@@ -40,8 +40,19 @@ def node(start_node, client):
 
 
 @pytest.fixture(scope="module")
-def manager(node, make_manager):
+def manager_in_any_state(node, make_manager):
     return make_manager("depth_node")
+
+
+@pytest.fixture
+def manager(manager_in_any_state):
+    """A manager of the node, which is unconfigured when a test begins."""
+    manager = manager_in_any_state
+    if manager.state() == State.PRIMARY_STATE_ACTIVE:
+        assert manager.change(Transition.TRANSITION_DEACTIVATE)
+    if manager.state() == State.PRIMARY_STATE_INACTIVE:
+        assert manager.change(Transition.TRANSITION_CLEANUP)
+    return manager
 
 
 def usable(manager, weights) -> None:
