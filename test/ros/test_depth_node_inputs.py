@@ -188,4 +188,5 @@ def test_a_lens_that_nobody_knows_is_one_clear_line(node, client, images, camera
     send_pose(stamp_ns, pose(50))
     images.publish(compressed(stamp_ns, cv2.imencode(".png", client.picture(stamp_ns))[1].tobytes()))
     answer = client.answer(stamp_ns)
-    assert answer.outcome.value == "bad_camera_info" and "got 'omnidirectional'" in answer.detail
+    assert answer.outcome.value == "bad_camera_info", answer
+    assert "got 'omnidirectional'" in answer.detail

@@ -403,7 +403,7 @@ def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side, b
     assert (confidence[surely_inside] > 0).all()
 
 
-def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(client, make_camera):
+def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(nodes, client, make_camera):
     camera = make_camera("plain")
     camera.wait_until_connected()
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
