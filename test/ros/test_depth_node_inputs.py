@@ -95,6 +95,7 @@ def send_pose(client, node):
     odometry = client.node.create_publisher(Odometry, "odometry", QoSProfile(depth=50))
     client.tf_static.publish(TFMessage(transforms=[transform_message(1, "base_link", "camera", BASE_T_CAM)]))
     client.wait(odometry.get_subscription_count, 60.0)
+    client.wait_until_known("depth_node")
 
     def send(stamp_ns: int, world_T_cam: np.ndarray) -> None:
         message = Odometry(header=make_header(stamp_ns, "odom"), child_frame_id="base_link")
