@@ -84,8 +84,8 @@ QUEUE = 100
 ANSWER_S = 5.0
 """How long the depth node may take to tell its parameters."""
 
-HOLD, HAND_ON_S = 5, 0.02
-"""Messages wait so many rounds for those that were sent before them; seconds between rounds."""
+HOLD, LONGEST_HOLD, HAND_ON_S = 5, 100, 0.02
+"""Messages wait so many rounds for those that were sent before them, and at most; seconds between rounds."""
 
 NODE_PARAMETERS = (
     *("weights", "network", "device", "precision", "measurement_frames"),
@@ -121,7 +121,7 @@ class EvaluationNode(Node):
         self._error_image = self.create_publisher(Image, "~/error_image", QoSProfile(depth=10))
         self._newest_image_ns: int | None = None
         self._newest_clock_ns: int | None = None
-        self._in_order = SendingOrder(HOLD)
+        self._in_order = SendingOrder(HOLD, LONGEST_HOLD)
         self.create_timer(HAND_ON_S, self._in_order.hand_on, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._camera_frame = ""
         self._last_arrival_s = time.monotonic()

@@ -15,7 +15,7 @@ pytest.importorskip("rclpy")
 
 from dvmvs_ros.messages.sending_order import SendingOrder  # noqa: E402
 
-HOLD = 3
+HOLD, LONGEST = 3, 8
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def heard() -> list[bytes]:
 
 @pytest.fixture
 def order() -> SendingOrder:
-    return SendingOrder(HOLD)
+    return SendingOrder(HOLD, LONGEST)
 
 
 def test_an_answer_comes_after_its_question(order, heard):
@@ -52,11 +52,23 @@ def test_what_was_sent_before_a_message_that_is_due_goes_with_it(order, heard):
     assert heard[2:] == [b"third"]
 
 
+def test_what_a_queue_still_holds_is_waited_for(order, heard):
+    """A process that was suspended reads a message of each topic at a time, and one topic has many."""
+    order.callback(heard.append)(b"image", {"source_timestamp": 6})
+    clock = order.callback(heard.append)
+    for tick in range(1, 7):
+        clock(b"%d" % tick, {"source_timestamp": tick})
+        order.hand_on()
+    for _ in range(HOLD):
+        order.hand_on()
+    assert heard == [b"1", b"2", b"3", b"4", b"5", b"image", b"6"]
+
+
 def test_a_host_whose_clock_is_ahead_is_heard(order, heard):
     """Though messages of another, whose clock is behind, come all the time."""
     hear = order.callback(heard.append)
     hear(b"ahead", {"source_timestamp": 10**12})
-    for _ in range(HOLD + 1):
+    for _ in range(LONGEST + 1):
         hear(b"behind", {"source_timestamp": 1})
         order.hand_on()
     assert b"ahead" in heard
