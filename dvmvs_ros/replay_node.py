@@ -27,6 +27,7 @@ from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -62,7 +63,7 @@ BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0,
 """A camera that looks along the base's x axis: optical z is base x, optical x is base −y (REP 103)."""
 
 LAST_ANSWERS_S = 5.0
-"""Without lockstep, how long the player waits at the end for answers that are still to come."""
+"""How long the player waits at the end for answers that are still to come, and for subscribers to take a topic."""
 
 SETTLED_S = 0.5
 """After connecting, and after time jumped: until every subscriber knows of it."""
@@ -161,6 +162,9 @@ class ReplayNode(Node):
             self._play_once(islice(sequence.items(), total), total)
         if self.count_publishers(self._status.topic_name):
             self._wait(lambda: self._answered >= len(self._sent), LAST_ANSWERS_S)
+        # What is still on its way is lost when the process ends.
+        for publisher in (self._image, self._camera_info, self._sensor_depth, self._tf):
+            publisher.wait_for_all_acked(Duration(seconds=LAST_ANSWERS_S))
         for note in sequence.notes:
             self.get_logger().warning(note)
         self.get_logger().info(f"played {len(self._sent)} images; {self._answered} were answered")

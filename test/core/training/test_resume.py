@@ -21,7 +21,7 @@ from dvmvs_core.cli.main import main
 from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.training import data
 
-STEPS = 10
+STEPS = 6
 # The same run in another process, for this one to kill.
 PROGRAM = """
 import os, signal, sys
@@ -34,7 +34,7 @@ class LastClips(SyntheticClips):
         super().__init__(*size, **options, compile=False, textures=8)
 
     def batch(self, batch_size, index):
-        if index == 4:
+        if index == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().batch(batch_size, index)
 
