@@ -22,6 +22,7 @@ NETWORKS = ("fusionnet", "pairnet")
 MATCHINGS = ("learned", "patch")
 PRECISIONS = ("float32", "float16", "bfloat16")
 MODES = ("auto", "fast", "reference")
+MATCHING_MODES = ("auto", "off", "fast", "full")
 SIZE_MULTIPLE = 32
 """The network halves its input five times and joins the halves again, so both sides must divide by this."""
 
@@ -302,6 +303,9 @@ class EngineConfig(_Config):
             float32 in all of them. The halves are for GPUs: a CPU takes them too, mostly at a loss.
         mode: "fast" runs fused kernels and refuses to start where one is missing; "auto" does without what is missing;
             "reference" runs the plain network with no cache, which the others are tested against.
+        matching: multi-view matching against past keyframes after the network, on the CPU: "off", "fast" (4 keyframes)
+            or "full" (12 keyframes and their depth, for CPUs with time to spare); "auto" is off for preset paper, whose
+            depth is as published, else fast.
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
         confidence: estimate the confidence of every depth map.
         keyframes: the keyframe rule.
@@ -310,6 +314,7 @@ class EngineConfig(_Config):
     device: str = "auto"
     precision: str = "float32"
     mode: str = "auto"
+    matching: str = "auto"
     crop: bool = False
     confidence: bool = True
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
@@ -318,3 +323,6 @@ class EngineConfig(_Config):
         """Refuse a precision or a mode that the engine does not have."""
         _require(self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}; got {self.precision!r}")
         _require(self.mode in MODES, f"mode must be one of {MODES}; got {self.mode!r}")
+        _require(
+            self.matching in MATCHING_MODES, f"matching must be one of {MATCHING_MODES}; got {self.matching!r}"
+        )
