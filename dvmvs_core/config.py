@@ -298,11 +298,13 @@ class EngineConfig(_Config):
     """How the engine runs a network.
 
     Args:
-        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda" or "cuda:N".
-        precision: arithmetic of the networks: "float32", "float16" or "bfloat16". Geometry, layer norms and depth stay
-            float32 in all of them. The halves are for GPUs: a CPU takes them too, mostly at a loss.
-        mode: "fast" runs fused kernels and refuses to start where one is missing; "auto" does without what is missing;
-            "reference" runs the plain network with no cache, which the others are tested against.
+        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:N", or a device of OpenVINO: "openvino:CPU",
+            "openvino:GPU", "openvino:NPU"; "openvino" is its CPU. On "cpu" OpenVINO is used where it is installed.
+        precision: arithmetic of the networks: "float32", "float16" or "bfloat16". Geometry, matching, recurrent state
+            between keyframes and depth are float32 in all of them.
+        mode: "fast" refuses to start where something is missing that it needs (OpenVINO, numba, Triton, a precision);
+            "auto" does without what is missing; "reference" runs the plain network with no cache, which the others are
+            tested against.
         matching: multi-view matching against past keyframes after the network, on the CPU: "off", "fast" (4 keyframes)
             or "full" (12 keyframes and their depth, for CPUs with time to spare); "auto" is off for preset paper, whose
             depth is as published, else fast.

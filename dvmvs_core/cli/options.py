@@ -93,7 +93,7 @@ class EngineOptions:
     network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
     """which of the networks, where the weights hold both"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
-    """auto, cpu, cuda or cuda:N"""
+    """auto, cpu, cuda, cuda:N, or openvino:CPU, :GPU or :NPU"""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     """arithmetic of the network; the halves are for GPUs"""
     mode: Literal["auto", "fast", "reference"] = "auto"

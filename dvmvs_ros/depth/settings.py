@@ -70,7 +70,11 @@ SETTINGS = (
         "The network to use where the weights hold both; empty for the weights' own choice.",
         choices=("", *NETWORKS),
     ),
-    Setting("device", "auto", "Compute device: auto (CUDA if there is one), cpu, cuda or cuda:N."),
+    Setting(
+        "device",
+        "auto",
+        "Compute device: auto (CUDA if there is one), cpu, cuda, cuda:N or openvino:DEVICE (CPU, GPU, NPU).",
+    ),
     Setting(
         "precision",
         "float32",
