@@ -219,8 +219,8 @@ def compiled_confidence(
 
 
 @functools.cache
-def load_coefficients(path: Path) -> Coefficients:
-    """Read the coefficients; once for each file.
+def load_coefficients(path: Path, cues: tuple[str, ...] = CUES) -> Coefficients:
+    """Read the coefficients of some cues; once for each file.
 
     Raises:
         WeightsError: if the file is missing, or is of other cues.
@@ -230,11 +230,11 @@ def load_coefficients(path: Path) -> Coefficients:
         bias, weights = float(stored["bias"]), {name: float(value) for name, value in stored["weights"].items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(f"{path} must hold the coefficients of confidence: {error!r}; install it again") from error
-    if set(weights) != set(CUES):
+    if set(weights) != set(cues):
         raise WeightsError(
-            f"{path} must weigh {', '.join(CUES)}; got {', '.join(weights)}. Run dvmvs weights calibrate"
+            f"{path} must weigh {', '.join(cues)}; got {', '.join(weights)}. Run dvmvs weights calibrate"
         )
-    return Coefficients(bias, tuple(weights[name] for name in CUES))
+    return Coefficients(bias, tuple(weights[name] for name in cues))
 
 
 def _weight_table(coefficients: Coefficients) -> tuple[np.ndarray, np.float32]:

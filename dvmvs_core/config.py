@@ -327,6 +327,4 @@ class EngineConfig(_Config):
         """Refuse a precision or a mode that the engine does not have."""
         _require(self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}; got {self.precision!r}")
         _require(self.mode in MODES, f"mode must be one of {MODES}; got {self.mode!r}")
-        _require(
-            self.matching in MATCHING_MODES, f"matching must be one of {MATCHING_MODES}; got {self.matching!r}"
-        )
+        _require(self.matching in MATCHING_MODES, f"matching must be one of {MATCHING_MODES}; got {self.matching!r}")

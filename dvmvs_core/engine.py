@@ -28,12 +28,15 @@ from dvmvs_core.errors import FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
+from dvmvs_core.matching.choose import choose_matcher
+from dvmvs_core.matching.confidence import matched_confidence
+from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.past_keyframes import PastKeyframes, View
-from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.preprocess import Preprocessor, bytes_of
 from dvmvs_core.runtime.choose import choose_runner
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.runner import Runner
@@ -64,6 +67,7 @@ class DepthEngine:
             a reset.
         estimates_confidence: whether the next predictions get a confidence; `config.confidence` at first.
         estimate_confidence: what does so, with the arguments of `confidence.estimate_confidence`.
+        estimate_matched_confidence: what does so where depth was matched, with those of `matching.confidence`.
 
     Raises:
         DeviceError: if the device does not exist here.
@@ -81,6 +85,7 @@ class DepthEngine:
         self.device = network.device
         self.estimates_confidence = self.config.confidence
         self.estimate_confidence = choose_confidence(self.device)
+        self.estimate_matched_confidence = matched_confidence
         self._runner = network
         self._matcher = choose_matcher(self.config.matching, self.model_config)
         self._timer = timer or untimed
@@ -278,7 +283,7 @@ class DepthEngine:
     ) -> Tensor:
         if matched is not None:
             with self._timer("confidence"):
-                return torch.from_numpy(matched_confidence(matched))[None]
+                return torch.from_numpy(self.estimate_matched_confidence(matched, self._matcher.config.preset))[None]
         past = [view for view in self._past.other_than(reference) if view.depth is not None]
         with self._timer("confidence"):
             return self.estimate_confidence(

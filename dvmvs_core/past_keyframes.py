@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.matching.matcher import MatchingView
+from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.types import Frame

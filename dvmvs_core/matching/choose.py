@@ -67,7 +67,7 @@ def shared_extractor(height: int, width: int) -> Extractor:
         return maps
     target, lock = Target("CPU", "float32"), threading.Lock()
     exported = ExportedFunction(
-        maps, lambda: (torch.zeros(1, 3, height, width),), target, f"{network_key(network, target)}-{height}x{width}"
+        maps, lambda: (torch.zeros(1, 3, height, width),), target, network_key(network, target, height, width)
     )
 
     def exported_maps(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

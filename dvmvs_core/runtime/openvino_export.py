@@ -67,8 +67,14 @@ class Target:
         return told
 
 
-def network_key(network: nn.Module, target: Target) -> str:
-    """Return a hash of all that a compiled network depends on: weights, sources, versions, processor, precision."""
+def network_key(network: nn.Module, target: Target, *settings: object) -> str:
+    """Return a hash of all that a compiled network depends on: weights, sources, versions, processor, precision.
+
+    Args:
+        network: whose functions are compiled.
+        target: where they run.
+        settings: what else they depend on, such as the network's configuration or the size of its input.
+    """
     core = openvino_core()
     digest = hashlib.sha256()
     sources = {Path(inspect.getfile(type(module))) for module in network.modules()}
@@ -83,7 +89,7 @@ def network_key(network: nn.Module, target: Target) -> str:
         core.get_property(target.device, "FULL_DEVICE_NAME"),
         core.get_property(target.device, "OPTIMIZATION_CAPABILITIES"),
         target,
-        network.config,
+        settings,
         network,
     )
     digest.update(repr(facts).encode())

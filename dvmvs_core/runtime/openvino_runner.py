@@ -65,7 +65,7 @@ class OpenVinoRunner:
         self._initial_state = network.zero_state() if isinstance(network, FusionNet) else None
         self._target = _target(device, precision, strict)
         self.description = f"OpenVINO on {device}, {self._target.precision}; compiled plane sweep"
-        key = network_key(network, self._target)
+        key = network_key(network, self._target, network.config)
         self._features = self._exported(network.extract, lambda: (self._blank_image(),), f"{key}-features")
         self._decode = self._exported(self._decode_step, self._decode_examples, f"{key}-decode")
         self._refine = None
