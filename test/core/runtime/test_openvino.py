@@ -75,14 +75,18 @@ def test_a_second_start_compiles_nothing(make_network, runner_depths, compiled_m
         runner_of(make_network("small", seed=1, refinement_channels=6))
 
 
+def key_of(network, target=TARGET):
+    return network_key(network, target, network.config)
+
+
 def test_every_change_has_a_name_of_its_own(make_network):
     network = make_network("small")
-    key = network_key(network, TARGET)
-    assert key == network_key(make_network("small"), TARGET)
-    others = {network_key(network, Target("CPU", "bfloat16")), network_key(make_network("small", seed=1), TARGET)}
-    others.add(network_key(make_network("small", height=96), TARGET))
+    key = key_of(network)
+    assert key == key_of(make_network("small"))
+    others = {key_of(network, Target("CPU", "bfloat16")), key_of(make_network("small", seed=1))}
+    others.add(key_of(make_network("small", height=96)))
     next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d)).running_mean[0] += 1
-    others.add(network_key(network, TARGET))
+    others.add(key_of(network))
     assert len(others | {key}) == 5
 
 
