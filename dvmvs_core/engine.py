@@ -125,8 +125,12 @@ class DepthEngine:
     @property
     def runs_as(self) -> str:
         """What runs here, for a person: mode and matching "auto" leave that open."""
-        matching = f"; matching {self._matcher.config.preset}" if self._matcher else ""
-        return f"{self._runner.description}{matching}"
+        return self._runner.description + (f"; matching {self.matching}" if self.matching else "")
+
+    @property
+    def matching(self) -> str | None:
+        """The preset of multi-view matching; None where depth is the network's."""
+        return self._matcher.config.preset if self._matcher else None
 
     def reset(self) -> None:
         """Forget all keyframes and the recurrent state, as after a jump in time or a new scene."""
@@ -283,7 +287,7 @@ class DepthEngine:
     ) -> Tensor:
         if matched is not None:
             with self._timer("confidence"):
-                return torch.from_numpy(self.estimate_matched_confidence(matched, self._matcher.config.preset))[None]
+                return torch.from_numpy(self.estimate_matched_confidence(matched, self.matching))[None]
         past = [view for view in self._past.other_than(reference) if view.depth is not None]
         with self._timer("confidence"):
             return self.estimate_confidence(
