@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from dvmvs_core.data.synthetic.raycast import clearance
+from dvmvs_core.data.synthetic.raycast import gap_to, gap_to_walls
 from dvmvs_core.data.synthetic.renderer import coarse_view
 from dvmvs_core.data.synthetic.trajectories import (
     CLEARANCE_M,
@@ -24,10 +24,12 @@ from dvmvs_core.data.synthetic.trajectories import (
     sample_style,
     walk,
 )
-from dvmvs_core.data.synthetic.world_tensors import WorldTensors, solid_frames
+from dvmvs_core.data.synthetic.world_tensors import SolidFrames, WorldTensors, solid_frames
 
 FRAME_RATE_HZ = 30.0
 
+_BURIED_M = -100.0
+"""What lies lower stands for no solid."""
 _CANDIDATES = 24
 _LOOKED_AT = 12
 _COARSE_SIZE = (6, 8)
@@ -50,17 +52,19 @@ class WorldProbe:
     def __init__(self, world: WorldTensors) -> None:
         """Prepare a world without a batch axis."""
         self._world = WorldTensors(*(part[None] for part in world))
-        self._frames = solid_frames(self._world, scaled=False)
+        frames = solid_frames(world, scaled=False)
+        used = world.centre[:, 2] > _BURIED_M
+        self._solids = SolidFrames(frames.rows[used], frames.shift[used])
+        self._half = world.half[used]
 
     def clearance(self, points: np.ndarray) -> np.ndarray:
         """Distance (N,) in metres from points (N, 3) to the nearest surface, round solids counted as boxes."""
-        found = clearance(
-            self._frames,
-            self._world.half,
-            self._world.room_low,
-            self._world.room_high,
-            torch.from_numpy(points.T.astype(np.float32))[None],
-        )
+        where = torch.from_numpy(points.T.astype(np.float32))[None]
+        found = gap_to_walls(self._world.room_low, self._world.room_high, where)
+        # So many solids at a time that a core's cache holds them.
+        size = max(1, 2**15 // len(points))
+        for rows, shift, half in zip(*(part.split(size) for part in (*self._solids, self._half)), strict=True):
+            found = torch.minimum(found, gap_to(SolidFrames(rows, shift), half, where).amin(0, keepdim=True))
         return found[0].numpy().astype(np.float64)
 
     def view(self, poses: np.ndarray, K: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ import functools, sys
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.training import data
-data.SyntheticClips = functools.partial(SyntheticClips, compile=False, textures=8)
+data.SyntheticClips = functools.partial(SyntheticClips, textures=8)
 sys.exit(main(sys.argv[1:]))
 """
 ARGUMENTS = (
@@ -50,7 +50,7 @@ def losses(folder):
 
 @pytest.mark.timeout(300)
 def test_killed_run_goes_on_to_the_same_losses(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, compile=False, textures=8))
+    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, textures=8))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, *ARGUMENTS, "--out", str(killed)])
     deadline = time.monotonic() + 240

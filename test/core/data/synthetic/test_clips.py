@@ -24,7 +24,7 @@ SMALL = {"height": 32, "width": 40, "length": 3, "textures": 16, "compile": Fals
 @pytest.fixture(scope="module")
 def batch():
     exact = {"pose_noise": 0.0, "motion_blur": 0.0}
-    return SyntheticClips(48, 64, 2, seed=4, textures=24, compile=False, **exact).batch(3, 0)
+    return SyntheticClips(48, 64, 2, seed=4, textures=24, **exact).batch(3, 0)
 
 
 def test_a_batch_has_the_promised_shapes_and_ranges(batch):

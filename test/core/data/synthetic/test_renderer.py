@@ -26,7 +26,7 @@ ROUNDING = 2e-5
 
 
 def depth_of(world, camera, bank):
-    return Renderer(bank, compile=False)(world, *camera, *SIZE)[1][0]
+    return Renderer(bank)(world, *camera, *SIZE)[1][0]
 
 
 def test_convention_depth_of_a_facing_wall_is_z_depth_not_ray_length(make_world, camera, bank):
@@ -87,7 +87,7 @@ def test_tiles_give_what_all_rays_at_once_give(make_world, camera, bank, monkeyp
     solids |= {BALL: ((1.5, 0.3, 1.4), (0.2, 0.2, 0.2)), DRUM: ((1.8, -0.5, 0.4), (0.2, 0.2, 0.4))}
     world = make_world(solids=solids)
     monkeypatch.setattr(renderer_module, "_TILE", 16)
-    colour, depth = Renderer(bank, compile=False)(world, *camera, *SIZE)
+    colour, depth = Renderer(bank)(world, *camera, *SIZE)
     scene = renderer_module._prepare(world, *camera, 1)
     rays = camera_rays(*camera, *SIZE)
     whole_colour, whole_depth = renderer_module._trace(scene, rays, bank, True, renderer_module._run)
@@ -121,14 +121,14 @@ def test_a_machine_without_a_compiler_renders_all_the_same(make_world, camera, b
     monkeypatch.setattr(renderer_module, "_run_compiled", no_compiler)
     world = make_world()
     colour, depth = Renderer(bank, compile=True)(world, *camera, *SIZE)
-    plain = Renderer(bank, compile=False)(world, *camera, *SIZE)
+    plain = Renderer(bank)(world, *camera, *SIZE)
     assert torch.equal(colour, plain[0]) and torch.equal(depth, plain[1])
     assert "torch.compile failed" in caplog.text
 
 
 def test_supersampling_smooths_edges_and_keeps_depth(make_world, camera, bank):
     world = make_world(solids={0: ((2.0, 0.0, 1.5), (0.2, 0.27, 0.33))})
-    render = Renderer(bank, compile=False)
+    render = Renderer(bank)
     colour, depth = render(world, *camera, *SIZE)
     for samples in (2, 3):
         fine_colour, fine_depth = render(world, *camera, *SIZE, samples=samples)
@@ -177,6 +177,6 @@ def test_rays_of_several_frames_do_not_mix(make_world, camera, bank):
     near, far = make_world(high=(2.0, 9.0, 9.0)), make_world(high=(5.0, 9.0, 9.0))
     both = WorldTensors(*(torch.cat(parts) for parts in zip(near, far, strict=True)))
     pose, K = camera
-    depth = Renderer(bank, compile=False)(both, pose.expand(2, 4, 4), K.expand(2, 3, 3), *SIZE)[1]
+    depth = Renderer(bank)(both, pose.expand(2, 4, 4), K.expand(2, 3, 3), *SIZE)[1]
     assert depth[:, 15, 20].tolist() == pytest.approx([2.0, 5.0])
     assert isinstance(camera_rays(pose, K, *SIZE), Rays)
