@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.data.synthetic.camera import develop, sample_development, sample_intrinsics
+from dvmvs_core.data.synthetic.camera import develop, metered, sample_development, sample_intrinsics
 from dvmvs_core.data.synthetic.motion_blur import blur_motion
 from dvmvs_core.data.synthetic.paths import FRAME_RATE_HZ, CameraPath, clip_path, sequence_path
 from dvmvs_core.data.synthetic.renderer import Renderer
@@ -245,6 +245,6 @@ def _render_path(
         linear, depth = renderer(tensors, pose, intrinsics, height, width, samples)
         motion = torch.from_numpy(velocity).float()[None]
         linear = blur_motion(linear, depth, intrinsics[0], motion, camera.exposure_s)
-        first = linear.mean() if first is None else first
+        first = metered(linear).mean() if first is None else first
         image = develop(linear, camera, rng, reference=first)[0]
         yield image.permute(1, 2, 0).contiguous().numpy(), depth[0].numpy(), world_T_cam

@@ -133,15 +133,15 @@ class Renderer:
 
 
 def coarse_view(world: WorldTensors, world_T_cam: Tensor, K: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Z-depth (F, H, W), and which pixels show a solid; arguments as of `Renderer.__call__`."""
+    """Z-depth (F, H, W) and number of what is seen, a solid or SOLIDS and a room; arguments as of `Renderer.__call__`."""
     return _depth_view(_prepare(world, world_T_cam, K), height, width)
 
 
 def _depth_view(scene: _Scene, height: int, width: int) -> tuple[Tensor, Tensor]:
     tiles, grid = _tiles(len(scene.K), height, width, 1, scene.K.device)
     found = [_first_hit(scene, part)[1:] for part in _portions(tiles)]
-    depth, index = (_untiled(torch.cat(parts)[:, None], grid)[:, 0, :height, :width] for parts in zip(*found))
-    return depth, index < SOLIDS
+    depth, index = (_untiled(torch.cat(parts)[:, None], grid)[:, 0, :height, :width] for parts in zip(*found, strict=True))
+    return depth, index
 
 
 def _prepare(world: WorldTensors, world_T_cam: Tensor, K: Tensor) -> _Scene:

@@ -61,7 +61,7 @@ def sample_world(rng: np.random.Generator, textures: int, plain_textures: int, f
 
 
 def _sample_rooms(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    kind = rng.choice(["room", "corridor", "hall"], p=[0.55, 0.15, 0.3])
+    kind = rng.choice(["room", "corridor", "hall"], p=[0.45, 0.18, 0.37])
     if kind == "room":
         size = np.array([rng.uniform(3.2, 6.5), rng.uniform(3.2, 6.0), rng.uniform(2.3, 3.2)])
     elif kind == "corridor":

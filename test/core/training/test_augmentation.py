@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from dvmvs_core.training.augmentation import SCALE_RANGES, ClipDraw, augment_clip, draw_clip, prepare_clip
+from dvmvs_core.training.defects import Defects
 
 PLAIN = ClipDraw(False, (1.0, 1.0), 0.5, brightness=0.0, contrast=1.0, gamma=1.0, order=(0, 1, 2))
 
@@ -93,7 +94,7 @@ def test_clip_without_any_depth_gets_a_scale_too(wall_clips) -> None:
 def test_all_frames_of_a_clip_get_the_same_colours(wall_clips) -> None:
     batch = wall_clips(0)
     batch.image[:] = batch.image[:, :1].clone()
-    clip = augment_clip(batch, draws(1), 0.25, 20.0)
+    clip = augment_clip(batch, [dataclasses.replace(draw, defects=Defects()) for draw in draws(1)], 0.25, 20.0)
     assert torch.equal(clip.image[:, 0], clip.image[:, 1])
     assert not torch.allclose(clip.image, prepare_clip(batch).image, atol=0.02)
 
