@@ -24,7 +24,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 _WITHOUT = 0.25
 """Share of clips that keep their images as they are."""
 _JPEG = 0.5
-"""Share of clips that were compressed."""
+"""Share of clips with defects that were compressed."""
 _CHROMA_GRAIN = 4
 """Pixels across which the colour of noise hardly changes, since cameras smooth it."""
 _LUMA = (0.299, 0.587, 0.114)
@@ -66,10 +66,10 @@ def draw_defects(rng: np.random.Generator) -> Defects:
         gain=float(np.exp(rng.uniform(-0.1, 0.25))),
         wander=rng.choice([0.0, rng.uniform(0.0, 0.06)]),
         vignetting=rng.choice([0.0, rng.uniform(0.0, 0.25)]),
-        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.025)))),
-        chroma_noise=rng.choice([0.0, rng.uniform(0.0, 0.03)]),
-        fine_halo=rng.uniform(-0.4, 0.8),
-        wide_halo=rng.choice([0.0, rng.uniform(0.0, 0.5)]),
+        noise=float(np.exp(rng.uniform(np.log(0.001), np.log(0.014)))),
+        chroma_noise=rng.choice([0.0, rng.uniform(0.0, 0.02)]),
+        fine_halo=rng.uniform(-0.5, 0.5),
+        wide_halo=rng.choice([0.0, rng.uniform(0.0, 0.3)]),
         jpeg_quality=rng.uniform(25.0, 95.0) if rng.random() < _JPEG else 0.0,
         seed=seed,
     )

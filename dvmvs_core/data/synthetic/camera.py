@@ -35,8 +35,8 @@ def sample_intrinsics(rng: np.random.Generator, height: int, width: int) -> np.n
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
-_METERED = 2.0
-"""Light that exposure counts brighter spots as."""
+_METERED = 3.0
+"""Brighter spots count as so many times the mean in exposure."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Development:
 def sample_development(rng: np.random.Generator, strength: float = 1.0) -> Development:
     """Draw a camera; `strength` scales its deviations from a clean, well exposed one."""
     return Development(
-        target=float(np.exp(rng.normal(np.log(0.24), 0.35 * strength))),
+        target=float(np.exp(rng.normal(np.log(0.23), 0.35 * strength))),
         follow=rng.uniform(0.1, 0.7),
         drift=0.02 * strength,
         balance=np.exp(rng.normal(0.0, 0.06 * strength, 3)),
@@ -83,9 +83,9 @@ def sample_development(rng: np.random.Generator, strength: float = 1.0) -> Devel
         shoulder=rng.uniform(1.0, 1.6),
         white=float(np.exp(rng.uniform(np.log(1.2), np.log(5.0)))),
         gamma=rng.uniform(1.9, 2.4),
-        contrast=rng.uniform(0.3, 1.15),
+        contrast=rng.uniform(0.4, 1.25),
         side=rng.uniform(-0.14, 0.04),
-        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.018)))) * strength,
+        noise=float(np.exp(rng.uniform(np.log(0.0012), np.log(0.01)))) * strength,
         exposure_s=sample_exposure(rng) * strength,
     )
 
@@ -97,7 +97,8 @@ def sample_exposure(rng: np.random.Generator) -> float:
 
 def metered(linear: Tensor) -> Tensor:
     """Brightness (T,) of frames (T, 3, H, W) of linear light, without letting a small lamp outshine all the rest."""
-    return linear.clamp(max=_METERED).mean((1, 2, 3)).clamp(min=1e-4)
+    usual = linear.mean((1, 2, 3), keepdim=True)
+    return torch.minimum(linear, _METERED * usual).mean((1, 2, 3)).clamp(min=1e-4)
 
 
 def develop(linear: Tensor, camera: Development, rng: np.random.Generator, reference: Tensor | None = None) -> Tensor:

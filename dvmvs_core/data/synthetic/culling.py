@@ -8,7 +8,7 @@
 """Which solids can matter to which tiles: bounds only, so that a tile may get a solid too many but never one too few.
 
 Each function answers with a (T, S) boolean table for T tiles and the S solids of a world; `to_pairs` lists what is true
-in it. That listing is the only place where a GPU has to report back, three times a call for all tiles together.
+in it. That listing is where a GPU has to report back: eight times a call, whatever the number of tiles.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ image and the past can tell depth.
 from __future__ import annotations
 
 import dataclasses
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +42,19 @@ _BURIED_M = -100.0
 _CANDIDATES = 24
 _LOOKED_AT = 16
 _COARSE_SIZE = (6, 8)
-_KINDS = {"walk": 0.57, "near": 0.25, "still": 0.12, "near and still": 0.06}
-"""Kinds of clips, and how often each is drawn."""
+
+
+class ClipKind(Enum):
+    """What the camera of a clip does."""
+
+    WALK = "walk"
+    NEAR = "near"
+    STILL = "still"
+    NEAR_AND_STILL = "near and still"
+
+
+_KINDS = {ClipKind.WALK: 0.57, ClipKind.NEAR: 0.25, ClipKind.STILL: 0.12, ClipKind.NEAR_AND_STILL: 0.06}
+"""How often each kind is drawn."""
 STILL_PX = 2.0
 """Parallax that clips of cameras which hardly move stay below."""
 _PARALLAX_WIDTH = 320
@@ -56,7 +68,8 @@ _LONG_ROOM_M = 8.0
 _NEAR_DEPTH_M = (0.3, 1.0)
 _NEAREST_VIEW_M = 0.65
 """Views of walks whose median depth is less show one surface that fills the image."""
-_NEAREST_HOVER_M = 0.22
+_NEAREST_HOVER_M, _FARTHEST_HOVER_M = 0.22, 1.6
+"""Bounds of the median depth of every frame at arm's length."""
 _MOST_TURN = 0.3
 """Rotation distance of consecutive frames beyond which hardly anything stays in view."""
 
@@ -121,7 +134,13 @@ class WorldProbe:
 
 
 def clip_path(
-    rng: np.random.Generator, world: WorldTensors, K: np.ndarray, height: int, width: int, length: int
+    rng: np.random.Generator,
+    world: WorldTensors,
+    K: np.ndarray,
+    height: int,
+    width: int,
+    length: int,
+    kind: ClipKind | None = None,
 ) -> CameraPath | None:
     """Choose the cameras of a training clip.
 
@@ -132,13 +151,15 @@ def clip_path(
         height: Image height.
         width: Image width.
         length: Keyframes wanted.
+        kind: What the camera does; drawn by default.
 
     Returns:
-        `length` cameras, spaced by the published training rule; None where this world offers none.
+        `length` cameras; None where this world offers none.
     """
     probe = WorldProbe(world)
-    kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
-    near, still = kind.startswith("near"), kind.endswith("still")
+    drawn = list(_KINDS)[int(rng.choice(len(_KINDS), p=list(_KINDS.values())))]
+    kind = kind or drawn
+    near, still = kind in (ClipKind.NEAR, ClipKind.NEAR_AND_STILL), kind in (ClipKind.STILL, ClipKind.NEAR_AND_STILL)
     # The scalings of the distances with which the published rule goes over a scene again and again.
     scale = float(rng.choice([0.3, 0.5, 0.8, 1.0] if near else [0.666, 0.8, 1.0, 1.25, 1.5]))
     found = _hovers(rng, probe, length, scale, still) if near else _walks(rng, probe, length, scale, still)
@@ -146,7 +167,7 @@ def clip_path(
         return None
     candidates = []
     stride = int(rng.choice([1, 2, 3, 4]))
-    for path in found[:_LOOKED_AT]:
+    for path in found[: 2 * _LOOKED_AT if near else _LOOKED_AT]:
         if still:
             chosen = _evenly(rng, path, length)
         else:
@@ -166,6 +187,7 @@ def clip_path(
         # At times nothing but walls and floor is fine: that is what a camera sees that turns away from the furniture.
         crowd=0.0 if rng.random() < 0.1 else rng.uniform(0.4, 0.9),
         nearest_m=_NEAREST_HOVER_M if near else _NEAREST_VIEW_M,
+        farthest_m=_FARTHEST_HOVER_M if near else np.inf,
         parallax_px=STILL_PX if still else np.inf,
     )
     return _best_view(probe, candidates, [0, length // 2, length - 1], K, height, width, wish)
@@ -200,7 +222,7 @@ def _hovers(
     rng: np.random.Generator, probe: WorldProbe, length: int, scale: float, still: bool
 ) -> np.ndarray | None:
     """Paths (C, T, 4, 4) at arm's length of things."""
-    targets = probe.targets(rng, 4 * _CANDIDATES)
+    targets = probe.targets(rng, 8 * _CANDIDATES)
     if targets is None:
         return None
     speed = rng.uniform(0.0, 0.02) if still else rng.uniform(0.12, 0.5)
@@ -208,10 +230,10 @@ def _hovers(
     paths = hover(rng, targets, speed, duration_s, FRAME_RATE_HZ)
     # Ends and middle first: most paths that are not clear fail there.
     ends = probe.clearance(paths[:, [0, paths.shape[1] // 2, -1], :3, 3].reshape(-1, 3)).reshape(-1, 3)
-    paths = paths[ends.min(1) >= NEAR_CLEARANCE_M][:_CANDIDATES]
+    paths = paths[ends.min(1) >= NEAR_CLEARANCE_M][: 2 * _CANDIDATES]
     if not len(paths):
         return None
-    gaps = probe.clearance(paths[:, ::3, :3, 3].reshape(-1, 3)).reshape(len(paths), -1)
+    gaps = probe.clearance(paths[:, :, :3, 3].reshape(-1, 3)).reshape(len(paths), -1)
     return paths[gaps.min(1) >= NEAR_CLEARANCE_M]
 
 
@@ -249,12 +271,14 @@ class _Wish:
         depth_m: Median depth of its frames.
         crowd: Share of neighbouring pixels of a coarse view that show different things, at least.
         nearest_m: Least median depth of any frame.
+        farthest_m: Greatest median depth of any frame.
         parallax_px: Most `parallax_px` from one keyframe to the next.
     """
 
     depth_m: float
     crowd: float
     nearest_m: float = _NEAREST_VIEW_M
+    farthest_m: float = np.inf
     parallax_px: float = np.inf
 
 
@@ -280,7 +304,7 @@ def _best_view(
     changes = (seen[:, 1:] != seen[:, :-1]).mean((1, 2)) + (seen[:, :, 1:] != seen[:, :, :-1]).mean((1, 2))
     crowds = 0.5 * changes.reshape(shape).mean(axis=1)
     error = np.abs(np.log(medians / wish.depth_m)).mean(axis=1) + 1.5 * np.clip(wish.crowd - crowds, 0.0, None)
-    error[medians.min(axis=1) < wish.nearest_m] = np.inf
+    error[(medians.min(axis=1) < wish.nearest_m) | (medians.max(axis=1) > wish.farthest_m)] = np.inf
     for number, (path, chosen) in enumerate(candidates):
         moved = np.linalg.norm(np.diff(path[chosen, :3, 3], axis=0), axis=1).max(initial=0.0)
         if parallax_px(moved, medians[number].min(), K, width) > wish.parallax_px:

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -119,8 +121,7 @@ class Renderer:
         scene = _prepare(world, world_T_cam, K)
         pixel_angle = torch.rsqrt(K[:, 0, 0] * K[:, 1, 1]) / samples
         tiles, grid = _tiles(len(K), height, width, samples, K.device)
-        traced = [_trace(scene, part, pixel_angle, self.bank, shadows) for part in _portions(tiles)]
-        colour, depth = (torch.cat(parts) for parts in zip(*traced, strict=True))
+        colour, depth = _each_portion(lambda part: _trace(scene, part, pixel_angle, self.bank, shadows), tiles)
         colour = _untiled(colour, grid)[..., : height * samples, : width * samples]
         if samples % 2 == 1:
             depth = _untiled(depth[:, None], grid)[:, 0, : height * samples, : width * samples]
@@ -139,8 +140,8 @@ def coarse_view(world: WorldTensors, world_T_cam: Tensor, K: Tensor, height: int
 
 def _depth_view(scene: _Scene, height: int, width: int) -> tuple[Tensor, Tensor]:
     tiles, grid = _tiles(len(scene.K), height, width, 1, scene.K.device)
-    found = [_first_hit(scene, part)[1:] for part in _portions(tiles)]
-    depth, index = (_untiled(torch.cat(parts)[:, None], grid)[:, 0, :height, :width] for parts in zip(*found, strict=True))
+    found = _each_portion(lambda part: _first_hit(scene, part)[1:], tiles)
+    depth, index = (_untiled(part[:, None], grid)[:, 0, :height, :width] for part in found)
     return depth, index
 
 
@@ -172,10 +173,23 @@ def _tiles(frames: int, height: int, width: int, samples: int, device: torch.dev
     return _Tiles(frame, frame * SOLIDS, x, y), grid
 
 
-def _portions(tiles: _Tiles) -> list[_Tiles]:
-    """Cut tiles into portions that are traced together."""
-    size = _TILES_AT_ONCE["cpu" if tiles.x.device.type == "cpu" else "cuda"]
-    return [_Tiles(*parts) for parts in zip(*(part.split(size) for part in tiles), strict=True)]
+def _each_portion(trace: Callable[[_Tiles], tuple[Tensor, ...]], tiles: _Tiles) -> tuple[Tensor, ...]:
+    """Trace tiles in portions, on a CPU with a thread for each core, and join what comes back."""
+    on_cpu = tiles.x.device.type == "cpu"
+    size = _TILES_AT_ONCE["cpu" if on_cpu else "cuda"]
+    portions = [_Tiles(*parts) for parts in zip(*(part.split(size) for part in tiles), strict=True)]
+    count = torch.get_num_threads()
+    if not on_cpu or len(portions) == 1 or count == 1:
+        traced = [trace(part) for part in portions]
+    else:
+        # A portion's tensors are too small to share out: each thread takes whole portions, and torch none of its own.
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(count) as threads:
+                traced = list(threads.map(trace, portions))
+        finally:
+            torch.set_num_threads(count)
+    return tuple(torch.cat(parts) for parts in zip(*traced, strict=True))
 
 
 def _untiled(values: Tensor, grid: _Grid) -> Tensor:
