@@ -154,7 +154,7 @@ def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine
         assert answer.outcome is engine.last_decision
         keyframes += prediction is not None
         if answer.outcome is KeyframeDecision.TOO_CLOSE:
-            prediction = engine.peek(frame)
+            prediction = engine.predict_without_update(frame)
         assert answer.has_depth == (prediction is not None)
         if prediction is not None:
             expected[stamp_ns] = upsample_depth(prediction.depth, image)
