@@ -82,7 +82,10 @@ def of_worlds(count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         batch = clips.batch(1, number)
         augmented = augment_clip(batch, [draw_clip(np.random.default_rng([seed, number]))], 0.25, 20.0).image[0, 0]
         colours = augmented.permute(1, 2, 0).numpy() * IMAGE_STD + IMAGE_MEAN
-        yield batch.image[0, 0].permute(1, 2, 0).contiguous().numpy(), (colours * 255.0 + 0.5).clip(0, 255).astype(np.uint8)
+        yield (
+            batch.image[0, 0].permute(1, 2, 0).contiguous().numpy(),
+            (colours * 255.0 + 0.5).clip(0, 255).astype(np.uint8),
+        )
 
 
 def row(name: str, images: Iterator[np.ndarray]) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 
 from dvmvs_core.data.synthetic.world_tensors import BOXES, CYLINDERS, ELLIPSOIDS
 
-
 _MIN_HALF_M = 0.003
 
 

@@ -196,7 +196,11 @@ def desk_lamp(builder: Builder, spot: Place, z: float, free: float) -> None:
 def cable(builder: Builder, spot: Place, z: float, free: float) -> None:
     """A cable that winds over a surface."""
     rng = builder.rng
-    wire, point, turn = builder.material(Look.DARK if rng.random() < 0.6 else Look.WHITE), np.zeros(2), rng.uniform(0, 6)
+    wire, point, turn = (
+        builder.material(Look.DARK if rng.random() < 0.6 else Look.WHITE),
+        np.zeros(2),
+        rng.uniform(0, 6),
+    )
     for _ in range(int(rng.integers(3, 6))):
         turn += rng.normal(0, 0.8)
         end = point + rng.uniform(0.06, 0.16) * np.array([np.cos(turn), np.sin(turn)])
@@ -305,7 +309,11 @@ def fill_board(builder: Builder, place: Place, width: float, depth: float, z: fl
                 )
                 x, rest = x + 2 * half[0] + 0.001, rest - 2 * half[0]
         elif kind == "carton":
-            half = (min(rng.uniform(0.04, 0.15), rest / 2), depth * rng.uniform(0.2, 0.42), free * rng.uniform(0.2, 0.42))
+            half = (
+                min(rng.uniform(0.04, 0.15), rest / 2),
+                depth * rng.uniform(0.2, 0.42),
+                free * rng.uniform(0.2, 0.42),
+            )
             builder.box(place, (x + half[0], 0.0, z + half[2]), half, _goods(builder))
             x += 2 * half[0] + 0.02
         elif kind == "thing":

@@ -35,9 +35,7 @@ def to_pairs(table: Tensor, part: slice, first_row: Tensor) -> Pairs:
     return Pairs(tile, first_row[tile] + solid + part.start)
 
 
-def in_view(
-    world: WorldTensors, world_T_cam: Tensor, K: Tensor, low: Tensor, high: Tensor, frame: Tensor
-) -> Tensor:
+def in_view(world: WorldTensors, world_T_cam: Tensor, K: Tensor, low: Tensor, high: Tensor, frame: Tensor) -> Tensor:
     """Solids whose enclosing box, projected, meets the rectangle of a tile.
 
     Args:

@@ -22,9 +22,7 @@ _DISTANCE_M = (0.3, 1.1)
 _PITCH = (-1.1, 0.2)
 
 
-def hover(
-    rng: np.random.Generator, targets: np.ndarray, speed: float, duration_s: float, rate_hz: float
-) -> np.ndarray:
+def hover(rng: np.random.Generator, targets: np.ndarray, speed: float, duration_s: float, rate_hz: float) -> np.ndarray:
     """Move smoothly about targets, looking at them.
 
     Args:

@@ -199,9 +199,7 @@ def parallax_px(translation_m: np.ndarray, depth_m: np.ndarray, K: np.ndarray, w
     return focal * translation_m / depth_m * (_STEP / (1.0 + _STEP))
 
 
-def _walks(
-    rng: np.random.Generator, probe: WorldProbe, length: int, scale: float, still: bool
-) -> np.ndarray | None:
+def _walks(rng: np.random.Generator, probe: WorldProbe, length: int, scale: float, still: bool) -> np.ndarray | None:
     """Paths (C, T, 4, 4) that somebody walks, or stays on the spot."""
     style = sample_style(rng)
     starts = probe.free_starts(rng, style.height_m, _CANDIDATES)
@@ -218,9 +216,7 @@ def _walks(
     return paths[smallest >= CLEARANCE_M]
 
 
-def _hovers(
-    rng: np.random.Generator, probe: WorldProbe, length: int, scale: float, still: bool
-) -> np.ndarray | None:
+def _hovers(rng: np.random.Generator, probe: WorldProbe, length: int, scale: float, still: bool) -> np.ndarray | None:
     """Paths (C, T, 4, 4) at arm's length of things."""
     targets = probe.targets(rng, 8 * _CANDIDATES)
     if targets is None:

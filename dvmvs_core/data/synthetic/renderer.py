@@ -134,7 +134,7 @@ class Renderer:
 
 
 def coarse_view(world: WorldTensors, world_T_cam: Tensor, K: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Z-depth (F, H, W) and number of what is seen, a solid or SOLIDS and a room; arguments as of `Renderer.__call__`."""
+    """Z-depth (F, H, W) and number of what is seen: a solid, or SOLIDS and a room; arguments as of the renderer."""
     return _depth_view(_prepare(world, world_T_cam, K), height, width)
 
 

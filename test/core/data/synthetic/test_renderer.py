@@ -154,7 +154,9 @@ def brute_force(world: WorldTensors, world_T_cam: np.ndarray, directions: np.nda
     far = np.zeros(len(directions))
     with np.errstate(divide="ignore"):
         room_low, room_high = world.room_low.double().numpy(), world.room_high.double().numpy()
-        slabs = np.sort(np.stack([(low - start) / directions for low in (room_low[:, None], room_high[:, None])]), axis=0)
+        slabs = np.sort(
+            np.stack([(low - start) / directions for low in (room_low[:, None], room_high[:, None])]), axis=0
+        )
     for _ in range(ROOMS):
         for entry, leave in zip(slabs[0].max(2), slabs[1].min(2), strict=True):
             far = np.where((entry <= far + 1e-4) & (leave > far), leave, far)

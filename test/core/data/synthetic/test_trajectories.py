@@ -16,7 +16,7 @@ import pytest
 
 from dvmvs_core.data.synthetic.camera import sample_intrinsics
 from dvmvs_core.data.synthetic.hovering import NEAR_CLEARANCE_M, hover
-from dvmvs_core.data.synthetic.paths import ClipKind, parallax_px, WorldProbe, clip_path, sequence_path
+from dvmvs_core.data.synthetic.paths import ClipKind, WorldProbe, clip_path, parallax_px, sequence_path
 from dvmvs_core.data.synthetic.trajectories import (
     CLEARANCE_M,
     camera_poses,

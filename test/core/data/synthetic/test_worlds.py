@@ -48,7 +48,6 @@ def test_worlds_are_furnished_and_sound():
     assert 0.1 < np.mean(plain_walls) < 0.6
 
 
-
 def test_a_world_without_furniture_is_a_bare_room():
     world = sample_world(np.random.default_rng(3), 24, 6, furniture=False)
     assert (world.centre[:, 2] < 0).all()
