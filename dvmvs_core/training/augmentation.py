@@ -76,8 +76,8 @@ class ClipDraw:
     defects: Defects = Defects()
 
 
-def draw_clip(rng: np.random.Generator) -> ClipDraw:
-    """Draw the augmentation of one clip."""
+def draw_clip(rng: np.random.Generator, defects: bool = True) -> ClipDraw:
+    """Draw the augmentation of one clip, with or without the defects of a camera."""
     return ClipDraw(
         turned=rng.random() > 0.5,
         scale_range=SCALE_RANGES[int(rng.random() > 0.5)],
@@ -86,7 +86,7 @@ def draw_clip(rng: np.random.Generator) -> ClipDraw:
         contrast=rng.uniform(*CONTRAST_RANGE),
         gamma=rng.uniform(*GAMMA_RANGE),
         order=tuple(rng.permutation(3).tolist()),
-        defects=draw_defects(rng),
+        defects=draw_defects(rng) if defects else Defects(),
     )
 
 

@@ -85,6 +85,9 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     Returns:
         Like `image`.
     """
+    flawed = [number for number, each in enumerate(drawn) if each != Defects(seed=each.seed)]
+    if not flawed:
+        return image
     clips, frames, _, height, width = image.shape
     device = image.device
     steps = np.stack([np.random.default_rng(each.seed).normal(0.0, each.wander, frames) for each in drawn])
@@ -111,10 +114,8 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     far = avg_pool2d(flat, 7, 1, 3, count_include_pad=False).view(image.shape)
     changed = (changed + fine * (changed - near) + wide * (changed - far)).clamp(0.0, 1.0)
     # A clip without defects keeps its values to the last bit.
-    flawed = [number for number, each in enumerate(drawn) if each != Defects(seed=each.seed)]
-    result = image.clone()
-    chosen = torch.tensor(flawed, dtype=torch.int64).to(device, non_blocking=True)
-    result = result.index_copy(0, chosen, changed.index_select(0, chosen).to(image.dtype))
+    chosen = torch.tensor(flawed).to(device, non_blocking=True)
+    result = image.index_copy(0, chosen, changed.index_select(0, chosen).to(image.dtype))
     return _compressed(result, [each.jpeg_quality for each in drawn])
 
 
