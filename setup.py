@@ -26,8 +26,8 @@ REQUIRES = [
     "torch>=2.4",
     "safetensors>=0.4",
     "kornia>=0.8",
-    # Without these two depth takes three to six times as long on a CPU: OpenVINO runs the network's layers there (and on
-    # Intel's GPUs and NPUs), numba compiles the loops between them.
+    # Without these two depth takes three to four times as long on a CPU: OpenVINO runs the network's layers there (and
+    # on Intel's GPUs and NPUs), numba compiles the loops between them.
     "openvino>=2026.0",
     "numba>=0.59",
     "rosbags>=0.11",

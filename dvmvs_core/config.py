@@ -300,10 +300,11 @@ class EngineConfig(_Config):
     """How the engine runs a network.
 
     Args:
-        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:N", or a device of OpenVINO: "openvino:CPU",
-            "openvino:GPU", "openvino:NPU"; "openvino" is its CPU. On "cpu" OpenVINO is used where it is installed.
-        precision: arithmetic of the networks: "float32", "float16" or "bfloat16". Geometry, matching, recurrent state
-            between keyframes and depth are float32 in all of them.
+        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:N", or a device of OpenVINO:
+            "openvino:CPU", "openvino:GPU", "openvino:NPU"; "openvino" is its CPU. On "cpu", too, OpenVINO runs the
+            network where it is installed.
+        precision: arithmetic of the networks: "float32", "float16" or "bfloat16". Geometry, fixed descriptors, plane
+            sweep and the way from the last convolution to depth are float32 in all of them.
         mode: "fast" refuses to start where something is missing that it needs (OpenVINO, numba, Triton, a precision);
             "auto" does without what is missing; "reference" runs the plain network with no cache, which the others are
             tested against.

@@ -24,8 +24,11 @@ _LINE = 64
 def plain_map(matching: Tensor) -> np.ndarray:
     """(1, C, h, w) -> (h, w, C'), C' the next multiple of `CHANNELS_MULTIPLE`."""
     _, channels, height, width = matching.shape
+    channels_last = matching[0].permute(1, 2, 0)
+    if channels == _whole(channels):
+        return channels_last.contiguous().numpy()
     padded = _zeros(height, width, _whole(channels))
-    padded[..., :channels] = matching[0].permute(1, 2, 0).numpy()
+    padded[..., :channels] = channels_last.numpy()
     return padded
 
 

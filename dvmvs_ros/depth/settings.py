@@ -73,7 +73,7 @@ SETTINGS = (
     Setting(
         "device",
         "auto",
-        "Compute device: auto (CUDA if there is one), cpu, cuda, cuda:N or openvino:DEVICE (CPU, GPU, NPU).",
+        "Compute device: auto (CUDA if there is one), cpu, cuda, cuda:N or openvino:DEVICE.",
     ),
     Setting(
         "precision",

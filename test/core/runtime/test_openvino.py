@@ -173,14 +173,21 @@ def test_a_precision_that_the_processor_lacks(make_network, monkeypatch, caplog)
         OpenVinoRunner(make_network("small"), "CPU", "bfloat16", strict=True)
 
 
-def test_bfloat16(make_network, plain_depths, runner_depths):
+@torch.no_grad()
+def test_bfloat16(view, make_network, plain_depths, runner_depths):
     if not Target("CPU", "bfloat16").has_precision():
         pytest.skip("this processor does not compute in bfloat16")
     network = make_network("small", refinement_channels=6)
     runner = OpenVinoRunner(network, "CPU", "bfloat16", strict=True)
+    exact = network.extract(view.images[0])
+    rounded = runner.features(view.images[0])
+    torch.testing.assert_close(rounded.matching, exact.matching, rtol=1e-4, atol=1e-5)  # fixed descriptors
+    assert 1e-4 < ((rounded.half - exact.half).abs().mean() / exact.half.abs().mean()) < 3e-2
     for (depth, state), (plain_depth, _) in zip(runner_depths(runner), plain_depths(network), strict=True):
         assert depth.dtype == state.cell.dtype == torch.float32
         assert 0 < ((depth - plain_depth).abs() / plain_depth).mean() < 3e-2
+        # More values than bfloat16 has there: what follows the last convolution is float32.
+        assert len(depth.unique()) > 10 * len(depth.bfloat16().unique())
 
 
 def test_training_goes_on_with_a_network_that_runs(make_network):
