@@ -25,7 +25,8 @@ import torch
 from dvmvs_core import confidence
 from dvmvs_core.confidence import WITHIN
 from dvmvs_core.data.atomic import replacing
-from dvmvs_core.data.synthetic.clips import SyntheticClips
+from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.data.synthetic.defects import apply_defects, draw_defects
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.sparsification import ConfidenceScore, ConfidenceScorer
@@ -182,8 +183,8 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
         kept.append((*matching_confidence.matched_cues(matched), slice(None, None, 2)))
         return np.zeros_like(matched.depth)
 
-    clip = worlds.batch(1, number)
     random = np.random.default_rng(number)
+    clip = _with_defects(worlds.batch(1, number), random)
     engine.reset()
     usual = engine.estimate_confidence, engine.estimate_matched_confidence
     engine.estimate_confidence, engine.estimate_matched_confidence = keep_cues, keep_matched_cues
@@ -205,7 +206,13 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
         engine.estimate_confidence, engine.estimate_matched_confidence = usual
 
 
-def _frame(clip, index: int) -> Frame:
+def _with_defects(clip: ClipBatch, random: np.random.Generator) -> ClipBatch:
+    """The clip as a real camera would have recorded it: images of a renderer match too well."""
+    image = apply_defects(clip.image.float() / 255, [draw_defects(random)])
+    return clip._replace(image=(image * 255).round().clamp(0, 255).byte())
+
+
+def _frame(clip: ClipBatch, index: int) -> Frame:
     world_T_cam = clip.world_T_cam[0, index].double().numpy()
     left, _, right = np.linalg.svd(world_T_cam[:3, :3])  # float32 is not quite a rotation
     world_T_cam = world_T_cam.copy()

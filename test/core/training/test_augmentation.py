@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from dvmvs_core.data.synthetic.defects import Defects, apply_defects
 from dvmvs_core.training.augmentation import SCALE_RANGES, ClipDraw, augment_clip, draw_clip, prepare_clip
-from dvmvs_core.training.defects import Defects, apply_defects
 
 PLAIN = ClipDraw(False, (1.0, 1.0), 0.5, brightness=0.0, contrast=1.0, gamma=1.0, order=(0, 1, 2))
 

@@ -119,25 +119,12 @@ def test_tiles_give_what_all_rays_at_once_give(make_world, camera, bank, monkeyp
         assert colour.numpy() == pytest.approx(views[2][0].numpy(), rel=1e-4, abs=1e-5)
 
 
-<<<<<<< HEAD
-@pytest.mark.slow
-def test_the_compiler_changes_nothing(make_world, camera):
-    world = make_world(solids={0: ((2.0, 0.3, 1.0), (0.3, 0.3, 0.3)), BALL: ((1.5, -0.4, 1.4), (0.2, 0.2, 0.2))})
-    scene, rays = renderer_module._prepare(world, *camera, 1), camera_rays(*camera, *SIZE)
-    depth, index = renderer_module._first_hit(scene, rays, renderer_module._run)
-
-    def run(stage, *args):
-        # One stage, to spare time: the one that is fused the hardest.
-        return (renderer_module._run_compiled if stage is box_entry else renderer_module._run)(stage, *args)
-
-=======
 def test_threads_change_nothing(make_world, camera, bank, monkeypatch):
     world = make_world(solids={i: ((2.0, -1.5 + 0.4 * i, 1.5), (0.2, 0.15, 0.25)) for i in range(8)})
     whole = Renderer(bank)(world, *camera, *SIZE)
     monkeypatch.setitem(renderer_module._TILES_AT_ONCE, "cpu", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
->>>>>>> worlds
     try:
         parts = Renderer(bank)(world, *camera, *SIZE)
         assert torch.get_num_threads() == 3
