@@ -26,7 +26,10 @@ REQUIRES = [
     "torch>=2.4",
     "safetensors>=0.4",
     "kornia>=0.8",
-    "numba>=0.59",  # without it depth takes two to four times as long on a CPU
+    # Without these two depth takes three to four times as long on a CPU: OpenVINO runs the network's layers there (and
+    # on Intel's GPUs and NPUs), numba compiles the loops between them.
+    "openvino>=2026.0",
+    "numba>=0.59",
     "rosbags>=0.11",
     "tyro>=0.9",
     "rich>=13",

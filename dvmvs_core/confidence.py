@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
-from dvmvs_core.model.ray_matching import LEAST_NORM, NeighbourhoodMeans, look_up, match_along_rays
+from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
 
 WITHIN = 1.1
 """Ratio of prediction and truth, the larger by the smaller, up to which a depth counts as right."""
@@ -185,26 +185,33 @@ def compiled_confidence(
     """As `estimate_confidence`, on a CPU with numba: half the work, and no threads woken but those of the kernels."""
     from dvmvs_core.runtime import confidence_kernels as kernels
     from dvmvs_core.runtime.bands import in_bands
+    from dvmvs_core.runtime.geometry import step_geometry
+    from dvmvs_core.runtime.reprojection_kernels import agree_rows
+    from dvmvs_core.runtime.sweep import CompiledSweep
 
     planes, sides = np.array(PLANES, np.float32), np.array(NEIGHBOURHOODS)
     weights, bias = _weight_table(load_coefficients(COEFFICIENTS))
+    middle, size, views = STEP // 2, matching.shape[-2:], measurements[:MOST_MEASUREMENTS]
+    geometry = step_geometry(world_T_ref, [pose for _, pose in views], K, None, size, exact_sampling=True)
     confidence = torch.empty_like(depth)
     for b in range(len(depth)):
-        one, camera = depth[b].contiguous().numpy(), K[b].double().numpy()
-        half_camera, to_ray = scale_intrinsics(K, 0.5)[b].double().numpy(), np.linalg.inv(camera)
-        h, w = (len(range(STEP // 2, pixels, STEP)) for pixels in one.shape)
-        agreement, matched = np.zeros((h, w, 2), np.float32), np.zeros((h, w, 2 * len(PLANES)), np.float32)
+        one, camera = depth[b].contiguous().numpy(), K[b].contiguous().numpy()
+        h, w = (len(range(middle, pixels, STEP)) for pixels in one.shape)
+        agreement = np.zeros((h, w, 2), np.float32)
         for past, world_T_cam in predictions:
-            geometry = _to_pixels(camera, world_T_cam[b], world_T_ref[b], to_ray)
-            earlier = (past[b, 0].contiguous().numpy(), *geometry, np.float32(AGREEMENT_SCALE))
-            in_bands(kernels.agree_rows, h, one, STEP, *earlier, agreement)
-        looks = _channels_last(matching[b])
-        for measurement, world_T_cam in measurements[:MOST_MEASUREMENTS]:
-            geometry = _to_pixels(half_camera, world_T_cam[b], world_T_ref[b], to_ray)
-            frame = (_channels_last(measurement[b]), *geometry, np.float32(LEAST_NORM))
-            in_bands(kernels.match_rows, h, one, STEP, planes, looks, *frame, matched)
+            past_T_ref = np.linalg.inv(world_T_cam[b].double().numpy()) @ world_T_ref[b].double().numpy()
+            earlier = (past[b, 0].contiguous().numpy(), past_T_ref.astype(np.float32), camera)
+            in_bands(agree_rows, h, one, STEP, *earlier, np.float32(AGREEMENT_SCALE), agreement)
+        of_one = slice(b, b + 1)
+        sweep = CompiledSweep(
+            matching[of_one],
+            [looks[of_one] for looks, _ in views],
+            geometry.homographies[:, of_one],
+            geometry.translations[:, of_one],
+        )
+        matched = sweep.cosines(one, planes, start=middle // 2, step=STEP // 2)
         sums, rated = np.empty((h + 1, w + 1, 2 * len(PLANES)), np.float32), np.empty((h, w, 2), np.float32)
-        kernels.sum_above_left(matched, sums)
+        kernels.sum_above_left(*(part[0].permute(1, 2, 0).numpy() for part in matched), sums)
         rule = (planes, FINE, COARSE, sides, np.float32(SHARPNESS), EDGE_CELLS, weights, bias)
         in_bands(kernels.rate_rows, h, one, STEP, sums, agreement, *rule, rated)
         in_bands(kernels.confidence_rows, len(one), rated, confidence[b].numpy())
@@ -212,8 +219,8 @@ def compiled_confidence(
 
 
 @functools.cache
-def load_coefficients(path: Path) -> Coefficients:
-    """Read the coefficients; once for each file.
+def load_coefficients(path: Path, cues: tuple[str, ...] = CUES) -> Coefficients:
+    """Read the coefficients of some cues; once for each file.
 
     Raises:
         WeightsError: if the file is missing, or is of other cues.
@@ -223,11 +230,11 @@ def load_coefficients(path: Path) -> Coefficients:
         bias, weights = float(stored["bias"]), {name: float(value) for name, value in stored["weights"].items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(f"{path} must hold the coefficients of confidence: {error!r}; install it again") from error
-    if set(weights) != set(CUES):
+    if set(weights) != set(cues):
         raise WeightsError(
-            f"{path} must weigh {', '.join(CUES)}; got {', '.join(weights)}. Run dvmvs weights calibrate"
+            f"{path} must weigh {', '.join(cues)}; got {', '.join(weights)}. Run dvmvs weights calibrate"
         )
-    return Coefficients(bias, tuple(weights[name] for name in CUES))
+    return Coefficients(bias, tuple(weights[name] for name in cues))
 
 
 def _weight_table(coefficients: Coefficients) -> tuple[np.ndarray, np.float32]:
@@ -237,17 +244,6 @@ def _weight_table(coefficients: Coefficients) -> tuple[np.ndarray, np.float32]:
     rows = [[named.get(f"{cue}_{side}", 0.0) for cue in cues] for side in NEIGHBOURHOODS]
     rows.append([named["agreement"], named["unconfirmed"], named["edge"], 0.0])
     return np.array(rows, np.float32), np.float32(coefficients.bias)
-
-
-def _to_pixels(K: np.ndarray, world_T_cam: Tensor, world_T_ref: Tensor, to_ray: np.ndarray) -> tuple:
-    """Homography (3, 3) at infinity from the reference frame's pixels to another camera's, and what is added to it."""
-    cam_T_ref = np.linalg.inv(world_T_cam.double().numpy()) @ world_T_ref.double().numpy()
-    return (K @ cam_T_ref[:3, :3] @ to_ray).astype(np.float32), (K @ cam_T_ref[:3, 3]).astype(np.float32)
-
-
-def _channels_last(matching: Tensor) -> np.ndarray:
-    """(C, h, w) -> (h, w, C); no copy where it lies so in memory."""
-    return np.ascontiguousarray(matching.permute(1, 2, 0).float().numpy())
 
 
 def _agreement(

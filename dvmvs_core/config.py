@@ -22,6 +22,7 @@ NETWORKS = ("fusionnet", "pairnet")
 MATCHINGS = ("learned", "patch")
 PRECISIONS = ("float32", "float16", "bfloat16")
 MODES = ("auto", "fast", "reference")
+MATCHING_MODES = ("auto", "off", "fast", "full")
 SIZE_MULTIPLE = 32
 """The network halves its input five times and joins the halves again, so both sides must divide by this."""
 
@@ -299,11 +300,17 @@ class EngineConfig(_Config):
     """How the engine runs a network.
 
     Args:
-        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda" or "cuda:N".
-        precision: arithmetic of the networks: "float32", "float16" or "bfloat16". Geometry, layer norms and depth stay
-            float32 in all of them. The halves are for GPUs: a CPU takes them too, mostly at a loss.
-        mode: "fast" runs fused kernels and refuses to start where one is missing; "auto" does without what is missing;
-            "reference" runs the plain network with no cache, which the others are tested against.
+        device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:N", or a device of OpenVINO:
+            "openvino:CPU", "openvino:GPU", "openvino:NPU"; "openvino" is its CPU. On "cpu", too, OpenVINO runs the
+            network where it is installed.
+        precision: arithmetic of the networks: "float32", "float16" or "bfloat16". Geometry, fixed descriptors, plane
+            sweep and the way from the last convolution to depth are float32 in all of them.
+        mode: "fast" refuses to start where something is missing that it needs (OpenVINO, numba, Triton, a precision);
+            "auto" does without what is missing; "reference" runs the plain network with no cache, which the others are
+            tested against.
+        matching: multi-view matching against past keyframes after the network, on the CPU: "off", "fast" (4 keyframes)
+            or "full" (12 keyframes and their depth, for CPUs with time to spare); "auto" is off for preset paper, whose
+            depth is as published, else fast.
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
         confidence: estimate the confidence of every depth map.
         keyframes: the keyframe rule.
@@ -312,6 +319,7 @@ class EngineConfig(_Config):
     device: str = "auto"
     precision: str = "float32"
     mode: str = "auto"
+    matching: str = "auto"
     crop: bool = False
     confidence: bool = True
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
@@ -320,3 +328,4 @@ class EngineConfig(_Config):
         """Refuse a precision or a mode that the engine does not have."""
         _require(self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}; got {self.precision!r}")
         _require(self.mode in MODES, f"mode must be one of {MODES}; got {self.mode!r}")
+        _require(self.matching in MATCHING_MODES, f"matching must be one of {MATCHING_MODES}; got {self.matching!r}")

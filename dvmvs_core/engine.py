@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,18 @@ from dvmvs_core.errors import FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
+from dvmvs_core.matching.choose import choose_matcher
+from dvmvs_core.matching.confidence import matched_confidence
+from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.past_keyframes import PastKeyframes, View
-from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.preprocess import Preprocessor, bytes_of
+from dvmvs_core.runtime.choose import choose_runner
 from dvmvs_core.runtime.devices import resolve_device
-from dvmvs_core.runtime.runner import Runner, choose_runner
+from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.runtime.timer import Timer, untimed
 from dvmvs_core.types import DepthPrediction, Frame
 
@@ -62,6 +67,7 @@ class DepthEngine:
             a reset.
         estimates_confidence: whether the next predictions get a confidence; `config.confidence` at first.
         estimate_confidence: what does so, with the arguments of `confidence.estimate_confidence`.
+        estimate_matched_confidence: what does so where depth was matched, with those of `matching.confidence`.
 
     Raises:
         DeviceError: if the device does not exist here.
@@ -72,15 +78,16 @@ class DepthEngine:
     ) -> None:
         self.config = config or EngineConfig()
         if isinstance(network, nn.Module):
-            device = resolve_device(self.config.device)
-            network = choose_runner(network, device, self.config.precision, self.config.mode)
+            network = choose_runner(network, self.config)
         if timer is not None:
             network.timer = timer
         self.model_config: ModelConfig = network.config
         self.device = network.device
         self.estimates_confidence = self.config.confidence
         self.estimate_confidence = choose_confidence(self.device)
+        self.estimate_matched_confidence = matched_confidence
         self._runner = network
+        self._matcher = choose_matcher(self.config.matching, self.model_config)
         self._timer = timer or untimed
         self._keyframes: KeyframeBuffer[View] = KeyframeBuffer(self.config.keyframes)
         self._past = PastKeyframes(self.config.keyframes.buffer_size)
@@ -117,8 +124,13 @@ class DepthEngine:
 
     @property
     def runs_as(self) -> str:
-        """What runs the network here, for a person: mode "auto" leaves that open."""
-        return self._runner.description
+        """What runs here, for a person: mode and matching "auto" leave that open."""
+        return self._runner.description + (f"; matching {self.matching}" if self.matching else "")
+
+    @property
+    def matching(self) -> str | None:
+        """The preset of multi-view matching; None where depth is the network's."""
+        return self._matcher.config.preset if self._matcher else None
 
     def reset(self) -> None:
         """Forget all keyframes and the recurrent state, as after a jump in time or a new scene."""
@@ -150,7 +162,7 @@ class DepthEngine:
             return None
         measurements = self._keyframes.measurement_frames()
         estimate = self._estimate(frame.image, reference, measurements)
-        self._past.remember(reference, estimate.depth, estimate.state)
+        self._past.remember(reference, estimate.network_depth, estimate.state)
         return estimate.prediction(frame, self._preprocessor.K, measurements, started)
 
     def predict_without_update(self, frame: Frame) -> DepthPrediction | None:
@@ -190,7 +202,7 @@ class DepthEngine:
         self._follow_camera(reference)
         *measurements, view = [self._kept_view(frame) for frame in (*measurement_frames, reference)]
         estimate = self._estimate(reference.image, view, measurements)
-        self._past.remember(view, estimate.depth, estimate.state)
+        self._past.remember(view, estimate.network_depth, estimate.state)
         return estimate.prediction(reference, self._preprocessor.K, measurements, started)
 
     def set_keyframe_rule(self, rule: KeyframeConfig) -> None:
@@ -224,10 +236,12 @@ class DepthEngine:
         image, resized = self._network_image(image)
         # First, since a runner may overwrite the reference frame's features at the next extraction.
         self._extract_missing(measurements)
-        features = self._features(image, reference)
-        depth, state = self._depth(image, features, reference, measurements)
-        confidence = self._confidence(depth, reference, measurements) if self.estimates_confidence else None
-        return Estimate(resized, depth, state, confidence)
+        features = self._features(image, resized, reference)
+        network_depth, state = self._depth(image, features, reference, measurements)
+        matched = self._match(reference, network_depth) if self._matcher else None
+        depth = network_depth if matched is None else torch.from_numpy(matched.depth)[None]
+        confidence = self._confidence(depth, matched, reference, measurements) if self.estimates_confidence else None
+        return Estimate(resized, depth, network_depth, state, confidence)
 
     def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
         with self._timer("preprocess"):
@@ -237,12 +251,16 @@ class DepthEngine:
         """Extract the features of measurement frames that have none, or whose features must not be kept."""
         for view in measurements:
             if view.matching is None or not self._runner.keeps_features:
-                self._features(self._network_image(view.image)[0], view)
+                self._features(*self._network_image(view.image), view)
 
-    def _features(self, image: Tensor, view: View) -> ImageFeatures:
+    def _features(self, image: Tensor, resized: Tensor, view: View) -> ImageFeatures:
         with self._timer("features"):
             features = self._runner.features(image)
         view.matching = features.matching
+        if self._matcher and view.matching_view is None:
+            with self._timer("descriptors"):
+                descriptors = self._matcher.describe(bytes_of(resized))
+            view.matching_view = MatchingView(descriptors, self._preprocessor.K, view.world_T_cam[0].numpy())
         if self._runner.keeps_features:
             view.image = None
         return features
@@ -257,7 +275,19 @@ class DepthEngine:
                 image, features, matching, reference.world_T_cam, poses, self._K, self._past.previous
             )
 
-    def _confidence(self, depth: Tensor, reference: View, measurements: list[View]) -> Tensor:
+    def _match(self, reference: View, network_depth: Tensor) -> MatchedDepth:
+        past = [view.matching_view for view in self._past.other_than(reference) if view.matching_view]
+        with self._timer("matching"):
+            matched = self._matcher.match(reference.matching_view, past, network_depth[0].cpu().numpy())
+        reference.matching_view = replace(reference.matching_view, matched=matched)
+        return matched
+
+    def _confidence(
+        self, depth: Tensor, matched: MatchedDepth | None, reference: View, measurements: list[View]
+    ) -> Tensor:
+        if matched is not None:
+            with self._timer("confidence"):
+                return torch.from_numpy(self.estimate_matched_confidence(matched, self.matching))[None]
         past = [view for view in self._past.other_than(reference) if view.depth is not None]
         with self._timer("confidence"):
             return self.estimate_confidence(

@@ -13,11 +13,11 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.past_keyframes import View
+from dvmvs_core.preprocess import bytes_of
 from dvmvs_core.types import DepthPrediction, Frame
 
 
@@ -27,12 +27,14 @@ class Estimate(NamedTuple):
     Attributes:
         image: (h, w, 3) the frame's image at the network's resolution, values 0…255.
         depth: (1, h, w) metres.
+        network_depth: (1, h, w) metres, before matching; the same where that is off.
         state: the recurrent state; None from PairNet.
         confidence: (1, h, w) in 0…1; None if it was not estimated.
     """
 
     image: Tensor
     depth: Tensor
+    network_depth: Tensor
     state: LSTMState | None
     confidence: Tensor | None
 
@@ -46,7 +48,7 @@ class Estimate(NamedTuple):
             started: time.perf_counter() when the frame came.
         """
         depth = self.depth[0].cpu().numpy()
-        image = self.image.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        image = bytes_of(self.image)
         confidence = None if self.confidence is None else self.confidence[0].cpu().numpy()
         return DepthPrediction(
             depth=depth,

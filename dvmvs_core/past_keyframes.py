@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.types import Frame
@@ -34,7 +35,8 @@ class View:
         world_T_cam: (1, 4, 4) float32 pose, on the CPU.
         image: (H, W, 3) uint8 RGB of the camera; None once the features are kept.
         matching: (1, C, h/2, w/2) its map of `ImageFeatures.matching`, on the runner's device; None until needed.
-        depth: (1, 1, h, w) float32 metres, as predicted, on the runner's device; None before that.
+        depth: (1, 1, h, w) float32 metres, as the network predicted it, on the runner's device; None before that.
+        matching_view: its descriptors and what was matched for it; None where matching is off.
     """
 
     index: int
@@ -43,6 +45,7 @@ class View:
     image: np.ndarray | None
     matching: Tensor | None = None
     depth: Tensor | None = None
+    matching_view: MatchingView | None = None
 
     @classmethod
     def of(cls, frame: Frame) -> View:

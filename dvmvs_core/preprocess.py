@@ -56,6 +56,11 @@ def resized_tensor(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized[0].permute(1, 2, 0)
 
 
+def bytes_of(image: Tensor) -> np.ndarray:
+    """Return (h, w, 3) uint8 on the host from values 0…255 on any device."""
+    return image.round().clamp(0, 255).byte().cpu().numpy()
+
+
 class Preprocessor:
     """Maps images, depth and intrinsics of one camera to the network's resolution.
 

@@ -72,7 +72,9 @@ def compare(
 ) -> dict:
     """Measure an engine, and the reference path on the same keyframes.
 
-    Confidence is left out of the frames' time, since the published method has none; it is one of the stages.
+    Confidence is left out of the frames' time, since the published method has none; it is one of the stages. Where
+    depth is matched after the network, the network alone is measured too, and is what the reference path is compared
+    with.
 
     Args:
         network: what to run.
@@ -97,8 +99,11 @@ def compare(
     figures = {"start_s": round(start_s, 2), **memory}
 
     engines = {"frame_ms": engine}
+    if engine.matching is not None:
+        engines["network_frame_ms"] = DepthEngine(copy.deepcopy(network), device_config.replace(matching="off"))
+    network_name = list(engines)[-1]
     if beside_reference:
-        plain = config.replace(mode="reference", precision="float32", confidence=False)
+        plain = config.replace(mode="reference", precision="float32", matching="off", confidence=False)
         engines["reference_frame_ms"] = DepthEngine(copy.deepcopy(network), plain)
     timings = {name: Timing() for name in engines}
     differences = []
@@ -109,18 +114,20 @@ def compare(
             for one in engines.values():
                 one.step(frame)
             continue
-        depths = [timings[name].measure(one, frame).depth for name, one in engines.items()]
+        depths = {name: timings[name].measure(one, frame).depth for name, one in engines.items()}
         if beside_reference:
-            differences.append(np.abs(depths[0] - depths[1]) / depths[1])
+            plain_depth = depths["reference_frame_ms"]
+            differences.append(np.abs(depths[network_name] - plain_depth) / plain_depth)
         advance(1)
     figures.update({name: timing.summary() for name, timing in timings.items()})
     if beside_reference:
-        reference, own = figures["reference_frame_ms"], figures["frame_ms"]
+        reference, own = figures["reference_frame_ms"], figures[network_name]
         figures["speedup"] = round(reference["median"] / own["median"], 2)
         figures["cpu_speedup"] = round(reference["cpu_median"] / own["cpu_median"], 2)
         figures["mean_relative_difference"] = float(np.mean(differences))
         figures["max_relative_difference"] = float(np.max(differences))
-    for name, one in {"stages_ms": config, "reference_stages_ms": config.replace(mode="reference")}.items():
+    plain = config.replace(mode="reference", matching="off")
+    for name, one in {"stages_ms": config, "reference_stages_ms": plain}.items():
         if name == "stages_ms" or (beside_reference and config.precision == "float32"):
             figures[name] = _stages(network, one.replace(confidence=True), max(3, keyframes // 2))
     return figures
@@ -148,6 +155,7 @@ def describe(network: PairNet | FusionNet, config: EngineConfig) -> dict:
         "network": model.network,
         "precision": config.precision,
         "mode": config.mode,
+        "matching": config.matching,
         "resolution": [model.width, model.height],
         "depth_hypotheses": model.depth_hypotheses,
         "measurement_frames": config.keyframes.measurement_frames,

@@ -226,6 +226,7 @@ def _figures(options: Options, engine, runs, results) -> dict:
         resolution=[engine.model_config.width, engine.model_config.height],
         measurement_frames=max((one.index or engine.config.keyframes).measurement_frames for one in runs),
         precision=engine.config.precision,
+        matching=engine.matching,
         refined=options.refine,
         mask=str(options.mask) if options.mask else None,
         depth_range_m=[options.min_depth, None if math.isinf(options.max_depth) else options.max_depth],

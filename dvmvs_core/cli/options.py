@@ -93,11 +93,13 @@ class EngineOptions:
     network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
     """which of the networks, where the weights hold both"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
-    """auto, cpu, cuda or cuda:N"""
+    """auto, cpu, cuda, cuda:N, or openvino:CPU, :GPU or :NPU"""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     """arithmetic of the network; the halves are for GPUs"""
     mode: Literal["auto", "fast", "reference"] = "auto"
     """auto takes the fastest way that works here, fast fails where one is missing, reference is the plain network"""
+    matching: Literal["auto", "off", "fast", "full"] = "auto"
+    """matching against past keyframes after the network; auto is off for weights of preset paper, else fast"""
     measurement_frames: OptionalCount = None
     """how many measurement frames each keyframe gets at most; 2, or with index files as many as they name"""
 
@@ -108,7 +110,13 @@ class EngineOptions:
         keyframes = KeyframeConfig()
         if self.measurement_frames is not None:
             keyframes = KeyframeConfig(measurement_frames=self.measurement_frames)
-        return EngineConfig(device=self.device, precision=self.precision, mode=self.mode, keyframes=keyframes)
+        return EngineConfig(
+            device=self.device,
+            precision=self.precision,
+            mode=self.mode,
+            matching=self.matching,
+            keyframes=keyframes,
+        )
 
     def build(self) -> DepthEngine:
         """Build the engine and run it once, so that no measured frame pays for the start."""

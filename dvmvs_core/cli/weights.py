@@ -73,7 +73,7 @@ class Calibrate:
 
     engine: EngineOptions = field(default_factory=EngineOptions)
     clips: Count = 32
-    """worlds to walk through, 8 keyframes each; one in four only checks the fit"""
+    """worlds to walk through, 12 keyframes each; one in four only checks the fit"""
     out: OptionalFile = None
     """file for the coefficients; by default the one that the engine reads"""
 
@@ -144,8 +144,7 @@ def _average(options: Average) -> None:
 def _calibrate(options: Calibrate) -> None:
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.cli.tables import print_table
-    from dvmvs_core.confidence import COEFFICIENTS
-    from dvmvs_core.evaluation.calibration import calibrate, write_calibration
+    from dvmvs_core.evaluation.calibration import calibrate, coefficients_path, write_calibration
     from dvmvs_core.evaluation.environment import command_line, fingerprint
     from dvmvs_core.model.checkpoint import read_info
 
@@ -160,7 +159,7 @@ def _calibrate(options: Calibrate) -> None:
     )
     half = check.error[check.left_out.index(0.5)]
     print(f"relative error: {check.error[0]:.3f}; of the most confident half {half:.3f}")
-    out = options.out or COEFFICIENTS
+    out = options.out or coefficients_path(engine)
     sha256 = fingerprint(read_info(options.engine.weights).path)
     write_calibration(out, calibration, command=command_line(), weights_sha256=sha256)
     print(f"coefficients: {out}")

@@ -22,12 +22,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dvmvs_core.confidence import CUES, STEP, WITHIN, confidence_cues
+from dvmvs_core import confidence
+from dvmvs_core.confidence import WITHIN
 from dvmvs_core.data.atomic import replacing
-from dvmvs_core.data.synthetic.clips import SyntheticClips
+from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.data.synthetic.defects import apply_defects, draw_defects
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.sparsification import ConfidenceScore, ConfidenceScorer
+from dvmvs_core.matching import confidence as matching_confidence
+from dvmvs_core.matching.keyframe import MatchedDepth
 from dvmvs_core.types import Frame
 
 SEED = 2**31 - 2
@@ -36,7 +40,7 @@ SEED = 2**31 - 2
 POSE_NOISE = 1.0
 """Drift of the poses, 4 mm and 0.1° a keyframe: perfect ones would make matching look better than it is."""
 
-KEYFRAMES = 8
+KEYFRAMES = 12
 """Of a clip."""
 
 TEXTURES = 192
@@ -94,7 +98,7 @@ def calibrate(engine: DepthEngine, clips: int, advance: Callable[[int], None] | 
         raise ConfigError(f"calibration needs at least {CHECKED} clips; got {clips}")
     config = engine.model_config
     size = (config.height, config.width)
-    worlds = SyntheticClips(*size, KEYFRAMES, seed=SEED, textures=TEXTURES, pose_noise=POSE_NOISE, compile=False)
+    worlds = SyntheticClips(*size, KEYFRAMES, seed=SEED, textures=TEXTURES, pose_noise=POSE_NOISE)
     fitted: list[_Keyframe] = []
     checked: list[_Keyframe] = []
     for number in range(clips):
@@ -110,7 +114,7 @@ def calibrate(engine: DepthEngine, clips: int, advance: Callable[[int], None] | 
     scorer = ConfidenceScorer()
     for one in checked:
         scorer.add(1 / (1 + np.exp(-(one.cues @ weights + bias))), one.depth, one.truth)
-    return Calibration(bias, dict(zip(CUES, weights.tolist(), strict=True)), len(fitted), scorer.score())
+    return Calibration(bias, dict(zip(_cue_names(engine), weights.tolist(), strict=True)), len(fitted), scorer.score())
 
 
 def write_calibration(path: Path, calibration: Calibration, **how: object) -> None:
@@ -154,38 +158,61 @@ def fit_logistic(cues: np.ndarray, right: np.ndarray) -> tuple[float, np.ndarray
     return float(solution[-1] - mean @ weights), weights
 
 
+def coefficients_path(engine: DepthEngine) -> Path:
+    """Return the file from which an engine with this configuration reads the coefficients of confidence."""
+    if engine.matching is None:
+        return confidence.COEFFICIENTS
+    return matching_confidence.coefficients_path(engine.matching)
+
+
+def _cue_names(engine: DepthEngine) -> tuple[str, ...]:
+    return confidence.CUES if engine.matching is None else matching_confidence.CUES
+
+
 def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iterator[_Keyframe]:
     """The cues and depths of the keyframes of one clip, at cells that have truth and are in view."""
-    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    kept: list[tuple[np.ndarray, np.ndarray, slice]] = []  # cues (F, h, w), in view (h, w), pixels of the cells
 
     def keep_cues(depth: torch.Tensor, *arguments) -> torch.Tensor:
-        kept.append(confidence_cues(depth, *arguments))
+        cues, in_view = confidence.confidence_cues(depth, *arguments)
+        cells = slice(confidence.STEP // 2, None, confidence.STEP)
+        kept.append((cues[0].cpu().numpy(), in_view[0].cpu().numpy(), cells))
         return torch.zeros_like(depth)
 
-    clip = worlds.batch(1, number)
+    def keep_matched_cues(matched: MatchedDepth, _preset: str) -> np.ndarray:
+        kept.append((*matching_confidence.matched_cues(matched), slice(None, None, 2)))
+        return np.zeros_like(matched.depth)
+
     random = np.random.default_rng(number)
+    clip = _with_defects(worlds.batch(1, number), random)
     engine.reset()
-    usual, engine.estimate_confidence = engine.estimate_confidence, keep_cues
+    usual = engine.estimate_confidence, engine.estimate_matched_confidence
+    engine.estimate_confidence, engine.estimate_matched_confidence = keep_cues, keep_matched_cues
     try:
         for index in range(KEYFRAMES):
             kept.clear()
             prediction = engine.step(_frame(clip, index))
             if prediction is None:
                 continue
-            ((cues, in_view),) = kept
-            middle = STEP // 2
-            truth = clip.depth[0, index, middle::STEP, middle::STEP].numpy().ravel()
-            depth = prediction.depth[middle::STEP, middle::STEP].ravel()
-            usable = np.flatnonzero(in_view[0].cpu().numpy().ravel() & (truth > 0) & (truth < FARTHEST_M))
+            ((cues, in_view, cells),) = kept
+            truth = clip.depth[0, index].numpy()[cells, cells].ravel()
+            depth = prediction.depth[cells, cells].ravel()
+            usable = np.flatnonzero(in_view.ravel() & (truth > 0) & (truth < FARTHEST_M))
             drawn = random.permutation(usable)[:CELLS_OF_A_KEYFRAME]
             if len(drawn):
-                table = cues[0].flatten(1).T.double().cpu().numpy()
+                table = cues.reshape(len(cues), -1).T.astype(np.float64)
                 yield _Keyframe(table[drawn], depth[drawn], truth[drawn])
     finally:
-        engine.estimate_confidence = usual
+        engine.estimate_confidence, engine.estimate_matched_confidence = usual
 
 
-def _frame(clip, index: int) -> Frame:
+def _with_defects(clip: ClipBatch, random: np.random.Generator) -> ClipBatch:
+    """The clip as a real camera would have recorded it: images of a renderer match too well."""
+    image = apply_defects(clip.image.float() / 255, [draw_defects(random)])
+    return clip._replace(image=(image * 255).round().clamp(0, 255).byte())
+
+
+def _frame(clip: ClipBatch, index: int) -> Frame:
     world_T_cam = clip.world_T_cam[0, index].double().numpy()
     left, _, right = np.linalg.svd(world_T_cam[:3, :3])  # float32 is not quite a rotation
     world_T_cam = world_T_cam.copy()

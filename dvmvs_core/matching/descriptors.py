@@ -12,6 +12,7 @@ Both are compared by their cosine. Symbols: (H, w) pixels, (h, w) cells of a gri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -31,6 +32,9 @@ INT8_SCALE = 127.0
 
 NOISE_LEVELS = 1.0
 """Deviation of grey levels, of 255, below which a patch is noise."""
+
+Extractor = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From an image (1, 3, H, W) as Lite0 takes it to its maps at 1/4 (1, 24, h, w) and at 1/8 (1, 40, h, w)."""
 
 _BINOMIAL = np.array((0.25, 0.5, 0.25))
 
@@ -60,7 +64,7 @@ class Describer:
             takes it; by default torch runs the network.
     """
 
-    def __init__(self, extract=None) -> None:
+    def __init__(self, extract: Extractor | None = None) -> None:
         self._extract = extract or _torch_extractor()
 
     def __call__(self, image: np.ndarray) -> Descriptors:
@@ -140,7 +144,7 @@ def patch_rows(first, last, grey, noise, patches):
                 patches[y, x, c] = np.float32(0)
 
 
-def _torch_extractor():
+def _torch_extractor() -> Extractor:
     network: nn.Module = load_lite0(stages=3).to(memory_format=torch.channels_last)
 
     def extract(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,14 +17,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.aggregation import box_means
 from dvmvs_core.matching.consistency import add_support
-from dvmvs_core.matching.descriptors import INT8_SCALE, Describer, Descriptors
+from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
+from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.past_depth import fuse_rows, splat_views
 from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
@@ -55,50 +55,6 @@ COLOUR_SCALE = 8.0
 
 SAME_SURFACE = 0.06
 """Log depth within which cells are of one surface when depth is brought to full resolution."""
-
-
-@dataclass(frozen=True, eq=False)
-class MatchedDepth:
-    """What matching found for a keyframe.
-
-    Attributes:
-        depth: (H, W) float32 metres.
-        network_depth: (H/2, W/2) float32 metres of the network, of pixels 2x.
-        swept_depth: (H/2, W/2) float32 metres as matched, before other keyframes' depth spoke.
-        swept_margin: (H/2, W/2) float32 margin of that.
-        prior: (H/4, W/4) float32 metres that matching started from, of pixels 4x.
-        agreement: (H/4, W/4) float32, 0…1: how much of what past keyframes matched agrees with the prior.
-        parallax: (H/4, W/4) float32: pixels that a depth step of 25 % moves the point in the best view.
-        margin: (H/2, W/2) float32: score of the chosen plane less that of the best other one.
-        views: (H/2, W/2) uint8: number of views in which the chosen plane is in view.
-    """
-
-    depth: np.ndarray
-    network_depth: np.ndarray
-    swept_depth: np.ndarray
-    swept_margin: np.ndarray
-    prior: np.ndarray
-    agreement: np.ndarray
-    parallax: np.ndarray
-    margin: np.ndarray
-    views: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class MatchingView:
-    """A keyframe as matching knows it.
-
-    Attributes:
-        descriptors: of its image.
-        K: (3, 3) intrinsics, pixels.
-        world_T_cam: (4, 4) pose.
-        matched: what was matched for it; None where nothing was yet, as for the first keyframe.
-    """
-
-    descriptors: Descriptors
-    K: np.ndarray
-    world_T_cam: np.ndarray
-    matched: MatchedDepth | None = None
 
 
 class Matcher:

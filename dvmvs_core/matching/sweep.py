@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 
 from dvmvs_core.runtime.compiled import compiled
-from dvmvs_core.runtime.sampling import compare_between
 
 _ZERO, _ONE, _TINY = np.float32(0), np.float32(1), np.float32(1e-6)
 
@@ -27,7 +26,7 @@ def sweep_rows(first, last, reference, others, homographies, translations, centr
     Args:
         first: first row.
         last: row after the last.
-        reference: (h, w, C) descriptors of unit length; C a multiple of `vectors.LANES`.
+        reference: (h, w, C) descriptors of unit length; C a multiple of 16 is fastest.
         others: (M, h, w, C) those of the views, interpolated linearly and brought back to unit length.
         homographies: (M, 3, 3) float32, from reference cells to the views' cells for points at infinity.
         translations: (M, 3) float32, what 1/m of inverse depth adds to that.
@@ -43,6 +42,7 @@ def sweep_rows(first, last, reference, others, homographies, translations, centr
     inverse_depths = np.empty(planes, np.float32)
     flat = others.reshape(views, -1)
     step, row = np.uintp(channels), np.uintp(channels * width)
+    opposite = step + row
     highest_x, highest_y = np.float32(width - 1), np.float32(height - 1)
     cell = np.empty(planes, np.int32)
     top_left, top_right = np.empty(planes, np.float32), np.empty(planes, np.float32)
@@ -88,21 +88,19 @@ def sweep_rows(first, last, reference, others, homographies, translations, centr
                     seen[p] += _ONE if visible else _ZERO
                 samples = flat[m]
                 for p in range(planes):
-                    product[p], square[p] = _ZERO, _ONE
-                    if cell[p] >= 0:
-                        at = np.uintp(cell[p]) * step
-                        product[p], square[p] = compare_between(
-                            here,
-                            samples,
-                            at,
-                            step,
-                            row,
-                            top_left[p],
-                            top_right[p],
-                            bottom_left[p],
-                            bottom_right[p],
-                            step,
-                        )
+                    if cell[p] < 0:
+                        product[p], square[p] = _ZERO, _ONE
+                        continue
+                    at = np.uintp(cell[p]) * step
+                    w00, w01, w10, w11 = top_left[p], top_right[p], bottom_left[p], bottom_right[p]
+                    dot = norm = _ZERO
+                    for c in range(channels):
+                        k = at + np.uintp(c)
+                        sample = w00 * samples[k] + w01 * samples[k + step]
+                        sample += w10 * samples[k + row] + w11 * samples[k + opposite]
+                        dot += here[c] * sample
+                        norm += sample * sample
+                    product[p], square[p] = dot, norm
                 for p in range(planes):
                     total[p] += product[p] / np.sqrt(max(square[p], _TINY))
             for p in range(planes):

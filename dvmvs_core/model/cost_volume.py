@@ -27,9 +27,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
+from dvmvs_core.model.warping import warp_to_rays
 
 # Planes sampled at once: few enough for the samples to stay in cache, which on CPUs beats all at once.
 _PLANES_AT_ONCE = 4
@@ -70,68 +70,68 @@ def cost_volume(
     """
     if not measurements:
         raise ValueError("a cost volume needs at least one measurement frame; got none")
-    geometry = sweep_geometry(world_T_ref, world_T_meas, K)
+    sampled_size = None if exact_sampling else reference.shape[-2:]
+    geometry = sweep_geometry(world_T_ref, world_T_meas, K, sampled_size)
+    return plane_sweep(reference, measurements, *geometry, inverse_depths, mask_out_of_view)
+
+
+def plane_sweep(
+    reference: Tensor,
+    measurements: Sequence[Tensor],
+    homographies: Sequence[Tensor],
+    translations: Sequence[Tensor],
+    inverse_depths: Tensor,
+    mask_out_of_view: bool,
+) -> Tensor:
+    """`cost_volume` from the geometry of the sweep; on a GPU without a wait of the host.
+
+    Args:
+        reference: (B, C, h, w) matching map of the reference frame.
+        measurements: (B, C, h, w) of each measurement frame.
+        homographies: (B, 3, 3) of each, from `sweep_geometry`.
+        translations: (B, 3) of each, from there too.
+        inverse_depths: (D,) in 1/m, on the device of the maps.
+        mask_out_of_view: as in `cost_volume`.
+    """
+    batch, channels, height, width = reference.shape
+    chunks = inverse_depths.split(_PLANES_AT_ONCE if reference.device.type == "cpu" else len(inverse_depths))
     with torch.autocast(reference.device.type, enabled=False):
+        own = reference.float().view(batch, channels, 1, -1)
+        pixels = pixel_grid(height, width, like=own)
         total = seen = 0.0
-        for measurement, homography, translation in zip(measurements, *geometry, strict=True):
-            costs, in_view = _sweep(
-                reference.float(),
-                measurement.float(),
-                homography,
-                translation,
-                inverse_depths,
-                mask_out_of_view,
-                exact_sampling,
-            )
-            total = total + costs
-            seen = seen + in_view
-        return total / seen.clamp(min=1) if mask_out_of_view else total / len(measurements)
+        for measurement, homography, translation in zip(measurements, homographies, translations, strict=True):
+            costs, in_view = [], []
+            for planes in chunks:
+                warped, visible = warp_to_rays(
+                    measurement.float(), homography @ pixels, translation, planes.view(1, -1, 1)
+                )  # (B, C, d, hw)
+                costs.append((own * warped).mean(dim=1) * (visible if mask_out_of_view else 1))  # (B, d, hw)
+                in_view.append(visible)
+            total = total + torch.cat(costs, dim=1)
+            seen = seen + torch.cat(in_view, dim=1) if mask_out_of_view else seen + 1
+        mean = total / (seen.clamp(min=1) if mask_out_of_view else seen)
+        return mean.view(batch, -1, height, width)
 
 
-def sweep_geometry(world_T_ref: Tensor, world_T_meas: Sequence[Tensor], K: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def sweep_geometry(
+    world_T_ref: Tensor, world_T_meas: Sequence[Tensor], K: Tensor, published_size: tuple[int, int] | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
     """Return K R K⁻¹ (B, 3, 3) and K t (B, 3), at half resolution, of the way to each measurement frame.
 
     Args:
         world_T_ref: Pose of the reference frame, (B, 4, 4).
         world_T_meas: Poses of the measurement frames, each (B, 4, 4).
         K: Intrinsics at full resolution, (B, 3, 3).
+        published_size: (h, w) of the matching maps, to sample at the published u·(w-1)/w and v·(h-1)/h; None to
+            sample where q points.
     """
     with torch.autocast(K.device.type, enabled=False):
         half_K = scale_intrinsics(K.float(), 0.5)
         to_ray = torch.linalg.inv(half_K)
+        to_pixels = half_K
+        if published_size is not None:
+            scales = [1 - 1 / side for side in reversed(published_size)]
+            to_pixels = torch.cat([half_K[:, :1] * scales[0], half_K[:, 1:2] * scales[1], half_K[:, 2:]], dim=1)
         meas_T_ref = [torch.linalg.inv(pose.float()) @ world_T_ref.float() for pose in world_T_meas]
-        homographies = [half_K @ transform[:, :3, :3] @ to_ray for transform in meas_T_ref]
-        return homographies, [(half_K @ transform[:, :3, 3:])[..., 0] for transform in meas_T_ref]
-
-
-def _sweep(
-    reference: Tensor,
-    measurement: Tensor,
-    homography: Tensor,
-    translation: Tensor,
-    inverse_depths: Tensor,
-    mask_out_of_view: bool,
-    exact_sampling: bool,
-) -> tuple[Tensor, Tensor | float]:
-    """Costs (B, D, h, w) of one measurement frame, and, where asked for, which samples it can see."""
-    batch, channels, height, width = reference.shape
-    rotated = homography @ pixel_grid(height, width, reference)
-    translated = translation[..., None]  # (B, 3, 1)
-    size = homography.new_tensor([width, height]).view(1, 1, 2, 1)
-    half_span = (size - 1) / 2 if exact_sampling else size / 2
-
-    costs, in_view = [], []
-    for planes in inverse_depths.to(reference.device).split(_PLANES_AT_ONCE):
-        q = rotated.unsqueeze(1) + translated.unsqueeze(1) * planes.view(1, -1, 1, 1)  # (B, d, 3, hw)
-        pixels = q[:, :, :2] / (q[:, :, 2:] + 1e-8)
-        grid = ((pixels - half_span) / half_span).transpose(2, 3)  # (B, d, hw, 2)
-        warped = functional.grid_sample(measurement, grid, align_corners=True)  # (B, C, d, hw)
-        cost = (reference.view(batch, channels, 1, -1) * warped).mean(dim=1)  # (B, d, hw)
-        if mask_out_of_view:
-            visible = (q[:, :, 2] > 0) & (grid.abs() <= 1).all(dim=-1)
-            cost = cost * visible
-            in_view.append(visible)
-        costs.append(cost)
-    shape = (batch, -1, height, width)
-    seen = torch.cat(in_view, dim=1).view(shape).float() if mask_out_of_view else 1.0
-    return torch.cat(costs, dim=1).view(shape), seen
+        homographies = [to_pixels @ transform[:, :3, :3] @ to_ray for transform in meas_T_ref]
+        return homographies, [(to_pixels @ transform[:, :3, 3:])[..., 0] for transform in meas_T_ref]

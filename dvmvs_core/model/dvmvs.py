@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from dvmvs_core.config import ModelConfig
@@ -28,7 +29,6 @@ from dvmvs_core.model.encoder_decoder import (
     CostVolumeDecoder,
     CostVolumeEncoder,
     DepthPyramid,
-    EncodedVolume,
 )
 from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFeatures
 from dvmvs_core.model.hidden_state import warp_hidden_state
@@ -54,17 +54,6 @@ class _PlaneSweepNet(nn.Module):
         half, quarter, eighth, sixteenth = self.feature_pyramid(self.feature_extractor(image))
         matching = half if self.config.matching == "learned" else patch_descriptors(image)
         return ImageFeatures(half, quarter, eighth, sixteenth, matching)
-
-    def _encode(
-        self,
-        reference: ImageFeatures,
-        measurements: Sequence[Tensor],
-        world_T_ref: Tensor,
-        world_T_meas: Sequence[Tensor],
-        K: Tensor,
-    ) -> EncodedVolume:
-        costs = self.match(reference, measurements, world_T_ref, world_T_meas, K)
-        return self.encoder(reference, costs)
 
     def match(
         self,
@@ -123,8 +112,12 @@ class PairNet(_PlaneSweepNet):
         Returns:
             Depth at five scales, metres.
         """
-        encoded = self._encode(reference, measurements, world_T_ref, world_T_meas, K)
-        pyramid, _ = self.decoder(image, encoded)
+        costs = self.match(reference, measurements, world_T_ref, world_T_meas, K)
+        return self.decode(image, reference, costs)
+
+    def decode(self, image: Tensor, reference: ImageFeatures, costs: Tensor) -> DepthPyramid:
+        """What follows the plane sweep: depth from the cost volume (B, D, H/2, W/2)."""
+        pyramid, _ = self.decoder(image, self.encoder(reference, costs))
         return pyramid
 
 
@@ -179,19 +172,43 @@ class FusionNet(_PlaneSweepNet):
         Returns:
             Depth at five scales, metres; the new state.
         """
-        encoded = self._encode(reference, measurements, world_T_ref, world_T_meas, K)
+        costs = self.match(reference, measurements, world_T_ref, world_T_meas, K)
         if state is not None and previous_world_T_cam is not None:
             lstm_K = scale_intrinsics(K, 1 / 32)
             hidden = warp_hidden_state(state.hidden, depth_estimate, previous_world_T_cam, world_T_ref, lstm_K)
             state = state._replace(hidden=hidden)
-        state = self.lstm_fusion(encoded.bottom, state)
-        encoded = encoded._replace(bottom=state.hidden.to(encoded.bottom.dtype))
-        pyramid, decoded = self.decoder(image, encoded)
+        pyramid, decoded, state = self.decode(image, reference, costs, state)
         if self.refinement is None:
             return pyramid, state
         geometry = sweep_geometry(world_T_ref, world_T_meas, K)
         matched = self.refinement.match(pyramid.full, reference.matching, measurements, *geometry)
         return pyramid._replace(full=self.refinement(pyramid.full, matched, decoded, reference.half)), state
+
+    def decode(
+        self, image: Tensor, reference: ImageFeatures, costs: Tensor, state: LSTMState | None
+    ) -> tuple[DepthPyramid, Tensor, LSTMState]:
+        """What follows the plane sweep, up to the refinement.
+
+        Args:
+            image: Normalised image of the reference frame, (B, 3, H, W).
+            reference: Its features.
+            costs: Cost volume, (B, D, H/2, W/2).
+            state: The last state, its hidden part in the current view; None at the start.
+
+        Returns:
+            Depth at five scales, metres; the decoder's last map at half resolution; the new state.
+        """
+        encoded = self.encoder(reference, costs)
+        state = self.lstm_fusion(encoded.bottom, state)
+        encoded = encoded._replace(bottom=state.hidden.to(encoded.bottom.dtype))
+        return *self.decoder(image, encoded), state
+
+    def zero_state(self) -> LSTMState:
+        """The state before the first keyframe, for a batch of one."""
+        zeros = torch.zeros(
+            1, self.lstm_fusion.lstm_cell.hidden_channels, self.config.height // 32, self.config.width // 32
+        )
+        return LSTMState(zeros, zeros)
 
 
 def build_network(config: ModelConfig) -> PairNet | FusionNet:

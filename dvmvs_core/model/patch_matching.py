@@ -32,7 +32,9 @@ def patch_descriptors(image: Tensor) -> Tensor:
     """
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
         grey = _grey(image)
-        return _patches(_halved(_halved(functional.pad(grey, (1, 1, 1, 1), "replicate")).mT).mT)
+        return _patches(
+            _halved(_halved(functional.pad(grey, (1, 1, 1, 1), "replicate")).transpose(1, 2)).transpose(1, 2)
+        )
 
 
 def full_patch_descriptors(image: Tensor) -> Tensor:

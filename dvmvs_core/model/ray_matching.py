@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dvmvs_core.model.warping import sampling_grid, warp_to_rays
+
 LEAST_NORM = 1e-3
 """Of a look that counts in full: what is less is rounding error, of patches of one colour for instance."""
 
@@ -48,7 +50,7 @@ def match_along_rays(
     return match_at_pixels(
         inverse_depths,
         reference,
-        ((looks, half_K @ T[:, :3, :3] @ rays, half_K @ T[:, :3, 3:]) for looks, T in transforms),
+        ((looks, half_K @ T[:, :3, :3] @ rays, (half_K @ T[:, :3, 3:])[..., 0]) for looks, T in transforms),
     )
 
 
@@ -61,7 +63,7 @@ def match_at_pixels(
         inverse_depths: (B, P, N) of the points, 1/m.
         reference: (B, C, N) matching map of the reference frame at the rays.
         measurements: of each measurement frame its matching map (B, C, h, w), the homogeneous pixels (B, 3, N) of the
-            rays' ends at infinity, and what an inverse depth of 1 adds to them, (B, 3, 1).
+            rays' ends at infinity, and what an inverse depth of 1 adds to them, (B, 3).
 
     Returns:
         As `match_along_rays`.
@@ -69,9 +71,7 @@ def match_at_pixels(
     own = functional.normalize(reference.float(), dim=1, eps=LEAST_NORM)[:, :, None]  # (B, C, 1, N)
     total = count = torch.zeros_like(inverse_depths)
     for measurement, ends, translation in measurements:
-        q = ends[:, :, None] + translation[..., None] * inverse_depths[:, None]  # (B, 3, P, N)
-        grid, in_view = sampling_grid(q[:, :2], q[:, 2], measurement.shape[-2:])
-        warped = functional.grid_sample(measurement.float(), grid, align_corners=True)  # (B, C, P, N)
+        warped, in_view = warp_to_rays(measurement.float(), ends, translation, inverse_depths)  # (B, C, P, N)
         norms = warped.square().sum(dim=1).sqrt().clamp(min=LEAST_NORM)
         total = total + (own * warped).sum(dim=1) / norms * in_view
         count = count + in_view
@@ -88,22 +88,6 @@ def look_up(points: Tensor, K: Tensor, world_T_cam: Tensor, size: tuple[int, int
     pixels = K @ (cam_T_world[:, :3, :3] @ points + cam_T_world[:, :3, 3:])
     grid, in_view = sampling_grid(pixels[:, :2, None], pixels[:, 2][:, None], size)
     return grid, pixels[:, 2], in_view[:, 0]
-
-
-def sampling_grid(xy: Tensor, z: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the grid (B, P, N, 2) that samples an image of `size` at homogeneous pixels, and which are in view.
-
-    Args:
-        xy: (B, 2, P, N), to be divided by z.
-        z: (B, P, N).
-        size: (height, width).
-    """
-    height, width = size
-    # Plain numbers, which a CUDA graph can hold.
-    divisor = z.clamp(min=1e-6)
-    u, v = xy[:, 0] / divisor * (2 / (width - 1)) - 1, xy[:, 1] / divisor * (2 / (height - 1)) - 1
-    in_view = (z > 0) & (u.abs() <= 1) & (v.abs() <= 1)
-    return torch.stack((u, v), dim=-1), in_view
 
 
 class NeighbourhoodMeans:

@@ -96,12 +96,15 @@ class DepthRefinement(nn.Module):
             pixels = pixel_grid(height, width, like=inverse_depths)
             views = zip(measurements, homographies, translations, strict=True)
             matched = match_at_pixels(
-                inverse_depths, reference.flatten(2), ((looks, H @ pixels, t[..., None]) for looks, H, t in views)
+                inverse_depths, reference.flatten(2), ((looks, H @ pixels, t) for looks, H, t in views)
             )
             total, count = (part.view(batch, -1, height, width) for part in matched)
-            seen = count[:, PREDICTED : PREDICTED + 1] / len(measurements)
-            texture = reference.float().square().mean(dim=1, keepdim=True).sqrt()
-            return torch.cat([total / count.clamp(min=1.0), seen, texture], dim=1)
+            return self.with_texture(total / count.clamp(min=1.0), count / len(measurements), reference)
+
+    def with_texture(self, cosines: Tensor, in_view: Tensor, reference: Tensor) -> Tensor:
+        """What `match` returns, (B, P+2, h, w), of the mean cosines and of the share of frames in view (B, P, h, w)."""
+        texture = reference.float().square().mean(dim=1, keepdim=True).sqrt()
+        return torch.cat([cosines, in_view[:, PREDICTED : PREDICTED + 1], texture], dim=1)
 
     def forward(self, depth: Tensor, matched: Tensor, decoded: Tensor, features: Tensor) -> Tensor:
         """Corrects a prediction.

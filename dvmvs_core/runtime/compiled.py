@@ -8,36 +8,24 @@
 """How the loops of this package are compiled by numba, which importing this module needs.
 
 Compiling happens at the first call, and is kept on disk where a folder can be written (beside the source file, or the
-user's cache folder, or NUMBA_CACHE_DIR).
+user's cache folder, or NUMBA_CACHE_DIR). What is kept counts as outdated when the function's own file has changed, and
+holds what it calls, too: so a compiled function calls none of another file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numba
 
 # Sums may be reordered and products fused, which vector code needs; NaN and infinity keep their meaning.
 _FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
-_FOLDERS = (Path(__file__).parent, Path(__file__).parent.parent / "matching")
-
-SOURCES = tuple(
-    (path.name, path.stat().st_mtime_ns, path.stat().st_size)
-    for folder in _FOLDERS
-    for path in sorted(folder.glob("*.py"))
-)
-"""Name, date and size of every source file of the packages that hold compiled loops."""
-
 
 def compiled(function: Callable) -> Callable:
     """Compile a function, which then runs without the interpreter's lock."""
     options = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
     try:
-        dispatcher = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # nowhere to write the cache: compile anew in every process
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # nowhere to write the cache: compile again in every process
         return numba.njit(**options)(function)
-    # What is kept counts as outdated when the function's own file has changed; but it holds what it calls, too.
-    dispatcher._cache._cache_file._source_stamp = SOURCES
-    return dispatcher

@@ -17,116 +17,22 @@ import numpy as np
 from dvmvs_core.runtime.compiled import compiled
 
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
-_LEAST_Z_M = np.float32(1e-6)
-_LEAST_DEPTH_M = np.float32(1e-3)
 
 
 @compiled
-def match_rows(first, last, depth, step, planes, reference, looks, homography, translation, least_norm, matched):
-    """Compares the look of each cell with looks along its ray in one measurement frame, for rows of cells first…last.
-
-    Args:
-        first: first row of cells.
-        last: row after the last.
-        depth: (H, W) metres; the middle pixel of each cell counts.
-        step: pixels of a cell.
-        planes: (P,) inverse depths as factors of the predicted one.
-        reference: (H/2, W/2, C) matching map of the reference frame.
-        looks: (H/2, W/2, C) that of the measurement frame.
-        homography: (3, 3) from pixels of the depth map to those of the matching map, at infinity.
-        translation: (3,) what an inverse depth of 1 adds.
-        least_norm: norm of a look that counts in full.
-        matched: (h, w, 2P); to it are added the cosines, and 1 for each point in view.
-    """
-    height, width, channels = looks.shape
-    flat = looks.reshape(-1)
-    count, middle = len(planes), step // 2
-    right_border, bottom_border = np.float32(width - 1), np.float32(height - 1)
-    H, t = homography, translation
-    own = np.empty(channels, np.float32)
-    for row in range(first, last):
-        for column in range(matched.shape[1]):
-            y, x = row * step + middle, column * step + middle
-            inverse_depth = _ONE / depth[y, x]
-            squares = _ZERO
-            for c in range(channels):
-                own[c] = reference[y // 2, x // 2, c]
-                squares += own[c] * own[c]
-            own_norm = max(np.sqrt(squares), least_norm)
-            fx, fy = np.float32(x), np.float32(y)
-            qx = H[0, 0] * fx + H[0, 1] * fy + H[0, 2]
-            qy = H[1, 0] * fx + H[1, 1] * fy + H[1, 2]
-            qz = H[2, 0] * fx + H[2, 1] * fy + H[2, 2]
-            for p in range(count):
-                inverse = inverse_depth * planes[p]
-                z = qz + t[2] * inverse
-                scale = _ONE / max(z, _LEAST_Z_M)
-                u, v = (qx + t[0] * inverse) * scale, (qy + t[1] * inverse) * scale
-                if not (z > _ZERO and u >= _ZERO and u <= right_border and v >= _ZERO and v <= bottom_border):
-                    continue
-                left, top = min(np.int64(u), width - 2), min(np.int64(v), height - 2)
-                right, down = u - np.float32(left), v - np.float32(top)
-                w11 = right * down
-                w01, w10 = right - w11, down - w11
-                w00 = _ONE - right - w10
-                at = np.uintp((top * width + left) * channels)
-                below = at + np.uintp(width * channels)
-                product = squares = _ZERO
-                for c in range(channels):
-                    k, beside = np.uintp(c), np.uintp(c + channels)
-                    look = w00 * flat[at + k] + w01 * flat[at + beside]
-                    look += w10 * flat[below + k] + w11 * flat[below + beside]
-                    product += own[c] * look
-                    squares += look * look
-                matched[row, column, p] += product / (own_norm * max(np.sqrt(squares), least_norm))
-                matched[row, column, count + p] += _ONE
-
-
-@compiled
-def agree_rows(first, last, depth, step, past, homography, translation, scale, agreement):
-    """Compares the depth of each cell with an earlier prediction, for rows of cells first…last.
-
-    Args:
-        first: first row of cells.
-        last: row after the last.
-        depth: (H, W) metres.
-        step: pixels of a cell.
-        past: (H, W) the earlier prediction, metres.
-        homography: (3, 3) from pixels to those of the earlier camera, at infinity.
-        translation: (3,) what an inverse depth of 1 adds.
-        scale: difference of logarithms at which agreement has fallen to 1/e.
-        agreement: (h, w, 2); to it are added the agreement, and 1 for each point in view.
-    """
-    height, width = past.shape
-    middle = step // 2
-    right_border, bottom_border = np.float32(width - 1), np.float32(height - 1)
-    H, t = homography, translation
-    for row in range(first, last):
-        for column in range(agreement.shape[1]):
-            y, x = row * step + middle, column * step + middle
-            d, fx, fy = depth[y, x], np.float32(x), np.float32(y)
-            z = d * (H[2, 0] * fx + H[2, 1] * fy + H[2, 2]) + t[2]
-            inverse = _ONE / max(z, _LEAST_Z_M)
-            u = (d * (H[0, 0] * fx + H[0, 1] * fy + H[0, 2]) + t[0]) * inverse
-            v = (d * (H[1, 0] * fx + H[1, 1] * fy + H[1, 2]) + t[1]) * inverse
-            if z > _ZERO and u >= _ZERO and u <= right_border and v >= _ZERO and v <= bottom_border:
-                before = max(past[np.int64(np.rint(v)), np.int64(np.rint(u))], _LEAST_DEPTH_M)
-                difference = abs(np.log(before / max(z, _LEAST_DEPTH_M)))
-                agreement[row, column, 0] += np.exp(-difference / scale)
-                agreement[row, column, 1] += _ONE
-
-
-@compiled
-def sum_above_left(matched, sums):
-    """Sums (h+1, w+1, …) of all of (h, w, …) that lies above and to the left."""
-    height, width, count = matched.shape
+def sum_above_left(means, counts, sums):
+    """Sums (h+1, w+1, 2P) over all that lies above and to the left, of means times counts and of counts (h, w, P)."""
+    height, width, planes = means.shape
     sums[0] = _ZERO
     for y in range(height):
         sums[y + 1, 0] = _ZERO
         for x in range(width):
-            for i in range(count):
-                beside = sums[y + 1, x, i] + sums[y, x + 1, i] - sums[y, x, i]
-                sums[y + 1, x + 1, i] = beside + matched[y, x, i]
+            for i in range(planes):
+                before = sums[y + 1, x, i] + sums[y, x + 1, i] - sums[y, x, i]
+                sums[y + 1, x + 1, i] = before + means[y, x, i] * counts[y, x, i]
+            for i in range(planes):
+                before = sums[y + 1, x, planes + i] + sums[y, x + 1, planes + i] - sums[y, x, planes + i]
+                sums[y + 1, x + 1, planes + i] = before + counts[y, x, i]
 
 
 @compiled
@@ -140,8 +46,8 @@ def rate_rows(
         last: row after the last.
         depth: (H, W) metres.
         step: pixels of a cell.
-        sums: (h+1, w+1, 2P) sums of what `match_rows` found over all that lies above and to the left.
-        agreement: (h, w, 2) from `agree_rows`.
+        sums: (h+1, w+1, 2P) from `sum_above_left`.
+        agreement: (h, w, 2) from `reprojection_kernels.agree_rows`.
         planes: (P,) inverse depths as factors of the predicted one.
         fine: the two planes beside the prediction.
         coarse: the two next ones.

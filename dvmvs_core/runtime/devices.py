@@ -5,32 +5,77 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The devices that a configuration can name."""
+"""The names of devices, and whether this machine has them."""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 
 from dvmvs_core.errors import DeviceError
 
+_OPENVINO = "openvino"
+_NAMES = "auto, cpu, cuda, cuda:N, openvino or openvino:DEVICE"
+
 
 def resolve_device(name: str) -> torch.device:
-    """Return the torch device for "auto", "cpu", "cuda" or "cuda:N".
+    """Return the torch device that tensors live on; with OpenVINO that is the CPU.
+
+    Args:
+        name: "auto", "cpu", "cuda", "cuda:N", "openvino" or "openvino:DEVICE", as OpenVINO names it: CPU, GPU, NPU.
 
     Raises:
         DeviceError: if the name is unknown, or this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    target = openvino_target(name)
+    if target is not None:
+        _require_openvino(target)
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}") from error
+        raise DeviceError(f"device must be {_NAMES}; got {name!r}") from error
     if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"device must be auto, cpu, cuda or cuda:N; got {name!r}")
+        raise DeviceError(f"device must be {_NAMES}; got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"device {name!r} was asked for, but this machine has {torch.cuda.device_count()} CUDA devices;"
             " use device auto or cpu"
         )
     return device
+
+
+def openvino_target(name: str) -> str | None:
+    """Return OpenVINO's name of a device such as "openvino:GPU"; None where torch runs it."""
+    kind, _, target = name.partition(":")
+    return (target or "CPU") if kind == _OPENVINO else None
+
+
+@functools.cache
+def openvino_core():
+    """Return OpenVINO's registry of devices, one a process.
+
+    Raises:
+        ImportError: if OpenVINO cannot be loaded.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def _require_openvino(target: str) -> None:
+    try:
+        found = openvino_core().available_devices
+    except ImportError as error:
+        raise DeviceError(
+            f"device openvino needs OpenVINO, which cannot be loaded ({error}); pip install openvino, or choose device"
+            " cpu"
+        ) from error
+    if not any(device == target or device.startswith(f"{target}.") for device in found):
+        raise DeviceError(
+            f"device 'openvino:{target}' was asked for, but OpenVINO finds only {', '.join(found)} here; install the"
+            " driver of the device, or choose one of these"
+        )

@@ -5,69 +5,48 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Matching maps as the kernels read them: channels in whole registers, and a border of zeros."""
+"""Matching maps as the plane sweep's kernel reads them: channels in whole registers, and a border of zeros."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from dvmvs_core.runtime.aligned import aligned_zeros
-from dvmvs_core.runtime.vectors import LANES
+CHANNELS_MULTIPLE = 16
+"""Floats of the widest registers; channels past the real ones are zeros."""
+
+_LINE = 64
+"""Bytes of a line of the cache, at which maps begin, so that no register is filled from two."""
 
 
-class Views(NamedTuple):
-    """What the kernels compare in one step. C' is the next multiple of LANES; channels past the real ones are 0.
-
-    Attributes:
-        reference: (B, h, w, C') matching map of the reference frame, divided by its number of channels.
-        measurements: (B, M, h+2, w+2, C') those of the measurement frames, with a border of zeros.
-        homographies: (B, M, 3, 3) K R K⁻¹ to each measurement frame.
-        translations: (B, M, 3) K t.
-        channels: C.
-    """
-
-    reference: np.ndarray
-    measurements: np.ndarray
-    homographies: np.ndarray
-    translations: np.ndarray
-    channels: int
+def plain_map(matching: Tensor) -> np.ndarray:
+    """(1, C, h, w) -> (h, w, C'), C' the next multiple of `CHANNELS_MULTIPLE`."""
+    _, channels, height, width = matching.shape
+    channels_last = matching[0].permute(1, 2, 0)
+    if channels == _whole(channels):
+        return channels_last.contiguous().numpy()
+    padded = _zeros(height, width, _whole(channels))
+    padded[..., :channels] = channels_last.numpy()
+    return padded
 
 
-class MatchingMaps:
-    """Buffers for the maps of one step, kept from call to call."""
+def bordered_maps(matching: Sequence[Tensor]) -> np.ndarray:
+    """M maps (1, C, h, w) -> (M, h+2, w+2, C')."""
+    _, channels, height, width = matching[0].shape
+    padded = _zeros(len(matching), height + 2, width + 2, _whole(channels))
+    for target, one in zip(padded, matching, strict=True):
+        target[1:-1, 1:-1, :channels] = one[0].permute(1, 2, 0).numpy()
+    return padded
 
-    def __init__(self) -> None:
-        self._reference = np.zeros((0, 0, 0, 0), np.float32)
-        self._measurements = np.zeros((0, 0, 0, 0, 0), np.float32)
 
-    def filled(self, reference: Tensor, measurements: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """Copies the maps of a step.
+def _whole(channels: int) -> int:
+    return -(-channels // CHANNELS_MULTIPLE) * CHANNELS_MULTIPLE
 
-        Args:
-            reference: (B, C, h, w) of the reference frame.
-            measurements: (B, C, h, w) of each of M measurement frames.
 
-        Returns:
-            `reference` and `measurements` of `Views`; the next call overwrites them.
-        """
-        batch, channels, height, width = reference.shape
-        self._fit(batch, len(measurements), height, width, -(-channels // LANES) * LANES)
-        target = torch.from_numpy(self._reference)[..., :channels]
-        torch.mul(reference.permute(0, 2, 3, 1), 1 / channels, out=target)
-        inside = torch.from_numpy(self._measurements)[:, :, 1:-1, 1:-1, :channels]
-        for m, measurement in enumerate(measurements):
-            inside[:, m].copy_(measurement.permute(0, 2, 3, 1))
-        return self._reference, self._measurements[:, : len(measurements)]
-
-    def _fit(self, batch: int, frames: int, height: int, width: int, channels: int) -> None:
-        """Makes the buffers large enough; channels past the real ones and borders stay 0."""
-        if self._reference.shape != (batch, height, width, channels):
-            self._reference = aligned_zeros(batch, height, width, channels)
-            self._measurements = np.zeros((batch, 0, 0, 0, 0), np.float32)
-        if self._measurements.shape[1] < frames:
-            self._measurements = aligned_zeros(batch, frames, height + 2, width + 2, channels)
+def _zeros(*shape: int) -> np.ndarray:
+    size = int(np.prod(shape))
+    memory = np.zeros(size + _LINE // 4, np.float32)
+    start = -memory.ctypes.data % _LINE // 4
+    return memory[start : start + size].reshape(shape)

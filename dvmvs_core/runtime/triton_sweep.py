@@ -38,7 +38,7 @@ def _sweep_kernel(
     matrices,  # (M, B, 12): homography, then translation
     inverse_depths,  # (D,)
     costs,  # (B, h, w, D)
-    frames,
+    frames: tl.constexpr,
     height,
     width,
     planes,
@@ -102,7 +102,7 @@ def triton_sweep(
     inverse_depths: Tensor,
     masked: bool,
 ) -> Tensor:
-    """As `whole_sweep`; the cost volume is channels-last."""
+    """As `model.cost_volume.plane_sweep`; the cost volume is channels-last."""
     batch, channels, height, width = reference.shape
     planes = len(inverse_depths)
     costs = torch.empty((batch, height, width, planes), dtype=torch.float32, device=reference.device)

@@ -143,7 +143,11 @@ def build_config(values: dict[str, Value]) -> NodeConfig:
     return NodeConfig(
         network=values["network"] or None,
         engine=EngineConfig(
-            device=values["device"], precision=values["precision"], mode=values["mode"], keyframes=live.keyframes
+            device=values["device"],
+            precision=values["precision"],
+            mode=values["mode"],
+            matching=values["matching"],
+            keyframes=live.keyframes,
         ),
         mounting=mounting,
         camera_frame=values["camera_frame"] or None,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from dvmvs_core.config import MODES, NETWORKS, PRECISIONS, KeyframeConfig
+from dvmvs_core.config import MATCHING_MODES, MODES, NETWORKS, PRECISIONS, KeyframeConfig
 from dvmvs_core.data.camera_view import AUTO, RECTIFY
 
 _KEYFRAMES = KeyframeConfig()
@@ -70,7 +70,11 @@ SETTINGS = (
         "The network to use where the weights hold both; empty for the weights' own choice.",
         choices=("", *NETWORKS),
     ),
-    Setting("device", "auto", "Compute device: auto (CUDA if there is one), cpu, cuda or cuda:N."),
+    Setting(
+        "device",
+        "auto",
+        "Compute device: auto (CUDA if there is one), cpu, cuda, cuda:N or openvino:DEVICE.",
+    ),
     Setting(
         "precision",
         "float32",
@@ -83,6 +87,13 @@ SETTINGS = (
         "fast for fused kernels and graph replay, or a refusal where they are missing; reference for the plain network;"
         " auto for whatever of it works here.",
         choices=MODES,
+    ),
+    Setting(
+        "matching",
+        "auto",
+        "off for the network's depth alone; fast to match it against 4 past keyframes, full against 12, which takes"
+        " longer; auto is off for weights of preset paper, else fast.",
+        choices=MATCHING_MODES,
     ),
     Setting(
         "image_transport",

@@ -32,6 +32,7 @@ RANK = {
     "keyframes": 2,
     "model": 2,
     "runtime": 3,
+    "matching": 3,
     "confidence": 3,
     "past_keyframes": 3,
     "estimate": 3,

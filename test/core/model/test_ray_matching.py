@@ -10,7 +10,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays, sampling_grid
+from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
+from dvmvs_core.model.warping import sampling_grid
 
 HALF_K = torch.tensor([[[20.0, 0, 12], [0, 20.0, 8], [0, 0, 1]]])
 SIZE = (17, 25)

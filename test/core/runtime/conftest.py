@@ -17,11 +17,20 @@ import torch
 from dvmvs_core.config import preset
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
+from dvmvs_core.runtime.model_cache import FOLDER_VARIABLE
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 
 HEIGHT, WIDTH = 64, 96
 SMALL = {"height": HEIGHT, "width": WIDTH, "depth_hypotheses": 8, "hyper_channels": 4, "pyramid_channels": 4}
 CHANNELS = {"extractor_stem": 4, "extractor_channels": (4, 4, 8, 8, 8)}
+
+
+@pytest.fixture(autouse=True)
+def compiled_models(tmp_path_factory, monkeypatch):
+    """Folder of compiled models that starts empty."""
+    folder = tmp_path_factory.mktemp("compiled")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
+    return folder
 
 
 def moved(x=0.0, y=0.0, z=0.0, turn=0.0):
@@ -34,18 +43,18 @@ def moved(x=0.0, y=0.0, z=0.0, turn=0.0):
 
 @pytest.fixture
 def view():
-    """Two cameras at once, which see different things from different places."""
+    """A camera that sees something else from every place."""
     torch.manual_seed(1)
     K = torch.tensor(((80.0, 0, 48), (0, 84.0, 30), (0, 0, 1)))
     return SimpleNamespace(
-        images=[torch.rand(2, 3, HEIGHT, WIDTH) * 2 - 1 for _ in range(4)],
-        K=torch.stack((K, K + torch.tensor(((2.0, 0, 3), (0, 1, 1), (0, 0, 0))))),
+        images=[torch.rand(1, 3, HEIGHT, WIDTH) * 2 - 1 for _ in range(4)],
+        K=K[None],
         # The last one looks the other way: most of what it is asked for lies behind it.
         poses=[
-            torch.stack((moved(), moved(x=1.0))),
-            torch.stack((moved(x=0.15, y=0.05, turn=0.05), moved(x=1.1, z=0.1))),
-            torch.stack((moved(x=-0.1, z=0.2), moved(x=1.0, y=-0.2, turn=-0.1))),
-            torch.stack((moved(z=-0.3, turn=2.0), moved(x=1.2, turn=-0.02))),
+            moved()[None],
+            moved(x=0.15, y=0.05, turn=0.05)[None],
+            moved(x=-0.1, z=0.2)[None],
+            moved(z=-0.3, turn=2.0)[None],
         ],
     )
 
@@ -58,13 +67,13 @@ def make_network():
 
 @pytest.fixture
 def plain_depths(view):
-    """Function of a network: depth and state of two keyframes in a row, as the plain modules give them."""
+    """Function of a network: depth and state of keyframes in a row, as the plain modules give them."""
     return lambda network: _plain_depths(network, view)
 
 
 @pytest.fixture
 def runner_depths(view):
-    """Function of a runner: the same two keyframes."""
+    """Function of a runner: the same keyframes."""
     return lambda runner: _runner_depths(runner, view)
 
 
@@ -84,30 +93,40 @@ def _make_network(preset_name, network="fusionnet", seed=0, **changes):
     return built
 
 
+KEYFRAMES = (1, 2, 1, 0)
+"""Views that get a depth one after the other, each measured against the first and the last."""
+
+
 @torch.no_grad()
 def _plain_depths(network, view):
-    features = [network.extract(image) for image in view.images]
-    arguments = (features[0].matching, features[3].matching)
-    poses = (view.poses[0], view.poses[3])
-    first = (view.images[1], features[1], arguments, view.poses[1], poses, view.K)
-    second = (view.images[2], features[2], arguments, view.poses[2], poses, view.K)
-    if network.config.network == "pairnet":
-        return [(network(*first).full, None), (network(*second).full, None)]
-    pyramid, state = network(*first, None, None, None)
-    estimate = lstm_depth_estimate(reproject_depth(pyramid.full[:, None], view.poses[1], view.poses[2], view.K))
-    assert (estimate > 0).any()
-    later, later_state = network(*second, state, view.poses[1], estimate)
-    return [(pyramid.full, state), (later.full, later_state)]
+    looks = [network.extract(view.images[i]).matching for i in (0, 3)]
+    poses = [view.poses[0], view.poses[3]]
+    depths, past = [], None
+    for i in KEYFRAMES:
+        arguments = (view.images[i], network.extract(view.images[i]), looks, view.poses[i], poses, view.K)
+        if network.config.network == "pairnet":
+            depths.append((network(*arguments).full, None))
+            continue
+        state = pose = estimate = None
+        if past is not None:
+            depth, state, pose = past
+            estimate = lstm_depth_estimate(reproject_depth(depth[:, None], pose, view.poses[i], view.K))
+            assert (estimate > 0).any()
+        pyramid, state = network(*arguments, state, pose, estimate)
+        past = (pyramid.full, state, view.poses[i])
+        depths.append((pyramid.full, state))
+    return depths
 
 
 @torch.inference_mode()
 def _runner_depths(runner, view):
-    arguments = [runner.features(view.images[i]).matching for i in (0, 3)]
+    looks = [runner.features(view.images[i]).matching for i in (0, 3)]
     poses = [view.poses[0], view.poses[3]]
-    # A runner may overwrite all features but the matching map at the next extraction.
-    features = runner.features(view.images[1])
-    first = runner.depth(view.images[1], features, arguments, view.poses[1], poses, view.K, None)
-    previous = PreviousKeyframe(first[0][:, None], view.poses[1], first[1])
-    features = runner.features(view.images[2])
-    second = runner.depth(view.images[2], features, arguments, view.poses[2], poses, view.K, previous)
-    return [first, second]
+    depths, previous = [], None
+    for i in KEYFRAMES:
+        # A runner may overwrite all features but the matching map at the next call.
+        features = runner.features(view.images[i])
+        depth, state = runner.depth(view.images[i], features, looks, view.poses[i], poses, view.K, previous)
+        previous = PreviousKeyframe(depth[:, None], view.poses[i], state)
+        depths.append((depth, state))
+    return depths

@@ -16,27 +16,39 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from dvmvs_core.config import EngineConfig
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.runtime.cpu_network import CpuNetwork
-from dvmvs_core.runtime.device_network import DeviceNetwork
-from dvmvs_core.runtime.runner import PlainRunner, choose_runner
+from dvmvs_core.runtime.choose import choose_runner
+from dvmvs_core.runtime.cuda_runner import CudaRunner
+from dvmvs_core.runtime.devices import openvino_core
+from dvmvs_core.runtime.openvino_runner import OpenVinoRunner
+from dvmvs_core.runtime.plain import PlainRunner
 
 CPU = torch.device("cpu")
 
 
-def device_network(network, dtype=torch.float32):
-    return DeviceNetwork(network, CPU, dtype, strict=False)
+def cuda_runner(network, dtype=torch.float32):
+    """What is captured on CUDA, run on the CPU."""
+    return CudaRunner(network, CPU, dtype, strict=False)
+
+
+def openvino_runner(network):
+    return OpenVinoRunner(network, "CPU", "float32", strict=True)
+
+
+def plain_runner(network):
+    return PlainRunner(network, keeps_features=True)
 
 
 @pytest.mark.parametrize("preset_name", ["small", "paper"])
 @pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
-@pytest.mark.parametrize("make", [CpuNetwork, device_network, lambda n: PlainRunner(n, keeps_features=True)])
-def test_two_keyframes_of_two_cameras(make_network, plain_depths, runner_depths, make, network, preset_name):
+@pytest.mark.parametrize("make", [openvino_runner, cuda_runner, plain_runner])
+def test_keyframes_in_a_row(make_network, plain_depths, runner_depths, make, network, preset_name):
     _assert_same(make_network(preset_name, network), plain_depths, runner_depths, make)
 
 
-@pytest.mark.parametrize("make", [CpuNetwork, device_network, lambda n: PlainRunner(n, keeps_features=True)])
-def test_two_refined_keyframes_of_two_cameras(make_network, plain_depths, runner_depths, make):
+@pytest.mark.parametrize("make", [openvino_runner, cuda_runner, plain_runner])
+def test_refined_keyframes_in_a_row(make_network, plain_depths, runner_depths, make):
     refined, plain = make_network("small", refinement_channels=6), make_network("small")
     shared = {key: value for key, value in refined.state_dict().items() if not key.startswith("refinement.")}
     plain.load_state_dict(shared)
@@ -67,13 +79,13 @@ def test_half_precision_keeps_state_and_depth_in_float32(
 ):
     plain = make_network("small", refinement_channels=refinement_channels)
     expected = plain_depths(plain)
-    for (depth, state), (plain_depth, _) in zip(runner_depths(device_network(plain, dtype)), expected, strict=True):
+    for (depth, state), (plain_depth, _) in zip(runner_depths(cuda_runner(plain, dtype)), expected, strict=True):
         assert depth.dtype == state.hidden.dtype == state.cell.dtype == torch.float32
         assert 0 < ((depth - plain_depth).abs() / plain_depth).mean() < tolerance
 
 
 def test_results_are_not_overwritten_by_the_next_call(view, make_network, runner_depths):
-    runner = CpuNetwork(make_network("small"))
+    runner = openvino_runner(make_network("small"))
     first = runner_depths(runner)
     kept = [(depth.clone(), state.hidden.clone()) for depth, state in first]
     view.images = [image.flip(3) for image in view.images]
@@ -84,7 +96,7 @@ def test_results_are_not_overwritten_by_the_next_call(view, make_network, runner
 
 def test_what_a_graph_captures_calls_no_timer(make_network, runner_depths):
     """A timer may wait for the device, and then the capture would fail. Here the tensors stay on the CPU."""
-    runner, heard = device_network(make_network("small")), []
+    runner, heard = cuda_runner(make_network("small")), []
     step = runner._depth
 
     def captured(*inputs):
@@ -100,7 +112,7 @@ def test_what_a_graph_captures_calls_no_timer(make_network, runner_depths):
 
     runner.timer = timer
     runner_depths(runner)
-    assert heard == 2 * ["plane_sweep", "network"]
+    assert heard == 4 * ["plane_sweep", "network"]
     heard.clear()
     runner._depth = captured
     runner_depths(runner)
@@ -109,20 +121,36 @@ def test_what_a_graph_captures_calls_no_timer(make_network, runner_depths):
 
 def test_modes_choose_runners(make_network):
     network = make_network("small")
-    assert isinstance(choose_runner(network, CPU, "float32", "fast"), CpuNetwork)
-    assert isinstance(choose_runner(network, CPU, "float32", "auto"), CpuNetwork)
-    assert isinstance(choose_runner(network, CPU, "bfloat16", "auto"), DeviceNetwork)
-    reference = choose_runner(network, CPU, "float32", "reference")
+    for mode in ("auto", "fast"):
+        assert isinstance(choose_runner(network, EngineConfig(device="cpu", mode=mode)), OpenVinoRunner)
+    assert isinstance(choose_runner(network, EngineConfig(device="openvino:CPU")), OpenVinoRunner)
+    reference = choose_runner(network, EngineConfig(device="cpu", mode="reference"))
     assert isinstance(reference, PlainRunner) and not reference.keeps_features
     with pytest.raises(DeviceError, match="reference runs in precision float32; got float16"):
-        choose_runner(network, CPU, "float16", "reference")
+        choose_runner(network, EngineConfig(device="cpu", mode="reference", precision="float16"))
 
 
-def test_without_numba_auto_goes_on_and_fast_says_what_to_do(make_network, monkeypatch, caplog):
+@pytest.mark.parametrize("missing", ["openvino", "numba"])
+def test_what_is_missing_auto_does_without_and_fast_says_what_to_do(make_network, monkeypatch, caplog, missing):
     network = make_network("small")
-    monkeypatch.setitem(sys.modules, "dvmvs_core.runtime.cpu_network", None)
-    runner = choose_runner(network, CPU, "float32", "auto")
+    for name in [name for name in sys.modules if name.startswith("dvmvs_core.runtime.")]:
+        if not name.endswith((".runner", ".plain", ".choose", ".previous_keyframe", ".devices", ".timer")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    runner = choose_runner(network, EngineConfig(device="cpu"))
     assert isinstance(runner, PlainRunner) and runner.keeps_features
-    assert len(caplog.records) == 1 and "numba" in caplog.text
-    with pytest.raises(DeviceError, match="pip install numba"):
-        choose_runner(network, CPU, "float32", "fast")
+    assert len(caplog.records) == 1 and missing in caplog.text
+    with pytest.raises(DeviceError, match=f"{missing}.*pip install openvino"):
+        choose_runner(network, EngineConfig(device="cpu", mode="fast"))
+
+
+def test_without_openvino_a_device_of_it_is_refused(make_network, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    openvino_core.cache_clear()
+    with pytest.raises(DeviceError, match="pip install openvino, or choose device cpu"):
+        choose_runner(make_network("small"), EngineConfig(device="openvino"))
+
+
+def test_a_device_that_openvino_does_not_find_is_refused(make_network):
+    with pytest.raises(DeviceError, match="'openvino:NPU7' was asked for, but OpenVINO finds only .*CPU"):
+        choose_runner(make_network("small"), EngineConfig(device="openvino:NPU7"))

@@ -5,18 +5,18 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Both fast plane sweeps equal the plain one, in every mode, at borders and behind the camera too."""
+"""The fast plane sweeps equal the plain one, in every mode, at borders and behind the camera too."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes
+from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes, plane_sweep
+from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.ray_matching import match_at_pixels
 from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
-from dvmvs_core.runtime.plane_sweep import PlaneSweep
-from dvmvs_core.runtime.whole_sweep import whole_sweep
+from dvmvs_core.runtime.sweep import CompiledSweep
 
 PLANES = inverse_depth_planes(0.25, 20.0, 12)
 HEIGHT, WIDTH = 32, 48
@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 32, 48
 
 def maps(channels, count=4):
     torch.manual_seed(channels)
-    return [torch.randn(2, channels, HEIGHT, WIDTH) for _ in range(count)]
+    return [torch.randn(1, channels, HEIGHT, WIDTH) for _ in range(count)]
 
 
 def expected(view, maps, masked, exact):
@@ -38,47 +38,59 @@ def assert_near(found, volume):
     assert volume.abs().mean() > 0.01
 
 
+def compiled_costs(view, maps, masked, exact):
+    geometry = step_geometry(view.poses[0], view.poses[1:], view.K, None, (HEIGHT, WIDTH), exact)
+    sweep = CompiledSweep(maps[0], maps[1:], geometry.homographies, geometry.translations)
+    return sweep.costs(PLANES.numpy(), masked)
+
+
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("channels", [9, 16, 40])
 def test_compiled_sweep(view, channels, masked, exact):
     descriptors = maps(channels)
-    costs = np.full((2, HEIGHT, WIDTH, 3 + len(PLANES) + 1), 7.0, np.float32)
-    sweep = PlaneSweep(PLANES, masked, exact)
-    sweep(descriptors[0], descriptors[1:], view.poses[0], view.poses[1:], view.K, costs, offset=3)
-    found = torch.from_numpy(costs[..., 3:-1]).permute(0, 3, 1, 2)
+    found = compiled_costs(view, descriptors, masked, exact)
     assert_near(found, expected(view, descriptors, masked, exact))
-    assert (costs[..., :3] == 7).all() and (costs[..., -1] == 7).all()
-
-
-def test_compiled_sweep_with_fewer_frames_than_before(view):
-    descriptors = maps(9)
-    costs = np.zeros((2, HEIGHT, WIDTH, len(PLANES)), np.float32)
-    sweep = PlaneSweep(PLANES, True, True)
-    for last in (4, 2, 3):
-        sweep(descriptors[0], descriptors[1:last], view.poses[0], view.poses[1:last], view.K, costs)
-        volume = cost_volume(
-            descriptors[0], descriptors[1:last], view.poses[0], view.poses[1:last], view.K, PLANES, True, True
-        )
-        assert_near(torch.from_numpy(costs).permute(0, 3, 1, 2), volume)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_share_the_rows(view, threads):
     descriptors, before = maps(9), torch.get_num_threads()
-    costs = np.full((2, HEIGHT, WIDTH, len(PLANES)), np.nan, np.float32)
     try:
         torch.set_num_threads(threads)
-        PlaneSweep(PLANES, True, True)(descriptors[0], descriptors[1:], view.poses[0], view.poses[1:], view.K, costs)
+        found = compiled_costs(view, descriptors, True, True)
     finally:
         torch.set_num_threads(before)
-    assert_near(torch.from_numpy(costs).permute(0, 3, 1, 2), expected(view, descriptors, True, True))
+    assert_near(found, expected(view, descriptors, True, True))
+
+
+@pytest.mark.parametrize(("start", "step"), [(0, 1), (1, 2)])
+def test_compiled_cosines_at_depths_of_each_pixel(view, start, step):
+    descriptors = maps(9)
+    depth = torch.rand(1, 2 * HEIGHT, 2 * WIDTH, generator=torch.Generator().manual_seed(0)) * 4 + 0.5
+    factors = torch.tensor((1.0, 0.4, 0.9, 1.6))
+    geometry = step_geometry(view.poses[0], view.poses[1:], view.K, None, (HEIGHT, WIDTH), True)
+    sweep = CompiledSweep(descriptors[0], descriptors[1:], geometry.homographies, geometry.translations)
+    means, counts = sweep.cosines(depth[0].numpy(), factors.numpy(), start, step)
+    pixels = pixel_grid(HEIGHT, WIDTH, like=depth)
+    frames = zip(descriptors[1:], geometry.homographies, geometry.translations, strict=True)
+    total, count = match_at_pixels(
+        factors.view(1, -1, 1) / depth[:, ::2, ::2].flatten(1)[:, None],
+        descriptors[0].flatten(2),
+        ((looks, H @ pixels, t) for looks, H, t in frames),
+    )
+    rows = slice(start, None, step)
+    total, count = (x.view(1, -1, HEIGHT, WIDTH)[:, :, rows, rows] for x in (total, count))
+    assert {0.0, 1.0, 2.0} <= set(count.unique().tolist())
+    agrees = counts == count
+    assert agrees.float().mean() > 0.999  # a point on a border may fall on either side of it
+    assert_near(torch.where(agrees, means, 0), torch.where(agrees, total / count.clamp(min=1), 0))
 
 
 @pytest.mark.parametrize(("masked", "exact"), [(True, True), (False, False)])
-@pytest.mark.parametrize("sweep", ["whole", "triton"])
+@pytest.mark.parametrize("sweep", ["torch", "triton"])
 def test_device_sweeps(view, sweep, masked, exact, monkeypatch):
-    function = whole_sweep
+    function = plane_sweep
     if sweep == "triton":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
         if not torch.cuda.is_available():
@@ -101,7 +113,7 @@ def test_device_sweeps(view, sweep, masked, exact, monkeypatch):
 def test_geometry_survives_packing(view):
     geometry = step_geometry(view.poses[0], view.poses[1:], view.K, view.poses[2], (HEIGHT, WIDTH), False)
     packed = geometry.packed()
-    assert packed.dtype == torch.float32 and packed.shape[0] == 2
+    assert packed.dtype == torch.float32 and packed.shape[0] == 1
     for before, after in zip(geometry, StepGeometry.unpacked(packed, 3), strict=True):
         torch.testing.assert_close(before, after, rtol=0, atol=0)
     torch.testing.assert_close(geometry.cam_T_previous, torch.linalg.inv(view.poses[0]) @ view.poses[2])

@@ -31,7 +31,7 @@ from dvmvs_core.training import data
 
 class LastClips(SyntheticClips):
     def __init__(self, *size, **options):
-        super().__init__(*size, **options, compile=False, textures=8)
+        super().__init__(*size, **options, textures=8)
 
     def batch(self, batch_size, index):
         if index == 3:
@@ -59,7 +59,7 @@ def losses(folder):
 
 @pytest.mark.timeout(300)
 def test_killed_run_goes_on_to_the_same_losses(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, compile=False, textures=8))
+    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, textures=8))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = subprocess.run([sys.executable, "-c", PROGRAM, *ARGUMENTS, "--out", str(killed)])
     assert process.returncode == -signal.SIGKILL

@@ -18,7 +18,7 @@ from torch import Tensor
 WARM_UP_CALLS = 3
 """Calls before a capture, in which libraries choose kernels and allocate, which a capture forbids."""
 
-MOST_GRAPHS = 8
+MAX_GRAPHS = 8
 """Graphs kept of one function; each holds its memory. One a number of measurement frames and of cameras is usual."""
 
 
@@ -29,12 +29,12 @@ class _Graph:
     outputs: tuple[Tensor, ...]
 
 
-class Replay:
+class CudaGraphs:
     """Calls a function; on a CUDA device from a graph for each combination of input shapes.
 
     Args:
         function: from tensors to a tuple of tensors, without a wait of the host and without a branch on values.
-        device: where its tensors lie.
+        device: where its tensors live.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], device: torch.device) -> None:
@@ -48,7 +48,7 @@ class Replay:
             return self._function(*inputs)
         shapes = tuple((x.shape, x.dtype) for x in inputs)
         if shapes not in self._graphs:
-            if len(self._graphs) == MOST_GRAPHS:
+            if len(self._graphs) == MAX_GRAPHS:
                 self._graphs.pop(next(iter(self._graphs)))
             self._graphs[shapes] = self._capture(inputs)
         captured = self._graphs[shapes]

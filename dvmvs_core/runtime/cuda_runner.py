@@ -5,10 +5,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""PairNet and FusionNet for inference on any device, without one wait of the host between image and depth.
+"""PairNet and FusionNet on CUDA, without one wait of the host between image and depth.
 
 All geometry is worked out on the host in float64 and sent in one small tensor; everything else stays on the device.
-On CUDA, each of the two steps (features, depth) is captured once as a graph and then replayed, so that a keyframe costs
+Each of the two steps (features, depth) is captured once as a graph and then replayed, so that a keyframe costs
 the host a few microseconds. In half precision, geometry, matching, gates, state and depth heads stay float32.
 
 Symbols: B batch, M measurement frames.
@@ -26,27 +26,27 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.convlstm import LSTMState
+from dvmvs_core.model.cost_volume import plane_sweep
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import DepthHead
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_by, warp_hidden_state_by
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
+from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
-from dvmvs_core.runtime.replay import Replay
 from dvmvs_core.runtime.timer import Timer, untimed
-from dvmvs_core.runtime.whole_sweep import whole_sweep
 
 logger = logging.getLogger(__name__)
 
 
-class DeviceNetwork:
+class CudaRunner:
     """A `Runner`.
 
     Args:
         network: its weights are copied.
-        device: where to run.
+        device: where to run; on a CPU, for tests, without graphs.
         dtype: of the convolutions.
         strict: fail where the fused plane sweep cannot run on a CUDA device, instead of doing without.
 
@@ -63,10 +63,10 @@ class DeviceNetwork:
         self._dtype = dtype
         self._network = _prepared(network, device, dtype)
         self._sweep = _choose_sweep(device, strict)
-        self._features = Replay(self._features_step, device)
-        self._depth = Replay(self._depth_step, device)
+        self._features = CudaGraphs(self._features_step, device)
+        self._depth = CudaGraphs(self._depth_step, device)
         graphs = "CUDA graphs" if device.type == "cuda" else "plain operators"
-        sweep = "unfused plane sweep" if self._sweep is whole_sweep else "fused plane sweep"
+        sweep = "unfused plane sweep" if self._sweep is plane_sweep else "fused plane sweep"
         self.description = f"{graphs}, {sweep}"
 
     def features(self, image: Tensor) -> ImageFeatures:
@@ -151,18 +151,16 @@ class DeviceNetwork:
         past: tuple[Tensor, ...],
     ) -> tuple[Tensor, ...]:
         network = self._network
-        encoded = network.encoder(features, costs)
         image = image.to(self._dtype, memory_format=torch.channels_last)
         if isinstance(network, PairNet):
-            return (network.decoder(image, encoded)[0].full,)
+            return (network.decode(image, features, costs).full,)
         state = None
         if past:
             previous_depth, hidden, cell = past
             estimate = lstm_depth_estimate(reproject_depth_by(geometry.cam_T_previous, previous_depth, geometry.K))
             lstm_K = scale_intrinsics(geometry.K, 1 / 32)
             state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
-        state = network.lstm_fusion(encoded.bottom, state)
-        pyramid, decoded = network.decoder(image, encoded._replace(bottom=state.hidden.to(self._dtype)))
+        pyramid, decoded, state = network.decode(image, features, costs, state)
         depth = pyramid.full
         if network.refinement is not None:
             sweep = (geometry.homographies, geometry.translations)
@@ -193,7 +191,7 @@ def _prepared(network: PairNet | FusionNet, device: torch.device, dtype: torch.d
 def _choose_sweep(device: torch.device, strict: bool):
     """The fused plane sweep on CUDA; where Triton is missing, or on a CPU, the one of torch operators."""
     if device.type != "cuda":
-        return whole_sweep
+        return plane_sweep
     try:
         from dvmvs_core.runtime.triton_sweep import triton_sweep
 
@@ -205,4 +203,4 @@ def _choose_sweep(device: torch.device, strict: bool):
                 " auto"
             ) from error
         logger.warning("Triton cannot be loaded (%s): the plane sweep runs as separate steps", error)
-        return whole_sweep
+        return plane_sweep

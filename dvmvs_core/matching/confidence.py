@@ -1,0 +1,100 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Confidence of matched depth: the probability that it is within 10 % of the truth.
+
+A logistic regression on what matching found: how clearly a plane won, how much parallax could tell it from others,
+whether the past came to the same. Its coefficients are fitted on rendered worlds (`dvmvs weights calibrate`).
+
+Symbols: (H, W) pixels, (h, w) cells of the half-resolution grid, F cues.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dvmvs_core.confidence import load_coefficients
+from dvmvs_core.matching.keyframe import MatchedDepth
+
+FOLDER = Path(__file__).parents[1] / "weights"
+
+CUES = (
+    "margin",
+    "clear_margin",
+    "parallax",
+    "agreement",
+    "agreement_without_parallax",
+    "off_prior",
+    "off_network",
+    "off_swept",
+    "edge",
+    "views",
+)
+
+CLEAR_PARALLAX_PX = 4.0
+"""Parallax of a 25 % depth step from which on a margin counts in full as a clear one."""
+
+MAX_MARGIN = 2.0
+MAX_DIFFERENCE = 0.5
+"""Of log depth; a larger difference says no more."""
+
+EDGE_CELLS = 5
+"""Cells a side in which depth edges are looked for."""
+
+
+def matched_confidence(matched: MatchedDepth, preset: str) -> np.ndarray:
+    """Return the confidence (H, W) float32, 0…1, of matched depth; a pixel that no past keyframe has in view gets 0.
+
+    Args:
+        matched: from `Matcher.match`.
+        preset: the preset that it was matched with, which the coefficients are of.
+
+    Raises:
+        WeightsError: if the coefficients are damaged.
+    """
+    coefficients = load_coefficients(coefficients_path(preset), CUES)
+    cues, in_view = matched_cues(matched)
+    log_odds = np.tensordot(np.float32(coefficients.weights), cues, axes=1) + np.float32(coefficients.bias)
+    confidence = in_view / (1 + np.exp(-log_odds))
+    return cv2.resize(confidence.astype(np.float32), matched.depth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def coefficients_path(preset: str) -> Path:
+    """Return the file that holds the coefficients of a preset of matching."""
+    return FOLDER / f"confidence_{preset}.json"
+
+
+def matched_cues(matched: MatchedDepth) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cues (F, h, w) float32 in the order of `CUES`, and which cells (h, w) a past keyframe has in view."""
+    log_depth = np.log(matched.depth[::2, ::2])
+    size = log_depth.shape[::-1]
+    prior, agreement, parallax = (
+        cv2.resize(x, size, interpolation=cv2.INTER_LINEAR)
+        for x in (matched.prior, matched.agreement, matched.parallax)
+    )
+    margin = np.clip(matched.margin, 0, MAX_MARGIN)
+    clear = np.minimum(parallax / CLEAR_PARALLAX_PX, 1)
+    square = np.ones((EDGE_CELLS, EDGE_CELLS), np.uint8)
+    edge = cv2.dilate(log_depth, square) - cv2.erode(log_depth, square)
+    differences = [
+        np.minimum(np.abs(log_depth - np.log(other)), MAX_DIFFERENCE)
+        for other in (prior, matched.network_depth, matched.swept_depth)
+    ]
+    cues = (
+        margin,
+        margin * clear,
+        np.log1p(parallax),
+        agreement,
+        agreement * (1 - clear),
+        *differences,
+        np.minimum(edge, 1),
+        np.minimum(matched.views, 4) / np.float32(4),
+    )
+    return np.stack(cues).astype(np.float32, copy=False), matched.views > 0

@@ -1,0 +1,62 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""What matching knows of a keyframe, and what it found for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dvmvs_core.matching.descriptors import Descriptors  # needs numba
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedDepth:
+    """What matching found for a keyframe.
+
+    Attributes:
+        depth: (H, W) float32 metres.
+        network_depth: (H/2, W/2) float32 metres of the network, of pixels 2x.
+        swept_depth: (H/2, W/2) float32 metres as matched, before other keyframes' depth spoke.
+        swept_margin: (H/2, W/2) float32 margin of that.
+        prior: (H/4, W/4) float32 metres that matching started from, of pixels 4x.
+        agreement: (H/4, W/4) float32, 0…1: how much of what past keyframes matched agrees with the prior.
+        parallax: (H/4, W/4) float32: pixels that a depth step of 25 % moves the point in the best view.
+        margin: (H/2, W/2) float32: score of the chosen plane less that of the best other one.
+        views: (H/2, W/2) uint8: number of views in which the chosen plane is in view.
+    """
+
+    depth: np.ndarray
+    network_depth: np.ndarray
+    swept_depth: np.ndarray
+    swept_margin: np.ndarray
+    prior: np.ndarray
+    agreement: np.ndarray
+    parallax: np.ndarray
+    margin: np.ndarray
+    views: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class MatchingView:
+    """A keyframe as matching knows it.
+
+    Attributes:
+        descriptors: of its image.
+        K: (3, 3) intrinsics, pixels.
+        world_T_cam: (4, 4) pose.
+        matched: what was matched for it; None where nothing was yet, as for the first keyframe.
+    """
+
+    descriptors: Descriptors
+    K: np.ndarray
+    world_T_cam: np.ndarray
+    matched: MatchedDepth | None = None

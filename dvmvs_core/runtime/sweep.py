@@ -1,0 +1,77 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Plane sweeps of one step on a CPU: the network's, and those at depths about a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvmvs_core.model.ray_matching import LEAST_NORM
+from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.matching_maps import bordered_maps, plain_map
+from dvmvs_core.runtime.sweep_kernels import sweep_rows
+
+_NO_DEPTH = np.zeros((0, 0), np.float32)
+_NO_COUNTS = np.zeros((0, 0, 0), np.float32)
+
+
+class CompiledSweep:
+    """What one step compares: a reference frame with its measurement frames.
+
+    Args:
+        reference: (1, C, h, w) matching map of the reference frame.
+        measurements: (1, C, h, w) of each measurement frame.
+        homographies: (M, 1, 3, 3) K R K⁻¹ of each, at half resolution.
+        translations: (M, 1, 3) K t of each.
+    """
+
+    def __init__(
+        self, reference: Tensor, measurements: Sequence[Tensor], homographies: Tensor, translations: Tensor
+    ) -> None:
+        self._channels, self._height, self._width = reference.shape[1:]
+        self._views = (
+            plain_map(reference),
+            bordered_maps(measurements),
+            np.ascontiguousarray(homographies[:, 0].numpy()),
+            np.ascontiguousarray(translations[:, 0].numpy()),
+        )
+
+    def costs(self, inverse_depths: np.ndarray, mask_out_of_view: bool) -> Tensor:
+        """Cost volume (1, D, h, w), channels-last, as `model.cost_volume.plane_sweep`."""
+        means = np.empty((self._height, self._width, len(inverse_depths)), np.float32)
+        scale, unnormalised = np.float32(1 / self._channels), np.float32(0)
+        planes = (inverse_depths, _NO_DEPTH, mask_out_of_view, scale, unnormalised)
+        in_bands(sweep_rows, self._height, 0, 1, *self._views, *planes, means, _NO_COUNTS)
+        return _channels_first(means)
+
+    def cosines(self, depth: np.ndarray, factors: np.ndarray, start: int = 0, step: int = 1) -> tuple[Tensor, Tensor]:
+        """Compare points about a prediction, as `model.ray_matching.match_at_pixels`.
+
+        Args:
+            depth: (H, W) metres.
+            factors: (P,) inverse depths as factors of the predicted one.
+            start: first row and column of the half-resolution pixels that are compared.
+            step: pixels from one to the next.
+
+        Returns:
+            Mean cosine over the measurement frames that have a point in view, and how many do, (1, P, h', w') each.
+        """
+        size = [len(range(start, side, step)) for side in (self._height, self._width)]
+        means = np.empty((*size, len(factors)), np.float32)
+        counts = np.empty_like(means)
+        planes = (factors, depth, True, np.float32(1), np.float32(LEAST_NORM))
+        in_bands(sweep_rows, size[0], start, step, *self._views, *planes, means, counts)
+        return _channels_first(means), _channels_first(counts)
+
+
+def _channels_first(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array).permute(2, 0, 1)[None]

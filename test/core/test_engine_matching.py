@@ -1,0 +1,175 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dvmvs_core.config import EngineConfig, preset
+from dvmvs_core.engine import DepthEngine
+from dvmvs_core.errors import ConfigError, DeviceError
+from dvmvs_core.matching.choose import choose_matcher
+from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.types import Frame
+
+SIZE = (96, 128)
+TINY = {
+    "height": SIZE[0],
+    "width": SIZE[1],
+    "depth_hypotheses": 8,
+    "extractor_stem": 4,
+    "extractor_channels": (4, 4, 4, 8, 8),
+    "pyramid_channels": 4,
+    "hyper_channels": 4,
+}
+K = np.array(((110.0, 0, 63.5), (0, 110.0, 47.5), (0, 0, 1)))
+WALL_M = 1.5
+
+
+def wall_frame(index, size=SIZE):
+    """A textured wall 1.5 m away, seen by a camera that moves sideways by 12 cm a frame."""
+    shift = 0.12 * index
+    noise = np.random.default_rng(7).integers(0, 256, (300, 600, 3), dtype=np.uint8)
+    texture = cv2.GaussianBlur(noise, (0, 0), 1.5).astype(np.float32)
+    texture = np.clip((texture - 128) * 4 + 128, 0, 255)
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    at_x = x + np.float32(100 + K[0, 0] * shift / WALL_M)
+    image = cv2.remap(texture, at_x, y + 100, cv2.INTER_LINEAR)
+    world_T_cam = np.eye(4)
+    world_T_cam[0, 3] = shift
+    return Frame(image.round().astype(np.uint8), K, world_T_cam, stamp_ns=1000 + index, index=index)
+
+
+@pytest.fixture(scope="module")
+def make_engine():
+    """Return engines that share one set of random weights, by their kind of matching."""
+    torch.manual_seed(0)
+    weights = build_network(preset("small", **TINY)).state_dict()
+
+    def make(matching, timer=None, shape="small"):
+        network = build_network(preset(shape, **TINY))
+        network.load_state_dict(weights)
+        return DepthEngine(network, EngineConfig(device="cpu", matching=matching), timer)
+
+    return make
+
+
+@pytest.mark.parametrize("matching", ["fast", "full"])
+def test_a_wall_is_found_whatever_the_network_says(make_engine, matching):
+    engine, alone = make_engine(matching), make_engine("off")
+    for index in range(6):
+        matched, network = engine.step(wall_frame(index)), alone.step(wall_frame(index))
+    inner = (slice(16, -16), slice(16, -40))
+    error = np.abs(matched.depth[inner] / WALL_M - 1)
+    assert np.median(error) < 0.03
+    assert np.median(np.abs(network.depth[inner] / WALL_M - 1)) > 5 * np.median(error), "random weights know nothing"
+
+
+def test_the_engine_matches_as_the_matcher_alone_does(make_engine):
+    engine, alone = make_engine("full"), make_engine("off")
+    matcher = choose_matcher("full", alone.model_config)
+    views = []
+    for index in range(5):
+        frame = wall_frame(index)
+        matched, network = engine.step(frame), alone.step(frame)
+        K_here = Preprocessor(frame.K, SIZE, SIZE).K
+        view = MatchingView(matcher.describe(frame.image), K_here, frame.world_T_cam.astype(np.float32))
+        if network is not None:
+            found = matcher.match(view, views, network.depth)
+            view = MatchingView(view.descriptors, view.K, view.world_T_cam, found)
+            np.testing.assert_array_equal(matched.depth, found.depth)
+        views.append(view)
+
+
+def test_the_network_does_not_notice_that_its_depth_is_matched(make_engine):
+    engine, alone = make_engine("fast"), make_engine("off")
+    for index in range(5):
+        engine.step(wall_frame(index))
+        alone.step(wall_frame(index))
+    np.testing.assert_array_equal(engine._past.previous.depth, alone._past.previous.depth)
+    for own, others in zip(engine._past.previous.state, alone._past.previous.state, strict=True):
+        np.testing.assert_array_equal(own, others)
+
+
+def test_a_prediction_without_update_is_matched_and_leaves_nothing(make_engine):
+    engine, untouched = make_engine("full"), make_engine("full")
+    for index in range(3):
+        engine.step(wall_frame(index))
+        untouched.step(wall_frame(index))
+    extra = engine.predict_without_update(wall_frame(2.5))
+    assert np.median(np.abs(extra.depth[16:-16, 16:-40] / WALL_M - 1)) < 0.05
+    np.testing.assert_array_equal(engine.step(wall_frame(3)).depth, untouched.step(wall_frame(3)).depth)
+
+
+def test_a_reset_forgets_what_was_matched(make_engine):
+    engine, fresh = make_engine("full"), make_engine("full")
+    for index in range(4):
+        engine.step(wall_frame(index))
+    engine.reset()
+    for index in range(6, 9):
+        after, first = engine.step(wall_frame(index)), fresh.step(wall_frame(index))
+    np.testing.assert_array_equal(after.depth, first.depth)
+
+
+def test_confidence_is_low_where_nothing_can_be_measured(make_engine):
+    engine = make_engine("fast")
+    for index in range(5):
+        moved = engine.step(wall_frame(index))
+    assert np.isfinite(moved.confidence).all() and 0 <= moved.confidence.min() <= moved.confidence.max() <= 1
+    turned = wall_frame(9)
+    turned.world_T_cam[:3, :3] = np.diag((-1.0, 1.0, -1.0))  # looks the other way, where nothing was seen before
+    assert engine.step(turned).confidence.max() == 0
+
+
+def test_auto_leaves_the_published_network_alone(make_engine):
+    assert make_engine("auto").matching == "fast"
+    assert choose_matcher("auto", preset("paper", **TINY)) is None
+    assert choose_matcher("full", preset("paper", **TINY)).config.preset == "full", "but either can have it"
+
+
+def test_siblings_share_what_extracts_the_maps(make_engine):
+    engine = make_engine("fast")
+    sibling = engine.sibling(engine.config)
+    assert sibling._matcher.describe._extract is engine._matcher.describe._extract
+
+
+def test_the_timer_hears_of_matching(make_engine):
+    heard = []
+
+    @contextmanager
+    def timer(stage):
+        heard.append(stage)
+        yield
+
+    engine = make_engine("fast", timer)
+    engine.step(wall_frame(0))
+    engine.step(wall_frame(1))
+    stages = [stage for stage in heard if stage not in ("plane_sweep", "network")]
+    each = ["features", "descriptors"]
+    assert stages == ["preprocess", "preprocess", *each, *each, "depth", "matching", "confidence"]
+
+
+def test_without_numba_auto_goes_on_with_the_network_and_says_so(make_engine, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "dvmvs_core.matching.matcher", None)
+    config = preset("small", **TINY)
+    assert choose_matcher("auto", config) is None
+    assert "numba cannot be loaded" in caplog.text
+    with pytest.raises(DeviceError, match="matching fast needs numba"):
+        choose_matcher("fast", config)
+
+
+def test_an_unknown_kind_of_matching_is_refused():
+    with pytest.raises(ConfigError, match="matching must be one of"):
+        EngineConfig(matching="best")
