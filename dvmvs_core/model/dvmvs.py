@@ -21,7 +21,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dvmvs_core.config import ModelConfig
+from dvmvs_core.config import BaseConfig, ModelConfig
+from dvmvs_core.model.base import BaseNet
 from dvmvs_core.model.convlstm import LSTMFusion, LSTMState
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes, sweep_geometry
 from dvmvs_core.model.encoder_decoder import (
@@ -194,6 +195,8 @@ class FusionNet(_PlaneSweepNet):
         return pyramid._replace(full=self.refinement(pyramid.full, matched, decoded, reference.half)), state
 
 
-def build_network(config: ModelConfig) -> PairNet | FusionNet:
+def build_network(config: ModelConfig | BaseConfig) -> PairNet | FusionNet | BaseNet:
     """The network that ``config.network`` names, freshly initialised."""
+    if isinstance(config, BaseConfig):
+        return BaseNet(config)
     return FusionNet(config) if config.network == "fusionnet" else PairNet(config)

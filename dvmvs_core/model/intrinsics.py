@@ -22,6 +22,12 @@ def scale_intrinsics(K: Tensor, scale: float) -> Tensor:
     return torch.cat([K[:, :2] * scale, K[:, 2:]], dim=1)
 
 
+def grid_intrinsics(K: Tensor, stride: int, offset: int) -> Tensor:
+    """Intrinsics (B, 3, 3) in cells of a grid whose cell x is centred on pixel stride·x + offset."""
+    centre = K.new_tensor([[0.0, 0.0, offset], [0.0, 0.0, offset], [0.0, 0.0, 0.0]])
+    return scale_intrinsics(K - centre, 1 / stride)
+
+
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Homogeneous pixels (3, height·width) as (x, y, 1), row by row, float32 on the device of ``like``."""
     y, x = torch.meshgrid(
