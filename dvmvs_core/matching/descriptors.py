@@ -67,7 +67,9 @@ class Describer:
         grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
         patches = np.empty((*grey.shape, PATCH_CHANNELS), np.float32)
         in_bands(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
-        return Descriptors(patches.astype(np.float16), self._maps(image), np.rint(colours).astype(np.uint8), image)
+        return Descriptors(
+            patches.astype(np.float16), self._maps(image), np.rint(colours).astype(np.uint8), image
+        )
 
     @torch.inference_mode()
     def _maps(self, image: np.ndarray) -> np.ndarray:

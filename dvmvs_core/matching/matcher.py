@@ -115,12 +115,7 @@ class Matcher:
         own = np.ascontiguousarray(network_depth[::2, ::2], dtype=np.float32)
         prior = self._prior(reference, past, own)
         chosen = best_views(
-            network_depth,
-            reference.K,
-            reference.world_T_cam,
-            [v.K for v in past],
-            [v.world_T_cam for v in past],
-            config.views,
+            network_depth, reference.K, reference.world_T_cam, [v.K for v in past], [v.world_T_cam for v in past], config.views
         )
         views = [past[i] for i in chosen]
         to_half = _to_views(reference, views, HALF)
@@ -200,15 +195,7 @@ class Matcher:
         for m, other in enumerate(others):
             stacked[m] = other
         in_bands(
-            sweep_rows,
-            len(own),
-            own.astype(np.float32),
-            stacked,
-            *to_views,
-            self._inverse_depths,
-            margin,
-            scores,
-            counts,
+            sweep_rows, len(own), own.astype(np.float32), stacked, *to_views, self._inverse_depths, margin, scores, counts
         )
         return scores, counts
 
@@ -250,20 +237,12 @@ class Matcher:
 def _to_views(reference: MatchingView, views: Sequence[MatchingView], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     count = len(views)
     return relative_views(
-        [reference.world_T_cam] * count,
-        [reference.K] * count,
-        [v.world_T_cam for v in views],
-        [v.K for v in views],
-        grid,
+        [reference.world_T_cam] * count, [reference.K] * count, [v.world_T_cam for v in views], [v.K for v in views], grid
     )
 
 
 def _from_views(reference: MatchingView, views: Sequence[MatchingView], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     count = len(views)
     return relative_views(
-        [v.world_T_cam for v in views],
-        [v.K for v in views],
-        [reference.world_T_cam] * count,
-        [reference.K] * count,
-        grid,
+        [v.world_T_cam for v in views], [v.K for v in views], [reference.world_T_cam] * count, [reference.K] * count, grid
     )

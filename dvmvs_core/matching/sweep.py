@@ -86,16 +86,7 @@ def sweep_rows(first, last, reference, others, homographies, translations, inver
                     if cell[p] >= 0:
                         at = np.uintp(cell[p]) * step
                         product[p], square[p] = compare_between(
-                            here,
-                            samples,
-                            at,
-                            step,
-                            row,
-                            top_left[p],
-                            top_right[p],
-                            bottom_left[p],
-                            bottom_right[p],
-                            step,
+                            here, samples, at, step, row, top_left[p], top_right[p], bottom_left[p], bottom_right[p], step
                         )
                 for p in range(planes):
                     total[p] += product[p] / np.sqrt(max(square[p], _TINY))

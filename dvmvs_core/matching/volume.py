@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The score volume of `base` on a CPU, by the compiled plane sweep: the same as `model.score_volume`, many times as fast.
+"""The score volume of `base` on a CPU, by the compiled plane sweep: that of `model.score_volume`, many times as fast.
 
 Symbols: B batch, C channels, D planes, h×w cells of the volume.
 """

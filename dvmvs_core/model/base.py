@@ -7,8 +7,8 @@
 
 """`base`: depth from the scores of fixed descriptors, from past predictions, and from what the image shows.
 
-Matching is not learned. The network learns what matching cannot do: which scores to trust, what surfaces without texture
-and places without parallax look like, and where the edges are. Without any training its depth is that of the scores.
+Matching is not learned. The network learns what matching cannot do: which scores to trust, what blank surfaces and
+places without parallax look like, and where the edges are. Without any training its depth is that of the scores.
 
 Symbols: B batch, D planes (0 is the nearest), H×W network resolution, h×w = H/4×W/4 cells of the score volume.
 

@@ -5,13 +5,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Descriptors that are not trained, for whole batches: what `base` matches, and the image features that it decodes from.
+"""Descriptors that are not trained, for whole batches: what `base` matches, and the image features it decodes from.
 
 They are those of `matching.descriptors`, as torch operations on batches. Symbols: B batch, C channels, H×W network
 resolution.
 
-Patches are centred on pixels 2x, as everywhere in this package. Lite0 pads as TensorFlow does, so cell x of its map with
-stride s is centred on pixel s·x + s − 1: 4x + 3, 8x + 7, 16x + 15, 32x + 31.
+Patches are centred on pixels 2x, as everywhere in this package. Lite0 pads as TensorFlow does, so cell x of its map
+with stride s is centred on pixel s·x + s − 1: 4x + 3, 8x + 7, 16x + 15, 32x + 31.
 """
 
 from __future__ import annotations

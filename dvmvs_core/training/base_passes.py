@@ -24,7 +24,6 @@ from torch.nn import functional
 from dvmvs_core.matching.volume import fastest_score_volume
 from dvmvs_core.model.base import BaseNet, BasePrediction
 from dvmvs_core.model.depth_hint import DepthHint, depth_hint, no_hint, splat_depth
-from dvmvs_core.model.fixed_descriptors import FixedFeatures
 from dvmvs_core.model.score_volume import ScoreVolume
 from dvmvs_core.training.augmentation import TrainingClip
 

@@ -35,8 +35,8 @@ from torch import nn
 from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.pictures import encode_png
-from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.base import BaseNet
+from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.training.augmentation import TrainingClip, augment_clip, draw_clip, prepare_clip
 from dvmvs_core.training.data import HeldOut

@@ -17,8 +17,8 @@ from torch import nn
 
 from dvmvs_core.config import BASENET, BaseConfig, ModelConfig, preset
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.base import BaseNet
+from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 from dvmvs_core.training.stages import (
     BASE_STAGES,
@@ -75,8 +75,9 @@ def schedule_of(name: ScheduleName, network: str) -> Schedule:
         ConfigError: if the network has none of that name.
     """
     if (name, network) not in SCHEDULES:
-        has = " and ".join(schedule for schedule, of in SCHEDULES if of == network)
-        raise ConfigError(f"{network} has no schedule {name}; it has {has}")
+        of = " and ".join(other for schedule, other in SCHEDULES if schedule == name)
+        has = " and ".join(schedule for schedule, other in SCHEDULES if other == network)
+        raise ConfigError(f"schedule {name} is for {of}; {network} has {has}")
     return SCHEDULES[name, network]
 
 
