@@ -31,7 +31,7 @@ from dvmvs_core.model.convlstm import LSTMFusion, LSTMState
 from dvmvs_core.model.depth_hint import DepthHint
 from dvmvs_core.model.fixed_descriptors import LEVEL_CHANNELS, FixedFeatures, fixed_features
 from dvmvs_core.model.hidden_state import warp_hidden_state_by
-from dvmvs_core.model.intrinsics import grid_intrinsics, pixel_grid
+from dvmvs_core.model.intrinsics import grid_intrinsics, inverse, pixel_grid
 from dvmvs_core.model.lite0 import SamePadConvolution, load_lite0
 from dvmvs_core.model.score_head import ConvexUpsampling, ScoreAggregation, best_plane_position
 from dvmvs_core.model.score_volume import VOLUME_OFFSET, VOLUME_STRIDE, ScoreVolume, log_planes
@@ -79,7 +79,7 @@ class BaseNet(nn.Module):
         self.config = config
         planes = log_planes(config.min_depth_m, config.max_depth_m, config.depth_hypotheses)
         self.register_buffer("planes", planes, persistent=False)
-        self.plane_step = float(planes[1] - planes[0])
+        self.nearest_plane, self.plane_step = float(planes[0]), float(planes[1] - planes[0])
         quarter, eighth, sixteenth, bottom = config.widths
         lite4, lite8, lite16, lite32 = LEVEL_CHANNELS
         self.encoder = load_lite0()
@@ -161,7 +161,7 @@ class BaseNet(nn.Module):
         matched = matching_gain * (patch_factor * contrast[0] + maps_factor * contrast[1])
         logits = self.aggregation(matched, x) + hint_gain * hint_factor * bump + self.plane_logits(x).float()
         position = best_plane_position(logits) + 1.5 * torch.tanh(values[:, 2])
-        coarse = float(self.planes[0]) + self.plane_step * position
+        coarse = self.nearest_plane + self.plane_step * position
         log_depth = self.upsampling(coarse, x, image)
         depth = log_depth.clamp(math.log(self.config.min_depth_m), math.log(self.config.max_depth_m)).exp()
         return BasePrediction(depth, coarse, logits, values[:, 3] - 3.0), state
@@ -177,7 +177,7 @@ class BaseNet(nn.Module):
         height, width = scores.patch.shape[-2:]
         grid_K = grid_intrinsics(K.float(), VOLUME_STRIDE, VOLUME_OFFSET)
         with torch.autocast(K.device.type, enabled=False):
-            rays = torch.linalg.inv(grid_K) @ pixel_grid(height, width, like=grid_K)
+            rays = inverse(grid_K) @ pixel_grid(height, width, like=grid_K)
         known = (hint.count > 0).float()
         texture = functional.avg_pool2d(features.patches.square().sum(dim=1, keepdim=True), 2)
         return torch.cat(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.intrinsics import grid_intrinsics, pixel_grid, scale_intrinsics
+from dvmvs_core.model.intrinsics import grid_intrinsics, inverse, pixel_grid, scale_intrinsics
 from dvmvs_core.model.score_volume import VOLUME_OFFSET, VOLUME_STRIDE
 
 _MIN_DEPTH_M = 0.1
@@ -55,7 +55,7 @@ def splat_depth(depth: Tensor, cam_T_past: Tensor, K: Tensor) -> Tensor:
     height, width = full_height // VOLUME_STRIDE, full_width // VOLUME_STRIDE
     with torch.autocast(depth.device.type, enabled=False):
         every_other = depth[:, ::2, ::2].float()
-        to_ray = torch.linalg.inv(scale_intrinsics(K.float(), 0.5))
+        to_ray = inverse(scale_intrinsics(K.float(), 0.5))
         points = (to_ray @ pixel_grid(*every_other.shape[-2:], like=every_other)) * every_other.flatten(1)[:, None]
         points = cam_T_past[:, :3, :3].float() @ points + cam_T_past[:, :3, 3:].float()
         q = grid_intrinsics(K.float(), VOLUME_STRIDE, VOLUME_OFFSET) @ points

@@ -24,8 +24,13 @@ def scale_intrinsics(K: Tensor, scale: float) -> Tensor:
 
 def grid_intrinsics(K: Tensor, stride: int, offset: int) -> Tensor:
     """Intrinsics (B, 3, 3) in cells of a grid whose cell x is centred on pixel stride·x + offset."""
-    centre = K.new_tensor([[0.0, 0.0, offset], [0.0, 0.0, offset], [0.0, 0.0, 0.0]])
-    return scale_intrinsics(K - centre, 1 / stride)
+    moved = torch.cat([K[:, :2, :2], K[:, :2, 2:] - offset], dim=2)
+    return torch.cat([moved / stride, K[:, 2:]], dim=1)
+
+
+def inverse(matrices: Tensor) -> Tensor:
+    """Inverses of (..., n, n) that are known to have one; unlike `torch.linalg.inv` it never waits for a GPU."""
+    return torch.linalg.inv_ex(matrices).inverse
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:

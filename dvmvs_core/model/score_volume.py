@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvmvs_core.model.fixed_descriptors import FixedFeatures
-from dvmvs_core.model.intrinsics import grid_intrinsics, pixel_grid
+from dvmvs_core.model.intrinsics import grid_intrinsics, inverse, pixel_grid
 
 VOLUME_STRIDE, VOLUME_OFFSET = 4, 3
 PARALLAX_DEPTH_M = 2.0
@@ -146,7 +146,7 @@ def _sweep(
 
 def _lines(meas_T_ref: Tensor, grid_K: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Where cells are seen at infinity (B, 3, hw), and what 1/m of inverse depth adds to that (B, 3, 1)."""
-    ends = grid_K @ meas_T_ref[:, :3, :3] @ torch.linalg.inv(grid_K) @ pixel_grid(*size, like=grid_K)
+    ends = grid_K @ meas_T_ref[:, :3, :3] @ inverse(grid_K) @ pixel_grid(*size, like=grid_K)
     return ends, grid_K @ meas_T_ref[:, :3, 3:]
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional
 from dvmvs_core.matching.volume import fastest_score_volume
 from dvmvs_core.model.base import BaseNet, BasePrediction
 from dvmvs_core.model.depth_hint import DepthHint, depth_hint, no_hint, splat_depth
+from dvmvs_core.model.intrinsics import inverse
 from dvmvs_core.model.score_volume import ScoreVolume
 from dvmvs_core.training.augmentation import TrainingClip
 
@@ -112,7 +113,7 @@ def base_predictions(
 def relative_poses(world_T_cam: Tensor) -> Tensor:
     """Return a_T_b (B, T, T, 4, 4), of frames a and b, from poses (B, T, 4, 4)."""
     with torch.autocast(world_T_cam.device.type, enabled=False):
-        return torch.linalg.inv(world_T_cam)[:, :, None] @ world_T_cam[:, None]
+        return inverse(world_T_cam)[:, :, None] @ world_T_cam[:, None]
 
 
 def disturbed_hint(hint: DepthHint, draws: HintDraws) -> DepthHint:

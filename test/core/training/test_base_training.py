@@ -25,6 +25,7 @@ from dvmvs_core.training.augmentation import prepare_clip
 from dvmvs_core.training.base_passes import HintDraws, base_predictions, disturbed_hint, draw_hints, relative_poses
 from dvmvs_core.training.loop import LoopConfig, Trainer
 from dvmvs_core.training.pictures import ROWS, contact_sheet
+from dvmvs_core.training.precision import compile_parts
 from dvmvs_core.training.setup import initial_network, schedule_of, stages_of
 from dvmvs_core.training.stages import BASE_STAGES, enter_stage
 
@@ -157,3 +158,22 @@ def test_its_schedule_and_stages_are_its_own() -> None:
     assert stages_of(preset("base"), None) == BASE_STAGES
     with pytest.raises(ConfigError, match="published is for pairnet and fusionnet; basenet has short"):
         schedule_of("published", "basenet")
+
+
+@torch.no_grad()
+def test_it_compiles_as_a_whole_and_computes_the_same(tiny_base, wall_clips) -> None:
+    torch.manual_seed(0)
+    network = build_network(tiny_base).eval()
+    compiled = build_network(tiny_base).eval()
+    compiled.load_state_dict(network.state_dict())
+    graphs = []
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compile_parts(compiled, backend)
+    clip = prepare_clip(wall_clips(1, frames=4))
+    for ours, theirs in zip(base_predictions(compiled, clip, 2), base_predictions(network, clip, 2), strict=True):
+        torch.testing.assert_close(ours.prediction.depth, theirs.prediction.depth)
+    assert len(graphs) == 2  # the first frame of a clip has no memory; neither breaks into parts
