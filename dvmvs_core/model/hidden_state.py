@@ -142,4 +142,4 @@ def _project(divisor: Tensor, points: Tensor, K: Tensor) -> Tensor:
 
 def _focal_and_centre(K: Tensor) -> tuple[Tensor, Tensor]:
     """(fx, fy) and (cx, cy), each (B, 2, 1)."""
-    return K[:, [0, 1], [0, 1]].unsqueeze(-1), K[:, :2, 2:]
+    return K.diagonal(dim1=1, dim2=2)[:, :2, None], K[:, :2, 2:]

@@ -104,8 +104,7 @@ def build_trainer(plan: RunPlan, processes: Processes, **trainer_options: Any) -
     on_gpu = processes.device.type == "cuda"
     stream = ClipStream(
         [
-            # A GPU renders faster than another process could hand over.
-            Part(source, part.weight, workers=0 if part.synthetic and on_gpu else plan.workers)
+            Part(source, part.weight, plan.workers, rendered_here=part.synthetic and on_gpu)
             for part, source in zip(parts, sources, strict=True)
         ],
         batch_size,

@@ -114,6 +114,7 @@ def test_figures_of_a_known_error() -> None:
     scores.patch[:, 4] = 1.0  # 1 m
     figures = base_figures([BaseStep(prediction_of(torch.full((1, 16, 16), 1.1).log()), truth, scores)], PLANES)
     assert figures["abs_rel"] == pytest.approx(0.1, abs=1e-6)
+    assert figures["abs_log"] == pytest.approx(math.log(1.1), abs=1e-5)
     assert figures["off_105"] == 1.0 and figures["off_125"] == 0.0
     assert figures["abs_rel_parallax_0_1"] == figures["abs_rel_parallax_4_inf"] == pytest.approx(0.1, abs=1e-6)
     assert math.isnan(figures["abs_rel_parallax_1_4"]) and math.isnan(figures["missed_step"])
