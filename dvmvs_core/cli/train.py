@@ -49,8 +49,8 @@ class _Common:
     seed: Count = 0
     """of weights, worlds, order and augmentation"""
     workers: Count = 1
-    """processes that make the batches of each part of the data ahead; a GPU renders worlds itself, but needs them drawn:
-    one process a CPU core"""
+    """processes that make the batches of each part of the data ahead; a GPU renders worlds itself, but they must be
+    drawn for it: one process a CPU core"""
     threads: OptionalCount = None
     """CPU threads that compute"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
