@@ -6,10 +6,11 @@ SEQUENCE ?=
 OUT ?= out/demo
 VIEW ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test test-all lint clean
 
 # .venv holds its own ROS 2: a distribution sourced in this shell would mix its libraries in.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
@@ -17,7 +18,7 @@ unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO RMW_I
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: ## make .venv: packages, ROS 2 from wheels, tf2_msgs (PYTHON=python3.12 chooses the interpreter)
 	@PYTHON='$(PYTHON)' bash scripts/setup.sh
@@ -29,8 +30,14 @@ ifeq ($(VIEW),rerun)
 endif
 	@.venv/bin/python -m dvmvs_ros.demo.run $(if $(SEQUENCE),--sequence '$(SEQUENCE)') $(if $(VIEW),--view '$(VIEW)') --out '$(OUT)'
 
-test: setup ## run the tests (PYTEST_ARGS='-k keyframes' for some of them)
-	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+# A file's tests stay together, since they share nodes; every process of tests has a ROS domain of its own.
+pytest = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
+
+test: setup ## run the tests but the slow ones (PYTEST_ARGS='-k keyframes' for some of them, WORKERS=2 at a time)
+	@$(pytest) -m 'not slow' $(PYTEST_ARGS)
+
+test-all: setup ## run all tests: builds, compilers, whole trainings and long recordings too
+	@$(pytest) $(PYTEST_ARGS)
 
 lint: setup ## check style and imports with ruff
 	@.venv/bin/ruff check .

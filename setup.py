@@ -63,6 +63,7 @@ EXTRAS = {
         *RECONSTRUCT,
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "ruff>=0.9",
         "colcon-core",

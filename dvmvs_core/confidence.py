@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,17 @@ class Coefficients:
 
     bias: float
     weights: tuple[float, ...]
+
+
+def choose_confidence(device: torch.device) -> Callable[..., Tensor]:
+    """Return the fastest function with the arguments and the result of `estimate_confidence` for a device."""
+    if device.type == "cpu":
+        try:
+            import dvmvs_core.runtime.confidence_kernels  # noqa: F401
+        except ImportError:  # numba is missing
+            return estimate_confidence
+        return compiled_confidence
+    return estimate_confidence
 
 
 def estimate_confidence(

@@ -13,10 +13,16 @@ published, and the released weights depend on both.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
 from dvmvs_core.errors import FrameError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 IMAGE_SCALE = 255.0
 IMAGE_MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
@@ -28,6 +34,26 @@ def normalise(image: np.ndarray) -> np.ndarray:
     """Return (3, h, w) float32 for the network from an RGB image (h, w, 3) with values 0…255."""
     scaled = image.astype(np.float32) / np.float32(IMAGE_SCALE)
     return np.ascontiguousarray(((scaled - IMAGE_MEAN) / IMAGE_STD).transpose(2, 0, 1))
+
+
+def normalised_tensor(image: Tensor) -> Tensor:
+    """Return (1, 3, h, w) from (h, w, 3), on any device: on a CPU number for number what `normalise` returns."""
+    import torch
+
+    # Plain numbers, since a tensor of them would have to be sent to the device first.
+    channels = [
+        (image[..., c] / IMAGE_SCALE - float(IMAGE_MEAN[c])) / float(IMAGE_STD[c]) for c in range(image.shape[-1])
+    ]
+    return torch.stack(channels)[None]
+
+
+def resized_tensor(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (h, w, 3) float32 with values 0…255 from (H, W, 3) uint8, on any device, as `Preprocessor.image`."""
+    from torch.nn import functional
+
+    channels_first = image.permute(2, 0, 1)[None].float()
+    resized = functional.interpolate(channels_first, size=size, mode="bilinear", align_corners=False)
+    return resized[0].permute(1, 2, 0)
 
 
 class Preprocessor:
@@ -71,6 +97,24 @@ class Preprocessor:
         """Return (h, w, 3) float32 with values 0…255 from an RGB image (H, W, 3) uint8."""
         cropped = self.cropped(image).astype(np.float32)
         return cv2.resize(cropped, self.new_size[::-1], interpolation=cv2.INTER_LINEAR)
+
+    def network_image(self, image: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return what the network takes from an RGB image (H, W, 3) uint8.
+
+        On CUDA, the bytes of the image are all that is sent, from pinned memory, and the device resizes them.
+
+        Returns:
+            Normalised (1, 3, h, w), contiguous, and with values 0…255 (h, w, 3), both float32 on the device.
+        """
+        # Imported here: whoever reads recordings uses this module too, and torch takes seconds.
+        import torch
+
+        if device.type == "cuda":
+            sent = torch.from_numpy(np.ascontiguousarray(self.cropped(image)))
+            resized = resized_tensor(sent.pin_memory().to(device, non_blocking=True), self.new_size)
+        else:
+            resized = torch.from_numpy(self.image(image)).to(device)
+        return normalised_tensor(resized), resized
 
     def depth(self, depth: np.ndarray) -> np.ndarray:
         """Return (h, w) from a depth image (H, W), by nearest neighbour: no depth is invented between surfaces."""

@@ -84,8 +84,8 @@ QUEUE = 100
 ANSWER_S = 5.0
 """How long the depth node may take to tell its parameters."""
 
-HOLD_S, HAND_ON_S = 0.1, 0.02
-"""Messages wait this long for those that were sent before them; how often that is looked at."""
+HOLD, LONGEST_HOLD, HAND_ON_S = 5, 100, 0.02
+"""Messages wait so many rounds for those that were sent before them, and at most; seconds between rounds."""
 
 NODE_PARAMETERS = (
     *("weights", "network", "device", "precision", "measurement_frames"),
@@ -118,10 +118,10 @@ class EvaluationNode(Node):
             self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
         self._warn = QuietLog(self.get_logger().warning)
         self._metrics = self.create_publisher(DiagnosticArray, "~/metrics", QoSProfile(depth=10))
-        self._error_image = self.create_publisher(Image, "~/error_image", QoSProfile(depth=2))
+        self._error_image = self.create_publisher(Image, "~/error_image", QoSProfile(depth=10))
         self._newest_image_ns: int | None = None
         self._newest_clock_ns: int | None = None
-        self._in_order = SendingOrder(HOLD_S)
+        self._in_order = SendingOrder(HOLD, LONGEST_HOLD)
         self.create_timer(HAND_ON_S, self._in_order.hand_on, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._camera_frame = ""
         self._last_arrival_s = time.monotonic()
@@ -221,8 +221,6 @@ class EvaluationNode(Node):
         self._recording.open(topic, kind)
 
         def receive(data: bytes) -> None:
-            if kind != CLOCK:  # which never ends
-                self._last_arrival_s = time.monotonic()
             try:
                 before(data)
                 self._recording.write(topic, data)
@@ -230,7 +228,12 @@ class EvaluationNode(Node):
             except DvmvsError as error:
                 self._warn(f"{topic}: {error}")
 
-        self.create_subscription(MESSAGES[kind], topic, self._in_order.callback(receive), self._qos(topic), raw=True)
+        def came() -> None:
+            if kind != CLOCK:  # which never ends
+                self._last_arrival_s = time.monotonic()
+
+        callback = self._in_order.callback(receive, came)
+        self.create_subscription(MESSAGES[kind], topic, callback, self._qos(topic), raw=True)
 
     def _qos(self, topic: str) -> QoSProfile:
         """Reliable where all publishers are, since best effort may lose what they would send again."""

@@ -56,6 +56,8 @@ TOPICS = {
 QUEUE = 100
 SETTLED_S = 0.5
 """A recording ends when nothing has come for this long after the signal to stop."""
+SETTLED_ROUNDS = 5
+"""And for so many callbacks or waits: a process that was suspended meanwhile still has to read what came."""
 LONGEST_END_S = 5.0
 """A camera never ends: this long after the signal to stop, a recording ends in any case."""
 
@@ -109,13 +111,16 @@ def spin_until_settled(
         stop: set to end it.
         last_arrival_s: when the last message came, by `time.monotonic`.
     """
-    stopped_s = None
+    stopped_s, quiet_rounds, newest_s = None, 0, last_arrival_s()
     while True:
         executor.spin_once(timeout_sec=POLL_S)
         now_s = time.monotonic()
+        quiet_rounds = quiet_rounds + 1 if last_arrival_s() == newest_s else 0
+        newest_s = last_arrival_s()
         if stop.is_set():
             stopped_s = stopped_s or now_s
-            if now_s - last_arrival_s() >= SETTLED_S or now_s - stopped_s >= LONGEST_END_S:
+            settled = quiet_rounds >= SETTLED_ROUNDS and now_s - newest_s >= SETTLED_S
+            if settled or now_s - stopped_s >= LONGEST_END_S:
                 return
 
 

@@ -27,6 +27,7 @@ from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -62,12 +63,15 @@ BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0,
 """A camera that looks along the base's x axis: optical z is base x, optical x is base −y (REP 103)."""
 
 LAST_ANSWERS_S = 5.0
-"""Without lockstep, how long the player waits at the end for answers that are still to come."""
+"""How long the player waits at the end for answers that are still to come, and for subscribers to take a topic."""
 
 SETTLED_S = 0.5
 """After connecting, and after time jumped: until every subscriber knows of it."""
 
 FASTEST = 10.0
+
+QUEUE = 100
+"""Messages of a topic that a slow subscriber may be behind: in lockstep the player waits for the depth node only."""
 
 PARAMETERS = (
     ("sequence", "", "Scene folder or rosbag2 to play."),
@@ -109,9 +113,9 @@ class ReplayNode(Node):
         self._time = PlayClock(self["rate"])
         for name, act in (("pause", self._pause), ("resume", self._resume), ("toggle_paused", self._toggle)):
             self.create_service(Trigger, f"~/{name}", act)
-        self._camera_info = self.create_publisher(CameraInfo, "camera/camera_info", QoSProfile(depth=10))
-        self._sensor_depth = self.create_publisher(Image, "camera/depth", QoSProfile(depth=10))
-        self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        self._camera_info = self.create_publisher(CameraInfo, "camera/camera_info", QoSProfile(depth=QUEUE))
+        self._sensor_depth = self.create_publisher(Image, "camera/depth", QoSProfile(depth=QUEUE))
+        self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=QUEUE))
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
         self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
@@ -144,7 +148,7 @@ class ReplayNode(Node):
         total = min(self["limit"] or len(sequence), len(sequence))
         self._executor, self._stop = executor, stop
         first = next(sequence.items(depth=False))
-        self._image = self.create_publisher(Image, _image_topic(first), QoSProfile(depth=10))
+        self._image = self.create_publisher(Image, _image_topic(first), QoSProfile(depth=QUEUE))
         self._publish_mounting()
         self._wait_for_subscribers()
         self.get_logger().info(f"playing {total} images of {sequence.name}")
@@ -158,6 +162,9 @@ class ReplayNode(Node):
             self._play_once(islice(sequence.items(), total), total)
         if self.count_publishers(self._status.topic_name):
             self._wait(lambda: self._answered >= len(self._sent), LAST_ANSWERS_S)
+        # What is still on its way is lost when the process ends.
+        for publisher in (self._image, self._camera_info, self._sensor_depth, self._tf):
+            publisher.wait_for_all_acked(Duration(seconds=LAST_ANSWERS_S))
         for note in sequence.notes:
             self.get_logger().warning(note)
         self.get_logger().info(f"played {len(self._sent)} images; {self._answered} were answered")

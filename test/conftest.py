@@ -13,6 +13,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure: examples may take any time.
+settings.register_profile("any_time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_time")
 
 # The networks of most tests are tiny: a second thread costs more in waiting than it brings, most of all on a busy
 # machine. Set before anything loads torch, and inherited by the processes that tests start.

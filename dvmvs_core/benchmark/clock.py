@@ -5,23 +5,21 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Time of each stage of an engine, by standing between the engine and its parts."""
+"""Time of each stage of an engine."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-from dvmvs_core.engine import DepthEngine
-from dvmvs_core.runtime.runner import PlainRunner
-
 
 class StageClock:
-    """Collects milliseconds by stage.
+    """A `Timer` that collects milliseconds by stage.
 
     Args:
         device: its queue is waited for before each reading of the clock.
@@ -32,23 +30,14 @@ class StageClock:
         self._ms: dict[str, list[float]] = defaultdict(list)
         self._frame: dict[str, float] = defaultdict(float)
 
-    def now(self) -> float:
-        """Seconds, after all that was asked of the device is done."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
-    def timed(self, stage: str, function: Callable) -> Callable:
-        """Return the function, whose calls count for the stage."""
-
-        def call(*arguments, **named):
-            started = self.now()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self._frame[stage] += (self.now() - started) * 1e3
-
-        return call
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count what runs within for the stage."""
+        started = self._now()
+        try:
+            yield
+        finally:
+            self._frame[stage] += (self._now() - started) * 1e3
 
     def end_frame(self) -> None:
         """Add up what the last frame took in each stage."""
@@ -56,53 +45,17 @@ class StageClock:
             self._ms[stage].append(ms)
         self._frame.clear()
 
+    def clear(self) -> None:
+        """Forget what was collected, as after the warm-up."""
+        self._ms.clear()
+        self._frame.clear()
+
     def medians(self) -> dict[str, float]:
         """Return the median of each stage over the frames, in ms."""
         return {stage: round(statistics.median(ms), 3) for stage, ms in self._ms.items()}
 
-
-class _Timed:
-    """An object whose calls are timed and whose attributes are its own."""
-
-    def __init__(self, part: Callable, clock: StageClock, stage: str) -> None:
-        self._part = part
-        self._call = clock.timed(stage, part)
-
-    def __call__(self, *arguments):
-        return self._call(*arguments)
-
-    def __getattr__(self, name: str):
-        return getattr(self._part, name)
-
-
-def clocked(engine: DepthEngine) -> StageClock:
-    """Put a clock into an engine, which is of no other use afterwards.
-
-    The stages are image, features, depth and confidence. Where the parts of depth run one after another, they are
-    listed too: plane_sweep, encoder, lstm, decoder and refinement; in a CUDA graph they cannot be told apart.
-    """
-    clock = StageClock(engine.device)
-    runner = engine._runner
-    engine._image = clock.timed("image", engine._image)
-    engine.rate_depth = clock.timed("confidence", engine.rate_depth)
-    if isinstance(runner, PlainRunner):
-        _clock_modules(runner._network, clock)
-    else:
-        parts = {"plane_sweep": "sweep", **{stage: stage for stage in ("encoder", "lstm", "decoder", "refinement")}}
-        for stage, name in parts.items():
-            if getattr(runner, f"_{name}", None) is not None:
-                setattr(runner, f"_{name}", _Timed(getattr(runner, f"_{name}"), clock, stage))
-    runner.extract = clock.timed("features", runner.extract)
-    runner.depth = clock.timed("depth", runner.depth)
-    return clock
-
-
-def _clock_modules(network: torch.nn.Module, clock: StageClock) -> None:
-    modules = {"encoder": "encoder", "lstm": "lstm_fusion", "decoder": "decoder", "refinement": "refinement"}
-    for stage, name in modules.items():
-        module = getattr(network, name, None)
-        if module is not None:
-            module.forward = clock.timed(stage, module.forward)
-    if getattr(network, "refinement", None) is not None:
-        network.refinement.match = clock.timed("refinement", network.refinement.match)
-    network.match = clock.timed("plane_sweep", network.match)
+    def _now(self) -> float:
+        """Seconds, after all that was asked of the device is done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()

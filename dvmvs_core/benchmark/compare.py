@@ -19,15 +19,19 @@ from itertools import islice
 import numpy as np
 import torch
 
-from dvmvs_core.benchmark.clock import clocked
+from dvmvs_core.benchmark.clock import StageClock
 from dvmvs_core.benchmark.frames import wall_frames
 from dvmvs_core.benchmark.memory import peak_device_mb, peak_resident_mb
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.types import DepthPrediction, Frame
 
-WARM_UP_FRAMES = 4
+
+def warm_up_frames(config: EngineConfig) -> int:
+    """Frames after which every buffer is filled and each keyframe has all its measurement frames."""
+    return max(4, config.keyframes.measurement_frames + 2)
 
 
 @dataclass
@@ -85,9 +89,9 @@ def compare(
     engine = DepthEngine(copy.deepcopy(network), device_config)
     engine.warm_up()
     start_s = time.perf_counter() - started
-    frames = wall_frames()
+    warm_up = warm_up_frames(config)
     # A second pass over the first frames fills every buffer before memory is read.
-    for frame in islice(frames, WARM_UP_FRAMES):
+    for frame in islice(wall_frames(), warm_up):
         engine.step(frame)
     memory = {"peak_memory_mb": round(peak_resident_mb(), 1), "peak_device_memory_mb": peak_device_mb(engine.device)}
     figures = {"start_s": round(start_s, 2), **memory}
@@ -100,8 +104,8 @@ def compare(
     differences = []
     for one in engines.values():
         one.reset()
-    for number, frame in enumerate(islice(wall_frames(), WARM_UP_FRAMES + keyframes)):
-        if number < WARM_UP_FRAMES:
+    for number, frame in enumerate(islice(wall_frames(), warm_up + keyframes)):
+        if number < warm_up:
             for one in engines.values():
                 one.step(frame)
             continue
@@ -123,12 +127,13 @@ def compare(
 
 
 def _stages(network: PairNet | FusionNet, config: EngineConfig, keyframes: int) -> dict[str, float]:
-    engine = DepthEngine(copy.deepcopy(network), config)
+    clock = StageClock(resolve_device(config.device))
+    engine = DepthEngine(copy.deepcopy(network), config, timer=clock)
     engine.warm_up()
     frames = wall_frames()
-    for frame in islice(frames, WARM_UP_FRAMES):
+    for frame in islice(frames, warm_up_frames(config)):
         engine.step(frame)
-    clock = clocked(engine)
+    clock.clear()
     for frame in islice(frames, keyframes):
         engine.step(frame)
         clock.end_frame()

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Cost of a keyframe against measurement frames, planes, resolution and cameras."""
+"""Cost of a keyframe against measurement frames, planes and resolution."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ import time
 from collections.abc import Callable
 from itertools import islice
 
-from dvmvs_core.benchmark.compare import WARM_UP_FRAMES
+from dvmvs_core.benchmark.compare import warm_up_frames
 from dvmvs_core.benchmark.frames import wall_frames
 from dvmvs_core.benchmark.memory import peak_device_mb, resident_mb
 from dvmvs_core.config import EngineConfig
+from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
-from dvmvs_core.multi_camera import MultiCameraEngine
 
 MEASUREMENT_FRAMES = (1, 2, 3, 5, 7)
 PLANES = (32, 64, 96, 128)
 RESOLUTIONS = ((256, 320), (384, 480), (480, 640), (640, 960))
-CAMERAS = (1, 2, 4)
 
 
 def points() -> list[tuple[str, int | tuple[int, int]]]:
@@ -33,7 +32,6 @@ def points() -> list[tuple[str, int | tuple[int, int]]]:
         "measurement_frames": MEASUREMENT_FRAMES,
         "depth_hypotheses": PLANES,
         "resolution": RESOLUTIONS,
-        "cameras": CAMERAS,
     }
     return [(axis, value) for axis, values in axes.items() for value in values]
 
@@ -51,28 +49,25 @@ def scaling(
     """
     rows = []
     for axis, value in points():
-        model, cameras, one = network, 1, config.replace(confidence=False)
+        model, one = network, config.replace(confidence=False)
         if axis == "measurement_frames":
             one = one.replace(keyframes=one.keyframes.replace(measurement_frames=value))
         elif axis == "depth_hypotheses":
             model = build_network(network.config.replace(depth_hypotheses=value))
-        elif axis == "resolution":
-            model = build_network(network.config.replace(height=value[0], width=value[1]))
         else:
-            cameras = value
-        rows.append({"axis": axis, "value": _value(value), **_measure(model, one, cameras, keyframes)})
+            model = build_network(network.config.replace(height=value[0], width=value[1]))
+        rows.append({"axis": axis, "value": _value(value), **_measure(model, one, keyframes)})
         advance(1)
     return rows
 
 
-def _measure(network: PairNet | FusionNet, config: EngineConfig, cameras: int, keyframes: int) -> dict:
-    engine = MultiCameraEngine(network, cameras, config)
-    device = engine.engines[0].device
-    needed = max(WARM_UP_FRAMES, config.keyframes.measurement_frames + 2)
+def _measure(network: PairNet | FusionNet, config: EngineConfig, keyframes: int) -> dict:
+    engine = DepthEngine(network, config)
+    needed = warm_up_frames(config)
     wall, cpu = [], []
     for number, frame in enumerate(islice(wall_frames(), needed + keyframes)):
         started_cpu, started = time.process_time(), time.perf_counter()
-        engine.step([frame] * cameras)
+        engine.step(frame)
         if number >= needed:
             wall.append((time.perf_counter() - started) * 1e3)
             cpu.append((time.process_time() - started_cpu) * 1e3)
@@ -80,7 +75,7 @@ def _measure(network: PairNet | FusionNet, config: EngineConfig, cameras: int, k
         "frame_ms": round(statistics.median(wall), 3),
         "cpu_ms": round(statistics.median(cpu), 3),
         "memory_mb": round(resident_mb(), 1),
-        "device_memory_mb": peak_device_mb(device),
+        "device_memory_mb": peak_device_mb(engine.device),
     }
 
 

@@ -33,7 +33,7 @@ class Options:
     reference: Literal["yes", "no"] = "yes"
     """run the reference path too, keyframe by keyframe"""
     scaling: bool = False
-    """measure against measurement frames, planes, resolution and cameras too"""
+    """measure against measurement frames, planes and resolution too"""
     growth: OptionalCount = None
     """run so many keyframes at a small size, and say how memory grew"""
     threads: OptionalCount = None
@@ -54,8 +54,8 @@ def run(options: Options) -> None:
     from dvmvs_core.benchmark.scaling import points, scaling
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.data.atomic import replacing
-    from dvmvs_core.engine import resolve_device
     from dvmvs_core.evaluation.environment import command_line, hardware, now, versions
+    from dvmvs_core.runtime.devices import resolve_device
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -7,8 +7,9 @@
 
 """Predict the depth of sequences with sensor depth, and score it.
 
-Prints the published metrics per sequence and over all keyframes, and the share within 5 %; --json keeps all figures,
---report makes a page of them with plots and pictures.
+Prints one table of the sequences, worst first: by their error over that of a constant depth. Errors by parallax, the
+published metrics and errors by distance follow. --json keeps all figures, --report makes a page of them with plots and
+pictures.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Options:
     check_trajectory: bool = False
     """check the poses and their timing against the images first, and say what is wrong with them"""
     baselines: bool = False
-    """score a constant depth (the sensor's median) and a classical plane sweep on the same frames too"""
+    """score a classical plane sweep on the same frames too"""
     json: OptionalFile = None
     """file for the figures"""
     report: OptionalFolder = None
@@ -218,7 +219,6 @@ def _figures(options: Options, engine, runs, results) -> dict:
     hardware = environment.hardware(engine.device)
     return summary(
         results,
-        options.baselines,
         weights=options.engine.weights,
         weights_sha256=environment.fingerprint(info.path),
         network=engine.model_config.network,

@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-COLUMNS = {
+from dvmvs_core.evaluation.scene_table import parallax_rows, scene_cells, worst_first
+
+PUBLISHED = {
     "abs_error": "abs m",
     "abs_relative_error": "abs rel",
     "abs_inverse_error": "abs inv 1/m",
@@ -18,30 +20,34 @@ COLUMNS = {
     "ratio_125": "<1.25",
     "ratio_125_2": "<1.25²",
     "ratio_125_3": "<1.25³",
-    "ratio_105": "<1.05",
 }
+
+LEFT_OUT = ("step size",)
+"""Columns that a terminal of 120 columns has no room for."""
 
 
 def print_figures(figures: dict) -> None:
-    """Print the metrics, with those of baselines below where there are any, and the relative error by distance."""
+    """Print what tells most of each sequence, the worst first, and then the details.
+
+    These are errors by parallax, the published metrics with those of baselines below, and errors by distance.
+    """
     from dvmvs_core.cli.tables import print_table
 
-    parts = list(figures["sequences"])
+    parts = worst_first(figures["sequences"])
     if len(parts) > 1:
         parts.append({"name": "all", **figures["all"]})
-    rows = []
-    for part in parts:
-        rows.append((part["name"], part["keyframes"], *_cells(part)))
-        for name, baseline in part.get("baselines", {}).items():
-            rows.append((f"  {name.replace('_', ' ')}", "", *_cells(baseline)))
+    rows = [{name: text for name, text in scene_cells(part).items() if name not in LEFT_OUT} for part in parts]
     latency = figures["latency_ms"]
     what = (figures["network"], figures["preset"], *(("refined",) if figures["refined"] else ()))
     print_table(
         f"{figures['weights']} ({', '.join(what)}) on {figures['device']}:"
         f" {latency['median']:.0f} ms a keyframe (median), {latency['p95']:.0f} ms (p95)",
-        ("sequence", "keyframes", *COLUMNS.values(), "flicker"),
-        rows,
+        ("sequence", *rows[0]),
+        [(part["name"], *row.values()) for part, row in zip(parts, rows, strict=True)],
     )
+    header, parallax = parallax_rows(parts)
+    print_table("abs rel/<1.25/share of the pixels, by parallax", ("sequence", *header), parallax)
+    print_table("published metrics", ("sequence", *PUBLISHED.values()), _published_rows(parts))
     bins = figures["all"]["by_distance"]
     print_table(
         "by distance",
@@ -53,8 +59,14 @@ def print_figures(figures: dict) -> None:
     )
 
 
-def _cells(part: dict) -> tuple[str, ...]:
-    return (*(_figure(part["metrics"][name]) for name in COLUMNS), _figure(part.get("temporal_disagreement")))
+def _published_rows(parts: list[dict]) -> list[tuple[str, ...]]:
+    rows = []
+    for part in parts:
+        rows.append((part["name"], *(_figure(part["metrics"][name]) for name in PUBLISHED)))
+        for name, baseline in part["baselines"].items():
+            cells = (_figure(baseline["metrics"][metric]) for metric in PUBLISHED)
+            rows.append((f"  {name.replace('_', ' ')}", *cells))
+    return rows
 
 
 def _figure(value: float | None) -> str:

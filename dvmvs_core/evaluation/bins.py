@@ -16,8 +16,8 @@ import numpy as np
 DISTANCE_EDGES_M = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0, np.inf)
 """Borders of the bins of sensor depth, metres."""
 
-PARALLAX_EDGES = (0.0, 0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.11, 0.16, 0.24, np.inf)
-"""Borders of the bins of baseline / depth: roughly the angle in radians between the two rays of a point."""
+PARALLAX_EDGES_PX = (0.0, 1.0, 2.0, 4.0, 8.0, np.inf)
+"""Borders of the bins of parallax, pixels at the network's resolution; see `parallax`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ErrorBin:
         low: lower border, included.
         high: upper border, not included.
         pixels: how many there are.
+        share: their share of the pixels of all bins.
         abs_error: mean |truth − prediction|, metres.
         abs_relative_error: mean |truth − prediction| / truth.
         ratio_125: share of pixels where the larger depth is less than 1.25 times the smaller.
@@ -36,6 +37,7 @@ class ErrorBin:
     low: float
     high: float
     pixels: int
+    share: float
     abs_error: float
     abs_relative_error: float
     ratio_125: float
@@ -78,8 +80,9 @@ class BinnedErrors:
 
     def bins(self) -> list[ErrorBin]:
         """Return the bins that hold pixels."""
+        total = self._sums[0].sum()
         return [
-            ErrorBin(low, high, int(pixels), *(float(s / pixels) for s in sums))
+            ErrorBin(low, high, int(pixels), float(pixels / total), *(float(s / pixels) for s in sums))
             for low, high, pixels, *sums in zip(self.edges[:-1], self.edges[1:], *self._sums, strict=True)
             if pixels
         ]

@@ -165,7 +165,7 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
     clip = worlds.batch(1, number)
     random = np.random.default_rng(number)
     engine.reset()
-    usual, engine.rate_depth = engine.rate_depth, keep_cues
+    usual, engine.estimate_confidence = engine.estimate_confidence, keep_cues
     try:
         for index in range(KEYFRAMES):
             kept.clear()
@@ -182,7 +182,7 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
                 table = cues[0].flatten(1).T.double().cpu().numpy()
                 yield _Keyframe(table[drawn], depth[drawn], truth[drawn])
     finally:
-        engine.rate_depth = usual
+        engine.estimate_confidence = usual
 
 
 def _frame(clip, index: int) -> Frame:

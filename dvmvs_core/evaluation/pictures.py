@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -18,7 +20,10 @@ LARGEST_ERROR = 0.5
 """Relative error that the error picture shows in its brightest colour."""
 
 CAPTION_HEIGHT = 28
+LEGEND_HEIGHT = 34
 GAP = 4
+TICKS = 5
+"""Values that the legend of a panel names."""
 
 
 def colourise(depth: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
@@ -47,25 +52,47 @@ def colourise_error(depth: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return picture
 
 
-def depth_strip(image: np.ndarray, depth: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
-    """Return image | depth, and with a truth image | depth | sensor depth | error, side by side with captions.
+def colourise_confidence(confidence: np.ndarray) -> np.ndarray:
+    """Return confidence (h, w) in 0…1 as RGB (h, w, 3), dark blue to yellow."""
+    return _coloured(confidence, np.isfinite(confidence), cv2.COLORMAP_VIRIDIS)
+
+
+def depth_strip(
+    image: np.ndarray,
+    depth: np.ndarray,
+    truth: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
+    legend: bool = False,
+) -> np.ndarray:
+    """Return image | depth | sensor depth | error | confidence, as far as they are given, side by side with captions.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         depth: (h, w) predicted metres.
-        truth: (h, w) sensor metres, 0 = invalid; None if there is none.
+        truth: (h, w) sensor metres, 0 = invalid; None if there is none, and then there is no error either.
+        confidence: (h, w) in 0…1; None if there is none.
+        legend: say below each panel what its colours mean.
 
     Returns:
-        (h + caption, about 2 w or 4 w, 3) uint8 RGB.
+        (h + caption, and legend, about w for each panel, 3) uint8 RGB.
     """
     near_m, far_m = depth_range(depth, truth)
-    panels = [("image", image), (f"depth {near_m:.1f}-{far_m:.1f} m", colourise(depth, near_m, far_m))]
+    # Colours are even over inverse depth, and so are the depths that the legend names.
+    metres = [f"{d:.2f}" if far_m < 2 else f"{d:.1f}" for d in 1 / np.linspace(1 / far_m, 1 / near_m, TICKS)]
+    of_depth = (cv2.COLORMAP_TURBO, [*metres[:-1], f"{metres[-1]} m"])
+    panels = [("image", image, None), (f"depth {near_m:.1f}-{far_m:.1f} m", colourise(depth, near_m, far_m), of_depth)]
     if truth is not None:
-        panels.append(("sensor depth", colourise(truth, near_m, far_m)))
-        panels.append((f"error 0-{LARGEST_ERROR:.0%}", colourise_error(depth, truth)))
+        of_error = (cv2.COLORMAP_INFERNO, [f"{e:.0%}" for e in np.linspace(0, LARGEST_ERROR, 3)])
+        panels.append(("sensor depth", colourise(truth, near_m, far_m), of_depth))
+        panels.append((f"error 0-{LARGEST_ERROR:.0%}", colourise_error(depth, truth), of_error))
+    if confidence is not None:
+        panels.append(("confidence", colourise_confidence(confidence), (cv2.COLORMAP_VIRIDIS, ["0", "0.5", "1"])))
     columns = []
-    for caption, panel in panels:
-        columns.extend((captioned(caption, panel), np.full((len(panel) + CAPTION_HEIGHT, GAP, 3), 255, np.uint8)))
+    for caption, panel, colours in panels:
+        column = captioned(caption, panel)
+        if legend:
+            column = np.vstack((column, _legend(panel.shape[1], *(colours or (None, ())))))
+        columns.extend((column, np.full((len(column), GAP, 3), 255, np.uint8)))
     return np.hstack(columns[:-1])
 
 
@@ -99,6 +126,22 @@ def depth_range(depth: np.ndarray, truth: np.ndarray | None) -> tuple[float, flo
         return 0.5, 5.0
     near_m, far_m = np.percentile(known, (2, 98))
     return float(near_m), float(max(far_m, near_m + 0.1))
+
+
+def _legend(width: int, colormap: int | None, labels: Iterable[str]) -> np.ndarray:
+    """A white band (LEGEND_HEIGHT, width, 3) with a bar of all colours, and labels at even distances below it."""
+    band = np.full((LEGEND_HEIGHT, width, 3), 255, np.uint8)
+    if colormap is None:
+        return band
+    margin = width // 12
+    bar = np.linspace(0, 255, width - 2 * margin).astype(np.uint8)[None]
+    band[4:14, margin : width - margin] = cv2.cvtColor(cv2.applyColorMap(bar, colormap), cv2.COLOR_BGR2RGB)
+    labels = list(labels)
+    for place, label in zip(np.linspace(margin, width - margin, len(labels)), labels, strict=True):
+        (text_width, _), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+        x = int(np.clip(place - text_width / 2, 0, width - text_width))
+        cv2.putText(band, label, (x, 29), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, cv2.LINE_AA)
+    return band
 
 
 def _encode(picture: np.ndarray, suffix: str, parameters: list[int]) -> bytes:

@@ -72,7 +72,7 @@ def predict_every_frame(
         prediction = engine.step(item.frame)
         is_keyframe = prediction is not None
         if others and engine.last_decision is KeyframeDecision.TOO_CLOSE:
-            prediction = engine.peek(item.frame)
+            prediction = engine.predict_without_update(item.frame)
         if prediction is not None:
             yield hide_unseen(prediction, item.seen), item, is_keyframe
         if advance:

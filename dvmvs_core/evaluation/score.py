@@ -18,11 +18,15 @@ import numpy as np
 
 from dvmvs_core.data.sequence import DepthItem, Sequence
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.bins import DISTANCE_EDGES_M, PARALLAX_EDGES, BinnedErrors
+from dvmvs_core.evaluation.bins import DISTANCE_EDGES_M, PARALLAX_EDGES_PX, BinnedErrors
+from dvmvs_core.evaluation.boundaries import DepthSteps, boundary_f1, compare_steps
 from dvmvs_core.evaluation.consistency import DepthView, temporal_disagreement
 from dvmvs_core.evaluation.metrics import DepthMetrics, evaluate_depth, mean_metrics, valid_truth
+from dvmvs_core.evaluation.parallax import parallax_px
 from dvmvs_core.evaluation.predictions import PredictionReader
 from dvmvs_core.evaluation.sparsification import ConfidenceScorer
+from dvmvs_core.evaluation.sure_and_wrong import SureAndWrong, sure_and_wrong
+from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.preprocess import Preprocessor
 
 
@@ -38,11 +42,14 @@ class SequenceScore:
         stamp_ns: its time.
         metrics: its figures.
         constant: those of one depth for the whole picture, the median of the sensor's: the baseline of all baselines.
-        parallax: largest baseline to its measurement frames / median sensor depth; NaN if there is neither.
+        boundary_f1: see `boundaries`; NaN where the truth has no contour.
+        steps: the true depth steps and what the prediction has of them.
+        parallax_px: median parallax of its pixels, see `parallax`; NaN if there is no sensor depth or no known pose.
         disagreement: with the prediction before, see `consistency`; NaN where views do not overlap.
         by_distance: errors of pixels by sensor depth, metres.
-        by_parallax: errors of pixels by baseline / depth.
+        by_parallax: errors of pixels by parallax, pixels.
         confidence: how well confidence ranks errors; empty if there is none.
+        sure: how often confident pixels are wrong; no pixel at all where there is no confidence.
     """
 
     name: str
@@ -52,11 +59,14 @@ class SequenceScore:
     stamp_ns: list[int] = field(default_factory=list)
     metrics: list[DepthMetrics] = field(default_factory=list)
     constant: list[DepthMetrics] = field(default_factory=list)
-    parallax: list[float] = field(default_factory=list)
+    boundary_f1: list[float] = field(default_factory=list)
+    steps: list[DepthSteps] = field(default_factory=list)
+    parallax_px: list[float] = field(default_factory=list)
     disagreement: list[float] = field(default_factory=list)
     by_distance: BinnedErrors = field(default_factory=lambda: BinnedErrors(DISTANCE_EDGES_M))
-    by_parallax: BinnedErrors = field(default_factory=lambda: BinnedErrors(PARALLAX_EDGES))
+    by_parallax: BinnedErrors = field(default_factory=lambda: BinnedErrors(PARALLAX_EDGES_PX))
     confidence: ConfidenceScorer = field(default_factory=ConfidenceScorer)
+    sure: list[SureAndWrong] = field(default_factory=list)
 
     @property
     def mean(self) -> DepthMetrics:
@@ -90,7 +100,7 @@ def score_predictions(
         raise DataError(f"{sequence.path} has no sensor depth to score against; use dvmvs predict instead")
     predictions = PredictionReader(path)
     score = SequenceScore(sequence.name, tuple(predictions.latency_ms.tolist()))
-    baselines_m = _baselines(predictions, sequence)
+    measurement_poses = _measurement_poses(predictions, sequence)
     truths = _in_order(sequence, predictions.frame_index.tolist())
     previous = None
     for position, (depth, confidence, item) in enumerate(
@@ -107,7 +117,8 @@ def score_predictions(
             score.disagreement.append(
                 temporal_disagreement(previous, view, predictions.K) if previous else float("nan")
             )
-            _add(score, depth, confidence, truth, baselines_m[position])
+            parallax = parallax_px(truth, predictions.K, view.world_T_cam, measurement_poses[position])
+            _add(score, depth, confidence, truth, parallax if measurement_poses[position] else None)
             previous = view
         if advance:
             advance(1)
@@ -167,33 +178,35 @@ def _masked(sensor_depth: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _add(
-    score: SequenceScore, depth: np.ndarray, confidence: np.ndarray | None, truth: np.ndarray, baseline_m: float
+    score: SequenceScore,
+    depth: np.ndarray,
+    confidence: np.ndarray | None,
+    truth: np.ndarray,
+    parallax: np.ndarray | None,
 ) -> None:
-    """Add what one keyframe says; its truth is 0 wherever it does not count."""
+    """Add what one keyframe says, all (h, w); its truth is 0 wherever it does not count."""
     valid = truth > 0
     p, t = depth[valid], truth[valid]
     score.metrics.append(evaluate_depth(p, t, 0.0))
     median_m = float(np.median(t)) if t.size else float("nan")
     score.constant.append(evaluate_depth(np.full_like(t, median_m), t, 0.0))
-    score.parallax.append(baseline_m / median_m)
+    score.boundary_f1.append(boundary_f1(depth, truth))
+    score.steps.append(compare_steps(depth, truth))
+    score.parallax_px.append(float("nan") if parallax is None or not t.size else float(np.median(parallax[valid])))
+    score.sure.append(SureAndWrong() if confidence is None else sure_and_wrong(confidence[valid], p, t))
     if not t.size:
         return
     score.by_distance.add(t, p, t)
-    if np.isfinite(baseline_m):
-        score.by_parallax.add(baseline_m / t, p, t)
+    if parallax is not None:
+        score.by_parallax.add(parallax[valid], p, t)
     if confidence is not None:
         score.confidence.add(confidence[valid], p, t)
 
 
-def _baselines(predictions: PredictionReader, sequence: Sequence) -> list[float]:
-    """The largest distance of each keyframe to its measurement frames, metres; NaN if none is known."""
-    centres = {pose.index: pose.world_T_cam[:3, 3] for pose in sequence.poses()}
-    largest = []
-    for world_T_cam, measurements in zip(predictions.world_T_cam, predictions.measurement_index, strict=True):
-        known = [centres[i] for i in measurements.tolist() if i in centres]
-        distances = np.linalg.norm(np.array(known).reshape(-1, 3) - world_T_cam[:3, 3], axis=1)
-        largest.append(float(distances.max()) if len(distances) else float("nan"))
-    return largest
+def _measurement_poses(predictions: PredictionReader, sequence: Sequence) -> list[list[np.ndarray]]:
+    """The pose (4, 4) of every measurement frame of each keyframe, as far as the sequence knows it."""
+    poses = {pose.index: pose.world_T_cam for pose in sequence.poses() if is_finite_pose(pose.world_T_cam)}
+    return [[poses[i] for i in indices if i in poses] for indices in predictions.measurement_index.tolist()]
 
 
 def _in_order(sequence: Sequence, indices: list[int]) -> Iterator[DepthItem | None]:

@@ -30,15 +30,14 @@ from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFea
 from dvmvs_core.model.hidden_state import warp_hidden_state
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
-from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.convolution import Convolutions, fused
 from dvmvs_core.runtime.cpu_refinement import CpuRefinement
 from dvmvs_core.runtime.depth_head import DepthHead
-from dvmvs_core.runtime.images import normalised
 from dvmvs_core.runtime.kernels import expected_depth
-from dvmvs_core.runtime.memory import Memory
 from dvmvs_core.runtime.merge import Merge
 from dvmvs_core.runtime.plane_sweep import PlaneSweep
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.timer import Timer, untimed
 
 
 class CpuNetwork:
@@ -48,12 +47,13 @@ class CpuNetwork:
         network: its weights are copied.
     """
 
+    device = torch.device("cpu")
     keeps_features = True
-    compiled = True
     description = "compiled CPU kernels"
 
     def __init__(self, network: PairNet | FusionNet) -> None:
         self.config = network.config
+        self.timer: Timer = untimed
         self._lock = threading.Lock()
         self._extractor = _Extractor(network.feature_extractor)
         self._pyramid = _Pyramid(network.feature_pyramid)
@@ -65,17 +65,12 @@ class CpuNetwork:
         if isinstance(network, FusionNet) and network.refinement is not None:
             self._refinement = CpuRefinement(network.refinement)
 
-    def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As in `Runner`."""
-        resized = torch.from_numpy(preprocessor.image(image))
-        return normalised(resized), resized
-
-    def extract(self, image: Tensor) -> ImageFeatures:
+    def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
         with self._lock:
-            return self._features(image)
+            return self._image_features(image)
 
-    def _features(self, image: Tensor) -> ImageFeatures:
+    def _image_features(self, image: Tensor) -> ImageFeatures:
         image = image.contiguous(memory_format=torch.channels_last)
         half, quarter, eighth, sixteenth = self._pyramid(self._extractor(image))
         matching = half
@@ -91,37 +86,39 @@ class CpuNetwork:
         world_T_ref: Tensor,
         world_T_meas: Sequence[Tensor],
         K: Tensor,
-        memory: Memory | None,
+        previous: PreviousKeyframe | None,
     ) -> tuple[Tensor, LSTMState | None]:
         """As in `Runner`."""
         with self._lock:
             first = self._encoder.first(reference)
             seen = (reference.matching, measurements, world_T_ref, world_T_meas, K)
-            views = self._sweep(*seen, first.buffer, self.config.pyramid_channels)
-            *skips, bottom = self._encoder(reference)
-            state = None
-            if self._lstm is not None:
-                state = self._lstm(bottom, None if memory is None else _seen_from(world_T_ref, memory, K))
-                bottom = state.hidden
-            depth, decoded = self._decoder(image, skips, bottom)
-            if self._refinement is not None:
-                depth = self._refinement(depth, decoded, reference.half, views)
+            with self.timer("plane_sweep"):
+                views = self._sweep(*seen, first.buffer, self.config.pyramid_channels)
+            with self.timer("network"):
+                *skips, bottom = self._encoder(reference)
+                state = None
+                if self._lstm is not None:
+                    state = self._lstm(bottom, None if previous is None else _seen_from(world_T_ref, previous, K))
+                    bottom = state.hidden
+                depth, decoded = self._decoder(image, skips, bottom)
+                if self._refinement is not None:
+                    depth = self._refinement(depth, decoded, reference.half, views)
             return depth, state
 
 
-def _seen_from(world_T_cam: Tensor, memory: Memory, K: Tensor) -> LSTMState:
+def _seen_from(world_T_cam: Tensor, previous: PreviousKeyframe, K: Tensor) -> LSTMState:
     """The recurrent state with its hidden part warped to a new pose."""
-    batch, _, height, width = memory.depth.shape
+    batch, _, height, width = previous.depth.shape
     expected = np.empty((batch, 1, height // 32, width // 32), np.float32)
-    cam_T_previous = torch.linalg.inv(world_T_cam) @ memory.world_T_cam
+    cam_T_previous = torch.linalg.inv(world_T_cam) @ previous.world_T_cam
     half_K = scale_intrinsics(K, 0.5)
     for b in range(batch):
-        arrays = (memory.depth[b, 0], cam_T_previous[b], K[b], half_K[b])
+        arrays = (previous.depth[b, 0], cam_T_previous[b], K[b], half_K[b])
         expected_depth(*(np.ascontiguousarray(a.numpy()) for a in arrays), expected[b, 0])
     lstm_K = scale_intrinsics(K, 1 / 32)
     estimate = torch.from_numpy(expected)
-    hidden = warp_hidden_state(memory.state.hidden, estimate, memory.world_T_cam, world_T_cam, lstm_K)
-    return memory.state._replace(hidden=hidden)
+    hidden = warp_hidden_state(previous.state.hidden, estimate, previous.world_T_cam, world_T_cam, lstm_K)
+    return previous.state._replace(hidden=hidden)
 
 
 class _Extractor:

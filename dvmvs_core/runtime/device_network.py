@@ -20,7 +20,6 @@ import copy
 import logging
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -33,11 +32,10 @@ from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_by, warp_hidden_state_by
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
-from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
-from dvmvs_core.runtime.images import normalised, resized_image
-from dvmvs_core.runtime.memory import Memory
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.runtime.replay import Replay
+from dvmvs_core.runtime.timer import Timer, untimed
 from dvmvs_core.runtime.whole_sweep import whole_sweep
 
 logger = logging.getLogger(__name__)
@@ -57,31 +55,23 @@ class DeviceNetwork:
     """
 
     keeps_features = True
-    compiled = False
 
     def __init__(self, network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype, strict: bool) -> None:
         self.config = network.config
-        self._device = device
+        self.device = device
+        self.timer: Timer = untimed
         self._dtype = dtype
         self._network = _prepared(network, device, dtype)
         self._sweep = _choose_sweep(device, strict)
-        self._extract = Replay(self._extract_step, device)
+        self._features = Replay(self._features_step, device)
         self._depth = Replay(self._depth_step, device)
         graphs = "CUDA graphs" if device.type == "cuda" else "plain operators"
         sweep = "unfused plane sweep" if self._sweep is whole_sweep else "fused plane sweep"
         self.description = f"{graphs}, {sweep}"
 
-    def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As in `Runner`; on CUDA, the bytes of the image are all that is sent, from pinned memory."""
-        sent = torch.from_numpy(np.ascontiguousarray(preprocessor.cropped(image)))
-        if self._device.type == "cuda":
-            sent = sent.pin_memory().to(self._device, non_blocking=True)
-        resized = resized_image(sent, preprocessor.new_size)
-        return normalised(resized), resized
-
-    def extract(self, image: Tensor) -> ImageFeatures:
+    def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
-        *maps, matching = self._extract(image)
+        *maps, matching = self._features(image)
         # Kept for as long as the frame is a keyframe, while the next replay overwrites it.
         return ImageFeatures(*maps, matching.clone())
 
@@ -93,30 +83,31 @@ class DeviceNetwork:
         world_T_ref: Tensor,
         world_T_meas: Sequence[Tensor],
         K: Tensor,
-        memory: Memory | None,
+        previous: PreviousKeyframe | None,
     ) -> tuple[Tensor, LSTMState | None]:
         """As in `Runner`."""
-        remembers = isinstance(self._network, FusionNet) and memory is not None
+        remembers = isinstance(self._network, FusionNet) and previous is not None
         height, width = reference.matching.shape[-2:]
         geometry = step_geometry(
             world_T_ref,
             world_T_meas,
             K,
-            memory.world_T_cam if remembers else None,
+            previous.world_T_cam if remembers else None,
             (height, width),
             self.config.exact_sampling,
         )
         packed = geometry.packed()
-        if self._device.type == "cuda":
-            packed = packed.pin_memory().to(self._device, non_blocking=True)
-        past = (memory.depth, *memory.state) if remembers else ()
+        if self.device.type == "cuda":
+            packed = packed.pin_memory().to(self.device, non_blocking=True)
+        past = (previous.depth, *previous.state) if remembers else ()
         depth, *state = self._depth(packed, image, *reference, torch.stack(list(measurements)), *past)
         return depth.clone(), LSTMState(*(x.clone() for x in state)) if state else None
 
-    def _extract_step(self, image: Tensor) -> tuple[Tensor, ...]:
+    def _features_step(self, image: Tensor) -> tuple[Tensor, ...]:
         """The features of an image; the fixed descriptors are made of the float32 image."""
         network = self._network
-        maps = network.feature_pyramid(network.feature_extractor(image.to(self._dtype)))
+        rounded = image.to(self._dtype, memory_format=torch.channels_last)
+        maps = network.feature_pyramid(network.feature_extractor(rounded))
         matching = maps[0] if self.config.matching == "learned" else patch_descriptors(image)
         return *maps, matching.float()
 
@@ -135,17 +126,33 @@ class DeviceNetwork:
         """Depth, and the new state; `past` is the last depth, hidden and cell state, or nothing."""
         network = self._network
         geometry = StepGeometry.unpacked(packed, len(measurements))
-        costs = self._sweep(
-            matching,
-            measurements,
-            geometry.homographies,
-            geometry.translations,
-            network.inverse_depths,
-            self.config.mask_out_of_view,
-        )
+        # A timer may wait for the device, which a capture forbids.
+        timer = untimed if self.device.type == "cuda" else self.timer
+        with timer("plane_sweep"):
+            costs = self._sweep(
+                matching,
+                measurements,
+                geometry.homographies,
+                geometry.translations,
+                network.inverse_depths,
+                self.config.mask_out_of_view,
+            )
         features = ImageFeatures(half, quarter, eighth, sixteenth, matching)
+        with timer("network"):
+            return self._network_step(image, features, costs, measurements, geometry, past)
+
+    def _network_step(
+        self,
+        image: Tensor,
+        features: ImageFeatures,
+        costs: Tensor,
+        measurements: Tensor,
+        geometry: StepGeometry,
+        past: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:
+        network = self._network
         encoded = network.encoder(features, costs)
-        image = image.to(self._dtype)
+        image = image.to(self._dtype, memory_format=torch.channels_last)
         if isinstance(network, PairNet):
             return (network.decoder(image, encoded)[0].full,)
         state = None
@@ -159,8 +166,8 @@ class DeviceNetwork:
         depth = pyramid.full
         if network.refinement is not None:
             sweep = (geometry.homographies, geometry.translations)
-            matched = network.refinement.match(depth, matching, measurements, *sweep)
-            depth = network.refinement(depth, matched, decoded, half)
+            matched = network.refinement.match(depth, features.matching, measurements, *sweep)
+            depth = network.refinement(depth, matched, decoded, features.half)
         return depth, *state
 
 

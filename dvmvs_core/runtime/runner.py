@@ -7,8 +7,8 @@
 
 """What runs a network: the plain modules as they are, or something faster that computes the same.
 
-A runner holds no state between keyframes; whoever calls it keeps features, memory and poses. Poses and intrinsics are
-float32 tensors on the CPU, all else lies on the runner's device.
+A runner holds no state between keyframes; whoever calls it keeps features, depth, recurrent state and poses. Poses and
+intrinsics are float32 tensors on the CPU, all else lies on the runner's device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,8 +26,8 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
-from dvmvs_core.preprocess import Preprocessor, normalise
-from dvmvs_core.runtime.memory import Memory
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.timer import Timer, untimed
 
 logger = logging.getLogger(__name__)
 
@@ -38,25 +37,19 @@ class Runner(Protocol):
 
     Attributes:
         config: configuration of the network.
-        keeps_features: whether features of a frame may be kept; otherwise they are extracted anew at each use.
-        compiled: whether it runs on the kernels that numba compiles, which others then can use too.
+        device: where its tensors are.
         description: what it runs the network with, for a person.
+        keeps_features: whether features of a frame may be kept; otherwise they are extracted again at each use.
+        timer: is told of the parts of `depth`, plane_sweep and network, where they run one after another.
     """
 
     config: ModelConfig
-    keeps_features: bool
-    compiled: bool
+    device: torch.device
     description: str
+    keeps_features: bool
+    timer: Timer
 
-    def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """An RGB image (H, W, 3) uint8 at the network's resolution.
-
-        Returns:
-            Normalised (1, 3, h, w), and with values 0…255 (h, w, 3), both float32 on the runner's device.
-        """
-        ...
-
-    def extract(self, image: Tensor) -> ImageFeatures:
+    def features(self, image: Tensor) -> ImageFeatures:
         """Features of a normalised image (B, 3, H, W); the next call may overwrite all of them but `matching`."""
         ...
 
@@ -68,18 +61,18 @@ class Runner(Protocol):
         world_T_ref: Tensor,
         world_T_meas: Sequence[Tensor],
         K: Tensor,
-        memory: Memory | None,
+        previous: PreviousKeyframe | None,
     ) -> tuple[Tensor, LSTMState | None]:
         """Depth of a reference frame.
 
         Args:
             image: normalised image of the reference frame, (B, 3, H, W).
-            reference: its features, from `extract`.
+            reference: its features, from `features`.
             measurements: the matching map of each measurement frame; at least one.
             world_T_ref: (B, 4, 4).
             world_T_meas: (B, 4, 4) of each measurement frame.
             K: intrinsics at full resolution, (B, 3, 3).
-            memory: of the last prediction; None at the start and after tracking was lost. PairNet has no use for it.
+            previous: the last keyframe; None at the start and after tracking was lost. PairNet has no use for it.
 
         Returns:
             Depth (B, H, W) float32 in metres, and the new recurrent state.
@@ -96,21 +89,15 @@ class PlainRunner:
         description: what it is, for a person.
     """
 
-    compiled = False
-
     def __init__(self, network: PairNet | FusionNet, keeps_features: bool, description: str = "plain network") -> None:
         self.config = network.config
+        self.device = next(network.parameters()).device
         self.description = description
         self.keeps_features = keeps_features
+        self.timer: Timer = untimed
         self._network = network
-        self._device = next(network.parameters()).device
 
-    def image(self, preprocessor: Preprocessor, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As in `Runner`."""
-        resized = preprocessor.image(image)
-        return torch.from_numpy(normalise(resized))[None].to(self._device), torch.from_numpy(resized)
-
-    def extract(self, image: Tensor) -> ImageFeatures:
+    def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
         return self._network.extract(image)
 
@@ -122,20 +109,20 @@ class PlainRunner:
         world_T_ref: Tensor,
         world_T_meas: Sequence[Tensor],
         K: Tensor,
-        memory: Memory | None,
+        previous: PreviousKeyframe | None,
     ) -> tuple[Tensor, LSTMState | None]:
         """As in `Runner`."""
-        world_T_ref, K = world_T_ref.to(self._device), K.to(self._device)
-        world_T_meas = [pose.to(self._device) for pose in world_T_meas]
+        world_T_ref, K = world_T_ref.to(self.device), K.to(self.device)
+        world_T_meas = [pose.to(self.device) for pose in world_T_meas]
         arguments = (image, reference, measurements, world_T_ref, world_T_meas, K)
         if isinstance(self._network, PairNet):
             return self._network(*arguments).full, None
-        if memory is None:
+        if previous is None:
             pyramid, state = self._network(*arguments, None, None, None)
             return pyramid.full, state
-        previous_world_T_cam = memory.world_T_cam.to(self._device)
-        estimate = lstm_depth_estimate(reproject_depth(memory.depth, previous_world_T_cam, world_T_ref, K))
-        pyramid, state = self._network(*arguments, memory.state, previous_world_T_cam, estimate)
+        previous_world_T_cam = previous.world_T_cam.to(self.device)
+        estimate = lstm_depth_estimate(reproject_depth(previous.depth, previous_world_T_cam, world_T_ref, K))
+        pyramid, state = self._network(*arguments, previous.state, previous_world_T_cam, estimate)
         return pyramid.full, state
 
 

@@ -25,8 +25,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dvmvs_core.engine import resolve_device
 from dvmvs_core.errors import DeviceError
+from dvmvs_core.runtime.devices import resolve_device
 
 _PATIENCE = timedelta(hours=1)
 """How long the others wait while the first process validates and writes."""

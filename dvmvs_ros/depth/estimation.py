@@ -71,7 +71,7 @@ class Estimator:
         prediction = engine.step(frame)
         decision = engine.last_decision
         if decision is KeyframeDecision.TOO_CLOSE and wants_depth and self._is_next(frame, config):
-            prediction = engine.peek(frame)
+            prediction = engine.predict_without_update(frame)
         return Estimate(decision, prediction)
 
     def _is_next(self, frame: Frame, config: LiveConfig) -> bool:

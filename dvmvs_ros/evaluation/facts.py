@@ -14,10 +14,10 @@ import shlex
 import sys
 
 from dvmvs_core.config import KeyframeConfig
-from dvmvs_core.engine import resolve_device
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.evaluation import environment
 from dvmvs_core.model.checkpoint import read_info
+from dvmvs_core.runtime.devices import resolve_device
 
 UNKNOWN = "unknown"
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from dvmvs_core.confidence import (
     AGREEMENT_SCALE,
     COEFFICIENTS,
     CUES,
+    choose_confidence,
     compiled_confidence,
     confidence_cues,
     estimate_confidence,
@@ -189,6 +191,13 @@ def test_the_compiled_one_sees_nothing_where_nothing_is_in_view():
     for far_away in (100.0, -100.0):
         arguments = (WALL, K, pose_at(0.0), FLAT, [(FLAT, pose_at(far_away))], [(WALL[:, None], pose_at(0.0))])
         assert compiled_confidence(*arguments).max() == 0.0
+
+
+def test_a_cpu_runs_the_compiled_one_where_numba_is(monkeypatch):
+    assert choose_confidence(torch.device("cpu")) is compiled_confidence
+    assert choose_confidence(torch.device("cuda:0")) is estimate_confidence
+    monkeypatch.setitem(sys.modules, "dvmvs_core.runtime.confidence_kernels", None)
+    assert choose_confidence(torch.device("cpu")) is estimate_confidence
 
 
 def test_the_shipped_coefficients_say_how_they_were_fitted():

@@ -9,15 +9,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 
 from dvmvs_core.config import EngineConfig, KeyframeConfig, preset
-from dvmvs_core.engine import DepthEngine, resolve_device
+from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DeviceError, FrameError
 from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.types import Frame
 
 TINY = {
@@ -47,11 +50,11 @@ def make_engine(request):
     torch.manual_seed(0)
     weights = build_network(preset("small", network=request.param, **TINY)).state_dict()
 
-    def make(mode="auto", precision="float32", **keyframes):
+    def make(mode="auto", precision="float32", timer=None, **keyframes):
         network = build_network(preset("small", network=request.param, **TINY))
         network.load_state_dict(weights)
         config = EngineConfig(device="cpu", mode=mode, precision=precision, keyframes=KeyframeConfig(**keyframes))
-        return DepthEngine(network, config)
+        return DepthEngine(network, config, timer)
 
     return make
 
@@ -62,8 +65,8 @@ def depths_of(engine, frames):
 
 def count_extractions(engine, monkeypatch):
     calls = []
-    extract = engine._runner.extract
-    monkeypatch.setattr(engine._runner, "extract", lambda image: calls.append(1) or extract(image))
+    features = engine._runner.features
+    monkeypatch.setattr(engine._runner, "features", lambda image: calls.append(1) or features(image))
     return calls
 
 
@@ -116,7 +119,9 @@ def test_raw_images_are_not_kept(make_engine):
     engine = make_engine()
     depths_of(engine, map(make_frame, range(4)))
     views = [keyframe.payload for keyframe in engine._keyframes._keyframes]
-    assert [view.frame for view in views] == [None] * 4
+    assert [view.image for view in views] == [None] * 4
+    assert list(engine._past.views) == views
+    assert [view.depth is None for view in views] == [True, False, False, False]
 
 
 def test_reset_makes_the_engine_new(make_engine):
@@ -197,54 +202,55 @@ def test_a_device_that_is_not_there_is_refused(name):
 
 
 @pytest.mark.parametrize("mode", ["auto", "reference"])
-def test_peeking_between_steps_changes_nothing(make_engine, mode):
+def test_predictions_without_update_between_steps_change_nothing(make_engine, mode):
     frames = [make_frame(i) for i in range(5)]
-    plain, peeking = make_engine(mode=mode), make_engine(mode=mode)
+    plain, between = make_engine(mode=mode), make_engine(mode=mode)
     expected = depths_of(plain, frames)
     found = []
     for frame in frames:
-        prediction = peeking.step(frame)
-        decision = peeking.last_decision
+        prediction = between.step(frame)
+        decision = between.last_decision
         near = make_frame(frame.index + 0.3)
-        assert peeking.peek(near).measurement_index
-        assert peeking.last_decision is decision
+        assert between.predict_without_update(near).measurement_index
+        assert between.last_decision is decision
         found += [] if prediction is None else [prediction.depth]
     for a, b in zip(expected, found, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_peeking_is_what_a_step_would_have_given(make_engine):
+def test_a_prediction_without_update_is_what_a_step_would_have_given(make_engine):
     frames = [make_frame(i) for i in range(4)]
     engine = make_engine()
     depths_of(engine, frames[:3])
-    peeked, stepped = engine.peek(frames[3]), engine.step(frames[3])
-    np.testing.assert_array_equal(peeked.depth, stepped.depth)
-    np.testing.assert_array_equal(peeked.confidence, stepped.confidence)
-    assert peeked.measurement_index == stepped.measurement_index
-    assert (peeked.frame_index, peeked.stamp_ns) == (3, 1003)
+    without, stepped = engine.predict_without_update(frames[3]), engine.step(frames[3])
+    np.testing.assert_array_equal(without.depth, stepped.depth)
+    np.testing.assert_array_equal(without.confidence, stepped.confidence)
+    assert without.measurement_index == stepped.measurement_index
+    assert (without.frame_index, without.stamp_ns) == (3, 1003)
 
 
-def test_nothing_to_peek_at(make_engine):
+def test_without_keyframes_there_is_no_prediction(make_engine):
     engine = make_engine()
-    assert engine.peek(make_frame(0)) is None
+    assert engine.predict_without_update(make_frame(0)) is None
     engine.step(make_frame(0))
-    assert engine.peek(make_frame(1)) is not None
-    assert engine.peek(make_frame(1, lost=True)) is None
-    assert engine.peek(make_frame(1, size=(100, 200))) is None
+    assert engine.predict_without_update(make_frame(1)) is not None
+    assert engine.predict_without_update(make_frame(1, lost=True)) is None
+    assert engine.predict_without_update(make_frame(1, size=(100, 200))) is None
     assert len(engine._keyframes) == 1
     engine.reset()
-    assert engine.peek(make_frame(1)) is None
+    assert engine.predict_without_update(make_frame(1)) is None
 
 
 def test_the_number_of_measurement_frames_changes_live(make_engine):
     engine = make_engine(measurement_frames=1)
     steps = [engine.step(make_frame(i)) for i in range(4)]
     assert [len(p.measurement_index) for p in steps[1:]] == [1, 1, 1]
-    engine.set_measurement_frames(3)
+    rule = engine.config.keyframes
+    engine.set_keyframe_rule(rule.replace(measurement_frames=3))
     assert engine.config.keyframes.measurement_frames == 3
     assert len(engine.step(make_frame(4)).measurement_index) == 3
-    with pytest.raises(ConfigError, match="measurement_frames must lie between 1 and"):
-        engine.set_measurement_frames(0)
+    with pytest.raises(ConfigError, match="buffer_size must stay 30"):
+        engine.set_keyframe_rule(rule.replace(buffer_size=20))
     assert len(engine.step(make_frame(5)).measurement_index) == 3
 
 
@@ -279,3 +285,67 @@ def test_siblings_share_a_network_but_no_state(make_engine):
         prediction = second.step(frame)
         if prediction is not None:
             np.testing.assert_array_equal(prediction.depth, alone[i - 1])
+
+
+def recording_timer(events):
+    @contextmanager
+    def timer(stage):
+        events.append(f"<{stage}")
+        yield
+        events.append(f"{stage}>")
+
+    return timer
+
+
+@pytest.mark.parametrize(("mode", "precision"), [("auto", "float32"), ("auto", "bfloat16"), ("reference", "float32")])
+def test_the_timer_hears_the_stages_in_their_order(make_engine, mode, precision):
+    events = []
+    timed, plain = make_engine(mode, precision, timer=recording_timer(events)), make_engine(mode, precision)
+    frames = [make_frame(i) for i in range(3)]
+    assert timed.step(frames[0]) is None and not events, "the first frame waits until it is needed"
+    assert timed.step(make_frame(0.1)) is None and not events
+    plain.step(frames[0])
+    image, features = ["<preprocess", "preprocess>"], ["<features", "features>"]
+    parts = [] if mode == "reference" else ["<plane_sweep", "plane_sweep>", "<network", "network>"]
+    depth = ["<depth", *parts, "depth>"]
+    confidence = ["<confidence", "confidence>"]
+    np.testing.assert_array_equal(timed.step(frames[1]).depth, plain.step(frames[1]).depth)
+    assert events == [*image, *image, *features, *features, *depth, *confidence]
+    events.clear()
+    timed.estimates_confidence = False
+    np.testing.assert_array_equal(timed.step(frames[2]).depth, plain.step(frames[2]).depth)
+    again = 2 * [*image, *features] if mode == "reference" else []
+    assert events == [*image, *again, *features, *depth]
+
+
+def test_the_warm_up_covers_every_number_of_measurement_frames(make_engine, monkeypatch):
+    engine = make_engine(measurement_frames=5)
+    counts = set()
+    depth = engine._runner.depth
+
+    def counting(image, reference, measurements, *rest):
+        counts.add((len(measurements), rest[-1] is not None))
+        return depth(image, reference, measurements, *rest)
+
+    monkeypatch.setattr(engine._runner, "depth", counting)
+    engine.warm_up()
+    warm = set(counts)
+    depths_of(engine, map(make_frame, range(8)))
+    assert counts == warm == {(1, False), (2, True), (3, True), (4, True), (5, True)}
+
+
+def test_one_measurement_frame_is_warmed_up_with_recurrent_state(make_engine, monkeypatch):
+    engine = make_engine(measurement_frames=1)
+    given = []
+    depth = engine._runner.depth
+    monkeypatch.setattr(engine._runner, "depth", lambda *all: given.append(all[-1] is not None) or depth(*all))
+    engine.warm_up()
+    assert given == [False, True]
+
+
+def test_an_engine_on_a_shared_runner_leaves_its_timer_alone(make_engine):
+    events = []
+    first = make_engine(timer=recording_timer(events))
+    second = first.sibling(first.config)
+    depths_of(second, map(make_frame, range(2)))
+    assert set(events) == {"<plane_sweep", "plane_sweep>", "<network", "network>"}, "its own stages are not timed"

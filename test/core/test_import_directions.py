@@ -33,8 +33,9 @@ RANK = {
     "model": 2,
     "runtime": 3,
     "confidence": 3,
+    "past_keyframes": 3,
+    "estimate": 3,
     "engine": 3,
-    "multi_camera": 4,
     "data": 4,
     "training": 4,
     "evaluation": 4,
@@ -55,9 +56,9 @@ ROS_MAY_IMPORT = {
     "engine",
     "data",
 }
-# What stands beside the node may also read the card of a checkpoint and score what it received.
+# What stands beside the node may also read the card of a checkpoint, name devices and score what it received.
 BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo|evaluation|evaluation_node)(\.\w+)?")
-BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "evaluation"}
+BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "runtime", "evaluation"}
 
 ROS_LIBRARIES = {"rclpy", "tf2_ros", "tf2_py", "cv_bridge", "launch", "launch_ros", "ament_index_python"}
 

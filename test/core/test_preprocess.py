@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from dvmvs_core.errors import FrameError
-from dvmvs_core.preprocess import Preprocessor, normalise
+from dvmvs_core.preprocess import Preprocessor, normalise, resized_tensor
 
 K = np.array(((50.0, 3.0, 31.0), (0, 55.0, 22.0), (0, 0, 1)))
 
@@ -53,3 +54,20 @@ def test_convention_resizing_happens_in_float():
     image = np.zeros((4, 8, 3), np.uint8)
     image[:, 1::2] = 255
     np.testing.assert_array_equal(Preprocessor(K, (4, 8), (4, 4)).image(image), np.float32(127.5))
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_the_network_gets_the_published_numbers_on_a_cpu(crop):
+    raw = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
+    preprocessor = Preprocessor(K, (120, 200), (64, 96), crop=crop)
+    normalised, resized = preprocessor.network_image(raw, torch.device("cpu"))
+    np.testing.assert_array_equal(resized.numpy(), preprocessor.image(raw))
+    np.testing.assert_array_equal(normalised[0].numpy(), normalise(preprocessor.image(raw)))
+    assert normalised.is_contiguous() and normalised.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("size", "new_size"), [((120, 200), (64, 96)), ((40, 60), (64, 96)), ((64, 96), (64, 96))])
+def test_a_device_resizes_as_opencv_does(size, new_size):
+    raw = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = Preprocessor(K, size, new_size).image(raw)
+    np.testing.assert_allclose(resized_tensor(torch.from_numpy(raw), new_size).numpy(), expected, rtol=1e-4, atol=2e-3)

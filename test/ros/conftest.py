@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -26,8 +27,11 @@ from dvmvs_ros.process.domain import own_domain
 from dvmvs_ros.process.parent import tied_to_this_process
 
 ROOT = Path(__file__).parents[2]
-STARTUP_S = 60.0
-ANSWER_S = 20.0
+# Guards against hanging, which no test that passes waits for.
+STARTUP_S = 120.0
+ANSWER_S = 60.0
+AGAIN_S = 2.0
+"""A server answers only a caller that it knows: one that it does not know yet asks again after this long."""
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +168,7 @@ class NodeProcess:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(20.0)
+            return self.process.wait(ANSWER_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
@@ -248,12 +252,33 @@ class Client:
         while time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.02)
 
+    def wait_until_known(self, name: str) -> None:
+        """Wait until a node knows all publishers and subscriptions that were made here so far.
+
+        A match is known to one side a moment before it is to the other. The node learns of ours in the order in which
+        they were made, and answers a service only to a caller that it knows, which is made last here.
+
+        Args:
+            name: the node's name, with its namespace.
+        """
+        from rcl_interfaces.srv import GetParameters
+
+        caller = self.node.create_client(GetParameters, f"/{name}/get_parameters")
+        self.wait(caller.service_is_ready, STARTUP_S)
+        answers = []
+        while not any(answer.done() for answer in answers):
+            assert len(answers) * AGAIN_S < STARTUP_S, f"/{name} does not answer"
+            answers.append(caller.call_async(GetParameters.Request()))
+            end = time.monotonic() + AGAIN_S
+            self.wait(lambda: time.monotonic() > end or any(answer.done() for answer in answers))  # noqa: B023
+        self.node.destroy_client(caller)
+
     def wait_until_connected(self) -> None:
         """Wait until the node listens and speaks; both sides must know of each other."""
         publishers = (self.image, self.camera_info, self.tf)
         self.wait(lambda: all(p.get_subscription_count() for p in publishers), STARTUP_S)
         self.wait(lambda: self.node.count_publishers("/depth_node/frame_status"), STARTUP_S)
-        self.idle(0.5)
+        self.wait_until_known("depth_node")
 
     def send_pose(self, stamp_ns: int, world_T_cam: np.ndarray) -> None:
         from tf2_msgs.msg import TFMessage
@@ -303,14 +328,17 @@ class Manager:
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
         self._name = name
+        self._callers: dict = {}
 
     def call(self, service_type, service: str, **fields):
-        caller = self._client.node.create_client(service_type, f"/{self._name}/{service}")
-        self._client.wait(caller.service_is_ready, STARTUP_S)
-        future = caller.call_async(service_type.Request(**fields))
+        if service not in self._callers:
+            caller = self._client.node.create_client(service_type, f"/{self._name}/{service}")
+            self._client.wait(caller.service_is_ready, STARTUP_S)
+            self._client.wait_until_known(self._name)
+            self._callers[service] = caller
+        future = self._callers[service].call_async(service_type.Request(**fields))
         # Configuring imports torch and warms the network up: seconds, and many on a busy machine.
         self._client.wait(future.done, STARTUP_S)
-        self._client.node.destroy_client(caller)
         return future.result()
 
     def trigger(self, service: str):
@@ -366,7 +394,10 @@ class Camera:
         client.node.create_subscription(DiagnosticArray, f"/{name}/depth_node/frame_status", self._on_status, qos)
 
     def listen(self, message_type: type, topic: str, **policies) -> list:
-        """Subscribe to a topic of its node; returns the list that its messages go to."""
+        """Subscribe to a topic of its node; returns the list that its messages go to.
+
+        Call `wait_until_known` before the node sends what the list should hold.
+        """
         from rclpy.qos import QoSProfile
 
         received: list = []
@@ -383,7 +414,11 @@ class Camera:
         )
         self._client.wait(lambda: node.count_publishers(f"/{self._name}/depth_node/frame_status"), STARTUP_S)
         self._client.wait(self._client.tf.get_subscription_count, STARTUP_S)
-        self._client.idle(0.5)  # a match is known to one side a moment before it is to the other
+        self.wait_until_known()
+
+    def wait_until_known(self) -> None:
+        """Wait until its node sends to every subscription made so far."""
+        self._client.wait_until_known(f"{self._name}/depth_node")
 
     def send(
         self,
@@ -426,6 +461,12 @@ class Camera:
 def make_camera(client) -> Callable[[str], Camera]:
     """Make a camera in a namespace."""
     return lambda name: Camera(client, name)
+
+
+@pytest.fixture(scope="module")
+def begins_ns() -> Iterator[int]:
+    """Stamps that tests of one node begin at, each ten seconds after the one before: time never goes back."""
+    return itertools.count(10_000_000_000, 10_000_000_000)
 
 
 @pytest.fixture(scope="module")

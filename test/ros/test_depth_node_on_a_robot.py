@@ -72,7 +72,7 @@ def test_a_namespace_remapped_tf_simulated_time_and_latched_intrinsics(start_nod
     node.wait_for("active: images from /robot/camera/color/image_rect, intrinsics from /robot/camera_info")
     client.wait(lambda: robot.image.get_subscription_count() and robot.clock.get_subscription_count())
     client.wait(lambda: client.node.count_publishers("/robot/depth_node/frame_status"))
-    client.idle(0.5)
+    answers.wait_until_known()
 
     def outcomes(first_ns: int) -> list[KeyframeDecision]:
         decisions = []

@@ -113,6 +113,11 @@ class Walk:
         self.camera.send(stamp_ns, world_T_cam)
         return stamp_ns, world_T_cam, self.camera.answer(stamp_ns) if waits else None
 
+    def send_at_once(self, frames: int) -> list:
+        """Send frames faster than the engine takes them, from almost one place; returns the node's answers."""
+        stamps_ns = [self.send(steps=0.01, waits=False)[0] for _ in range(frames)]
+        return [self.camera.answer(stamp_ns) for stamp_ns in stamps_ns]
+
 
 @pytest.fixture(scope="module")
 def front(nodes, make_camera):
@@ -123,7 +128,10 @@ def front(nodes, make_camera):
 
 @pytest.fixture(scope="module")
 def walk(front) -> Walk:
-    return Walk(front)
+    """A walk whose first keyframe is there, so that every later image has depth."""
+    walk = Walk(front)
+    walk.send()
+    return walk
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +148,13 @@ def test_the_network_is_in_memory_once(nodes):
     assert len(nodes.lines("shared with another camera and ready in")) == 3
 
 
-def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(client, walk, front, tiny_weights):
+def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(
+    client, walk, front, manager, tiny_weights
+):
+    assert manager.trigger("reset").success
     depths, infos = front.listen(Image, "depth/image"), front.listen(CameraInfo, "depth/camera_info")
     confidences, clouds = front.listen(Image, "depth/confidence"), front.listen(PointCloud2, "points")
-    client.idle(1.0)
+    front.wait_until_known()
     engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected, keyframes = {}, 0
     for _ in range(10):
@@ -154,7 +165,7 @@ def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine
         assert answer.outcome is engine.last_decision
         keyframes += prediction is not None
         if answer.outcome is KeyframeDecision.TOO_CLOSE:
-            prediction = engine.peek(frame)
+            prediction = engine.predict_without_update(frame)
         assert answer.has_depth == (prediction is not None)
         if prediction is not None:
             expected[stamp_ns] = upsample_depth(prediction.depth, image)
@@ -174,17 +185,18 @@ def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine
 
 def test_the_newest_image_is_next_where_the_engine_is_too_slow(client, walk, front):
     walk.send()
-    stamps_ns = [walk.send(steps=0.01, waits=False)[0] for _ in range(25)]
-    answers = [front.answer(stamp_ns) for stamp_ns in stamps_ns]
+    answers = walk.send_at_once(25)
     outcomes = {answer.outcome for answer in answers}
     assert outcomes == {KeyframeDecision.TOO_CLOSE, DropReason.WORKER_BUSY}, "what had to wait was left out"
     assert answers[-1].has_depth, "and never the newest"
 
 
 def test_the_range_is_there_for_who_comes_late_and_changes_live(client, walk, front, manager):
+    walk.send()
     ranges = front.listen(Range, "depth/range", durability=DurabilityPolicy.TRANSIENT_LOCAL)
     depths = front.listen(Image, "depth/image")
     client.wait(lambda: ranges)
+    front.wait_until_known()
     assert (ranges[-1].min_range, ranges[-1].max_range) == (0.25, 20.0)
     assert ranges[-1].field_of_view == pytest.approx(2 * np.arctan(32 / 60))
     walk.send()
@@ -203,7 +215,7 @@ def test_the_range_is_there_for_who_comes_late_and_changes_live(client, walk, fr
 
 def test_the_cloud_and_the_depth_are_thinned_live(client, walk, front, manager):
     clouds, depths = front.listen(PointCloud2, "points"), front.listen(Image, "depth/image")
-    client.idle(0.5)
+    front.wait_until_known()
     assert manager.set("points_stride", 4).successful
     assert manager.set("depth_min_confidence", 1.0).successful
     walk.send()
@@ -212,13 +224,13 @@ def test_the_cloud_and_the_depth_are_thinned_live(client, walk, front, manager):
     assert np.isnan(np.frombuffer(depths[-1].data, "<f4")).mean() > 0.9
     assert manager.set("depth_min_confidence", 0.0).successful
     assert manager.set("points_stride", 1).successful
-    assert manager.set("points_max_rate_hz", 1.0).successful
-    client.idle(0.2)
-    clouds.clear()
-    for _ in range(6):
-        walk.send()
+    rate_hz = 1.0
+    assert manager.set("points_max_rate_hz", rate_hz).successful
+    begin_s = time.monotonic()
+    stamps_ns = {walk.send()[0] for _ in range(6)}
     client.idle(0.5)
-    assert len(clouds) <= 1
+    thinned = [cloud for cloud in clouds if stamp_to_ns(cloud.header.stamp) in stamps_ns]
+    assert len(thinned) <= 1 + (time.monotonic() - begin_s) * rate_hz
     assert manager.set("points_max_rate_hz", 0.0).successful
 
 
@@ -233,7 +245,7 @@ def test_measurement_frames_change_live(walk, manager):
 
 def test_confidence_can_be_switched_off(client, walk, front, manager):
     clouds = front.listen(PointCloud2, "points")
-    client.idle(0.5)
+    front.wait_until_known()
     assert manager.set("confidence", False).successful
     refused = manager.set("points_min_confidence", 0.5)
     assert not refused.successful and "confidence is off" in refused.reason
@@ -244,6 +256,8 @@ def test_confidence_can_be_switched_off(client, walk, front, manager):
 
 
 def test_the_cloud_is_saved_and_a_reset_forgets_it(nodes, walk, manager, folder):
+    for _ in range(4):
+        walk.send()
     saved = manager.trigger("save_cloud")
     assert saved.success, saved.message
     (file,) = folder.iterdir()
@@ -275,10 +289,13 @@ def test_diagnostics_tell_the_state(client, walk, front):
         }
 
     walk.send()
+    walk.send_at_once(25)
+    walk.send()
+    arrays.clear()  # what comes from here on knows of all these
     client.wait(lambda: len(of_front()) == 4)
     parts = of_front()
     assert parts.keys() == {"input", "poses", "depth", "engine"}
-    assert float(parts["input"]["image rate Hz"]) >= 0.0 and int(parts["input"]["images received"]) > 40
+    assert float(parts["input"]["image rate Hz"]) >= 0.0 and int(parts["input"]["images received"]) >= 27
     assert int(parts["input"]["dropped worker_busy"]) > 0
     assert parts["input"]["camera frame"] == "front_optical"
     assert float(parts["poses"]["newest pose after last image s"]) == 0.0
@@ -297,7 +314,7 @@ def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_
     client.wait(poses.get_subscription_count)
     depths = rear.listen(Image, "/rear/range_image")
     compressed = rear.listen(CompressedImage, "/rear/range_image/compressedDepth")
-    client.idle(1.0)
+    rear.wait_until_known()
     engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected = {}
     for i in range(6):
@@ -326,7 +343,7 @@ def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_
 
 def test_a_cloud_of_the_network_is_where_its_depth_is(client, walk, front):
     clouds = front.listen(PointCloud2, "points")
-    client.idle(0.5)
+    front.wait_until_known()
     walk.send()
     client.wait(lambda: clouds)
     points, _ = points_from_message(clouds[-1])
@@ -340,13 +357,13 @@ def side(nodes, make_camera):
     return camera
 
 
-def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, side):
+def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, side, begins_ns):
     depths, confidences = side.listen(Image, "depth/image"), side.listen(Image, "depth/confidence")
     clouds = side.listen(PointCloud2, "points")
-    client.idle(1.0)
-    lens = (0.3, 0.1)
+    side.wait_until_known()
+    lens, begin_ns = (0.3, 0.1), next(begins_ns)
     for i in range(3):
-        stamp_ns = 5_000_000_000 + i * STEP_NS
+        stamp_ns = begin_ns + i * STEP_NS
         side.send(stamp_ns, pose(i, step_m=0.12), distortion=lens)
         side.answer(stamp_ns)
     client.wait(lambda: min(len(depths), len(confidences), len(clouds)) == 2)
@@ -360,14 +377,15 @@ def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, si
         assert cloud.width == seen.sum()
 
 
-def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side):
+def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side, begins_ns):
     depths, confidences = side.listen(Image, "depth/image"), side.listen(Image, "depth/confidence")
-    client.idle(1.0)
+    side.wait_until_known()
     turned = pose(0)
     turned[:3, :3] = cv2.Rodrigues(np.array((0.0, np.radians(30.0), 0.0)))[0]
     turned[0, 3] = 0.15
+    begin_ns = next(begins_ns)
     for i, world_T_cam in enumerate((pose(0), turned)):
-        stamp_ns = 6_000_000_000 + i * STEP_NS  # another lens than before: nothing from before is used
+        stamp_ns = begin_ns + i * STEP_NS  # another lens than before: nothing from before is used
         side.send(stamp_ns, world_T_cam)
         side.answer(stamp_ns)
     client.wait(lambda: depths and confidences)
@@ -385,7 +403,7 @@ def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side):
     assert (confidence[surely_inside] > 0).all()
 
 
-def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(client, make_camera):
+def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(nodes, client, make_camera):
     camera = make_camera("plain")
     camera.wait_until_connected()
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
@@ -394,10 +412,13 @@ def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(client, make_ca
     for attempt in range(3):
         camera.statuses.clear()
         for i in range(45):
-            due_s = time.monotonic() + 1 / 30
+            sent_s = time.monotonic()
             frame = 45 * attempt + i
             camera.send(5_000_000_000 + frame * STEP_NS, pose(frame), image)
-            client.idle(max(0.0, due_s - time.monotonic()))
+            client.idle(1 / 30)
+            # A machine too busy for thirty hertz takes fewer; what is lost is waited for in vain.
+            while len(camera.statuses) < i and time.monotonic() < sent_s + 1.0:
+                client.idle(0.01)
         arrived.append(0)
         while arrived[-1] < len(camera.statuses):  # until no more come
             arrived[-1] = len(camera.statuses)

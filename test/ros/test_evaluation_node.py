@@ -84,9 +84,9 @@ def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
         "replay_node",
         {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},
     )
-    client.wait(lambda: player.process.poll() is not None, 200.0)
-    client.idle(0.5)
+    client.wait(lambda: player.process.poll() is not None, 300.0)
     assert player.process.returncode == 0, player.log()
+    client.wait(lambda: min(map(len, heard.values())) >= 12)  # two rounds of six keyframes
     evaluation.process.send_signal(signal.SIGINT)
     assert evaluation.wait(200.0) == 0, evaluation.log()  # writing the report takes longer than an end
     assert node.stop() == 0, node.log()
@@ -172,7 +172,7 @@ def test_what_was_sent_before_time_went_back_belongs_to_the_round_before(start_n
     )
     evaluation.wait_for("comparing")
     client.wait(lambda: all(publisher.get_subscription_count() for publisher in (*publishers.values(), clock)))
-    client.idle(0.5)
+    client.wait_until_known("evaluation_node")
 
     def send(seconds: int) -> None:
         stamp_ns = seconds * 10**9
@@ -182,14 +182,12 @@ def test_what_was_sent_before_time_went_back_belongs_to_the_round_before(start_n
         publishers[DiagnosticArray].publish(FrameStatus(stamp_ns, KeyframeDecision.TOO_CLOSE).to_message())
 
     send(1)
-    client.idle(0.5)
     evaluation.process.send_signal(signal.SIGSTOP)
     for seconds in (2, 3, 1):
         send(seconds)
-        client.idle(0.2)
+    client.idle(0.5)  # longer than the node holds messages back
     evaluation.process.send_signal(signal.SIGCONT)
     evaluation.wait_for("went back")
-    client.idle(0.5)
     assert evaluation.stop() == 0, evaluation.log()
     for bag, count in (("late", 3), ("late_2", 1)):
         topics = BagFiles(tmp_path / bag).topics

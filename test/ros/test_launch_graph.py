@@ -42,6 +42,9 @@ CAMERAS = sorted((ROOT / "config" / "cameras").glob("*.yaml"))
 CONFIGURED_S = 60.0
 """How long the first configuration may take: it imports torch, on a machine that may be busy."""
 
+SETTLED_S = 0.5
+"""The graph is complete when nothing new was heard for this long."""
+
 INPUT_WAYS = (
     {"image_transport": "compressed", "pose_source": "odometry"},
     {"image_transport": "raw", "pose_source": "pose"},
@@ -68,6 +71,16 @@ class Graph:
     subscriptions: dict[str, str] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)
     offered: dict[str, QoSProfile] = field(default_factory=dict)
+
+    def add_settled(self, client) -> None:
+        """Add what the graph knows once it learns nothing more."""
+        known = None
+        while known != (known := self._size()):
+            client.idle(SETTLED_S)
+            self.add(client.node)
+
+    def _size(self) -> tuple[int, ...]:
+        return tuple(map(len, (self.publishers, self.subscriptions, self.services, self.offered)))
 
     def add(self, node) -> None:
         """Add what the graph knows of the node now."""
@@ -111,7 +124,9 @@ class Remote:
 def remote(start_node, tiny_weights, client) -> Remote:
     """An unconfigured node."""
     node = start_node(NODE, {"weights": str(tiny_weights), "device": "cpu", "autostart": False})
-    yield Remote(client)
+    remote = Remote(client)
+    client.wait_until_known(NODE)
+    yield remote
     assert node.stop() == 0, node.log()
 
 
@@ -127,8 +142,7 @@ def graph(remote, client) -> Graph:
         client.wait(
             lambda topic=image: client.node.count_subscribers(topic) and client.node.count_publishers("/points")
         )
-        client.idle(0.5)
-        found.add(client.node)
+        found.add_settled(client)
         assert remote.change(Transition.TRANSITION_DEACTIVATE)
         assert remote.change(Transition.TRANSITION_CLEANUP)
     assert not remote.set({"image_transport": "raw", "pose_source": "tf"})

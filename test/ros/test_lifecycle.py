@@ -40,19 +40,37 @@ def node(start_node, client):
 
 
 @pytest.fixture(scope="module")
-def manager(node, make_manager):
+def manager_in_any_state(node, make_manager):
     return make_manager("depth_node")
+
+
+@pytest.fixture
+def manager(manager_in_any_state):
+    """A manager of the node, which is unconfigured when a test begins."""
+    manager = manager_in_any_state
+    if manager.state() == State.PRIMARY_STATE_ACTIVE:
+        assert manager.change(Transition.TRANSITION_DEACTIVATE)
+    if manager.state() == State.PRIMARY_STATE_INACTIVE:
+        assert manager.change(Transition.TRANSITION_CLEANUP)
+    return manager
+
+
+def usable(manager, weights) -> None:
+    """Correct what the node was started with."""
+    assert manager.set("transform_timeout_s", 1.0).successful
+    assert manager.set("weights", str(weights)).successful and manager.set("device", "cpu").successful
 
 
 def test_a_parameter_of_the_wrong_type_is_one_clear_line_and_can_be_corrected(node, manager):
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
-    (line,) = node.lines("cannot configure")
+    line = node.lines("cannot configure")[0]
     assert "transform_timeout_s must be a number with a point from 0 to 3600" in line
     assert manager.set("transform_timeout_s", 1.0).successful
 
 
 def test_missing_weights_are_a_failure_and_not_the_end(node, manager):
     assert manager.set("transform_timeout_s", 1.0).successful
+    assert manager.set("weights", "/no/such/file.safetensors").successful
     assert not manager.change(Transition.TRANSITION_CONFIGURE)
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
     assert "/no/such/file.safetensors" in node.lines("cannot configure")[-1]
@@ -62,6 +80,7 @@ def test_missing_weights_are_a_failure_and_not_the_end(node, manager):
     ("device", "said"), [("cuda:99", "CUDA devices"), ("abacus", "device must be auto, cpu, cuda")]
 )
 def test_a_device_that_is_not_there_is_a_failure_and_not_the_end(node, manager, tiny_weights, device, said):
+    assert manager.set("transform_timeout_s", 1.0).successful
     assert manager.set("weights", str(tiny_weights)).successful and manager.set("device", device).successful
     assert not manager.change(Transition.TRANSITION_CONFIGURE)
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
@@ -117,7 +136,7 @@ def test_a_bad_value_is_refused_with_its_reason(manager, name, value, reason):
 
 
 def test_the_whole_life_twice(node, manager, client, tiny_weights):
-    assert manager.set("weights", str(tiny_weights)).successful
+    usable(manager, tiny_weights)
     for _ in range(2):
         assert manager.change(Transition.TRANSITION_CONFIGURE), node.log()
         refused = manager.set("weights", "small")
@@ -136,7 +155,8 @@ def test_the_whole_life_twice(node, manager, client, tiny_weights):
     assert values[0].string_value == str(tiny_weights)
 
 
-def test_it_ends_cleanly_while_active(manager):
+def test_it_ends_cleanly_while_active(manager, tiny_weights):
+    usable(manager, tiny_weights)
     assert manager.change(Transition.TRANSITION_CONFIGURE)
     assert manager.change(Transition.TRANSITION_ACTIVATE)
     # The fixture ends the process with SIGTERM, and checks how it went.

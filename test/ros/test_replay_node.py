@@ -14,16 +14,13 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import theilslopes
 
 pytest.importorskip("rclpy")
 
-from rcl_interfaces.msg import SetParametersResult  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from dvmvs_core.data import bag_messages  # noqa: E402
@@ -40,6 +37,7 @@ from dvmvs_ros.messages.conversions import (  # noqa: E402
 )
 
 pytestmark = pytest.mark.timeout(400)  # a node starts, and a recording is played
+RATE = 0.25
 
 
 class Listener:
@@ -83,15 +81,17 @@ def listener(client) -> Listener:
 
 
 def test_everything_of_the_scene_arrives_at_the_rate_and_in_order(start_node, client, listener, scene, tmp_path):
+    for messages in listener.received.values():
+        messages.clear()
     player = start_node(
-        "replay_node", {"sequence": str(scene), "rate": 2.0, "summary_file": str(tmp_path / "sent.json")}
+        "replay_node", {"sequence": str(scene), "rate": RATE, "summary_file": str(tmp_path / "sent.json")}
     )
-    client.wait(lambda: player.process.poll() is not None, 60.0)
-    client.idle(0.3)
+    client.wait(lambda: player.process.poll() is not None, 200.0)
     assert player.process.returncode == 0, player.log()
     received = listener.received
     items = list(open_sequence(scene).items())
     stamps_ns = [item.frame.stamp_ns for item in items]
+    client.wait(lambda: all(len(received[f"/camera/{name}"]) >= len(items) for name in ("image_rect", "depth")))
     for name in ("/camera/image_rect", "/camera/camera_info", "/camera/depth"):
         assert [stamp_to_ns(message.header.stamp) for message in received[name]] == stamps_ns, name
         assert {message.header.frame_id for message in received[name]} == {"camera_optical_frame"}
@@ -108,9 +108,10 @@ def test_everything_of_the_scene_arrives_at_the_rate_and_in_order(start_node, cl
         world_T_cam = tree.lookup("odom", "camera_optical_frame", item.frame.stamp_ns)
         np.testing.assert_allclose(world_T_cam, item.frame.world_T_cam, atol=1e-12)
     sent = json.loads((tmp_path / "sent.json").read_text())["sent"]
-    took_s = (sent[-1]["published_ns"] - sent[0]["published_ns"]) * 1e-9
-    recorded_s = (stamps_ns[-1] - stamps_ns[0]) * 1e-9
-    assert took_s == pytest.approx(recorded_s / 2.0, rel=0.3)
+    # The median over all pairs of images, which a few that a busy machine delays do not move.
+    recorded_s = np.array([image["stamp_ns"] for image in sent]) * 1e-9
+    played_s = np.array([image["published_ns"] for image in sent]) * 1e-9
+    assert theilslopes(recorded_s, played_s).slope == pytest.approx(RATE, rel=0.3)
 
 
 LENS = (-0.25, 0.06, 0.001, 0.0, 0.0)
@@ -157,16 +158,16 @@ def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(start_node, cl
     )
     node.wait_for("active:")
     player = start_node("replay_node", {"sequence": str(raw_bag), "rate": 0.0, "lockstep": True})
-    client.wait(lambda: player.process.poll() is not None, 100.0)
-    client.idle(0.3)
+    client.wait(lambda: player.process.poll() is not None, 200.0)
     assert player.process.returncode == 0, player.log()
     assert node.stop() == 0, node.log()
-    for subscription in subscriptions:
-        client.node.destroy_subscription(subscription)
 
     sequence = open_sequence(raw_bag)
     engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     offline = list(predict_online(engine, sequence, depth=True))
+    client.wait(lambda: min(len(depths), len(infos)) >= len(offline))
+    for subscription in subscriptions:
+        client.node.destroy_subscription(subscription)
     assert len(depths) == len(infos) == len(offline) > 3
     for message, info, (prediction, item) in zip(depths, infos, offline, strict=True):
         assert stamp_to_ns(message.header.stamp) == prediction.stamp_ns
@@ -191,46 +192,35 @@ def test_what_cannot_be_played_is_one_line_and_exit_code_1(start_node, parameter
     assert said in player.log() and "Traceback" not in player.log(), player.log()
 
 
-def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, scene):
-    images = []
-    subscription = client.node.create_subscription(Image, "/camera/image_rect", images.append, QoSProfile(depth=100))
+def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, listener, make_manager, scene):
+    images = listener.received["/camera/image_rect"]
+    images.clear()
     player = start_node("replay_node", {"sequence": str(scene), "rate": 10.0, "start_paused": True})
+    manager = make_manager("replay_node")
 
     def call(name: str) -> str:
-        service = client.node.create_client(Trigger, f"/replay_node/{name}")
-        client.wait(service.service_is_ready, 60.0)
-        answer = service.call_async(Trigger.Request())
-        client.wait(answer.done)
-        assert answer.result().success
-        return answer.result().message
-
-    def set_rate(rate: float) -> SetParametersResult:
-        service = client.node.create_client(SetParameters, "/replay_node/set_parameters")
-        client.wait(service.service_is_ready, 60.0)
-        answer = service.call_async(
-            SetParameters.Request(parameters=[Parameter("rate", value=rate).to_parameter_msg()])
-        )
-        client.wait(answer.done)
-        return answer.result().results[0]
+        answer = manager.trigger(name)
+        assert answer.success
+        return answer.message
 
     player.wait_for("playing 14 images")
     assert call("pause").startswith("paused at")
     assert images == []
-    refused = set_rate(11.0)
+    refused = manager.set("rate", 11.0)
     assert not refused.successful and "at most 10" in refused.reason
-    assert set_rate(0.1).successful  # an image every third of a second
+    assert manager.set("rate", 0.05).successful  # an image every two thirds of a second
     assert call("resume").startswith("playing at")
     client.wait(lambda: len(images) >= 2)
     assert call("toggle_paused").startswith("paused at")
-    client.idle(0.2)
-    held = len(images)
-    client.idle(1.0)
-    assert len(images) == held < 14
-    assert set_rate(10.0).successful
+    held = None
+    while held != len(images):  # those that were sent before may come after the answer
+        held = len(images)
+        client.idle(1.0)
+    assert held < 14
+    assert manager.set("rate", 10.0).successful
     assert call("toggle_paused").startswith("playing at")
     client.wait(lambda: len(images) == 14)
     assert player.wait() == 0, player.log()
-    client.node.destroy_subscription(subscription)
 
 
 def test_a_loop_starts_anew_loses_nothing_and_gives_the_same_depth(start_node, client, scene, tiny_weights):
@@ -243,10 +233,10 @@ def test_a_loop_starts_anew_loses_nothing_and_gives_the_same_depth(start_node, c
     )
     node.wait_for("active:")
     player = start_node("replay_node", {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2})
-    client.wait(lambda: player.process.poll() is not None, 100.0)
-    client.idle(0.3)
+    client.wait(lambda: player.process.poll() is not None, 200.0)
     assert player.process.returncode == 0, player.log()
     assert "played 28 images; 28 were answered" in player.log()
+    client.wait(lambda: len(depths) >= 12)
     assert node.stop() == 0, node.log()
     client.node.destroy_subscription(subscription)
     assert len(depths) == 12

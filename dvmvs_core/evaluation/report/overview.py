@@ -13,7 +13,7 @@ from html import escape
 
 from dvmvs_core.evaluation.figures import CONSTANT_MEDIAN, PLANE_SWEEP
 
-# Name: heading of the column, explanation, whether larger is better.
+# Name, or names inside one another: heading of the column, explanation, whether larger is better.
 METRICS = {
     "abs_error": ("abs [m]", "mean absolute error, metres", False),
     "abs_relative_error": ("abs rel", "mean of absolute error / sensor depth", False),
@@ -24,6 +24,15 @@ METRICS = {
     "ratio_125_2": ("&lt; 1.25²", "share of pixels within a factor of 1.5625", True),
     "ratio_125_3": ("&lt; 1.25³", "share of pixels within a factor of 1.953", True),
     "ratio_105": ("&lt; 1.05", "share of pixels within a factor of 1.05", True),
+    "ratio_to_constant": ("/ constant", "abs rel over that of a constant depth, each frame's own median", False),
+    "boundary_f1": ("boundary F1", "F1 of the occluding contours, as Depth Pro defines it", True),
+    "steps.size_ratio": ("step size", "predicted over true log-depth step, at the true steps", True),
+    "steps.shown": ("steps shown", "share of 9×9 windows with a true depth step in which the prediction has one", True),
+    "sure_and_wrong.wrong": (
+        "sure, wrong",
+        "share of the pixels with confidence from 0.7 that is off by over 10 %",
+        False,
+    ),
     "temporal_disagreement": (
         "flicker",
         "temporal disagreement: how far the last keyframe's depth, moved into the view, is from this one's",
@@ -171,7 +180,8 @@ def metrics_table(figures: dict, against: dict | None) -> str:
     head = "".join(f'<th><abbr title="{escape(why)}">{label}</abbr></th>' for label, why, _ in METRICS.values())
     return f"""<section><h2>Metrics</h2>
 <p class="note">Means over keyframes, against sensor depth {escape(reach(figures))} at the network's resolution.
-Smaller is better, but for the four shares of pixels. {_in_common(figures, against) if against else ""}</p>
+Smaller is better, but for the four shares of pixels, boundaries and steps.
+{_in_common(figures, against) if against else ""}</p>
 <div class="scroll"><table><thead><tr><th>sequence</th><th>keyframes</th>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></section>"""
 
@@ -212,7 +222,10 @@ def _row(name: str, keyframes: object, part: dict, css: str, other: dict | None 
 
 
 def _value(part: dict, metric: str) -> float | None:
-    return part["metrics"].get(metric, part.get(metric))
+    """The figure of a metric, or None; `a.b` is b inside a, which baselines lack and runs without confidence too."""
+    outer, _, inner = metric.partition(".")
+    value = part["metrics"].get(outer, part.get(outer))
+    return value.get(inner) if inner and value else value
 
 
 def _card(label: str, value: str, context: str) -> str:

@@ -60,12 +60,12 @@ def by_geometry(figures: dict, against: dict | None) -> str:
     """Return the relative error by distance and by parallax."""
     parts = [run["all"] for *_, run in runs(figures, against)]
     return f"""<section><h2>Where it fails</h2>
-<p class="note">Relative error of all pixels, by how far away they are, and by parallax: largest baseline to the
-measurement frames / depth, about the angle in radians between the rays. The small figure is the share of pixels.</p>
+<p class="note">Relative error of all pixels, by how far away they are, and by parallax: how far a depth step of 25 %
+moves the point in the measurement frames, at most. The small figure is the share of pixels.</p>
 <div class="two"><figure><figcaption>Error against distance</figcaption>
 {_binned([part["by_distance"] for part in parts], "sensor depth [m]")}</figure>
 <figure><figcaption>Error against parallax</figcaption>
-{_binned([part["by_parallax"] for part in parts], "baseline / depth [%]", 100)}</figure></div></section>"""
+{_binned([part["by_parallax"] for part in parts], "parallax [px]")}</figure></div></section>"""
 
 
 def keyframes(figures: dict, pictures: list[list[KeyframePicture]], against: dict | None) -> str:
@@ -221,13 +221,13 @@ def _remarks(heading: str, lines: list[str]) -> str:
 def _error_line(css: str, table: dict) -> Line:
     hints = [
         f"frame {index} · {time_s:.2f} s · relative error {_text(error)} · within 1.25 {_text(ratio, '.0%')}"
-        f" · parallax {_text(parallax)} · flicker {_text(flicker)}"
+        f" · parallax {_text(parallax, '.1f')} px · flicker {_text(flicker)}"
         for index, time_s, error, ratio, parallax, flicker in zip(
             table["frame_index"],
             table["time_s"],
             table["abs_relative_error"],
             table["ratio_125"],
-            table["parallax"],
+            table["parallax_px"],
             table["temporal_disagreement"],
             strict=True,
         )
@@ -235,18 +235,16 @@ def _error_line(css: str, table: dict) -> Line:
     return Line(css, table["frame_index"], table["abs_relative_error"], hints)
 
 
-def _binned(bins_of_runs: list[list[dict]], x_label: str, scale: float = 1) -> str:
-    """Bars of the relative error, one group for each run, of the bins that any of them has; borders times `scale`."""
+def _binned(bins_of_runs: list[list[dict]], x_label: str) -> str:
+    """Bars of the relative error, one group for each run, of the bins that any of them has."""
     borders = sorted({(p["low"], p["high"]) for bins in bins_of_runs for p in bins}, key=lambda border: border[0])
     if not borders:
         return "<p class='note'>No pixel to show.</p>"
     found = [{(part["low"], part["high"]): part for part in bins} for bins in bins_of_runs]
-    pixels = sum(part["pixels"] for part in bins_of_runs[0]) or 1
     categories = []
     for border in borders:
-        share = found[0].get(border, {"pixels": 0})["pixels"] / pixels
-        low, high = (end and end * scale for end in border)
-        label = interval({"low": low, "high": high}, "").replace("over ", "> ")
+        share = found[0].get(border, {"share": 0.0})["share"]
+        label = interval({"low": border[0], "high": border[1]}, "").replace("over ", "> ")
         categories.append((label, f"{share:.0%}" if share >= 0.01 else "< 1%"))
     groups = [
         Bars(
@@ -275,7 +273,7 @@ def _strip(picture: KeyframePicture, part: dict, other: dict | None) -> str:
     said = [
         f"within 1.25: {_text(table['ratio_125'][row], '.0%')}",
         f"absolute {_text(table['abs_error'][row])} m",
-        f"parallax {_text(table['parallax'][row])}",
+        f"parallax {_text(table['parallax_px'][row], '.1f')} px",
         f"colours {picture.near_m:.1f}–{picture.far_m:.1f} m",
     ]
     if other and index in other["per_keyframe"]["frame_index"]:

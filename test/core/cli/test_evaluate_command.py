@@ -152,6 +152,31 @@ def test_what_a_mask_hides_does_not_count(dvmvs, make_scene, weights, tmp_path):
         assert said in err.splitlines()[-1]
 
 
+def test_the_first_table_has_the_worst_sequence_first_and_fits_a_terminal(dvmvs, make_scene, weights, tmp_path):
+    scenes = [make_scene(name, frames=7) for name in ("redkitchen-seq-01", "b", "c")]
+    # The depth of one is all but constant, so that nothing is as bad there as the network against the constant.
+    for file in (scenes[1] / "depth").iterdir():
+        flat = np.full_like(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), 2000)
+        flat[0] = 2010
+        cv2.imwrite(str(file), flat)
+    code, out, err = dvmvs("evaluate", *scenes, "--weights", weights, "--json", tmp_path / "figures.json")
+    assert code == 0, err
+    tables = out.split("published metrics")[0].split("by parallax")
+    parts = json.loads((tmp_path / "figures.json").read_text())["sequences"]
+    expected = [part["name"] for part in sorted(parts, key=lambda part: -part["ratio_to_constant"])]
+    assert expected[0] == "b"
+    for table in tables:
+        rows = [line.split() for line in table.splitlines()]
+        names = [row[0] for row in rows if row and row[0] in (*expected, "all")]
+        assert names == [*expected, "all"]
+        assert max(len(line.rstrip()) for line in table.splitlines()) <= 120
+    for column in ("constant", "ratio", "<1.25", "<1.05", "edge F1", "shown", "sure", "wrong", "flicker"):
+        assert column in tables[0]
+    (row,) = [line.split() for line in tables[0].splitlines() if line.split()[:1] == ["b"]]
+    (part,) = [part for part in parts if part["name"] == "b"]
+    assert row[4] == f"{part['ratio_to_constant']:.2f}"
+
+
 def test_a_report_with_baselines_and_one_set_against_it(dvmvs, make_scene, weights, tmp_path):
     scene = make_scene(frames=9)
     common = (scene, "--weights", weights, "--network", "pairnet")

@@ -40,7 +40,7 @@ class PlaneEngine:
             return None
         return self.predict(frame, self._buffer.measurement_frames())
 
-    def peek(self, frame: Frame) -> DepthPrediction | None:
+    def predict_without_update(self, frame: Frame) -> DepthPrediction | None:
         measurement_frames = self._buffer.measurement_frames_of(frame.world_T_cam)
         return self.predict(frame, measurement_frames) if measurement_frames else None
 

@@ -23,6 +23,7 @@ def test_errors_by_hand_fall_into_their_bins():
     assert (near.pixels, near.abs_error, near.abs_relative_error, near.ratio_125) == (1, 0.5, 1.0, 0.0)
     assert (middle.pixels, middle.abs_error, middle.abs_relative_error, middle.ratio_125) == (2, 0.75, 0.5, 0.5)
     assert (far.low, far.high, far.ratio_125) == (2.0, np.inf, 1.0)
+    assert (near.share, middle.share, far.share) == (0.25, 0.5, 0.25)
     assert far.abs_relative_error == pytest.approx(0.1)
     assert json.loads(json.dumps(far.to_dict(), allow_nan=False))["high"] is None
 

@@ -12,12 +12,15 @@ import json
 import numpy as np
 import pytest
 
+import dvmvs_core.evaluation.figures as figures_module
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
+from dvmvs_core.evaluation.boundaries import DepthSteps
 from dvmvs_core.evaluation.figures import RunResult, read_figures, summary, write_figures
 from dvmvs_core.evaluation.metrics import NAMES
 from dvmvs_core.evaluation.predict import predict_online, write_predictions
 from dvmvs_core.evaluation.score import score_predictions
+from dvmvs_core.evaluation.sure_and_wrong import SureAndWrong
 
 
 @pytest.fixture
@@ -54,15 +57,51 @@ def test_bins_of_all_sequences_add_up_and_each_sequence_keeps_its_own(results):
         assert whole == sum(part["pixels"] for sequence in figures["sequences"] for part in sequence[kind]) > 0
 
 
-def test_baselines_are_there_only_on_request(results):
-    assert "baselines" not in summary(results)["all"]
+def test_the_constant_is_always_there_and_the_plane_sweep_where_it_ran(results):
+    assert set(summary(results)["all"]["baselines"]) == {"constant_median"}
     results[0].sweep = results[0].score
-    figures = summary(results, baselines=True)
+    figures = summary(results)
     assert set(figures["sequences"][0]["baselines"]) == {"constant_median", "plane_sweep"}
     assert set(figures["sequences"][1]["baselines"]) == {"constant_median"}
     assert figures["sequences"][0]["baselines"]["plane_sweep"]["metrics"] == figures["sequences"][0]["metrics"]
     constant = [m.abs_error for result in results for m in result.score.constant]
     assert figures["all"]["baselines"]["constant_median"]["metrics"]["abs_error"] == pytest.approx(np.mean(constant))
+
+
+def test_the_ratio_to_the_constant_is_that_of_the_means(results):
+    figures = summary(results)
+    for part in (*figures["sequences"], figures["all"]):
+        constant = part["baselines"]["constant_median"]["metrics"]["abs_relative_error"]
+        assert part["ratio_to_constant"] == pytest.approx(part["metrics"]["abs_relative_error"] / constant)
+    table = figures["sequences"][1]["per_keyframe"]
+    ratios = np.divide(table["abs_relative_error"], table["constant_median"])
+    assert table["ratio_to_constant"] == pytest.approx(ratios.tolist())
+
+
+def test_steps_and_sure_pixels_are_counted_over_all_pixels_and_boundaries_averaged_over_keyframes(results):
+    short, long = (result.score for result in results)
+    short.steps, long.steps = [DepthSteps(1, 1.0, 0.5, 10, 5)], [DepthSteps(9, 9.0, 0.5, 30, 0)] + [DepthSteps()] * 4
+    short.sure, long.sure = [SureAndWrong(10, 10, 1)], [SureAndWrong(90, 10, 9)] + [SureAndWrong()] * 4
+    short.boundary_f1, long.boundary_f1 = [0.5], [0.1, 0.3, float("nan"), float("nan"), float("nan")]
+    figures = summary(results)
+    whole = figures["all"]
+    assert (whole["steps"]["pairs"], whole["steps"]["size_ratio"], whole["steps"]["shown"]) == (10, 0.1, 0.125)
+    assert whole["sure_and_wrong"] == {"pixels": 100, "coverage": 0.2, "wrong": 0.5}
+    assert whole["boundary_f1"] == pytest.approx(0.3)
+    assert figures["sequences"][1]["boundary_f1"] == pytest.approx(0.2)
+    table = figures["sequences"][1]["per_keyframe"]
+    assert table["boundary_f1"] == [0.1, 0.3, None, None, None]
+    assert table["steps_shown"] == [0.0, None, None, None, None]
+    assert table["sure_and_wrong"] == [0.9, None, None, None, None]
+    json.dumps(figures, allow_nan=False)
+
+
+def test_every_key_of_a_part_is_explained(results):
+    figures = summary(results)
+    part = figures["sequences"][0]
+    kept_for_pages = {"name", "path", "latencies_ms", "timeline", "faults", "dropped"}
+    for key in (part.keys() - kept_for_pages) | (part["per_keyframe"].keys() - set(NAMES)):
+        assert key in figures_module.__doc__, key
 
 
 def test_figures_come_back_from_the_file_and_from_its_folder(results, tmp_path):

@@ -10,7 +10,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from dvmvs_core.evaluation.pictures import CAPTION_HEIGHT, GAP, colourise, colourise_error, depth_strip, encode_png
+from dvmvs_core.evaluation.pictures import (
+    CAPTION_HEIGHT,
+    GAP,
+    LEGEND_HEIGHT,
+    colourise,
+    colourise_error,
+    depth_strip,
+    encode_png,
+)
 
 
 def test_near_is_red_far_is_blue_and_unknown_is_black():
@@ -40,6 +48,19 @@ def test_a_strip_has_two_panels_or_four_and_shows_the_image_as_it_is():
     strip = depth_strip(image, depth, np.zeros_like(depth))
     assert strip.shape == (32 + CAPTION_HEIGHT, 4 * 40 + 3 * GAP, 3)
     assert np.array_equal(strip[CAPTION_HEIGHT:, :40], image)
+
+
+def test_a_strip_with_confidence_and_legend_names_the_depths_of_its_colours():
+    image, depth = np.zeros((32, 120, 3), np.uint8), np.tile(np.linspace(1, 4, 120, dtype=np.float32), (32, 1))
+    plain = depth_strip(image, depth, depth, np.full_like(depth, 0.5))
+    assert plain.shape == (32 + CAPTION_HEIGHT, 5 * 120 + 4 * GAP, 3)
+    strip = depth_strip(image, depth, depth, np.full_like(depth, 0.5), legend=True)
+    assert np.array_equal(strip[: len(plain)], plain)
+    legend = strip[len(plain) :]
+    assert len(legend) == LEGEND_HEIGHT
+    assert (legend[:, :120] == 255).all()  # the image has no colours to explain
+    bar = legend[8, 120 + GAP + 10 : 2 * 120 + GAP - 10].astype(int)
+    assert bar[0, 2] > bar[0, 0] and bar[-1, 0] > bar[-1, 2]  # from far and blue to near and red
 
 
 def test_png_keeps_the_colours():

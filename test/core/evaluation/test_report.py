@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.evaluation.boundaries import DepthSteps
 from dvmvs_core.evaluation.figures import RunResult, read_figures, summary
 from dvmvs_core.evaluation.metrics import evaluate_depth
 from dvmvs_core.evaluation.predict import predict_online, write_predictions
 from dvmvs_core.evaluation.report.keyframe_pictures import MOST_PICTURES, choose, draw
 from dvmvs_core.evaluation.report.page import make_page, write_report
 from dvmvs_core.evaluation.score import SequenceScore
+from dvmvs_core.evaluation.sure_and_wrong import SureAndWrong
 
 
 def made_up_score(name: str, keyframes: int, error: float, confidence: bool = False) -> SequenceScore:
@@ -37,10 +39,13 @@ def made_up_score(name: str, keyframes: int, error: float, confidence: bool = Fa
         score.stamp_ns.append(1_000_000_000 + 66_000_000 * i)
         score.metrics.append(evaluate_depth(prediction, truth))
         score.constant.append(evaluate_depth(np.full_like(truth, 3.0), truth))
-        score.parallax.append(0.1)
+        score.boundary_f1.append(0.25)
+        score.steps.append(DepthSteps(pairs=10, true_sum=4.0, predicted_sum=1.0, windows=20, windows_shown=5))
+        score.sure.append(SureAndWrong(truth.size, truth.size // 2, truth.size // 8) if confidence else SureAndWrong())
+        score.parallax_px.append(3.0)
         score.disagreement.append(float("nan") if i == 0 else 0.05)
         score.by_distance.add(truth, prediction, truth)
-        score.by_parallax.add(0.2 / truth, prediction, truth)
+        score.by_parallax.add(6.0 / truth, prediction, truth)
         if confidence:
             score.confidence.add(generator.uniform(0, 1, truth.size), prediction, truth)
     return score
@@ -51,16 +56,20 @@ def made_up_figures(
     error: float = 0.1,
     weights: str = "small",
     confidence: bool = False,
-    baselines: bool = True,
+    sweep: bool = True,
 ) -> dict:
     """The figures of a run over these sequences."""
     timeline = [("first", 1), ("too_close", 1), ("keyframe", 9), ("invalid_pose", 3), ("tracking_lost", 1)]
     results = [
-        RunResult(made_up_score(name, 8, error, confidence), timeline=timeline, sweep=made_up_score(name, 8, 0.5))
+        RunResult(
+            made_up_score(name, 8, error, confidence),
+            timeline=timeline,
+            sweep=made_up_score(name, 8, 0.5) if sweep else None,
+        )
         for name in names
     ]
     return summary(
-        results, baselines, weights=weights, weights_sha256="0123456789abcdef", network="pairnet", preset="small",
+        results, weights=weights, weights_sha256="0123456789abcdef", network="pairnet", preset="small",
         resolution=[320, 256], measurement_frames=2, precision="float32", depth_range_m=[0.5, None], device="cpu",
         command="dvmvs evaluate office --report out", made="2030-01-01 00:00:00 UTC",
         versions={"dvmvs": "9.9.9", "torch": "2.0"}, hardware={"processor": "An <abacus> & Sons", "cores": 2},
@@ -133,13 +142,15 @@ def test_the_page_says_all_that_it_should(pictures):
 def test_the_verdict_and_the_table_hold_the_figures():
     figures = made_up_figures(error=0.5)
     page = Checker(make_page(figures, [[]])).text
-    assert f"{figures['all']['metrics']['rmse']:.4f}" in page
+    whole = figures["all"]
+    for value in (whole["metrics"]["rmse"], whole["ratio_to_constant"], whole["boundary_f1"], whole["steps"]["shown"]):
+        assert f"{value:.4f}" in page
     assert "A constant depth would do better" not in page
     assert "A constant depth would do better" in Checker(make_page(made_up_figures(error=2.0), [[]])).text
 
 
-def test_without_confidence_or_baselines_the_page_says_so_or_leaves_them_out():
-    page = Checker(make_page(made_up_figures(baselines=False), [[]])).text
+def test_without_confidence_or_plane_sweep_the_page_says_so_or_leaves_them_out():
+    page = Checker(make_page(made_up_figures(sweep=False), [[]])).text
     assert "carry no confidence" in page
     assert "plane sweep" not in page
 

@@ -14,9 +14,12 @@ import pytest
 from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
+from dvmvs_core.evaluation.boundaries import boundary_f1, compare_steps
 from dvmvs_core.evaluation.metrics import NAMES, evaluate_depth
+from dvmvs_core.evaluation.parallax import parallax_px
 from dvmvs_core.evaluation.predict import predict_indexed, predict_online, write_predictions
 from dvmvs_core.evaluation.score import resize_truth, score_predictions
+from dvmvs_core.evaluation.sure_and_wrong import SureAndWrong, sure_and_wrong
 from dvmvs_core.preprocess import Preprocessor
 
 
@@ -97,16 +100,40 @@ def test_the_constant_baseline_is_the_median_of_what_counts(make_scene, engine, 
     assert score.constant[0].abs_error <= score.metrics[0].abs_error  # the median is the best constant
 
 
-def test_parallax_is_the_largest_baseline_over_the_median_depth(make_scene, engine, tmp_path):
+def test_parallax_is_that_of_the_measurement_frames_of_each_keyframe(make_scene, engine, tmp_path):
     sequence = open_sequence(make_scene(frames=7))
     score = score_predictions(predicted(engine, sequence, tmp_path), sequence)
-    centres = [pose.world_T_cam[:3, 3] for pose in sequence.poses()]
+    poses = [pose.world_T_cam for pose in sequence.poses()]
     item = next(sequence.sensor_depths([4]))
     truth = cv2.resize(item.sensor_depth, (64, 32), interpolation=cv2.INTER_NEAREST)
-    largest = max(np.linalg.norm(centres[4] - centres[m]) for m in (2, 0))
-    assert score.parallax[1] == pytest.approx(largest / np.median(truth[truth >= 0.5]))
+    truth[truth < 0.5] = 0
+    K = Preprocessor(item.K, item.sensor_depth.shape, (32, 64)).K
+    expected = parallax_px(truth, K, poses[4], [poses[2], poses[0]])
+    assert score.parallax_px[1] == pytest.approx(np.median(expected[truth > 0]), rel=1e-5)
     by_parallax, by_distance = (sum(p.pixels for p in b.bins()) for b in (score.by_parallax, score.by_distance))
     assert by_parallax == by_distance > 0
+
+
+def test_boundaries_and_steps_are_those_of_depth_and_resized_truth(make_scene, engine, tmp_path):
+    sequence = open_sequence(make_scene(frames=7))
+    score = score_predictions(predicted(engine, sequence, tmp_path), sequence)
+    item = next(sequence.sensor_depths([4]))
+    truth = cv2.resize(item.sensor_depth, (64, 32), interpolation=cv2.INTER_NEAREST)
+    truth[truth < 0.5] = 0
+    plane = np.full((32, 64), 2.0)
+    assert score.boundary_f1[1] == pytest.approx(boundary_f1(plane, truth), nan_ok=True)
+    assert score.steps[1] == compare_steps(plane, truth)
+
+
+def test_sure_pixels_are_counted_where_there_is_confidence(make_scene, engine, tmp_path):
+    sequence = open_sequence(make_scene(frames=5))
+    score = score_predictions(predicted(engine, sequence, tmp_path / "a"), sequence)
+    assert score.sure == [SureAndWrong()] * 2
+    engine.confidence = 0.75
+    score = score_predictions(predicted(engine, sequence, tmp_path / "b"), sequence)
+    truth = cv2.resize(next(sequence.sensor_depths([4])).sensor_depth, (64, 32), interpolation=cv2.INTER_NEAREST)
+    valid = truth[truth >= 0.5]
+    assert score.sure[1] == sure_and_wrong(np.ones_like(valid), np.full_like(valid, 2.0), valid)
 
 
 def test_confidence_is_scored_where_it_was_stored(make_scene, engine, tmp_path):

@@ -192,6 +192,7 @@ def test_lost_tracking_leaves_no_trace_in_the_figures():
     assert (check.frames, check.findings) == (55, ())
 
 
+@pytest.mark.slow
 def test_the_offset_of_the_real_sequence_is_found_within_10_ms(hololens):
     sequence = open_sequence(hololens)
     tracks, true = follow_points(sequence), PoseTrack(sequence.poses())

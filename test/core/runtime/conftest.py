@@ -17,7 +17,7 @@ import torch
 from dvmvs_core.config import preset
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
-from dvmvs_core.runtime.memory import Memory
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 
 HEIGHT, WIDTH = 64, 96
 SMALL = {"height": HEIGHT, "width": WIDTH, "depth_hypotheses": 8, "hyper_channels": 4, "pyramid_channels": 4}
@@ -102,12 +102,12 @@ def _plain_depths(network, view):
 
 @torch.inference_mode()
 def _runner_depths(runner, view):
-    arguments = [runner.extract(view.images[i]).matching for i in (0, 3)]
+    arguments = [runner.features(view.images[i]).matching for i in (0, 3)]
     poses = [view.poses[0], view.poses[3]]
     # A runner may overwrite all features but the matching map at the next extraction.
-    features = runner.extract(view.images[1])
+    features = runner.features(view.images[1])
     first = runner.depth(view.images[1], features, arguments, view.poses[1], poses, view.K, None)
-    memory = Memory(first[0][:, None], view.poses[1], first[1])
-    features = runner.extract(view.images[2])
-    second = runner.depth(view.images[2], features, arguments, view.poses[2], poses, view.K, memory)
+    previous = PreviousKeyframe(first[0][:, None], view.poses[1], first[1])
+    features = runner.features(view.images[2])
+    second = runner.depth(view.images[2], features, arguments, view.poses[2], poses, view.K, previous)
     return [first, second]

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import copy
 import sys
+from contextlib import nullcontext
 
-import numpy as np
 import pytest
 import torch
 
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.cpu_network import CpuNetwork
 from dvmvs_core.runtime.device_network import DeviceNetwork
 from dvmvs_core.runtime.runner import PlainRunner, choose_runner
@@ -83,16 +82,29 @@ def test_results_are_not_overwritten_by_the_next_call(view, make_network, runner
         assert torch.equal(depth, kept_depth) and torch.equal(state.hidden, kept_hidden)
 
 
-@pytest.mark.parametrize("crop", [True, False])
-def test_every_runner_makes_the_same_image(make_network, crop):
-    raw = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
-    K = np.array(((150.0, 0, 100), (0, 150, 60), (0, 0, 1)))
-    preprocessor = Preprocessor(K, (120, 200), (64, 96), crop=crop)
-    network = make_network("small")
-    expected = PlainRunner(network, keeps_features=True).image(preprocessor, raw)
-    for runner in (CpuNetwork(network), device_network(network)):
-        for found, plain in zip(runner.image(preprocessor, raw), expected, strict=True):
-            torch.testing.assert_close(found, plain, rtol=1e-4, atol=2e-3)
+def test_what_a_graph_captures_calls_no_timer(make_network, runner_depths):
+    """A timer may wait for the device, and then the capture would fail. Here the tensors stay on the CPU."""
+    runner, heard = device_network(make_network("small")), []
+    step = runner._depth
+
+    def captured(*inputs):
+        runner.device = torch.device("cuda")
+        try:
+            return step(*inputs)
+        finally:
+            runner.device = CPU
+
+    def timer(stage):
+        heard.append(stage)
+        return nullcontext()
+
+    runner.timer = timer
+    runner_depths(runner)
+    assert heard == 2 * ["plane_sweep", "network"]
+    heard.clear()
+    runner._depth = captured
+    runner_depths(runner)
+    assert not heard
 
 
 def test_modes_choose_runners(make_network):

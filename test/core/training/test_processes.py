@@ -42,6 +42,7 @@ def inputs(tiny, wall_clips):
     return {"batch": tuple(batch), "model": dataclasses.asdict(tiny.replace(network="fusionnet"))}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # three interpreters load torch
 def test_two_processes_have_the_gradient_of_the_doubled_batch(script, inputs, tmp_path) -> None:
     torch.save(inputs, tmp_path / "inputs.pt")

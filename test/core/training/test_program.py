@@ -49,6 +49,7 @@ def plan(tmp_path, monkeypatch) -> RunPlan:
     return RunPlan("pairnet", tmp_path, height=64, width=64, workers=0, held_out_batches=3, loop=loop)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_everything_from_nothing_halves_the_error_on_worlds_never_seen(plan, tmp_path) -> None:
     untrained = build_trainer(plan, single_process())

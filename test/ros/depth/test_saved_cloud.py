@@ -57,7 +57,7 @@ def test_the_points_lie_in_the_world_with_colour_and_confidence(tmp_path):
 
 
 def test_open3d_reads_it(tmp_path):
-    open3d = pytest.importorskip("open3d")
+    open3d = pytest.importorskip("open3d", exc_type=ImportError)
     path, count = save_cloud([prediction(0)], EVERY_POINT, tmp_path)
     cloud = open3d.io.read_point_cloud(str(path))
     assert len(cloud.points) == count

@@ -16,7 +16,8 @@ import pytest
 
 from dvmvs_ros.depth.worker import InferenceWorker
 
-WAIT_S = 5.0
+WAIT_S = 60.0
+"""A guard against hanging, which no test that passes waits for."""
 
 
 class Bench:
@@ -99,11 +100,9 @@ def test_submit_does_not_wait_for_a_running_job(make_bench):
     bench = make_bench()
     bench.worker.submit(1)
     bench.started.acquire(timeout=WAIT_S)
-    before = time.monotonic()
     for job in range(1000):
         bench.worker.submit(job)
-    assert time.monotonic() - before < 0.5
-    assert not bench.done
+    assert not bench.done, "the running job has no permission to end yet"
 
 
 def test_an_exception_is_reported_and_the_next_job_runs(make_bench):

@@ -54,7 +54,7 @@ def test_a_child_ends_with_a_parent_that_is_killed(ros_environment, tmp_path, wh
 
 
 def _wait(until) -> None:
-    end = time.monotonic() + 30.0
+    end = time.monotonic() + 100.0
     while not until():
         assert time.monotonic() < end
         time.sleep(0.02)

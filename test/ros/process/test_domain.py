@@ -7,20 +7,34 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
 
 import pytest
 
+from dvmvs_ros.process import domain
 from dvmvs_ros.process.domain import DOMAINS, DomainError, own_domain
 
 HOLDER = """
-from dvmvs_ros.process.domain import own_domain
-with own_domain() as domain:
-    print(domain, flush=True)
+import sys
+from dvmvs_ros.process import domain
+domain.FIRST_PORT = int(sys.argv[1])
+with domain.own_domain() as number:
+    print(number, flush=True)
     input()
 """
+
+
+@pytest.fixture
+def first_port(monkeypatch) -> int:
+    """A range of ports that stands for other domains than those of this machine: a test may take them all."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] % 20_000 + 10_000
+    monkeypatch.setattr(domain, "FIRST_PORT", port)
+    return port
 
 
 def test_two_holders_have_two_domains():
@@ -29,8 +43,9 @@ def test_two_holders_have_two_domains():
         assert {first, second} <= set(DOMAINS)
 
 
-def test_a_domain_of_another_process_is_left_alone_until_that_dies():
-    other = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def test_a_domain_of_another_process_is_left_alone_until_that_dies(first_port):
+    command = [sys.executable, "-c", HOLDER, str(first_port)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         theirs = int(other.stdout.readline())
         with ExitStack() as held:

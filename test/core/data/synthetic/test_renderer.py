@@ -97,6 +97,7 @@ def test_tiles_give_what_all_rays_at_once_give(make_world, camera, bank, monkeyp
     assert close.float().mean() > 0.995
 
 
+@pytest.mark.slow
 def test_the_compiler_changes_nothing(make_world, camera):
     world = make_world(solids={0: ((2.0, 0.3, 1.0), (0.3, 0.3, 0.3)), BALL: ((1.5, -0.4, 1.4), (0.2, 0.2, 0.2))})
     scene, rays = renderer_module._prepare(world, *camera, 1), camera_rays(*camera, *SIZE)

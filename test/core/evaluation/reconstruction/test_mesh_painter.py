@@ -16,6 +16,8 @@ import pytest
 
 from dvmvs_core.evaluation.reconstruction.mesh_painter import IMAGES, MeshPainter
 
+pytestmark = pytest.mark.usefixtures("open3d")
+
 HEIGHT, WIDTH = 60, 80
 K = np.array(((60.0, 0.0, 39.5), (0.0, 60.0, 29.5), (0.0, 0.0, 1.0)))
 RED, GREEN, BLUE = (200, 30, 30), (30, 200, 30), (30, 30, 200)

@@ -5,26 +5,22 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What one prediction leaves for the next, whatever ran the network."""
+"""How a stage of the engine tells that it begins and ends."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
-from torch import Tensor
+Timer = Callable[[str], AbstractContextManager[None]]
+"""Takes the name of a stage and returns what is entered where it begins and left where it ends. Stages may nest.
 
-from dvmvs_core.model.convlstm import LSTMState
+It may wait for a CUDA device, so nothing that is captured as a graph calls it.
+"""
+
+_NOTHING = nullcontext()
 
 
-class Memory(NamedTuple):
-    """What one prediction leaves for the next.
-
-    Attributes:
-        depth: (B, 1, H, W) metres.
-        world_T_cam: (B, 4, 4) pose of the reference frame.
-        state: the recurrent state; None from PairNet.
-    """
-
-    depth: Tensor
-    world_T_cam: Tensor
-    state: LSTMState | None
+def untimed(stage: str) -> AbstractContextManager[None]:
+    """The timer where nobody wants to know."""
+    return _NOTHING

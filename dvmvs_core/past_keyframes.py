@@ -1,0 +1,91 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""What the engine keeps of keyframes for those to come."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvmvs_core.model.convlstm import LSTMState
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.types import Frame
+
+
+@dataclass(eq=False)
+class View:
+    """A frame as the engine keeps it. A stage that remembers more of a keyframe adds a field here.
+
+    The first frame after a reset gets no depth and may never become a measurement frame, so its features wait until
+    they are needed. Every other keyframe gets them as a reference frame.
+
+    Attributes:
+        index: `Frame.index`.
+        stamp_ns: time of exposure.
+        world_T_cam: (1, 4, 4) float32 pose, on the CPU.
+        image: (H, W, 3) uint8 RGB of the camera; None once the features are kept.
+        matching: (1, C, h/2, w/2) its map of `ImageFeatures.matching`, on the runner's device; None until needed.
+        depth: (1, 1, h, w) float32 metres, as predicted, on the runner's device; None before that.
+    """
+
+    index: int
+    stamp_ns: int
+    world_T_cam: Tensor
+    image: np.ndarray | None
+    matching: Tensor | None = None
+    depth: Tensor | None = None
+
+    @classmethod
+    def of(cls, frame: Frame) -> View:
+        """Return a frame of which nothing has been worked out."""
+        world_T_cam = torch.from_numpy(frame.world_T_cam.astype(np.float32))[None]
+        return cls(frame.index, frame.stamp_ns, world_T_cam, frame.image)
+
+
+class PastKeyframes:
+    """All that keyframes leave for those to come.
+
+    Args:
+        size: how many are kept; the oldest leaves first.
+
+    Attributes:
+        views: the keyframes so far, oldest first; with index files also frames that were measured against.
+        previous: what the network needs of the last one that got a depth; None if none has.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.views: deque[View] = deque(maxlen=size)
+        self.previous: PreviousKeyframe | None = None
+
+    def clear(self) -> None:
+        """Forget all, as after lost tracking."""
+        self.views.clear()
+        self.previous = None
+
+    def add(self, view: View) -> None:
+        """Keep a view, unless it is kept already."""
+        if view not in self.views:
+            self.views.append(view)
+
+    def remember(self, reference: View, depth: Tensor, state: LSTMState | None) -> None:
+        """Keep a keyframe with its depth (1, h, w) in metres, and the recurrent state that it left."""
+        reference.depth = depth[:, None]
+        self.add(reference)
+        self.previous = PreviousKeyframe(reference.depth, reference.world_T_cam, state)
+
+    def of_stamp(self, stamp_ns: int) -> View | None:
+        """Return the view of that time, None if it is not kept."""
+        return next((view for view in self.views if view.stamp_ns == stamp_ns), None)
+
+    def other_than(self, reference: View) -> list[View]:
+        """Return the views, oldest first, without that of the reference frame."""
+        return [view for view in self.views if view is not reference]
