@@ -282,10 +282,11 @@ class MatchingConfig(_Config):
         min_depth_m: nearest plane.
         max_depth_m: farthest plane, which stands for everything beyond.
         planes: depth hypotheses, spaced evenly in log depth; a multiple of 16 is fastest.
-        neighbourhoods: sides of the squares, in cells of the half-resolution grid, over which patch scores are averaged.
+        neighbourhoods: sides of the squares, in cells of the half-resolution grid, that patch scores are averaged over.
         map_neighbourhood: the same for the pretrained maps, in cells of the quarter-resolution grid.
         map_weight: part of the pretrained maps in the score; the rest is of patches.
-        past_predictions: predictions of the network that are splatted into the current view for the prior.
+        doubt: views at which a score counts half of what it would with very many.
+        past_depths: past keyframes whose depth is splatted into the current view for the prior.
         prior_strength: penalty of a plane whose log depth is 1 off the prior.
         prior_reach: difference of log depth from which on that penalty no longer grows.
         prior_parallax_px: parallax of a 25 % depth step at which the network no longer decides alone.
@@ -294,9 +295,11 @@ class MatchingConfig(_Config):
         edge: difference of colour, of 255, at which the jump penalty has fallen to 1/e.
         consistency: weight of past keyframes' depth, as it was matched; 0 leaves it out.
         consistency_tolerance: relative difference from which on their depth does not speak for a plane.
-        fine_planes: planes of a second sweep at full resolution, about the depth of the first; 0 leaves it out.
-        fine_reach: its largest change of log depth.
-        fine_neighbourhoods: as `neighbourhoods`, at full resolution.
+        fine_planes: planes of a second sweep of patches, about the depth of the first; 0 leaves it out.
+        fine_reach: its largest change, in planes of the first sweep.
+        fine_neighbourhoods: as `neighbourhoods`.
+        fine_bias: score that a change of log depth by 1 must win.
+        fine_next_penalty: as `next_penalty`.
     """
 
     preset: str = "fast"
@@ -308,7 +311,8 @@ class MatchingConfig(_Config):
     neighbourhoods: tuple[int, ...] = (3, 7)
     map_neighbourhood: int = 3
     map_weight: float = 0.5
-    past_predictions: int = 12
+    doubt: float = 2.0
+    past_depths: int = 30
     prior_strength: float = 0.3
     prior_reach: float = 0.35
     prior_parallax_px: float = 2.0
@@ -317,9 +321,11 @@ class MatchingConfig(_Config):
     edge: float = 30.0
     consistency: float = 0.0
     consistency_tolerance: float = 0.05
-    fine_planes: int = 0
-    fine_reach: float = 0.045
-    fine_neighbourhoods: tuple[int, ...] = (5, 13)
+    fine_planes: int = 8
+    fine_reach: float = 0.5
+    fine_neighbourhoods: tuple[int, ...] = (3, 7)
+    fine_bias: float = 0.1
+    fine_next_penalty: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse values that nothing can be matched with."""
@@ -338,13 +344,13 @@ class MatchingConfig(_Config):
             f"neighbourhoods must be odd and positive; got {sides}",
         )
         _require(0 <= self.map_weight <= 1, f"map_weight must lie between 0 and 1; got {self.map_weight}")
-        _require(self.past_predictions >= 0, f"past_predictions must not be negative; got {self.past_predictions}")
+        _require(self.past_depths >= 0, f"past_depths must not be negative; got {self.past_depths}")
         _require(self.fine_planes >= 0, f"fine_planes must not be negative; got {self.fine_planes}")
 
 
 MATCHING_PRESETS = {
     "fast": MatchingConfig(),
-    "full": MatchingConfig(preset="full", views=12, planes=48, consistency=0.5, fine_planes=7),
+    "full": MatchingConfig(preset="full", views=12, planes=48, consistency=0.5),
 }
 
 

@@ -7,7 +7,8 @@
 
 """Depth of a keyframe, matched against past keyframes.
 
-1. Prior: the median of the network's depth and its past predictions, splatted into this view.
+1. Prior: the weighted median of the network's depth and of what past keyframes matched and predicted, splatted into
+   this view.
 2. Plane sweep of patches at half and of pretrained maps at quarter resolution, averaged over neighbourhoods.
 3. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
 4. Depth at full resolution, guided by the image.
@@ -23,25 +24,64 @@ import numpy as np
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.aggregation import box_means
 from dvmvs_core.matching.consistency import add_support
-from dvmvs_core.matching.descriptors import Describer, Descriptors
-from dvmvs_core.matching.prior import parallax_rows, subtract_prior
-from dvmvs_core.matching.relative_view import HALF, QUARTER, Grid, relative_views
+from dvmvs_core.matching.descriptors import INT8_SCALE, Describer, Descriptors
+from dvmvs_core.matching.past_depth import fuse_rows, splat_views
+from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
+from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
-from dvmvs_core.matching.splatting import median_rows, splat_views
 from dvmvs_core.matching.sweep import sweep_rows
 from dvmvs_core.matching.upsampling import add_upsampled, upsample_depth
 from dvmvs_core.matching.view_selection import best_views
 from dvmvs_core.matching.winner import best_planes
 from dvmvs_core.runtime.bands import in_bands
 
-OWN_WEIGHT = 2
-"""How often the network's depth of this view counts in the median with past predictions."""
+OWN_WEIGHT = 2.0
+"""Weight of the network's depth of this view in the prior."""
+
+PREDICTION_WEIGHT = 0.3
+"""Weight of each past prediction of the network."""
+
+SURE_MARGIN, MIN_WEIGHT = 0.5, 0.1
+"""Matched depth weighs its margin over the first, between the second and 1."""
+
+AGREEING = 0.08
+"""Log depth within which the past agrees with the prior."""
+
+FULL_WEIGHT = 6.0
+"""Weight of past depths whose agreement counts in full."""
 
 COLOUR_SCALE = 8.0
 """Grey levels, of 255, at which a cell's weight for a pixel has fallen to a quarter."""
 
 SAME_SURFACE = 0.06
 """Log depth within which cells are of one surface when depth is brought to full resolution."""
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedDepth:
+    """What matching found for a keyframe.
+
+    Attributes:
+        depth: (H, W) float32 metres.
+        network_depth: (H/2, W/2) float32 metres of the network, of pixels 2x.
+        swept_depth: (H/2, W/2) float32 metres as matched, before other keyframes' depth spoke.
+        swept_margin: (H/2, W/2) float32 margin of that.
+        prior: (H/4, W/4) float32 metres that matching started from, of pixels 4x.
+        agreement: (H/4, W/4) float32, 0…1: how much of what past keyframes matched agrees with the prior.
+        parallax: (H/4, W/4) float32: pixels that a depth step of 25 % moves the point in the best view.
+        margin: (H/2, W/2) float32: score of the chosen plane less that of the best other one.
+        views: (H/2, W/2) uint8: number of views in which the chosen plane is in view.
+    """
+
+    depth: np.ndarray
+    network_depth: np.ndarray
+    swept_depth: np.ndarray
+    swept_margin: np.ndarray
+    prior: np.ndarray
+    agreement: np.ndarray
+    parallax: np.ndarray
+    margin: np.ndarray
+    views: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,38 +92,13 @@ class MatchingView:
         descriptors: of its image.
         K: (3, 3) intrinsics, pixels.
         world_T_cam: (4, 4) pose.
-        network_depth: (H/2, W/2) float32 metres, of pixels 2x; None until it is there.
-        swept_depth: (H/2, W/2) float32 metres as matched, before other keyframes' depth spoke; None likewise.
+        matched: what was matched for it; None where nothing was yet, as for the first keyframe.
     """
 
     descriptors: Descriptors
     K: np.ndarray
     world_T_cam: np.ndarray
-    network_depth: np.ndarray | None = None
-    swept_depth: np.ndarray | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class MatchedDepth:
-    """What matching found for a keyframe.
-
-    Attributes:
-        depth: (H, W) float32 metres.
-        network_depth: (H/2, W/2) float32, to be kept in the keyframe's `MatchingView`.
-        swept_depth: (H/2, W/2) float32, likewise.
-        prior: (H/2, W/2) float32 metres: what matching started from.
-        margin: (H/2, W/2) float32: score of the chosen plane less that of the best other one.
-        parallax: (H/2, W/2) float32: pixels that a depth step of 25 % moves the point in the best view.
-        views: (H/2, W/2) uint8: number of views in which the chosen plane is in view.
-    """
-
-    depth: np.ndarray
-    network_depth: np.ndarray
-    swept_depth: np.ndarray
-    prior: np.ndarray
-    margin: np.ndarray
-    parallax: np.ndarray
-    views: np.ndarray
+    matched: MatchedDepth | None = None
 
 
 class Matcher:
@@ -101,64 +116,98 @@ class Matcher:
         self._log_depths = steps.astype(np.float32)
         self._inverse_depths = np.exp(-steps).astype(np.float32)
         self._step = np.float32(steps[1] - steps[0])
+        self._centre = np.ones((1, 1), np.float32)
+        reach = config.fine_reach * self._step
+        self._fine_changes = np.linspace(-reach, reach, max(2, config.fine_planes)).astype(np.float32)
 
     def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: np.ndarray) -> MatchedDepth:
         """Return the depth of a keyframe.
 
         Args:
             reference: the keyframe.
-            past: earlier keyframes with their depth, the newest last; the last `config.window` count.
+            past: earlier keyframes, the newest last; the last `config.window` count.
             network_depth: (H, W) float32 metres that the network predicted for it, above 0.
         """
-        config = self.config
-        past = past[-config.window :]
+        c = self.config
+        past = past[-c.window :]
         own = np.ascontiguousarray(network_depth[::2, ::2], dtype=np.float32)
-        prior = self._prior(reference, past, own)
-        chosen = best_views(
-            network_depth, reference.K, reference.world_T_cam, [v.K for v in past], [v.world_T_cam for v in past], config.views
-        )
-        views = [past[i] for i in chosen]
+        prior, agreement = self._prior(reference, past, own)
+        views = self._best_views(reference, past, prior)
         to_half = _to_views(reference, views, HALF)
         parallax = np.empty_like(prior)
-        in_bands(parallax_rows, len(prior), prior, *to_half, np.float32(HALF.step), HALF.margin, parallax)
+        to_quarter = _to_views(reference, views, QUARTER)
+        in_bands(parallax_rows, len(prior), prior, *to_quarter, np.float32(QUARTER.step), QUARTER.margin, parallax)
         scores, counts = self._similarity(reference, views, to_half)
-        c = config
-        in_bands(
-            subtract_prior,
-            len(prior),
-            prior,
-            parallax,
-            self._log_depths,
-            *(np.float32(x) for x in (c.prior_strength, c.prior_reach, c.prior_parallax_px)),
-            scores,
-        )
-        swept_depth, margin, count = self._best(reference, scores, counts)
-        depth = swept_depth
-        if config.consistency and views:
-            swept = np.stack([view.swept_depth for view in views])
-            in_bands(
-                add_support,
-                len(prior),
-                swept,
-                *to_half,
-                self._inverse_depths,
-                np.float32(config.consistency_tolerance),
-                np.float32(config.consistency),
-                scores,
-            )
+        in_bands(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
+        penalties = [np.float32(x) for x in (c.prior_strength, c.prior_reach, c.prior_parallax_px)]
+        in_bands(subtract_prior, len(scores), prior, agreement, parallax, self._log_depths, *penalties, scores)
+        swept_depth, swept_margin, count = self._best(reference, scores, counts)
+        depth, margin = swept_depth, swept_margin
+        if c.consistency and any(view.matched for view in views):
+            self._add_support(views, to_half, scores)
             depth, margin, count = self._best(reference, scores, counts)
-        return MatchedDepth(self._upsampled(reference, depth), own, swept_depth, prior, margin, parallax, count)
+        if c.fine_planes and views:
+            depth = self._refined(reference, views, to_half, depth)
+            if not c.consistency:
+                swept_depth = depth
+        return MatchedDepth(
+            self._upsampled(reference, depth), own, swept_depth, swept_margin, prior, agreement, parallax, margin, count
+        )
 
-    def _prior(self, reference: MatchingView, past: Sequence[MatchingView], own: np.ndarray) -> np.ndarray:
-        recent = past[-self.config.past_predictions :] if self.config.past_predictions else []
-        if not recent:
-            return own
-        depths = np.stack([view.network_depth for view in recent])
-        nearest = np.empty_like(depths)
-        in_bands(splat_views, len(recent), depths, *_from_views(reference, recent, HALF), nearest)
-        median = np.empty_like(own)
-        in_bands(median_rows, len(own), own, OWN_WEIGHT, nearest, median)
-        return median
+    def _prior(
+        self, reference: MatchingView, past: Sequence[MatchingView], own: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Prior depth (h, w) metres and its agreement (h, w), on the quarter-resolution grid."""
+        own = np.ascontiguousarray(own[::2, ::2])
+        fused, agreement = np.empty_like(own), np.empty_like(own)
+        recent = [view for view in past if view.matched][-self.config.past_depths :] if self.config.past_depths else []
+        count = len(recent)
+        depths, weights = np.empty((2 * count, *own.shape), np.float32), np.empty((2 * count, *own.shape), np.float32)
+        for k, view in enumerate(recent):
+            depths[k] = view.matched.swept_depth[::2, ::2]
+            weights[k] = np.clip(view.matched.swept_margin[::2, ::2] / SURE_MARGIN, MIN_WEIGHT, 1)
+            depths[count + k], weights[count + k] = view.matched.network_depth[::2, ::2], PREDICTION_WEIGHT
+        nearest, nearest_weights = np.empty_like(depths), np.empty_like(weights)
+        if recent:
+            to_here = _from_views(reference, [*recent, *recent], QUARTER)
+            in_bands(splat_views, len(depths), depths, weights, *to_here, nearest, nearest_weights)
+        in_bands(
+            fuse_rows,
+            len(own),
+            own,
+            np.float32(OWN_WEIGHT),
+            nearest,
+            nearest_weights,
+            count,
+            np.float32(AGREEING),
+            np.float32(FULL_WEIGHT),
+            fused,
+            agreement,
+        )
+        return fused, agreement
+
+    def _best_views(
+        self, reference: MatchingView, past: Sequence[MatchingView], prior: np.ndarray
+    ) -> list[MatchingView]:
+        to_cell = np.linalg.inv(QUARTER.pixel_from_cell)
+        chosen = best_views(
+            prior,
+            to_cell @ reference.K,
+            reference.world_T_cam,
+            [to_cell @ view.K for view in past],
+            [view.world_T_cam for view in past],
+            self.config.views,
+        )
+        return [past[i] for i in chosen]
+
+    def _add_support(
+        self, views: Sequence[MatchingView], to_half: tuple[np.ndarray, np.ndarray], scores: np.ndarray
+    ) -> None:
+        """Adds what the views' depth, as it was matched, says of each plane."""
+        unknown = np.zeros(scores.shape[:2], np.float32)
+        swept = np.stack([view.matched.swept_depth if view.matched else unknown for view in views])
+        tolerance, weight = np.float32(self.config.consistency_tolerance), np.float32(self.config.consistency)
+        in_bands(add_support, len(scores), swept, *to_half, self._inverse_depths, tolerance, weight, scores)
 
     def _similarity(
         self, reference: MatchingView, views: Sequence[MatchingView], to_half: tuple[np.ndarray, np.ndarray]
@@ -166,13 +215,20 @@ class Matcher:
         """Scores (h, w, P) and counts (h, w, P) of the half-resolution grid."""
         c = self.config
         patch_scores, counts = self._sweep(
-            reference.descriptors.patches, [v.descriptors.patches for v in views], to_half, HALF.margin
+            reference.descriptors.patches,
+            [v.descriptors.patches for v in views],
+            to_half,
+            HALF.margin,
+            self._centre,
+            self._inverse_depths,
         )
         map_scores, _ = self._sweep(
             reference.descriptors.maps,
             [v.descriptors.maps for v in views],
-            _to_views(reference, views, QUARTER),
-            QUARTER.margin,
+            _to_views(reference, views, PRETRAINED),
+            PRETRAINED.margin,
+            self._centre,
+            self._inverse_depths,
         )
         scores, maps = np.empty_like(patch_scores), np.empty_like(map_scores)
         for i, side in enumerate(c.neighbourhoods):
@@ -188,35 +244,75 @@ class Matcher:
         others: Sequence[np.ndarray],
         to_views: tuple[np.ndarray, np.ndarray],
         margin: np.float32,
+        centres: np.ndarray,
+        factors: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        scores = np.empty((*own.shape[:2], self.config.planes), np.float32)
+        scores = np.empty((*own.shape[:2], len(factors)), np.float32)
         counts = np.empty(scores.shape, np.uint8)
         stacked = np.empty((len(others), *own.shape), np.float32)
         for m, other in enumerate(others):
             stacked[m] = other
         in_bands(
-            sweep_rows, len(own), own.astype(np.float32), stacked, *to_views, self._inverse_depths, margin, scores, counts
+            sweep_rows,
+            len(own),
+            own * np.float32(1 / INT8_SCALE),
+            stacked,
+            *to_views,
+            centres,
+            factors,
+            margin,
+            scores,
+            counts,
         )
         return scores, counts
+
+    def _refined(
+        self,
+        reference: MatchingView,
+        views: Sequence[MatchingView],
+        to_half: tuple[np.ndarray, np.ndarray],
+        depth: np.ndarray,
+    ) -> np.ndarray:
+        """Depth (h, w) of a second sweep of patches about the first one's."""
+        c = self.config
+        patches = [view.descriptors.patches for view in views]
+        factors = np.exp(-self._fine_changes)
+        swept, counts = self._sweep(reference.descriptors.patches, patches, to_half, HALF.margin, 1 / depth, factors)
+        scores = np.empty_like(swept)
+        for i, side in enumerate(c.fine_neighbourhoods):
+            in_bands(
+                box_means, len(scores), swept, side // 2, np.float32(1 / len(c.fine_neighbourhoods)), i > 0, scores
+            )
+        scores -= np.float32(c.fine_bias) * np.abs(self._fine_changes)
+        position, _, _ = self._positions(reference, scores, counts, c.fine_next_penalty)
+        change = self._fine_changes[0] + position * (self._fine_changes[1] - self._fine_changes[0])
+        return depth * np.exp(change)
 
     def _best(
         self, reference: MatchingView, scores: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Depth (h, w) metres, margin (h, w) and number of views (h, w)."""
+        position, margin, views = self._positions(reference, scores, counts, self.config.next_penalty)
+        return np.exp(self._log_depths[0] + position * self._step), margin, views
+
+    def _positions(
+        self, reference: MatchingView, scores: np.ndarray, counts: np.ndarray, next_penalty: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position (h, w) of the best plane after semi-global matching, margin (h, w), number of views (h, w)."""
         c = self.config
         height, width, _ = scores.shape
         across, down = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
         colours = reference.descriptors.colours.astype(np.float32)
-        prices = [np.float32(x) for x in (c.jump_penalty, c.next_penalty, c.edge)]
+        prices = [np.float32(x) for x in (c.jump_penalty, next_penalty, c.edge)]
         in_bands(jump_penalties, height, colours, *prices, across, down)
         agreed = np.empty_like(scores)
-        next_penalty, weight = np.float32(c.next_penalty), np.float32(0.25)
+        next_penalty, weight = np.float32(next_penalty), np.float32(0.25)
         in_bands(paths_across, height, scores, across, next_penalty, weight, agreed)
         in_bands(paths_down, width, scores, down, next_penalty, weight, agreed)
         position, margin = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
         views = np.empty((height, width), np.uint8)
         in_bands(best_planes, height, agreed, counts, position, margin, views)
-        return np.exp(self._log_depths[0] + position * self._step), margin, views
+        return position, margin, views
 
     def _upsampled(self, reference: MatchingView, depth: np.ndarray) -> np.ndarray:
         image = reference.descriptors.image
@@ -237,12 +333,20 @@ class Matcher:
 def _to_views(reference: MatchingView, views: Sequence[MatchingView], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     count = len(views)
     return relative_views(
-        [reference.world_T_cam] * count, [reference.K] * count, [v.world_T_cam for v in views], [v.K for v in views], grid
+        [reference.world_T_cam] * count,
+        [reference.K] * count,
+        [v.world_T_cam for v in views],
+        [v.K for v in views],
+        grid,
     )
 
 
 def _from_views(reference: MatchingView, views: Sequence[MatchingView], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     count = len(views)
     return relative_views(
-        [v.world_T_cam for v in views], [v.K for v in views], [reference.world_T_cam] * count, [reference.K] * count, grid
+        [v.world_T_cam for v in views],
+        [v.K for v in views],
+        [reference.world_T_cam] * count,
+        [reference.K] * count,
+        grid,
     )

@@ -7,9 +7,11 @@
 
 """The prior depth's part in the scores: small where parallax lets matching decide, large where there is none.
 
-    score −= cap · min(|Δ|, reach) + exp(−parallax / scale) · min(|Δ|, 1)        Δ = log(plane depth / prior depth)
+    score −= strength · (1 + agreement) · min(|Δ|, reach) + exp(−parallax / scale) · min(|Δ|, 1)
+    Δ = log(plane depth / prior depth)
 
-The first term is capped, so that matching can undo any error of the prior. Symbols: (h, w) cells, P planes, M views.
+The first term is capped, so that matching can undo any error of the prior. Symbols: (h, w) cells of the half-resolution
+grid, P planes, M views; the prior has a cell for every 2 × 2 of them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from dvmvs_core.runtime.compiled import compiled
 
 _ZERO, _ONE, _TINY = np.float32(0), np.float32(1), np.float32(1e-6)
+
 STEP = np.float32(0.8)
 """Inverse depth after the step whose parallax counts, over that before it: depth grows by 25 %."""
 
@@ -30,12 +33,12 @@ def parallax_rows(first, last, prior, homographies, translations, cell_pixels, m
     Args:
         first: first row.
         last: row after the last.
-        prior: (h, w) float32 metres.
-        homographies: (M, 3, 3) float32 as for `sweep.sweep_rows`.
+        prior: (h/2, w/2) float32 metres.
+        homographies: (M, 3, 3) float32 as for `sweep.sweep_rows`, of the prior's cells.
         translations: (M, 3) float32.
         cell_pixels: pixels of the image from one cell to the next.
         margin: cells by which the image is larger than the grid, on each side.
-        parallax: (h, w) float32 for the result; 0 where no view sees the point.
+        parallax: (h/2, w/2) float32 for the result; 0 where no view sees the point.
     """
     height, width = prior.shape
     views = homographies.shape[0]
@@ -64,14 +67,48 @@ def parallax_rows(first, last, prior, homographies, translations, cell_pixels, m
 
 
 @compiled
-def subtract_prior(first, last, prior, parallax, log_depths, strength, reach, parallax_scale, scores):
+def weigh_evidence(first, last, counts, doubt, scores):
+    """Scores of rows first…last less their mean at each pixel, and shrunk where few views speak.
+
+    A plane that one view sees has a noisier score than one that many see, and would win by chance:
+
+        score = (score − mean) · n / (n + doubt), over the largest such factor of the pixel
+
+    Args:
+        first: first row.
+        last: row after the last.
+        counts: (h, w, P) uint8 number of views n of each score.
+        doubt: views.
+        scores: (h, w, P) float32, changed.
+    """
+    _, width, planes = scores.shape
+    for y in range(first, last):
+        for x in range(width):
+            own, seen = scores[y, x], counts[y, x]
+            total, weight = _ZERO, _ZERO
+            most = np.uint8(0)
+            for p in range(planes):
+                n = np.float32(seen[p])
+                total += own[p] * n
+                weight += n
+                most = max(most, seen[p])
+            mean = total / max(weight, _ONE)
+            largest = np.float32(most) / (np.float32(most) + doubt) if most else _ONE
+            for p in range(planes):
+                n = np.float32(seen[p])
+                own[p] = (own[p] - mean) * (n / ((n + doubt) * largest))
+
+
+@compiled
+def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength, reach, parallax_scale, scores):
     """Takes the penalty of each plane off the scores in rows first…last.
 
     Args:
         first: first row.
         last: row after the last.
-        prior: (h, w) float32 metres.
-        parallax: (h, w) float32 pixels.
+        prior: (h/2, w/2) float32 metres.
+        agreement: (h/2, w/2) float32, 0…1, of the past that the prior comes from.
+        parallax: (h/2, w/2) float32 pixels.
         log_depths: (P,) float32 of the planes.
         strength: penalty of a difference of 1 in log depth.
         reach: difference from which on that penalty no longer grows.
@@ -81,8 +118,10 @@ def subtract_prior(first, last, prior, parallax, log_depths, strength, reach, pa
     _, width, planes = scores.shape
     for y in range(first, last):
         for x in range(width):
-            log_prior = np.log(prior[y, x])
-            blind = np.exp(-parallax[y, x] / parallax_scale)
+            cy, cx = y // 2, x // 2
+            log_prior = np.log(prior[cy, cx])
+            blind = np.exp(-parallax[cy, cx] / parallax_scale)
+            own_strength = strength * (_ONE + agreement[cy, cx])
             for p in range(planes):
                 difference = abs(log_depths[p] - log_prior)
-                scores[y, x, p] -= strength * min(difference, reach) + blind * min(difference, _ONE)
+                scores[y, x, p] -= own_strength * min(difference, reach) + blind * min(difference, _ONE)

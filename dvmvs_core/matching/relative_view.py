@@ -43,7 +43,8 @@ class Grid:
         return np.array(((self.step, 0, self.offset), (0, self.step, self.offset), (0, 0, 1)), dtype=np.float64)
 
 
-HALF, QUARTER, FULL = Grid(2, 0), Grid(4, 3), Grid(1, 0)
+FULL, HALF, QUARTER, PRETRAINED = Grid(1, 0), Grid(2, 0), Grid(4, 0), Grid(4, 3)
+"""Of pixels; of patches; of the prior depth; of the pretrained maps."""
 
 
 def relative_views(

@@ -21,7 +21,7 @@ _ZERO, _ONE, _TINY = np.float32(0), np.float32(1), np.float32(1e-6)
 
 
 @compiled
-def sweep_rows(first, last, reference, others, homographies, translations, inverse_depths, margin, scores, counts):
+def sweep_rows(first, last, reference, others, homographies, translations, centres, factors, margin, scores, counts):
     """Mean cosine over the views that have a sample in view, in rows first…last of the reference grid; 0 without any.
 
     Args:
@@ -31,13 +31,16 @@ def sweep_rows(first, last, reference, others, homographies, translations, inver
         others: (M, h, w, C) those of the views, interpolated linearly and brought back to unit length.
         homographies: (M, 3, 3) float32, from reference cells to the views' cells for points at infinity.
         translations: (M, 3) float32, what 1/m of inverse depth adds to that.
-        inverse_depths: (P,) float32, 1/m.
+        centres: (h, w) float32 inverse depths 1/m, or (1, 1) of all cells.
+        factors: (P,) float32; a hypothesis is the centre times one of them.
         margin: cells by which the image is larger than the grid, on each side: samples there take the nearest cell.
         scores: (h, w, P) float32 for the result.
         counts: (h, w, P) uint8 for the number of views that have the sample in view.
     """
     height, width, channels = reference.shape
-    views, planes = others.shape[0], inverse_depths.shape[0]
+    views, planes = others.shape[0], factors.shape[0]
+    shared = centres.size == 1
+    inverse_depths = np.empty(planes, np.float32)
     flat = others.reshape(views, -1)
     step, row = np.uintp(channels), np.uintp(channels * width)
     highest_x, highest_y = np.float32(width - 1), np.float32(height - 1)
@@ -51,6 +54,9 @@ def sweep_rows(first, last, reference, others, homographies, translations, inver
             total[:] = _ZERO
             seen[:] = _ZERO
             here = reference[y, x]
+            centre = centres[0, 0] if shared else centres[y, x]
+            for p in range(planes):
+                inverse_depths[p] = centre * factors[p]
             fx, fy = np.float32(x), np.float32(y)
             for m in range(views):
                 H, t = homographies[m], translations[m]
@@ -86,7 +92,16 @@ def sweep_rows(first, last, reference, others, homographies, translations, inver
                     if cell[p] >= 0:
                         at = np.uintp(cell[p]) * step
                         product[p], square[p] = compare_between(
-                            here, samples, at, step, row, top_left[p], top_right[p], bottom_left[p], bottom_right[p], step
+                            here,
+                            samples,
+                            at,
+                            step,
+                            row,
+                            top_left[p],
+                            top_right[p],
+                            bottom_left[p],
+                            bottom_right[p],
+                            step,
                         )
                 for p in range(planes):
                     total[p] += product[p] / np.sqrt(max(square[p], _TINY))

@@ -30,8 +30,8 @@ SMALLER_DEG, LARGER_DEG = 4.0, 10.0
 MIN_SCORE = 0.02
 """Of a view that is worth matching."""
 
-STEP = 16
-"""Pixels between the points asked for, in both directions."""
+STEP = 4
+"""Cells of the prior depth between the points asked for, in both directions."""
 
 
 def best_views(
@@ -45,10 +45,10 @@ def best_views(
     """Return the indices of at most `count` of the other views, the best first; of those not worth matching none.
 
     Args:
-        depth: (H, W) metres of the view; 0 = none.
-        K: (3, 3) its intrinsics.
+        depth: (h, w) metres of the view's cells; 0 = none.
+        K: (3, 3) its intrinsics, in cells.
         world_T_cam: (4, 4) its pose.
-        others_K: (3, 3) intrinsics of the others.
+        others_K: (3, 3) intrinsics of the others, in cells.
         others_world_T_cam: (4, 4) their poses.
         count: how many.
     """
