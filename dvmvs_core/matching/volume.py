@@ -19,11 +19,14 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.matching.descriptors import MAP_CHANNELS, PATCH_CHANNELS
-from dvmvs_core.matching.relative_view import HALF, QUARTER, Grid, relative_views
+from dvmvs_core.matching.relative_view import HALF, PRETRAINED, Grid, relative_views
 from dvmvs_core.matching.sweep import sweep_rows
 from dvmvs_core.model.fixed_descriptors import FixedFeatures
 from dvmvs_core.model.score_volume import ScoreVolume, parallax, pooled_patches, score_volume
 from dvmvs_core.runtime.bands import in_bands
+
+_EVERY_CELL = np.ones((1, 1), np.float32)
+"""What the hypotheses of all cells are multiples of."""
 
 
 @torch.no_grad()
@@ -50,7 +53,7 @@ def fastest_score_volume(
         inverse_depths,
     )
     maps, counts = _swept(
-        reference.maps, [f.maps for f in measurements], transforms, intrinsics, QUARTER, MAP_CHANNELS, inverse_depths
+        reference.maps, [f.maps for f in measurements], transforms, intrinsics, PRETRAINED, MAP_CHANNELS, inverse_depths
     )
     visible = counts.float().mean(dim=1, keepdim=True) / len(measurements)
     moved = parallax([transform.float() for transform in meas_T_ref], K.float(), maps.shape[-2:])
@@ -81,6 +84,7 @@ def _swept(
             own[item],
             others[item],
             *to_views,
+            _EVERY_CELL,
             inverse_depths,
             grid.margin,
             scores[item],
