@@ -288,7 +288,8 @@ class MatchingConfig(_Config):
         doubt: views at which a score counts half of what it would with very many.
         past_depths: past keyframes whose depth is splatted into the current view for the prior.
         prior_strength: penalty of a plane whose log depth is 1 off the prior.
-        prior_reach: difference of log depth from which on that penalty no longer grows.
+        prior_trust: what is added to it where all that the past measured agrees with the prior.
+        prior_reach: difference of log depth from which on those penalties no longer grow.
         prior_parallax_px: parallax of a 25 % depth step at which the network no longer decides alone.
         next_penalty: semi-global penalty of going to a neighbouring plane.
         jump_penalty: that of any other plane where the image is flat.
@@ -313,7 +314,8 @@ class MatchingConfig(_Config):
     map_weight: float = 0.5
     doubt: float = 2.0
     past_depths: int = 30
-    prior_strength: float = 0.3
+    prior_strength: float = 0.15
+    prior_trust: float = 0.45
     prior_reach: float = 0.35
     prior_parallax_px: float = 2.0
     next_penalty: float = 0.2

@@ -139,7 +139,7 @@ class Matcher:
         in_bands(parallax_rows, len(prior), prior, *to_quarter, np.float32(QUARTER.step), QUARTER.margin, parallax)
         scores, counts = self._similarity(reference, views, to_half)
         in_bands(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
-        penalties = [np.float32(x) for x in (c.prior_strength, c.prior_reach, c.prior_parallax_px)]
+        penalties = [np.float32(x) for x in (c.prior_strength, c.prior_trust, c.prior_reach, c.prior_parallax_px)]
         in_bands(subtract_prior, len(scores), prior, agreement, parallax, self._log_depths, *penalties, scores)
         swept_depth, swept_margin, count = self._best(reference, scores, counts)
         depth, margin = swept_depth, swept_margin

@@ -7,7 +7,7 @@
 
 """The prior depth's part in the scores: small where parallax lets matching decide, large where there is none.
 
-    score −= strength · (1 + agreement) · min(|Δ|, reach) + exp(−parallax / scale) · min(|Δ|, 1)
+    score −= (strength + trust · agreement) · min(|Δ|, reach) + exp(−parallax / scale) · min(|Δ|, 1)
     Δ = log(plane depth / prior depth)
 
 The first term is capped, so that matching can undo any error of the prior. Symbols: (h, w) cells of the half-resolution
@@ -100,7 +100,7 @@ def weigh_evidence(first, last, counts, doubt, scores):
 
 
 @compiled
-def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength, reach, parallax_scale, scores):
+def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength, trust, reach, parallax_scale, scores):
     """Takes the penalty of each plane off the scores in rows first…last.
 
     Args:
@@ -111,6 +111,7 @@ def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength
         parallax: (h/2, w/2) float32 pixels.
         log_depths: (P,) float32 of the planes.
         strength: penalty of a difference of 1 in log depth.
+        trust: what is added to it where the past agrees.
         reach: difference from which on that penalty no longer grows.
         parallax_scale: pixels at which the second penalty has fallen to 1/e.
         scores: (h, w, P) float32, changed.
@@ -121,7 +122,7 @@ def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength
             cy, cx = y // 2, x // 2
             log_prior = np.log(prior[cy, cx])
             blind = np.exp(-parallax[cy, cx] / parallax_scale)
-            own_strength = strength * (_ONE + agreement[cy, cx])
+            own_strength = strength + trust * agreement[cy, cx]
             for p in range(planes):
                 difference = abs(log_depths[p] - log_prior)
                 scores[y, x, p] -= own_strength * min(difference, reach) + blind * min(difference, _ONE)

@@ -7,8 +7,8 @@
 
 """EfficientNet-Lite0: a pretrained image encoder, up to its maps at 1/32 of the resolution.
 
-Each batch norm is folded into the convolution before it. Convolutions pad as TensorFlow does ("same"): with stride 2 the
-centres of the maps lie at pixels 2x + 1, 4x + 3, 8x + 7, 16x + 15 and 32x + 31 of the image.
+Each batch norm is folded into the convolution before it. Convolutions pad as TensorFlow does ("same"), so the centres of
+the maps lie at pixels 2x + 1, 4x + 3, 8x + 7, 16x + 15 and 32x + 31 of the image.
 
 Source: Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020: EfficientNet-B0 (Tan and
 Le, ICML 2019) with ReLU6 and without squeeze-and-excitation. The weights are described in weights/lite0.md.
@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -67,7 +66,7 @@ STAGES = (
 
 
 class SamePadConvolution(nn.Conv2d):
-    """A convolution whose output has ⌈size / stride⌉ cells, with the odd pixel of padding at the right and the bottom."""
+    """A convolution whose output has ⌈size / stride⌉ cells; an odd pixel of padding is at the right and the bottom."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups)

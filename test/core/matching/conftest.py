@@ -1,0 +1,47 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""A textured wall that a camera moves past: its images are exact, by the homography of a plane."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+HEIGHT, WIDTH = 96, 128
+K = np.array(((110.0, 0, 63.5), (0, 110.0, 47.5), (0, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def wall():
+    """Views of a wall at 2 m, the last one at the origin, the others up to 25 cm beside it."""
+    rng = np.random.default_rng(5)
+    texture = sum(
+        cv2.resize(rng.uniform(0, 1, (size, size, 3)), (600, 600), interpolation=cv2.INTER_CUBIC)
+        for size in (20, 60, 150)
+    )
+    texture = ((texture - texture.min()) / (texture.max() - texture.min()) * 255).astype(np.float32)
+    distance_m, pixels_per_m = 2.0, 150.0
+    images, poses = [], []
+    for x, y in ((-0.25, 0.0), (0.2, 0.05), (-0.1, 0.15), (0.1, -0.2), (0.0, 0.0)):
+        # Pixel to metres on the wall to pixel of the texture.
+        to_wall = np.diag((distance_m, distance_m, 1.0)) @ np.linalg.inv(K)
+        to_texture = np.array(((pixels_per_m, 0, 300), (0, pixels_per_m, 300), (0, 0, 1)))
+        moved = np.array(((1, 0, x), (0, 1, y), (0, 0, 1)))
+        image = cv2.warpPerspective(
+            texture, to_texture @ moved @ to_wall, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
+        pose = np.eye(4)
+        pose[:3, 3] = x, y, 0
+        images.append(np.clip(image, 0, 255).astype(np.uint8))
+        poses.append(pose)
+    return SimpleNamespace(images=images, poses=poses, K=K, depth_m=distance_m)

@@ -1,0 +1,96 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""The whole of matching, on a wall whose depth is known."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig
+from dvmvs_core.errors import ConfigError
+from dvmvs_core.matching.descriptors import Describer
+from dvmvs_core.matching.matcher import Matcher, MatchingView
+from dvmvs_core.matching.view_selection import best_views
+
+
+@pytest.fixture(scope="module")
+def describer():
+    return Describer()
+
+
+@pytest.fixture(scope="module")
+def described(wall, describer):
+    return [describer(image) for image in wall.images]
+
+
+def walk(wall, described, matcher, network_m):
+    past, results = [], []
+    for descriptors, pose in zip(described, wall.poses, strict=True):
+        view = MatchingView(descriptors, wall.K, pose)
+        results.append(matcher.match(view, past, np.full((96, 128), network_m, np.float32)))
+        past.append(dataclasses.replace(view, matched=results[-1]))
+    return results
+
+
+@pytest.mark.parametrize("preset", MATCHING_PRESETS)
+@pytest.mark.parametrize("network_m", [0.8, 2.0, 4.5])
+def test_it_finds_the_wall_however_wrong_the_network_is(wall, described, describer, preset, network_m):
+    *_, last = walk(wall, described, Matcher(MATCHING_PRESETS[preset], describer), network_m)
+    assert last.depth.shape == (96, 128)
+    assert last.depth.dtype == np.float32
+    inner = last.depth[12:-12, 12:-12]
+    assert np.median(np.abs(inner / wall.depth_m - 1)) < 0.02
+    assert (np.abs(inner / wall.depth_m - 1) < 0.1).mean() > 0.97
+
+
+def test_without_a_past_it_returns_the_network(wall, described, describer):
+    first, *_ = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.6)
+    np.testing.assert_allclose(first.depth, 2.6, rtol=0.03)
+    assert not first.parallax.any()
+    assert not first.views.any()
+
+
+def test_without_parallax_the_network_decides(wall, described, describer):
+    matcher = Matcher(MATCHING_PRESETS["fast"], describer)
+    views = [MatchingView(described[-1], wall.K, wall.poses[-1]) for _ in range(2)]
+    result = matcher.match(views[0], views[1:], np.full((96, 128), 3.0, np.float32))
+    np.testing.assert_allclose(result.depth, 3.0, rtol=0.03)
+
+
+def test_the_past_tells_how_sure_it_was(wall, described, describer):
+    results = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.3)
+    assert results[0].agreement.max() == 0
+    assert np.median(results[-1].agreement[6:-6, 6:-6]) > 0.1
+    assert np.median(results[-1].margin[12:-12, 12:-12]) > np.median(results[0].margin)
+
+
+def test_views_at_a_good_angle_come_first(wall):
+    def at(x, turn=0.0):
+        pose = np.eye(4)
+        pose[0, 0], pose[0, 2], pose[2, 0], pose[2, 2] = np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn)
+        pose[0, 3] = x
+        return pose
+
+    depth = np.full((24, 32), 2.0, np.float32)
+    K = np.diag((0.25, 0.25, 1)) @ wall.K
+    # 5° at 2 m are 17 cm. The second hardly moved, the third looks away, the last is far off.
+    others = [at(0.6), at(0.01), at(0.17, turn=np.pi), at(0.175), at(-0.35)]
+    assert best_views(depth, K, np.eye(4), [K] * 5, others, 2) == [3, 4]
+    assert 2 not in best_views(depth, K, np.eye(4), [K] * 5, others, 5)
+    assert best_views(depth, K, np.eye(4), [], [], 3) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"views": 0}, {"views": 31}, {"planes": 4}, {"min_depth_m": 0.0}, {"neighbourhoods": (2,)}, {"speed": 1}]
+)
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        MatchingConfig.from_dict(wrong)

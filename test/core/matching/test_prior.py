@@ -1,0 +1,156 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""The prior depth, its penalty, and the evidence of few views."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvmvs_core.evaluation.consistency import move_depth
+from dvmvs_core.matching.consistency import add_support
+from dvmvs_core.matching.past_depth import fuse_rows, splat_views
+from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
+from dvmvs_core.matching.relative_view import FULL, relative_views
+
+HEIGHT, WIDTH = 12, 16
+K = np.array(((15.0, 0, 7.5), (0, 15.0, 5.5), (0, 0, 1)))
+
+
+def moved(x, y=0.0, z=0.0):
+    pose = np.eye(4)
+    pose[:3, 3] = x, y, z
+    return pose
+
+
+def fuse(own, nearest, weights, measured, own_weight=2.0, full_weight=6.0):
+    fused, agreement = np.empty_like(own), np.empty_like(own)
+    arguments = (np.float32(own_weight), nearest, weights, measured, np.float32(0.08), np.float32(full_weight))
+    fuse_rows(0, len(own), own, *arguments, fused, agreement)
+    return fused, agreement
+
+
+def test_depth_is_splatted_as_points_move():
+    rng = np.random.default_rng(1)
+    depth = rng.uniform(1, 3, (HEIGHT, WIDTH)).astype(np.float32)
+    depth[2, 3:6] = 0
+    world_T_past, world_T_here = moved(0.2, -0.1, 0.3), moved(0.0)
+    weights = rng.uniform(0.1, 1, depth.shape).astype(np.float32)
+    nearest, nearest_weights = np.empty((1, *depth.shape), np.float32), np.empty((1, *depth.shape), np.float32)
+    to_here = relative_views([world_T_past], [K], [world_T_here], [K], FULL)
+    splat_views(0, 1, depth[None], weights[None], *to_here, nearest, nearest_weights)
+    expected = move_depth(depth, np.linalg.inv(world_T_here) @ world_T_past, K)
+    np.testing.assert_allclose(nearest[0], expected, rtol=1e-5)
+    y, x = np.argwhere(expected > 0)[7]
+    from_cell = np.isclose(depth + 0.3, expected[y, x], rtol=1e-5)
+    assert nearest_weights[0, y, x] == weights[from_cell]
+
+
+def test_the_prior_is_the_weighted_median():
+    own = np.full((2, 3), 5.0, np.float32)
+    nearest = np.tile(np.array((1.0, 1.02, 2.0, 0.0), np.float32)[:, None, None], (1, 2, 3))
+    weights = np.ones_like(nearest)
+    weights[3] = 50  # of a depth that is not there
+    fused, agreement = fuse(own, nearest, weights, measured=3)
+    # 1, 1.02, 2 and twice 5: half of the weight, 2.5, is reached at 2.
+    np.testing.assert_allclose(fused, 2.0, rtol=1e-4)
+    np.testing.assert_allclose(agreement, 1 / 6, rtol=1e-4)
+    weights[:2] = 2
+    fused, agreement = fuse(own, nearest, weights, measured=3)
+    np.testing.assert_allclose(fused, 1.01, rtol=0.02)
+    np.testing.assert_allclose(agreement, 4 / 7, rtol=1e-4)
+
+
+def test_what_the_network_predicted_is_no_agreement():
+    own = np.full((1, 1), 2.0, np.float32)
+    same = np.full((3, 1, 1), 2.0, np.float32)
+    _, agreement = fuse(own, same, np.ones_like(same), measured=0)
+    assert agreement == 0
+
+
+def test_without_a_past_the_prior_is_the_network():
+    own = np.random.default_rng(1).uniform(0.05, 40, (4, 5)).astype(np.float32)
+    nothing = np.empty((0, 4, 5), np.float32)
+    fused, agreement = fuse(own, nothing, nothing, measured=0)
+    np.testing.assert_allclose(fused, own, rtol=1e-4)
+    assert not agreement.any()
+
+
+@pytest.mark.parametrize("z", [0.0, 0.2])
+def test_parallax_is_the_largest_motion_of_a_step_in_depth(z):
+    prior = np.random.default_rng(2).uniform(1, 3, (HEIGHT, WIDTH)).astype(np.float32)
+    poses = [moved(0.05), moved(-0.1, 0.02, z)]
+    to_views = relative_views([np.eye(4)] * 2, [K] * 2, poses, [K] * 2, FULL)
+    parallax = np.empty_like(prior)
+    parallax_rows(0, HEIGHT, prior, *to_views, np.float32(1), np.float32(0), parallax)
+    for y, x in np.ndindex(HEIGHT, WIDTH):
+        largest, on_a_border = 0.0, False
+        for pose in poses:
+            ray = np.linalg.inv(K) @ (x, y, 1)
+            near, far = (K @ (ray * depth - pose[:3, 3]) for depth in (prior[y, x], prior[y, x] / 0.8))
+            near, far = near[:2] / near[2], far[:2] / far[2]
+            on_a_border |= np.abs(np.concatenate((near, near - (WIDTH - 1, HEIGHT - 1)))).min() < 1e-4
+            if (near >= 0).all() and (near <= (WIDTH - 1, HEIGHT - 1)).all():
+                largest = max(largest, np.linalg.norm(far - near))
+        assert on_a_border or parallax[y, x] == pytest.approx(largest, abs=1e-4)
+
+
+def test_the_penalty_is_capped_where_there_is_parallax_and_is_not_where_there_is_none():
+    log_depths = np.log(np.array((1.0, 1.2, 2.0, 4.0, 8.0), np.float32))
+    scores = np.zeros((2, 4, 5), np.float32)
+    prior = np.array(((1.0, 2.0),), np.float32)
+    agreement = np.array(((0.0, 0.5),), np.float32)
+    parallax = np.array(((0.0, 100.0),), np.float32)
+    subtract_prior(
+        0,
+        2,
+        prior,
+        agreement,
+        parallax,
+        log_depths,
+        np.float32(0.3),
+        np.float32(0.3),
+        np.float32(0.35),
+        np.float32(2),
+        scores,
+    )
+    off = log_depths
+    np.testing.assert_allclose(-scores[1, 1], 0.3 * np.minimum(off, 0.35) + np.minimum(off, 1), atol=1e-6)
+    off = np.abs(log_depths - np.log(2))
+    np.testing.assert_allclose(-scores[0, 2], 0.45 * np.minimum(off, 0.35), atol=1e-6)
+
+
+def test_planes_that_few_views_see_do_not_win_by_chance():
+    scores = np.array((0.2, 0.75, 0.7, 0.0), np.float32).reshape(1, 1, 4)
+    counts = np.array((4, 1, 4, 0), np.uint8).reshape(1, 1, 4)
+    mean = (4 * 0.2 + 0.75 + 4 * 0.7) / 9
+    weigh_evidence(0, 1, counts, np.float32(2), scores)
+    assert scores.argmax() == 2
+    np.testing.assert_allclose(
+        scores.ravel(), [0.2 - mean, (0.75 - mean) * (1 / 3) / (4 / 6), 0.7 - mean, 0], atol=1e-6
+    )
+
+
+def test_cells_that_no_view_sees_have_no_preference():
+    scores = np.zeros((1, 2, 4), np.float32)
+    weigh_evidence(0, 1, np.zeros((1, 2, 4), np.uint8), np.float32(2), scores)
+    assert not scores.any()
+
+
+def test_depth_of_other_views_supports_the_plane_that_it_lies_on():
+    inverse_depths = 1 / np.array((1.0, 1.5, 2.0, 3.0), np.float32)
+    world_T_here, others = moved(0.0), [moved(0.1, 0, 0.2), moved(-0.1, 0, -0.1), moved(0, 0.1, 0.3)]
+    depths = np.stack([np.full((HEIGHT, WIDTH), 2.0 - pose[2, 3], np.float32) for pose in others])
+    depths[0, :, :8] *= 1.02
+    to_views = relative_views([world_T_here] * 3, [K] * 3, others, [K] * 3, FULL)
+    scores = np.ones((HEIGHT, WIDTH, 4), np.float32)
+    add_support(0, HEIGHT, depths, *to_views, inverse_depths, np.float32(0.05), np.float32(0.5), scores)
+    middle = scores[4:8, 4:12] - 1
+    assert (middle[..., [0, 1, 3]] == 0).all()
+    np.testing.assert_allclose(middle[:, 6:, 2], 0.5, atol=1e-4)
+    np.testing.assert_allclose(middle[:, 1, 2], 0.5 * (2 + 0.6) / 3, atol=1e-3)
