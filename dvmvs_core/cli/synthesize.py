@@ -43,8 +43,6 @@ class Options:
     """colour rays along each side of a pixel: 2 smooths edges and takes four times as long"""
     npz: bool = False
     """write the published training layout instead of images"""
-    compile: bool = False
-    """render under torch.compile: several times faster after a minute; needs a C++ compiler"""
 
 
 def run(options: Options) -> None:
@@ -52,7 +50,7 @@ def run(options: Options) -> None:
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.data.synthetic.scene import CONTACT_SHEET, SceneFormat, write_scene, write_scenes
 
-    how = SceneFormat(options.frames, options.height, options.width, options.samples, options.npz, options.compile)
+    how = SceneFormat(options.frames, options.height, options.width, options.samples, options.npz)
     each = f"{options.frames} frames of {options.width}x{options.height}"
     with progress(f"rendering {options.out}", options.frames * (options.scenes or 1)) as advance:
         if options.scenes is None:

@@ -94,7 +94,7 @@ def calibrate(engine: DepthEngine, clips: int, advance: Callable[[int], None] | 
         raise ConfigError(f"calibration needs at least {CHECKED} clips; got {clips}")
     config = engine.model_config
     size = (config.height, config.width)
-    worlds = SyntheticClips(*size, KEYFRAMES, seed=SEED, textures=TEXTURES, pose_noise=POSE_NOISE, compile=False)
+    worlds = SyntheticClips(*size, KEYFRAMES, seed=SEED, textures=TEXTURES, pose_noise=POSE_NOISE)
     fitted: list[_Keyframe] = []
     checked: list[_Keyframe] = []
     for number in range(clips):

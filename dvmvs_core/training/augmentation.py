@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""From a clip to what the networks are trained on: turned around, scaled, recoloured, normalised.
+"""From a clip to what the networks are trained on: turned around, scaled, recoloured, spoilt, normalised.
 
 All frames of a clip share what is drawn for it, since they show one scene through one camera.
 
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from kornia.enhance import adjust_brightness, adjust_contrast, adjust_gamma
 from torch import Tensor
 
 from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_SCALE, IMAGE_STD
+from dvmvs_core.training.defects import Defects, apply_defects, draw_defects
 
 SCALE_RANGES = ((0.8, 1.25), (0.666, 1.5))
 """A scene of any size looks the same through a camera that moves in proportion: free variety in depth."""
@@ -63,6 +63,7 @@ class ClipDraw:
         contrast: multiplies them.
         gamma: their exponent.
         order: the order in which gamma (0), contrast (1) and brightness (2) are applied.
+        defects: of the camera.
     """
 
     turned: bool
@@ -72,10 +73,11 @@ class ClipDraw:
     contrast: float
     gamma: float
     order: tuple[int, ...]
+    defects: Defects = Defects()
 
 
-def draw_clip(rng: np.random.Generator) -> ClipDraw:
-    """Draw the augmentation of one clip."""
+def draw_clip(rng: np.random.Generator, defects: bool = True) -> ClipDraw:
+    """Draw the augmentation of one clip, with or without the defects of a camera."""
     return ClipDraw(
         turned=rng.random() > 0.5,
         scale_range=SCALE_RANGES[int(rng.random() > 0.5)],
@@ -84,6 +86,7 @@ def draw_clip(rng: np.random.Generator) -> ClipDraw:
         contrast=rng.uniform(*CONTRAST_RANGE),
         gamma=rng.uniform(*GAMMA_RANGE),
         order=tuple(rng.permutation(3).tolist()),
+        defects=draw_defects(rng) if defects else Defects(),
     )
 
 
@@ -101,12 +104,17 @@ def augment_clip(batch: ClipBatch, draws: Sequence[ClipDraw], min_depth_m: float
         min_depth_m: no scale brings a surface nearer than this, unless another one would then be too far away.
         max_depth_m: no scale takes a surface farther away than this.
     """
-    turned = ClipBatch(*(_stack(part, draws, _turn) for part in batch[:3]), batch.K)
-    scale = torch.stack([_scale(*clip, min_depth_m, max_depth_m) for clip in zip(turned.depth, draws, strict=True)])
-    world_T_cam = turned.world_T_cam.clone()
-    world_T_cam[:, :, :3, 3:] *= scale.view(-1, 1, 1, 1)
-    image = _stack(turned.image, draws, _recolour)
-    return _training_clip(image, turned.depth * scale.view(-1, 1, 1, 1), world_T_cam, batch.K)
+    device = batch.depth.device
+    turned = torch.tensor([draw.turned for draw in draws]).to(device, non_blocking=True)
+    image, depth, world_T_cam = (_turn(part, turned) for part in batch[:3])
+    numbers = [
+        (*draw.scale_range, draw.scale_share, draw.gamma, draw.contrast, draw.brightness, *draw.order) for draw in draws
+    ]
+    table = torch.tensor(numbers, dtype=torch.float32).to(device, non_blocking=True)
+    scale = _scales(depth, table[:, :3], min_depth_m, max_depth_m)
+    world_T_cam = torch.cat([world_T_cam[..., :3], world_T_cam[..., 3:] * _metres(scale)], -1)
+    image = apply_defects(_recolour(image, *table[:, 3:6].unbind(1), table[:, 6:]), [draw.defects for draw in draws])
+    return _training_clip(image, depth * scale.view(-1, 1, 1, 1), world_T_cam, batch.K)
 
 
 def _training_clip(image: Tensor, depth: Tensor, world_T_cam: Tensor, K: Tensor) -> TrainingClip:
@@ -115,35 +123,40 @@ def _training_clip(image: Tensor, depth: Tensor, world_T_cam: Tensor, K: Tensor)
     return TrainingClip((image - mean) / std, depth.float(), world_T_cam.float(), K.float())
 
 
-def _stack(part: Tensor, draws: Sequence[ClipDraw], change) -> Tensor:
-    return torch.stack([change(clip, draw) for clip, draw in zip(part, draws, strict=True)])
+def _turn(part: Tensor, turned: Tensor) -> Tensor:
+    """Reverse the frames (B, T, …) of clips that are turned (B,)."""
+    return torch.where(turned.view(-1, *[1] * (part.dim() - 1)), part.flip(1), part)
 
 
-def _turn(frames: Tensor, draw: ClipDraw) -> Tensor:
-    return frames.flip(0) if draw.turned else frames
+def _metres(scale: Tensor) -> Tensor:
+    """Factors (B, 1, 4, 1) of the last column of poses: the scale of the world for metres, 1 for the last row."""
+    one = torch.ones_like(scale)
+    return torch.stack([scale, scale, scale, one], 1)[:, None, :, None]
 
 
-def _scale(depth: Tensor, draw: ClipDraw, min_depth_m: float, max_depth_m: float) -> Tensor:
-    """The scale of a clip whose depth is (T, H, W), as a scalar: no value leaves the device."""
-    nearest = torch.where(depth > 0, depth, torch.inf).amin().clamp(max=max_depth_m)
-    farthest = depth.amax().clamp(min=min_depth_m)
-    low = (min_depth_m / nearest).clamp(min=draw.scale_range[0])
-    high = (max_depth_m / farthest).clamp(max=draw.scale_range[1])
-    return low + (high - low) * draw.scale_share
+def _scales(depth: Tensor, ranges: Tensor, min_depth_m: float, max_depth_m: float) -> Tensor:
+    """Scales (B,) of clips with depth (B, T, H, W), from lowest, highest and share (B, 3): none leaves the device."""
+    nearest = torch.where(depth > 0, depth, torch.inf).amin((1, 2, 3)).clamp(max=max_depth_m)
+    farthest = depth.amax((1, 2, 3)).clamp(min=min_depth_m)
+    low = torch.maximum(min_depth_m / nearest, ranges[:, 0])
+    high = torch.minimum(max_depth_m / farthest, ranges[:, 1])
+    return low + (high - low) * ranges[:, 2]
 
 
-def _recolour(frames: Tensor, draw: ClipDraw) -> Tensor:
-    """Gamma, contrast and brightness, each clamped to 0…1; frames (T, 3, H, W), 0…255 to 0…1."""
-    plain = frames.float()
+def _recolour(image: Tensor, gamma: Tensor, contrast: Tensor, brightness: Tensor, order: Tensor) -> Tensor:
+    """Gamma, contrast and brightness (B,) in the clip's order (B, 3), each clamped to 0…1.
+
+    Images are (B, T, 3, H, W), 0…255 to 0…1.
+    """
+    plain = image.float()
     low, high = RECOLOURED_MEANS
-    mean = plain.mean(dim=(1, 2, 3), keepdim=True)
+    mean = plain.mean(dim=(2, 3, 4), keepdim=True)
     plain = plain / IMAGE_SCALE
-    steps = (
-        lambda x: adjust_gamma(x, draw.gamma),
-        lambda x: adjust_contrast(x, draw.contrast),
-        lambda x: adjust_brightness(x, draw.brightness),
-    )
     coloured = plain
-    for index in draw.order:
-        coloured = steps[index](coloured)
+    for step in order.unbind(1):
+        # Two of the three do nothing: which one works differs from clip to clip.
+        exponent = torch.where(step == 0, gamma, 1.0).view(-1, 1, 1, 1, 1)
+        factor = torch.where(step == 1, contrast, 1.0).view(-1, 1, 1, 1, 1)
+        offset = torch.where(step == 2, brightness, 0.0).view(-1, 1, 1, 1, 1)
+        coloured = (coloured.pow(exponent) * factor + offset).clamp(0.0, 1.0)
     return torch.where((mean > low) & (mean < high), coloured, plain)

@@ -77,6 +77,7 @@ class LoopConfig:
         clip_norm: gradients are scaled down to this norm; None leaves them.
         measurement_frames: most measurement frames of a reference frame; each step draws 1 up to this many.
         mirror: PairNet sees frames mirrored half of the time, each with one measurement frame.
+        defects: whether images get the defects of small cameras.
         average_decay: of the moving average of the weights that is kept.
         precision: arithmetic of the forward pass.
         compile: whether the parts of the network run under torch.compile.
@@ -96,6 +97,7 @@ class LoopConfig:
     clip_norm: float | None = 1.0
     measurement_frames: int = 2
     mirror: bool = False
+    defects: bool = True
     average_decay: float = 0.998
     precision: Precision = "float32"
     compile: bool = False
@@ -392,7 +394,7 @@ class Trainer:
         model, clips = self.network.config, len(batch.image)
         first = (self.step * self.processes.size + self.processes.rank) * clips
         draws = [
-            draw_clip(np.random.default_rng([self.config.seed, _CLIP_DRAWS, number]))
+            draw_clip(np.random.default_rng([self.config.seed, _CLIP_DRAWS, number]), self.config.defects)
             for number in range(first, first + clips)
         ]
         return augment_clip(batch, draws, model.min_depth_m, model.max_depth_m)

@@ -55,6 +55,7 @@ _PUBLISHED_LOOP = {
     "final_rate": 1.0,
     "clip_norm": None,
     "measurement_frames": 1,
+    "defects": False,
 }
 
 SCHEDULES: dict[tuple[str, str], Schedule] = {

@@ -16,6 +16,8 @@ import numpy as np
 
 from dvmvs_core.data.synthetic.world_tensors import BOXES, CYLINDERS, ELLIPSOIDS
 
+_MIN_HALF_M = 0.003
+
 
 class Look(Enum):
     """What a material may look like; its paint is drawn when the world is finished."""
@@ -30,6 +32,14 @@ class Look(Enum):
     """hardly any texture, bright: doors, frames, radiators"""
     LEAF = "leaf"
     """green"""
+    LABEL = "label"
+    """small things that one buys: print, stripes and patterns in their own size"""
+    POSTER = "poster"
+    """print and pictures, strong in contrast"""
+    RUG = "rug"
+    """woven or speckled, never plain"""
+    METAL = "metal"
+    """hardly any texture, grey, with a sheen"""
     GLOWING = "glowing"
     """a window in daylight, a lamp, a screen that is on"""
 
@@ -84,6 +94,14 @@ class Builder:
         """Whether so many more boxes fit."""
         return len(self.boxes) + boxes <= BOXES
 
+    def rod(self, place: Place, start: np.ndarray, end: np.ndarray, radius: float, material: int) -> None:
+        """Add a round rod between two points (3,), metres along the place's axes."""
+        way = np.asarray(end, float) - start
+        length = float(np.linalg.norm(way))
+        if length > 1e-3:
+            middle = tuple(0.5 * (np.asarray(start, float) + end))
+            self.cylinder(place, middle, (radius, radius, length / 2), material, _towards(way / length), thin=True)
+
     def box(
         self,
         place: Place,
@@ -103,17 +121,23 @@ class Builder:
         half: tuple[float, float, float],
         material: int,
         tilt: np.ndarray | None = None,
+        thin: bool = False,
     ) -> None:
-        """Add a cylinder along z; arguments as of `box`."""
+        """Add a cylinder along z; arguments as of `box`. Thin ones may be so thin that a pixel misses them."""
         if len(self.cylinders) < CYLINDERS:
-            self.cylinders.append(self._solid(place, offset, half, material, tilt))
+            self.cylinders.append(self._solid(place, offset, half, material, tilt, 0.0015 if thin else _MIN_HALF_M))
 
     def ellipsoid(
-        self, place: Place, offset: tuple[float, float, float], half: tuple[float, float, float], material: int
+        self,
+        place: Place,
+        offset: tuple[float, float, float],
+        half: tuple[float, float, float],
+        material: int,
+        tilt: np.ndarray | None = None,
     ) -> None:
         """Add an ellipsoid; arguments as of `box`."""
         if len(self.ellipsoids) < ELLIPSOIDS:
-            self.ellipsoids.append(self._solid(place, offset, half, material, None))
+            self.ellipsoids.append(self._solid(place, offset, half, material, tilt))
 
     def _solid(
         self,
@@ -122,10 +146,11 @@ class Builder:
         half: tuple[float, float, float],
         material: int,
         tilt: np.ndarray | None,
+        least_half: float = _MIN_HALF_M,
     ) -> Solid:
         rotation = turn_z(place.yaw)
         centre = np.array([place.x, place.y, 0.0]) + rotation @ np.array(offset)
-        return Solid(centre, np.maximum(half, 0.004), rotation if tilt is None else rotation @ tilt, material)
+        return Solid(centre, np.maximum(half, least_half), rotation if tilt is None else rotation @ tilt, material)
 
     def free(self, x: float, y: float, radius: float) -> bool:
         """Whether a round footprint, metres, keeps clear of those taken."""
@@ -142,3 +167,11 @@ def turn_x(angle: float) -> np.ndarray:
     """Rotation matrix about x, radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+
+
+def _towards(way: np.ndarray) -> np.ndarray:
+    """A rotation that takes z to a unit vector."""
+    aside = np.array([1.0, 0.0, 0.0]) if abs(way[0]) < 0.8 else np.array([0.0, 1.0, 0.0])
+    x = np.cross(aside, way)
+    x /= np.linalg.norm(x)
+    return np.column_stack([x, np.cross(way, x), way])

@@ -35,6 +35,10 @@ def sample_intrinsics(rng: np.random.Generator, height: int, width: int) -> np.n
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
+_METERED = 3.0
+"""Brighter spots count as so many times the mean in exposure."""
+
+
 @dataclass(frozen=True)
 class Development:
     """How one camera turns light into colours.
@@ -46,6 +50,7 @@ class Development:
         balance: (3,) white balance.
         vignetting: Light lost half-way to the corners.
         shoulder: How early highlights roll off.
+        white: Exposed light at which highlights are clipped.
         gamma: Of the display curve.
         contrast: Share of an S-shaped tone curve.
         side: Weight of each neighbour pixel: positive blurs, negative sharpens as camera firmware does.
@@ -59,6 +64,7 @@ class Development:
     balance: np.ndarray
     vignetting: float
     shoulder: float
+    white: float
     gamma: float
     contrast: float
     side: float
@@ -69,16 +75,17 @@ class Development:
 def sample_development(rng: np.random.Generator, strength: float = 1.0) -> Development:
     """Draw a camera; `strength` scales its deviations from a clean, well exposed one."""
     return Development(
-        target=float(np.exp(rng.normal(np.log(0.22), 0.35 * strength))),
+        target=float(np.exp(rng.normal(np.log(0.23), 0.35 * strength))),
         follow=rng.uniform(0.1, 0.7),
         drift=0.02 * strength,
         balance=np.exp(rng.normal(0.0, 0.06 * strength, 3)),
         vignetting=rng.uniform(0.0, 0.18) * strength,
         shoulder=rng.uniform(1.0, 1.6),
+        white=float(np.exp(rng.uniform(np.log(1.2), np.log(5.0)))),
         gamma=rng.uniform(1.9, 2.4),
-        contrast=rng.uniform(0.0, 0.9),
-        side=rng.uniform(-0.1, 0.15),
-        noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.018)))) * strength,
+        contrast=rng.uniform(0.4, 1.25),
+        side=rng.uniform(-0.14, 0.04),
+        noise=float(np.exp(rng.uniform(np.log(0.0012), np.log(0.01)))) * strength,
         exposure_s=sample_exposure(rng) * strength,
     )
 
@@ -86,6 +93,12 @@ def sample_development(rng: np.random.Generator, strength: float = 1.0) -> Devel
 def sample_exposure(rng: np.random.Generator) -> float:
     """Draw an exposure time in seconds: short enough to freeze all motion, or up to a frame's whole period."""
     return 0.0 if rng.random() < 0.35 else float(np.exp(rng.uniform(np.log(0.003), np.log(0.033))))
+
+
+def metered(linear: Tensor) -> Tensor:
+    """Brightness (T,) of frames (T, 3, H, W) of linear light, without letting a small lamp outshine all the rest."""
+    usual = linear.mean((1, 2, 3), keepdim=True)
+    return torch.minimum(linear, _METERED * usual).mean((1, 2, 3)).clamp(min=1e-4)
 
 
 def develop(linear: Tensor, camera: Development, rng: np.random.Generator, reference: Tensor | None = None) -> Tensor:
@@ -102,7 +115,7 @@ def develop(linear: Tensor, camera: Development, rng: np.random.Generator, refer
     """
     frames, _, height, width = linear.shape
     device = linear.device
-    brightness = linear.mean((1, 2, 3)).clamp(min=1e-4)
+    brightness = metered(linear)
     if reference is None:
         reference = brightness.mean()
     drift = np.exp(np.cumsum(rng.normal(0.0, camera.drift, frames)))
@@ -113,8 +126,9 @@ def develop(linear: Tensor, camera: Development, rng: np.random.Generator, refer
     y = torch.linspace(-1.0, 1.0, height, device=device)[:, None]
     x = torch.linspace(-1.0, 1.0, width, device=device)[None, :]
     image = image * (1.0 - camera.vignetting * (x * x + y * y))
-    # Highlights roll off instead of clipping hard.
-    image = (1.0 - torch.exp(-image * camera.shoulder)).clamp(0.0, 1.0).pow(1.0 / camera.gamma)
+    # Highlights roll off before they are clipped.
+    image = (1.0 - torch.exp(-image * camera.shoulder)) / (1.0 - np.exp(-camera.white * camera.shoulder))
+    image = image.clamp(0.0, 1.0).pow(1.0 / camera.gamma)
     image = image + camera.contrast * (image * image * (3.0 - 2.0 * image) - image)
 
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.data.synthetic.camera import develop, sample_development, sample_intrinsics
+from dvmvs_core.data.synthetic.camera import develop, metered, sample_development, sample_intrinsics
 from dvmvs_core.data.synthetic.motion_blur import blur_motion
 from dvmvs_core.data.synthetic.paths import FRAME_RATE_HZ, CameraPath, clip_path, sequence_path
 from dvmvs_core.data.synthetic.renderer import Renderer
@@ -58,7 +58,7 @@ class SyntheticClips:
     """Endless clips, each from a world of its own.
 
     `batch(size, index)` depends on nothing but the seed, the sizes and the index, so that any process can make any
-    batch. It pickles as its arguments: textures and compiled stages are made where they are first used.
+    batch. It pickles as its arguments: textures are made where they are first used.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class SyntheticClips:
         shadows: bool = True,
         pose_noise: float = 1.0,
         motion_blur: float = 1.0,
-        compile: bool = True,
         device: str = "cpu",
         clips_together: int | None = None,
     ) -> None:
@@ -89,7 +88,6 @@ class SyntheticClips:
             pose_noise: Largest scale of the odometry drift that is added to a clip's poses: 1 stands for 4 mm and 0.1
                 degrees a keyframe. Each clip draws its own, four in ten of them none.
             motion_blur: Factor on the exposure times, 0 for none.
-            compile: Whether to render under torch.compile (needs a C++ compiler).
             device: Where to render.
             clips_together: How many clips of a batch to render at once, which changes nothing but speed; by default one
                 on a CPU and all on a GPU.
@@ -106,7 +104,7 @@ class SyntheticClips:
             )
         self.height, self.width, self.length, self.seed = height, width, length, seed
         self.textures, self.samples, self.shadows = textures, samples, shadows
-        self.pose_noise, self.motion_blur, self.compile, self.device = pose_noise, motion_blur, compile, device
+        self.pose_noise, self.motion_blur, self.device = pose_noise, motion_blur, device
         self.clips_together = clips_together
         self._bank: TextureBank | None = None
         self._renderer: Renderer | None = None
@@ -199,12 +197,12 @@ class SyntheticClips:
 
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:
-            self._renderer = Renderer(self._ready_bank().to(self.device), compile=self.compile)
+            self._renderer = Renderer(self._ready_bank().to(self.device))
         return self._renderer
 
 
 def render_sequence(
-    seed: int, frames: int, height: int, width: int, samples: int = 1, compile: bool = False, textures: int = 64
+    seed: int, frames: int, height: int, width: int, samples: int = 1, textures: int = 64
 ) -> tuple[Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]:
     """Render a smooth 30 Hz hand-held walk through one world.
 
@@ -214,7 +212,6 @@ def render_sequence(
         height: Image height.
         width: Image width.
         samples: Colour rays per pixel side.
-        compile: Whether to render under torch.compile, which pays for more than a few hundred frames.
         textures: Size of the texture bank.
 
     Returns:
@@ -236,7 +233,7 @@ def render_sequence(
         K = sample_intrinsics(rng, height, width)
         path = sequence_path(rng, world, K, height, width, frames)
         if path is not None:
-            return _render_path(Renderer(bank, compile), world, path, K, rng, height, width, samples), K
+            return _render_path(Renderer(bank), world, path, K, rng, height, width, samples), K
     raise DataError(
         f"no walk of {frames} frames ({frames / FRAME_RATE_HZ:.0f} s) stays clear of the furniture in any of"
         f" {_SEQUENCE_ATTEMPTS} worlds; ask for fewer frames or another seed"
@@ -262,6 +259,6 @@ def _render_path(
         linear, depth = renderer(tensors, pose, intrinsics, height, width, samples)
         motion = torch.from_numpy(velocity).float()[None]
         linear = blur_motion(linear, depth, intrinsics[0], motion, camera.exposure_s)
-        first = linear.mean() if first is None else first
+        first = metered(linear).mean() if first is None else first
         image = develop(linear, camera, rng, reference=first)[0]
         yield image.permute(1, 2, 0).contiguous().numpy(), depth[0].numpy(), world_T_cam

@@ -12,14 +12,27 @@ from __future__ import annotations
 import numpy as np
 
 from dvmvs_core.data.synthetic.assembly import Builder, Look, Place, turn_x
+from dvmvs_core.data.synthetic.clutter import fill_board
 
 FACING_ROOM = {(0, 0): -np.pi / 2, (0, 1): np.pi / 2, (1, 0): 0.0, (1, 1): np.pi}
 """Yaw at which +y points into the room, for the wall at the low (0) or high (1) end of axis 0 or 1."""
-_KINDS = {"picture": 0.3, "board": 0.12, "door": 0.22, "box": 0.1, "window": 0.16, "radiator": 0.1}
+_KINDS = {
+    "poster": 0.26,
+    "notices": 0.1,
+    "picture": 0.12,
+    "board": 0.06,
+    "door": 0.14,
+    "wall shelf": 0.1,
+    "box": 0.04,
+    "window": 0.1,
+    "radiator": 0.06,
+    "socket": 0.02,
+}
+_BOXES_NEEDED = {"window": 16, "radiator": 10, "wall shelf": 12, "notices": 8}
 
 
 def wall_fixture(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
-    """Hang a picture, whiteboard, door, wall cupboard, window or radiator on a wall of the first room.
+    """Hang a poster, notices, whiteboard, door, shelf, cupboard, window or radiator on a wall of the first room.
 
     Args:
         builder: Takes the solids.
@@ -28,10 +41,14 @@ def wall_fixture(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
     """
     rng = builder.rng
     kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
-    if not builder.room_for(8 if kind in ("window", "radiator") else 1):
+    if not builder.room_for(_BOXES_NEEDED.get(kind, 5)):
         return
     ceiling = high[0, 2]
     width, tall = {
+        "poster": (rng.uniform(0.2, 0.55), rng.uniform(0.25, 0.6)),
+        "notices": (rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.45)),
+        "wall shelf": (rng.uniform(0.3, 0.8), 0.2),
+        "socket": (0.045, 0.045),
         "picture": (rng.uniform(0.15, 0.5), rng.uniform(0.15, 0.45)),
         "board": (rng.uniform(0.5, 1.0), rng.uniform(0.35, 0.6)),
         "door": (rng.uniform(0.4, 0.5), 1.02),
@@ -42,10 +59,11 @@ def wall_fixture(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
     middle = {
         "door": tall,
         "radiator": tall + rng.uniform(0.08, 0.2),
+        "socket": rng.choice([0.3, 1.1]),
         "window": rng.uniform(0.7, 1.1) + tall,
     }.get(kind, rng.uniform(max(tall, 0.9), max(ceiling - tall - 0.1, 1.0)))
     tall = min(tall, ceiling - 0.08 - middle)
-    if tall < 0.1:
+    if tall < 0.04:
         return
     place = _spot_on_wall(rng, low, high, width, middle - tall, middle + tall)
     if place is None:
@@ -56,9 +74,15 @@ def wall_fixture(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
         _radiator(builder, place, middle, width, tall)
     elif kind == "door":
         _door(builder, place, width, tall)
+    elif kind == "notices":
+        _notices(builder, place, middle, width, tall)
+    elif kind == "wall shelf":
+        _wall_shelf(builder, place, middle, width)
+    elif kind == "picture":
+        _picture(builder, place, middle, width, tall)
     else:
         thick = rng.uniform(0.05, 0.18) if kind == "box" else 0.012
-        looks = {"picture": Look.ANY, "board": Look.WHITE}
+        looks = {"poster": Look.POSTER, "board": Look.WHITE, "socket": Look.WHITE}
         material = builder.material(looks[kind]) if kind in looks else builder.smooth()
         builder.box(place, (0, thick, middle), (width, thick, tall), material)
 
@@ -100,8 +124,72 @@ def _window(builder: Builder, place: Place, middle: float, width: float, tall: f
     builder.box(place, (0, 0.06, middle - tall), (width + 0.06, rng.uniform(0.04, 0.12), 0.015), frame)
     if rng.random() < 0.6:
         builder.box(place, (0, 0.02, middle), (0.02, 0.02, tall), frame)
-    if rng.random() < 0.3:
+    if rng.random() < 0.35:
+        _slats(builder, place, middle, width, tall)
+    elif rng.random() < 0.3:
         builder.box(place, (0, 0.02, middle + rng.uniform(-0.3, 0.5) * tall), (width, 0.018, 0.015), frame)
+
+
+def _slats(builder: Builder, place: Place, middle: float, width: float, tall: float) -> None:
+    """Blinds in front of a window, let down part of the way."""
+    rng = builder.rng
+    paint, pitch, lean = builder.material(Look.BARE), rng.uniform(0.05, 0.09), turn_x(rng.uniform(-0.9, 0.9))
+    for slat in range(min(int(2 * tall * rng.uniform(0.3, 1.0) / pitch), 16)):
+        builder.box(place, (0, 0.05, middle + tall - (slat + 0.5) * pitch), (width, 0.4 * pitch, 0.003), paint, lean)
+
+
+def _notices(builder: Builder, place: Place, middle: float, width: float, tall: float) -> None:
+    """Sheets pinned to the wall, or to a board on it."""
+    rng = builder.rng
+    if rng.random() < 0.4:
+        builder.box(place, (0, 0.008, middle), (width, 0.008, tall), builder.material(Look.RUG))
+    for _ in range(int(rng.integers(3, 8))):
+        half = (rng.uniform(0.05, 0.15), 0.004, rng.uniform(0.05, 0.15))
+        offset = (rng.uniform(-0.85, 0.85) * width, 0.018, middle + rng.uniform(-0.85, 0.85) * tall)
+        builder.box(place, offset, half, builder.material(Look.POSTER))
+
+
+def _picture(builder: Builder, place: Place, middle: float, width: float, tall: float) -> None:
+    """A picture in its frame."""
+    frame = builder.smooth()
+    builder.box(place, (0, 0.008, middle), (width, 0.008, tall), builder.material(Look.POSTER))
+    for side in (-1, 1):
+        builder.box(place, (side * width, 0.012, middle), (0.015, 0.014, tall + 0.015), frame)
+        builder.box(place, (0, 0.012, middle + side * tall), (width, 0.014, 0.015), frame)
+
+
+def _wall_shelf(builder: Builder, place: Place, middle: float, width: float) -> None:
+    """A board on brackets, with things on it."""
+    rng = builder.rng
+    depth = rng.uniform(0.16, 0.28)
+    builder.box(place, (0, depth / 2, middle), (width, depth / 2, 0.012), builder.smooth())
+    fill_board(builder, place.beside(0.0, depth / 2, 0.0), 2 * width, depth, middle + 0.012, rng.uniform(0.22, 0.35))
+
+
+def run_along_walls(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
+    """Put skirting boards, pipes and cables along the walls of a room with corners (3,), metres."""
+    rng = builder.rng
+    skirting = builder.smooth() if rng.random() < 0.65 else None
+    wire = builder.material(Look.WHITE if rng.random() < 0.5 else Look.DARK)
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    for (axis, side), yaw in FACING_ROOM.items():
+        spot = middle[:2].copy()
+        spot[axis] = high[axis] if side else low[axis]
+        wall, reach = Place(float(spot[0]), float(spot[1]), yaw), float(half[1 - axis])
+        if skirting is not None:
+            builder.box(wall, (0, 0, 0.04), (reach, 0.012, 0.04), skirting)
+        if rng.random() < 0.3:
+            z, radius = rng.choice([0.12, rng.uniform(0.9, 1.2), high[2] - 0.15]), rng.choice([0.006, 0.02])
+            builder.rod(wall, np.array([-reach, radius, z]), np.array([reach, radius, z]), radius, wire)
+        if rng.random() < 0.35:
+            x = rng.uniform(-0.8, 0.8) * reach
+            radius = rng.choice([0.005, 0.01, 0.03])
+            builder.rod(wall, np.array([x, radius, 0.0]), np.array([x, radius, high[2]]), radius, wire)
+        if rng.random() < 0.2:
+            x, z = rng.uniform(-0.7, 0.7) * reach, rng.uniform(1.0, 1.8)
+            points = [np.array([x + 0.12 * k, 0.03, z - 0.35 * np.sin(np.pi * k / 5)]) for k in range(6)]
+            for start, end in zip(points, points[1:], strict=False):
+                builder.rod(wall, start, end, 0.006, wire)
 
 
 def _door(builder: Builder, place: Place, width: float, tall: float) -> None:
@@ -118,7 +206,7 @@ def _radiator(builder: Builder, place: Place, middle: float, width: float, tall:
     rng = builder.rng
     paint = builder.material(Look.WHITE if rng.random() < 0.8 else Look.BARE)
     builder.box(place, (0, 0.05, middle), (width, 0.02, tall), paint)
-    fins = int(rng.integers(5, 8))
+    fins = int(rng.integers(7, 14))
     for fin in range(fins):
         x = (2 * (fin + 0.5) / fins - 1) * width
         builder.box(place, (x, 0.085, middle), (0.35 * width / fins, 0.02, tall - 0.02), paint)

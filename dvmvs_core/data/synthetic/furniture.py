@@ -17,35 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvmvs_core.data.synthetic.assembly import Builder, Look, Place, turn_x, turn_z
+from dvmvs_core.data.synthetic.clutter import ON_FLOORS, cover, fill_board, leaves
 
-_SCREENS = (Look.DARK, Look.DARK, Look.GLOWING)
+_PER_M2 = (5.0, 16.0)
+"""Things on a square metre of a table."""
 
 
-def _clutter(builder: Builder, place: Place, width: float, depth: float, top: float, count: int) -> None:
-    """Small things on a surface."""
+def _clutter(builder: Builder, place: Place, width: float, depth: float, top: float, free: float = 0.6) -> None:
+    """Lay things on a surface, as many as suit its size; one in eight is empty."""
     rng = builder.rng
-    for _ in range(count):
-        x, y = rng.uniform(-0.42, 0.42) * width, rng.uniform(-0.38, 0.38) * depth
-        spot = Place(place.x, place.y, place.yaw)
-        shape = rng.choice(["box", "book", "screen", "can", "ball"], p=[0.35, 0.25, 0.15, 0.17, 0.08])
-        material = builder.material(_SCREENS[int(rng.integers(3))] if shape == "screen" else Look.ANY)
-        tilt = turn_z(rng.normal(0, 0.5))
-        if shape == "box":
-            half = rng.uniform(0.03, 0.16, 3)
-            builder.box(spot, (x, y, top + half[2]), tuple(half), material, tilt)
-        elif shape == "book":
-            half = (rng.uniform(0.08, 0.15), rng.uniform(0.1, 0.2), rng.uniform(0.01, 0.04))
-            builder.box(spot, (x, y, top + half[2]), half, material, tilt)
-        elif shape == "screen":
-            half = (rng.uniform(0.15, 0.35), rng.uniform(0.01, 0.03), rng.uniform(0.1, 0.22))
-            lean = turn_x(rng.uniform(-0.25, 0.1))
-            builder.box(spot, (x, y, top + half[2] + 0.06), half, material, tilt @ lean)
-        elif shape == "can":
-            half = (rng.uniform(0.03, 0.08),) * 2 + (rng.uniform(0.04, 0.16),)
-            builder.cylinder(spot, (x, y, top + half[2]), half, material)
-        else:
-            half = rng.uniform(0.04, 0.14, 3)
-            builder.ellipsoid(spot, (x, y, top + half[2]), tuple(half), material)
+    if rng.random() > 0.12:
+        cover(builder, place, width, depth, top, 1 + round(width * depth * rng.uniform(*_PER_M2)), free)
 
 
 def table(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
@@ -65,7 +47,9 @@ def table(builder: Builder, place: Place, width: float, depth: float, ceiling: f
         for sx in (-1, 1):
             offset = (sx * (width / 2 - 0.03), 0, height / 2 - thick)
             builder.box(place, offset, (0.02, depth / 2 - 0.02, height / 2 - thick), legs)
-    _clutter(builder, place, width, depth, height, int(rng.integers(0, 5)))
+    _clutter(builder, place, width, depth, height)
+    if rng.random() < 0.4:
+        on_floor(builder, place.beside(rng.uniform(-0.3, 0.3) * width, 0.0, 0.0), 0.2, 0.2, height)
 
 
 def shelf(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
@@ -76,15 +60,14 @@ def shelf(builder: Builder, place: Place, width: float, depth: float, ceiling: f
     for sx in (-1, 1):
         builder.box(place, (sx * width / 2, 0, height / 2), (0.012, depth / 2, height / 2), frame)
     builder.box(place, (0, -depth / 2 + 0.01, height / 2), (width / 2, 0.01, height / 2), back)
-    boards = int(rng.integers(2, 5))
+    boards = int(np.clip(round(height / rng.uniform(0.3, 0.5)), 2, 6))
     for board in range(boards):
         z = 0.06 + (height - 0.08) * board / (boards - 1)
         builder.box(place, (0, 0, z), (width / 2, depth / 2, 0.012), frame)
-        if board < boards - 1 and rng.random() < 0.75 and builder.room_for(1):
-            tall = (height / (boards - 1)) * rng.uniform(0.3, 0.8)
-            reach = width * rng.uniform(0.2, 0.48)
-            x = rng.uniform(-1, 1) * (width / 2 - reach)
-            builder.box(place, (x, 0.0, z + tall / 2 + 0.012), (reach, depth * 0.35, tall / 2), builder.material())
+        if board < boards - 1:
+            fill_board(builder, place, width - 0.03, depth, z + 0.012, (height - 0.08) / (boards - 1) - 0.03)
+        elif height < 1.6:
+            _clutter(builder, place, width, depth, z + 0.012)
 
 
 def cupboard(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
@@ -100,8 +83,10 @@ def cupboard(builder: Builder, place: Place, width: float, depth: float, ceiling
             x = (door + 0.5) / doors * width - width / 2
             half = (width / doors / 2 - 0.012, 0.01, height / 2 - 0.03)
             builder.box(place, (x, depth / 2 + 0.008, height / 2), half, front)
+            handle = (x + 0.35 * width / doors, depth / 2 + 0.035, height * 0.55)
+            builder.box(place, handle, (0.006, 0.008, 0.06), builder.material(Look.METAL))
     if height < 1.2:
-        _clutter(builder, place, width, depth, height, int(rng.integers(0, 4)))
+        _clutter(builder, place, width, depth, height)
 
 
 def seat(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
@@ -136,7 +121,7 @@ def dining_set(builder: Builder, place: Place, width: float, depth: float, ceili
             # A chair's back is on its -y side, and the table on its +y side.
             chair = place.beside(x, side * y, turn + (np.pi if side > 0 else 0.0))
             _chair(builder, chair, chair_width, chair_depth, model)
-    _clutter(builder, place, width, depth, high, int(rng.integers(0, 4)))
+    _clutter(builder, place, width, depth, high)
 
 
 @dataclass(frozen=True)
@@ -204,8 +189,11 @@ def sofa(builder: Builder, place: Place, width: float, depth: float, ceiling: fl
     builder.box(place, (0, -depth / 2 + 0.1, 0.55), (width / 2, 0.1, 0.25), cloth, turn_x(0.15))
     for sx in (-1, 1):
         builder.box(place, (sx * (width / 2 - 0.08), 0, 0.31), (0.08, depth / 2, 0.31), cloth)
-    if builder.rng.random() < 0.7:
-        builder.ellipsoid(place, (width * 0.25, -0.1, 0.55), (0.22, 0.1, 0.18), builder.material())
+    for side in (-1, 1):
+        builder.box(place, (side * width / 5.5, 0.05, 0.46), (width / 6, depth / 2 - 0.08, 0.05), cloth)
+        if builder.rng.random() < 0.7:
+            cushion = builder.material(Look.RUG if builder.rng.random() < 0.5 else Look.ANY)
+            builder.ellipsoid(place, (side * width * 0.25, -0.1, 0.66), (0.22, 0.1, 0.18), cushion, turn_x(-0.3))
 
 
 def heap(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
@@ -277,11 +265,12 @@ def kitchen(builder: Builder, place: Place, width: float, depth: float, ceiling:
     depth, doors = 0.6, max(2, round(width / rng.uniform(0.45, 0.8)))
     builder.box(place, (0, -0.01, 0.44), (width / 2, depth / 2 - 0.02, 0.44), body)
     oven = int(rng.integers(-3, doors))
-    steel = builder.material(Look.DARK)
+    steel, handles = builder.material(Look.DARK), builder.material(Look.METAL)
     for door in range(doors):
         x = (door + 0.5) / doors * width - width / 2
         half = (width / doors / 2 - 0.005, 0.01, 0.38)
         builder.box(place, (x, depth / 2 - 0.015, 0.49), half, steel if door == oven else front)
+        builder.box(place, (x, depth / 2 + 0.025, 0.8), (0.08, 0.012, 0.008), handles)
     builder.box(place, (0, 0.01, 0.9), (width / 2 + 0.01, depth / 2 + 0.01, 0.018), top)
     if rng.random() < 0.65:
         tall, bottom = rng.uniform(0.3, 0.45), rng.uniform(1.35, 1.5)
@@ -298,7 +287,7 @@ def kitchen(builder: Builder, place: Place, width: float, depth: float, ceiling:
         high = min(rng.uniform(0.8, 1.1), ceiling / 2 - 0.03)
         end = rng.choice([-1.0, 1.0]) * (width / 2 + 0.31)
         builder.box(place, (end, 0, high), (0.3, depth / 2, high), steel if rng.random() < 0.3 else front)
-    _clutter(builder, place, width, depth, 0.918, int(rng.integers(0, 4)))
+    _clutter(builder, place, width, depth - 0.1, 0.918, 0.4)
 
 
 def wardrobe(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
@@ -320,30 +309,75 @@ def plant(builder: Builder, place: Place, width: float, depth: float, ceiling: f
     rng = builder.rng
     pot, leaf = rng.uniform(0.12, 0.2), builder.material(Look.LEAF)
     builder.cylinder(place, (0, 0, pot), (0.8 * pot, 0.8 * pot, pot), builder.smooth())
-    blades = int(rng.integers(5, 9))
+    if rng.random() < 0.5:
+        stem = rng.uniform(0.1, 0.7)
+        builder.rod(place, np.array([0, 0, 2 * pot]), np.array([0, 0, 2 * pot + stem]), 0.012, builder.material())
+        leaves(builder, place, 2 * pot + 0.7 * stem, rng.uniform(0.2, 0.4), int(rng.integers(10, 22)))
+        return
+    blades = int(rng.integers(7, 14))
     for blade in range(blades):
-        turn, lean = 2 * np.pi * blade / blades + rng.normal(0, 0.3), rng.uniform(0.15, 1.1)
+        turn, lean = 2 * np.pi * blade / blades + rng.normal(0, 0.3), rng.uniform(0.1, 1.1)
         long = rng.uniform(0.2, 0.45)
         reach = long * np.sin(lean)
         middle = (-reach * np.sin(turn), reach * np.cos(turn), 2 * pot + long * np.cos(lean))
-        half = (rng.uniform(0.02, 0.07), 0.004, long)
+        half = (rng.uniform(0.015, 0.06), 0.004, long)
         builder.box(place, middle, half, leaf, turn_z(turn) @ turn_x(-lean))
 
 
+def on_floor(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """One or two things that were put on the floor."""
+    rng = builder.rng
+    makers, weights = list(ON_FLOORS), np.array(list(ON_FLOORS.values()))
+    for _ in range(int(rng.integers(1, 3))):
+        maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
+        spot = place.beside(rng.normal(0, width / 2), rng.normal(0, depth / 2), rng.uniform(-1.5, 1.5))
+        maker(builder, spot, 0.0, min(ceiling, 0.6))
+
+
+def rug(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """A rug."""
+    rng = builder.rng
+    builder.box(place, (0, 0, 0.004), (0.7 * width, rng.uniform(0.4, 0.8), 0.004), builder.material(Look.RUG))
+
+
+def rack(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
+    """Thin rods: a clothes-horse, a trolley, a stand."""
+    rng = builder.rng
+    metal, high = builder.material(Look.METAL if rng.random() < 0.6 else Look.ANY), rng.uniform(0.6, 1.5)
+    x, y, thick = min(width, 1.0) / 2, min(depth, 0.6) / 2, rng.uniform(0.006, 0.014)
+    for sx in (-1, 1):
+        for sy in (-1, 1):
+            builder.rod(place, np.array([sx * x, sy * y, 0]), np.array([sx * x, sy * y, high]), thick, metal)
+        builder.rod(place, np.array([sx * x, -y, high]), np.array([sx * x, y, high]), thick, metal)
+    levels = int(rng.integers(1, 4))
+    for level in range(levels):
+        z = high * (level + 0.4) / levels
+        if rng.random() < 0.5:
+            builder.box(place, (0, 0, z), (x, y, 0.008), builder.smooth())
+            cover(builder, place, 2 * x, 2 * y, z + 0.008, int(rng.integers(2, 6)), 0.8 * high / levels)
+        else:
+            for bar in range(4):
+                at = (2 * bar / 3 - 1) * y
+                builder.rod(place, np.array([-x, at, z]), np.array([x, at, z]), 0.6 * thick, metal)
+
+
 FURNITURE = {
-    table: 0.2,
-    shelf: 0.13,
-    cupboard: 0.12,
-    seat: 0.13,
-    sofa: 0.07,
-    heap: 0.12,
-    leaning_board: 0.06,
-    column: 0.05,
-    lamp: 0.05,
-    plinth: 0.03,
-    wardrobe: 0.08,
-    plant: 0.05,
+    table: 0.22,
+    shelf: 0.15,
+    cupboard: 0.1,
+    seat: 0.1,
+    sofa: 0.05,
+    heap: 0.07,
+    leaning_board: 0.03,
+    column: 0.03,
+    lamp: 0.03,
+    plinth: 0.02,
+    wardrobe: 0.04,
+    plant: 0.06,
+    on_floor: 0.06,
+    rug: 0.04,
+    rack: 0.04,
 }
 """Makers, and how often each is chosen."""
-SLENDER = (seat, lamp, column, plant)
+SLENDER = (seat, lamp, column, plant, on_floor)
 """Makers of what is about as deep as it is wide."""

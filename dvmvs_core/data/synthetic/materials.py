@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dvmvs_core.data.synthetic.assembly import Look
+from dvmvs_core.data.synthetic.textures import PRINTS, WOVEN, of_kinds
 
 
 class Materials(NamedTuple):
@@ -42,31 +43,50 @@ def draw_materials(
     """
     count = len(looks)
     is_wall = role == "wall"
-    dark_look, white, leaf, glowing, bare = (
+    dark_look, white, leaf, glowing, bare, label, poster, rug, metal = (
         np.array([look is wanted for look in looks])
-        for wanted in (Look.DARK, Look.WHITE, Look.LEAF, Look.GLOWING, Look.BARE)
+        for wanted in (
+            Look.DARK,
+            Look.WHITE,
+            Look.LEAF,
+            Look.GLOWING,
+            Look.BARE,
+            Look.LABEL,
+            Look.POSTER,
+            Look.RUG,
+            Look.METAL,
+        )
     )
-    plain = rng.random(count) < np.select([is_wall, role == "floor"], [0.62, 0.42], 0.25)
-    plain = plain | bare | dark_look | white | leaf | (glowing & (rng.random(count) < 0.6))
+    patterned = label | poster | rug
+    plain = rng.random(count) < np.select([is_wall, role == "floor"], [0.3, 0.2], 0.1)
+    plain = (plain & ~patterned) | bare | dark_look | white | leaf | metal | (glowing & (rng.random(count) < 0.6))
     texture = np.where(plain, rng.integers(0, plain_textures, count), rng.integers(plain_textures, textures, count))
-    strength = np.where(plain, rng.uniform(0.1, 1.5, count), rng.uniform(0.35, 1.1, count))
+    for look, kinds in ((label | poster, PRINTS), (rug, WOVEN)):
+        fitting = of_kinds(kinds, plain_textures, textures)
+        if len(fitting):
+            texture = np.where(look, rng.choice(fitting, count), texture)
+    strength = np.where(plain, rng.uniform(0.3, 1.8, count), rng.uniform(0.35, 1.1, count))
+    strength = np.where(is_wall & ~plain, rng.uniform(0.15, 0.8, count), strength)
+    strength = np.where(label | poster, rng.uniform(0.7, 1.15, count), strength)
     strength = np.where(dark_look | white, 0.6 * strength, strength)
     tint = 1.0 + rng.normal(0.0, 0.12, (count, 3))
     gain = strength[:, None] * tint
 
     # Displayed brightness: a third of things is dark, walls are mostly bright. A paint replaces the texture's own tone.
-    dark = (rng.random(count) < np.where(is_wall, 0.12, 0.38)) & ~white | dark_look
+    dark = (rng.random(count) < np.where(is_wall, 0.12, 0.38)) & ~white & ~poster & ~metal | dark_look
     tone = np.where(dark, rng.uniform(0.04, 0.3, count), rng.uniform(0.35, 0.97, count))
     tone = np.where(dark_look, rng.uniform(0.02, 0.2, count), tone)
     tone = np.where((is_wall | white) & ~dark, np.maximum(tone, rng.uniform(0.45, 0.97, count)), tone)
-    vivid = np.where((rng.random(count) < 0.25) & ~dark_look & ~white & ~glowing, 0.45, 0.07)
+    vivid = np.where((rng.random(count) < 0.25) & ~dark_look & ~white & ~glowing & ~metal, 0.45, 0.07)
     paint = tone[:, None] * (1.0 - vivid[:, None] * rng.random((count, 3)))
     paint = np.where(leaf[:, None], paint * np.array([0.55, 0.8, 0.4]), paint)
     gain = np.where(plain[:, None], gain * (0.4 + 0.6 * tone[:, None]), gain * np.where(dark, 0.5, 1.0)[:, None])
     bias = np.where(plain[:, None], paint - 0.7 * gain, paint * (1.0 - strength[:, None]).clip(0.0, 1.0))
 
-    side = np.exp(rng.uniform(np.log(0.28), np.log(1.9), count))
-    side = np.where(is_wall, 1.6 * side, side)
+    side = np.exp(rng.uniform(np.log(0.22), np.log(1.5), count))
+    side = np.where(is_wall, 1.4 * side, side)
+    side = np.where(label, np.exp(rng.uniform(np.log(0.1), np.log(0.4), count)), side)
+    side = np.where(poster, np.exp(rng.uniform(np.log(0.3), np.log(1.1), count)), side)
     angle = rng.choice([0.0, np.pi / 2, 1.0], count, p=[0.45, 0.35, 0.2]) * np.where(rng.random(count) < 0.5, 1, -1)
     stretch = np.exp(rng.normal(0.0, 0.15, count))
     mapping = np.stack(
@@ -80,7 +100,7 @@ def draw_materials(
         ],
         axis=1,
     )
-    shiny = rng.random(count) < np.where(dark_look, 0.6, 0.35)
-    gloss = np.where(shiny, rng.uniform(0.05, 0.8, count), 0.0)
-    glow = np.where(glowing, np.exp(rng.uniform(np.log(0.8), np.log(5.0), count)), 0.0)
+    shiny = (rng.random(count) < np.where(dark_look, 0.6, np.where(is_wall, 0.15, 0.4))) | metal
+    gloss = np.where(shiny, rng.uniform(0.05, 0.9, count), 0.0)
+    glow = np.where(glowing, np.exp(rng.uniform(np.log(0.8), np.log(12.0), count)), 0.0)
     return Materials(texture, mapping, gain, bias, gloss, glow)

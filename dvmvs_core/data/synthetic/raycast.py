@@ -10,112 +10,106 @@
 A ray of pixel (x, y) is `centre_cam + z * world_R_cam @ ((x - cx) / fx, (y - cy) / fy, 1)`, so its parameter z is the
 depth along the optical axis. Pixel (0, 0) is the centre of the top-left pixel.
 
-Everything is a [frame, solid, pixel] pointwise expression followed by a minimum over solids, which `torch.compile`
-fuses into one loop that never materialises. Camera and world values are tensors of fixed shapes: nothing recompiles.
+Rays come in tiles of n neighbouring pixels. Each of T tiles is intersected only with the solids that can matter to it
+(`culling`): P pairs of a tile and a solid are one [P, n] expression, and a minimum over the pairs of each tile follows.
+Temporary tensors stay small: pairs are taken in blocks that fit a core's cache, on a GPU in large ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from dvmvs_core.data.synthetic.world_tensors import BOXES, CYLINDERS, ELLIPSOIDS, ROOMS, SOLIDS, SolidFrames
+from dvmvs_core.data.synthetic.world_tensors import ROOMS, SolidFrames
 
 FAR_M = 1e4
-NUMBER_MASK = 63
-"""Low bits of a tag that hold a solid's number."""
+_NEAREST_M = 1e-3
+_BLOCK = {"cpu": 2**15, "cuda": 2**24}
+"""Pairs times pixels that are worked on at once: temporary tensors of 128 KiB on a CPU, of 64 MiB on a GPU."""
+
+Interval = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Entry and exit parameters (P, n) of rays through unit shapes, from origin and direction in the shape's own frame,
+each (P, 3, n) or (P, 3, 1); no hit where entry >= exit."""
 
 
 class Rays(NamedTuple):
-    """Rays of F frames and N pixels: origin (F, 3), direction rows (F, 3, N) in the world, z = 1 in the camera."""
+    """Rays of T tiles of n pixels: origin (T, 3, 1) or (T, 3, n), direction (T, 3, n), both in the world."""
 
     origin: Tensor
     direction: Tensor
 
 
-def camera_rays(world_T_cam: Tensor, K: Tensor, height: int, width: int, samples: int = 1) -> Rays:
-    """Make the rays of every pixel.
+class Pairs(NamedTuple):
+    """Pairs of a tile (P,) and a row (P,) of the tables of all frames' solids, int64, sorted by tile."""
+
+    tile: Tensor
+    row: Tensor
+
+
+def pixel_rays(world_T_cam: Tensor, K: Tensor, x: Tensor, y: Tensor) -> Rays:
+    """Make the rays of pixels.
 
     Args:
-        world_T_cam: (F, 4, 4).
-        K: (F, 3, 3) pixels.
-        height: Image height.
-        width: Image width.
-        samples: Rays per pixel side; they subdivide the pixel's square evenly.
+        world_T_cam: (T, 4, 4).
+        K: (T, 3, 3) pixels.
+        x: (T, n) or (1, n) pixels, fractions included.
+        y: like `x`.
 
     Returns:
-        Rays with N = height * samples * width * samples, row by row.
+        Rays whose z is 1 in the camera.
     """
-    device = K.device
-    x = (torch.arange(width * samples, device=device, dtype=torch.float32) + 0.5) / samples - 0.5
-    y = (torch.arange(height * samples, device=device, dtype=torch.float32) + 0.5) / samples - 0.5
-    across = (x[None, :] - K[:, 0, 2, None]) / K[:, 0, 0, None]  # (F, W)
-    down = (y[None, :] - K[:, 1, 2, None]) / K[:, 1, 1, None]  # (F, H)
-    rotation = world_T_cam[:, :3, :3]
-    direction = (
-        rotation[:, :, 0, None, None] * across[:, None, None, :]
-        + rotation[:, :, 1, None, None] * down[:, None, :, None]
-        + rotation[:, :, 2, None, None]
-    )
-    return Rays(world_T_cam[:, :3, 3], direction.flatten(2))
+    across = (x - K[:, 0, 2, None]) / K[:, 0, 0, None]
+    down = (y - K[:, 1, 2, None]) / K[:, 1, 1, None]
+    axes = world_T_cam[:, :3, :3]
+    direction = axes[:, :, 0:1] * across[:, None] + axes[:, :, 1:2] * down[:, None] + axes[:, :, 2:3]
+    return Rays(world_T_cam[:, :3, 3:], direction)
 
 
-def along(rows: Tensor, vector: Tensor) -> list[Tensor]:
-    """Take (F, 3, N) world vectors to (F, S, N) components of every solid."""
-    x, y, z = vector[:, None, 0], vector[:, None, 1], vector[:, None, 2]
-    return [rows[:, :, k, 0, None] * x + rows[:, :, k, 1, None] * y + rows[:, :, k, 2, None] * z for k in range(3)]
+def to_own_axes(rows: Tensor, vectors: Tensor) -> Tensor:
+    """Take (P, 3, n) world vectors to (P, 3, n) components, by rows (P, 3, 3) of `SolidFrames`.
+
+    Written out, since a GPU's matrix product may round to ten bits.
+    """
+    x, y, z = vectors[:, None, 0], vectors[:, None, 1], vectors[:, None, 2]
+    return torch.addcmul(torch.addcmul(rows[:, :, 0, None] * x, rows[:, :, 1, None], y), rows[:, :, 2, None], z)
 
 
 def _slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """Interval of a ray inside -1..1 along one axis."""
-    inverse = 1.0 / (direction + 1e-9)
+    inverse = (direction + 1e-9).reciprocal_()
     middle = -origin * inverse
-    reach = inverse.abs()
+    reach = inverse.abs_()
     return middle - reach, middle + reach
+
+
+def box_interval(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """`Interval` of the cube from -1 to 1."""
+    entry, leave = _slab(origin, direction)
+    return entry.amax(1), leave.amin(1)
+
+
+def ellipsoid_interval(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """`Interval` of the unit ball."""
+    return _quadratic(direction.square().sum(1), (origin * direction).sum(1), origin.square().sum(1) - 1.0)
+
+
+def cylinder_interval(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """`Interval` of the cylinder about z of radius 1 from z = -1 to 1."""
+    round_in, round_out = ellipsoid_interval(origin[:, :2], direction[:, :2])
+    cap_in, cap_out = _slab(origin[:, 2], direction[:, 2])
+    return torch.maximum(round_in, cap_in), torch.minimum(round_out, cap_out)
 
 
 def _quadratic(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """Interval where a t^2 + 2 b t + c < 0; empty (far, -far) where the ray misses."""
     discriminant = b * b - a * c
     hit = discriminant > 0.0
-    root = torch.sqrt(torch.where(hit, discriminant, 0.0))
-    inverse = 1.0 / torch.clamp(a, min=1e-12)
+    root = discriminant.clamp_(min=0.0).sqrt_()
+    inverse = a.clamp(min=1e-12).reciprocal_()
     return torch.where(hit, (-b - root) * inverse, FAR_M), torch.where(hit, (-b + root) * inverse, -FAR_M)
-
-
-def box_interval(rows: Tensor, origin: Sequence[Tensor], direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Entry and exit parameters of rays through boxes.
-
-    Args:
-        rows: (F, BOXES, 3, 3) of scaled `SolidFrames`.
-        origin: x, y and z of the rays' starts in each box's unit frame, each (F, BOXES, N) or (F, BOXES, 1).
-        direction: (F, 3, N) in the world.
-
-    Returns:
-        (entry, exit), each (F, BOXES, N); no hit where entry >= exit.
-    """
-    dx, dy, dz = along(rows, direction)
-    (x0, x1), (y0, y1), (z0, z1) = _slab(origin[0], dx), _slab(origin[1], dy), _slab(origin[2], dz)
-    return torch.maximum(torch.maximum(x0, y0), z0), torch.minimum(torch.minimum(x1, y1), z1)
-
-
-def round_interval(rows: Tensor, origin: Sequence[Tensor], direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Like `box_interval`, for ellipsoids followed by cylinders along their own z."""
-    dx, dy, dz = along(rows, direction)
-    ox, oy, oz = origin
-    # A cylinder is round in x and y only, and cut by the slab of z.
-    number = torch.arange(ELLIPSOIDS + CYLINDERS, device=rows.device)[None, :, None]
-    ball = torch.where(number < ELLIPSOIDS, 1.0, 0.0)
-    round_in, round_out = _quadratic(
-        dx * dx + dy * dy + ball * dz * dz,
-        ox * dx + oy * dy + ball * oz * dz,
-        ox * ox + oy * oy + ball * oz * oz - 1.0,
-    )
-    cap_in, cap_out = _slab(oz, dz)
-    return torch.maximum(round_in, cap_in), torch.minimum(round_out, cap_out)
 
 
 def room_exit(room_low: Tensor, room_high: Tensor, rays: Rays) -> tuple[Tensor, Tensor]:
@@ -124,22 +118,21 @@ def room_exit(room_low: Tensor, room_high: Tensor, rays: Rays) -> tuple[Tensor, 
     Starting in some room, the exit moves on through every other room whose interval holds it. As many passes as rooms
     follow any chain of doorways.
 
+    Args:
+        room_low: (T, ROOMS, 3) metres.
+        room_high: (T, ROOMS, 3) metres.
+        rays: T tiles.
+
     Returns:
-        (z (F, N), room index (F, N) int64).
+        (z (T, n), room index (T, n) int64).
     """
     far = torch.zeros_like(rays.direction[:, 0])
     index = torch.zeros_like(far, dtype=torch.int64)
-    middle = 0.5 * (room_low + room_high)
-    half = 0.5 * (room_high - room_low)
     spans = []
     for room in range(ROOMS):
-        entry, leave = far - FAR_M, far + FAR_M
-        for axis in range(3):
-            start = (rays.origin[:, axis] - middle[:, room, axis]) / half[:, room, axis]
-            step = rays.direction[:, axis] / half[:, room, axis, None]
-            near, beyond = _slab(start[:, None], step)
-            entry, leave = torch.maximum(entry, near), torch.minimum(leave, beyond)
-        spans.append((entry, leave))
+        middle = 0.5 * (room_low + room_high)[:, room, :, None]
+        half = 0.5 * (room_high - room_low)[:, room, :, None]
+        spans.append(box_interval((rays.origin - middle) / half, rays.direction / half))
     for _ in range(ROOMS - 1):
         for room, (entry, leave) in enumerate(spans):
             inside = (entry <= far + 1e-4) & (leave > far)
@@ -148,77 +141,71 @@ def room_exit(room_low: Tensor, room_high: Tensor, rays: Rays) -> tuple[Tensor, 
     return far, index
 
 
-def box_entry(rows: Tensor, origin: Tensor, direction: Tensor) -> Tensor:
-    """Nearest box along each ray.
+def blocks(pairs: Pairs, pixels: int) -> Iterator[Pairs]:
+    """Cut pairs into blocks that are worked on at once."""
+    size = max(1, _BLOCK["cpu" if pairs.tile.device.type == "cpu" else "cuda"] // pixels)
+    for tile, row in zip(pairs.tile.split(size), pairs.row.split(size), strict=True):
+        yield Pairs(tile, row)
+
+
+def nearest_of(
+    best: Tensor, pairs: Pairs, interval: Interval, frames: SolidFrames, rays: Rays, first_row: Tensor
+) -> None:
+    """Let the nearest entry of pairs replace what is farther.
 
     Args:
-        rows: (F, BOXES, 3, 3) of scaled `SolidFrames`.
-        origin: (F, BOXES, 3) the cameras in each box's unit frame.
-        direction: (F, 3, N) in the world.
-
-    Returns:
-        (F, N) int32 tags: see `_nearest_tag`.
+        best: (T, n) int64 of `packed`, changed in place.
+        pairs: Tiles, and rows of the tables.
+        interval: Of the shape that all pairs have.
+        frames: Scaled tables of all frames, flattened: (F * S, 3, 3) and (F * S, 3).
+        rays: T tiles that each have one origin.
+        first_row: (T,) row of the tables at which the tile's frame begins.
     """
-    return _nearest_tag(*box_interval(rows, [origin[:, :, k, None] for k in range(3)], direction))
+    for tile, row in blocks(pairs, best.shape[1]):
+        rows = frames.rows[row]
+        origin = to_own_axes(rows, rays.origin[tile]) - frames.shift[row, :, None]
+        entry, leave = interval(origin, to_own_axes(rows, rays.direction[tile]))
+        z = torch.where((entry < leave) & (entry > _NEAREST_M), entry, FAR_M)
+        lower(best, tile, packed(z, (row - first_row[tile])[:, None]))
 
 
-def round_entry(rows: Tensor, origin: Tensor, direction: Tensor) -> Tensor:
-    """Like `box_entry`, for ellipsoids and cylinders."""
-    return _nearest_tag(*round_interval(rows, [origin[:, :, k, None] for k in range(3)], direction))
+def lower(least: Tensor, tile: Tensor, values: Tensor) -> None:
+    """Let values (P, n) of tiles (P,) replace what is greater in (T, n), in place."""
+    least.scatter_reduce_(0, tile[:, None].expand_as(values), values, "amin")
 
 
-def _nearest_tag(entry: Tensor, leave: Tensor) -> Tensor:
-    """Nearest entry in front of the camera, with the solid's number in its low bits.
+def packed(z: Tensor, index: Tensor) -> Tensor:
+    """Put a positive depth and a number into one int64, so that one minimum finds the nearest and which it is.
 
-    Positive floats sort like their bits, so one integer minimum finds both. The number replaces the last 6 bits of z:
-    a rounding of 4e-6 of the depth (0.02 mm at 5 m).
+    Positive floats sort like their bits.
     """
-    z = torch.where((entry < leave) & (entry > 1e-3), entry, FAR_M)
-    number = torch.arange(entry.shape[1], device=z.device, dtype=torch.int32)[None, :, None]
-    return ((z.view(torch.int32) & ~NUMBER_MASK) | number).amin(1)
+    return (z.view(torch.int32).to(torch.int64) << 32).bitwise_or_(index)
 
 
-def nearest(room: tuple[Tensor, Tensor], box_tag: Tensor, round_tag: Tensor) -> tuple[Tensor, Tensor]:
-    """Join what `room_exit`, `box_entry` and `round_entry` found.
-
-    Returns:
-        (z (F, N) float32, index (F, N) int64): index < SOLIDS is a solid, SOLIDS + k is room k.
-    """
-    depth, index = room[0], room[1] + SOLIDS
-    for tag, first in ((box_tag, 0), (round_tag, BOXES)):
-        z = ((tag & ~NUMBER_MASK) | (NUMBER_MASK + 1) // 2).view(torch.float32)
-        closer = z < depth
-        depth = torch.where(closer, z, depth)
-        index = torch.where(closer, (tag & NUMBER_MASK).long() + first, index)
-    return depth, index
+def unpacked(best: Tensor) -> tuple[Tensor, Tensor]:
+    """Depth (float32) and number (int64) of `packed`."""
+    return (best >> 32).to(torch.int32).view(torch.float32), best & 0xFFFFFFFF
 
 
-def clearance(frames: SolidFrames, half: Tensor, room_low: Tensor, room_high: Tensor, points: Tensor) -> Tensor:
-    """Distance from points to the nearest surface, ellipsoids and cylinders counted as boxes.
+def gap_to(frames: SolidFrames, half: Tensor, points: Tensor) -> Tensor:
+    """Distance (P, n) from points (P, 3, n) to boxes, negative inside; round solids are counted as boxes.
 
     Args:
-        frames: Tables in metres.
-        half: (F, S, 3) half sizes, metres.
-        room_low: (F, ROOMS, 3) metres.
-        room_high: (F, ROOMS, 3) metres.
-        points: (F, 3, N) metres.
-
-    Returns:
-        (F, N) metres, negative inside a solid or outside the rooms. Where rooms overlap it is a lower bound.
+        frames: Tables in metres, (P, 3, 3) and (P, 3).
+        half: (P, 3) metres.
+        points: (P, 3, n) metres.
     """
-    x, y, z = along(frames.rows, points)
-    x = (x - frames.shift[:, :, 0, None]).abs() - half[:, :, 0, None]
-    y = (y - frames.shift[:, :, 1, None]).abs() - half[:, :, 1, None]
-    z = (z - frames.shift[:, :, 2, None]).abs() - half[:, :, 2, None]
-    outside = torch.sqrt(x.clamp(min=0.0).square() + y.clamp(min=0.0).square() + z.clamp(min=0.0).square())
-    inside = torch.maximum(torch.maximum(x, y), z).clamp(max=0.0)
-    nearest = (outside + inside).amin(1)
-    rooms = torch.full_like(nearest, -FAR_M)
+    beyond = (to_own_axes(frames.rows, points) - frames.shift[:, :, None]).abs_() - half[:, :, None]
+    return beyond.clamp(min=0.0).square_().sum(1).sqrt_() + beyond.amax(1).clamp_(max=0.0)
+
+
+def gap_to_walls(room_low: Tensor, room_high: Tensor, points: Tensor) -> Tensor:
+    """Distance (T, n) from points (T, 3, n) to the walls of rooms (T, ROOMS, 3), negative outside of all rooms.
+
+    Where rooms overlap it is a lower bound.
+    """
+    found = torch.full_like(points[:, 0], -FAR_M)
     for room in range(ROOMS):
-        reach = torch.full_like(nearest, FAR_M)
-        for axis in range(3):
-            value = points[:, axis]
-            reach = torch.minimum(reach, value - room_low[:, room, axis, None])
-            reach = torch.minimum(reach, room_high[:, room, axis, None] - value)
-        rooms = torch.maximum(rooms, reach)
-    return torch.minimum(nearest, rooms)
+        reach = torch.minimum(points - room_low[:, room, :, None], room_high[:, room, :, None] - points).amin(1)
+        found = torch.maximum(found, reach)
+    return found

@@ -5,84 +5,94 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""From worlds and cameras to frames: the stages of ray casting, compiled, or tile by tile where they cannot be."""
+"""From worlds and cameras to frames: tiles of rays, the solids that matter to each, hits, light."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from dvmvs_core.data.synthetic.culling import around, in_view, to_pairs, towards
 from dvmvs_core.data.synthetic.raycast import (
-    NUMBER_MASK,
+    FAR_M,
+    Interval,
+    Pairs,
     Rays,
-    box_entry,
-    camera_rays,
-    nearest,
+    box_interval,
+    cylinder_interval,
+    ellipsoid_interval,
+    nearest_of,
+    packed,
+    pixel_rays,
     room_exit,
-    round_entry,
+    unpacked,
 )
 from dvmvs_core.data.synthetic.shading import (
     OCCLUSION_RADIUS_M,
-    box_shadow,
+    Hits,
     describe_hits,
     light_hits,
+    light_through,
+    matter_towards,
+    mirrored,
     occlusion,
-    round_shadow,
 )
 from dvmvs_core.data.synthetic.textures import TextureBank
 from dvmvs_core.data.synthetic.world_tensors import (
     BOX_PART,
-    BOXES,
-    ROUND_PART,
+    CYLINDER_PART,
+    ELLIPSOID_PART,
+    GLOWING_BOXES,
     SOLIDS,
     SolidFrames,
     WorldTensors,
     solid_frames,
 )
 
-_INNER_BOX = 0.75
-"""Size of the box that stands for a round solid in occlusion."""
-_TILE = 64
-"""Side of the pixel squares that are traced together without a compiler: small enough for a core's cache, and each sees
-only a few of the solids."""
-_log = logging.getLogger(__name__)
+_SHAPES: tuple[tuple[slice, Interval], ...] = (
+    (BOX_PART, box_interval),
+    (ELLIPSOID_PART, ellipsoid_interval),
+    (CYLINDER_PART, cylinder_interval),
+)
+_TILE = 16
+"""Side of the squares of rays that share a list of solids: smaller ones share less in vain, but take longer to list."""
+_TILES_AT_ONCE = {"cpu": 320, "cuda": 20000}
+"""What is traced together: a CPU's caches hold the tensors of so many tiles, a GPU's memory far more."""
+_MIN_MIRROR = 0.02
+"""Tiles whose mirror images are all fainter than this have none."""
+_MIRROR_BLUR = 6.0
+"""How much wider than a mirror's the footprint of a reflection is: furniture is varnished, not polished."""
 
 
 class _Scene(NamedTuple):
-    """A world with the tables that its stages share, all with a leading frame axis F."""
+    """Worlds of F frames, and tables of all their solids, flattened to F * SOLIDS rows."""
 
     world: WorldTensors
     unit: SolidFrames
     metric: SolidFrames
-    inner_half: Tensor  # (F, S, 3): round solids darken their surroundings like the box inside them
-    origin: Tensor  # (F, S, 3): cameras in each solid's unit frame
-    pixel_angle: Tensor  # (F,)
+    world_T_cam: Tensor
+    K: Tensor
+
+
+class _Tiles(NamedTuple):
+    """Squares of n rays of any frames: frame and first row of the tables (T,), x and y in pixels (T, n)."""
+
+    frame: Tensor
+    first_row: Tensor
+    x: Tensor
+    y: Tensor
 
 
 class Renderer:
-    """Renders frames of worlds with one texture bank.
+    """Renders frames of worlds with one texture bank."""
 
-    Each stage compiles on its own: fused across stages, the per-pixel look-ups would run once per solid. Without a
-    compiler the same stages run on tiles, each with the boxes that can matter to it, and give the same frames.
-    """
-
-    def __init__(self, bank: TextureBank, compile: bool = True) -> None:
-        """Prepare the stages.
-
-        Args:
-            bank: The textures.
-            compile: Whether to run the stages under torch.compile: several times faster, but each new image size or
-                number of frames first compiles for up to a minute. Needs a C++ compiler.
-        """
+    def __init__(self, bank: TextureBank) -> None:
+        """Keep the bank."""
         self.bank = bank
-        self._compile = compile
 
     def __call__(
         self,
@@ -108,174 +118,136 @@ class Renderer:
         Returns:
             (linear RGB (F, 3, H, W) float32, z-depth (F, H, W) metres).
         """
-        scene = _prepare(world, world_T_cam, K, samples)
-        size = (height * samples, width * samples)
-        rays = camera_rays(world_T_cam, K, height, width, samples)
-        if self._compile:
-            try:
-                colour, depth = _trace(scene, rays, self.bank, shadows, _run_compiled)
-            except torch._dynamo.exc.BackendCompilerFailed as error:
-                _log.warning("torch.compile failed, so rendering runs several times slower: %s", str(error)[:200])
-                self._compile = False
-        if not self._compile:
-            colour, depth = _trace_tiles(scene, rays, size, self.bank, shadows)
-        colour, depth = colour.view(-1, 3, *size), depth.view(-1, *size)
-        if samples % 2 == 0:
-            centres = camera_rays(world_T_cam, K, height, width)
-            depth, _ = _first_hit(scene, centres, _run_compiled if self._compile else _run)
-            depth = depth.view(-1, height, width)
-        elif samples > 1:
-            depth = depth[:, samples // 2 :: samples, samples // 2 :: samples].contiguous()
+        scene = _prepare(world, world_T_cam, K)
+        pixel_angle = torch.rsqrt(K[:, 0, 0] * K[:, 1, 1]) / samples
+        tiles, grid = _tiles(len(K), height, width, samples, K.device)
+        colour, depth = _each_portion(lambda part: _trace(scene, part, pixel_angle, self.bank, shadows), tiles)
+        colour = _untiled(colour, grid)[..., : height * samples, : width * samples]
+        if samples % 2 == 1:
+            depth = _untiled(depth[:, None], grid)[:, 0, : height * samples, : width * samples]
+            depth = depth[:, samples // 2 :: samples, samples // 2 :: samples]
+        else:
+            depth, _ = _depth_view(scene, height, width)
         if samples > 1:
             colour = torch.nn.functional.avg_pool2d(colour, samples)
-        return colour, depth
+        return colour.contiguous(), depth.contiguous()
 
 
 def coarse_view(world: WorldTensors, world_T_cam: Tensor, K: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Z-depth (F, H, W) of a few small views, and which pixels show a solid; arguments as of `Renderer.__call__`."""
-    rays = camera_rays(world_T_cam, K, height, width)
-    depth, index = _first_hit(_prepare(world, world_T_cam, K, 1), rays, _run)
-    return depth.view(-1, height, width), (index < SOLIDS).view(-1, height, width)
+    """Z-depth (F, H, W) and number of what is seen: a solid, or SOLIDS and a room; arguments as of the renderer."""
+    return _depth_view(_prepare(world, world_T_cam, K), height, width)
 
 
-def _prepare(world: WorldTensors, world_T_cam: Tensor, K: Tensor, samples: int) -> _Scene:
-    unit = solid_frames(world, scaled=True)
-    rounded = (torch.arange(SOLIDS, device=K.device) >= BOXES)[:, None]
-    return _Scene(
-        world=world,
-        unit=unit,
-        metric=solid_frames(world, scaled=False),
-        inner_half=world.half * torch.where(rounded, _INNER_BOX, 1.0),
-        origin=(unit.rows @ world_T_cam[:, None, :3, 3:])[..., 0] - unit.shift,
-        pixel_angle=torch.rsqrt(K[:, 0, 0] * K[:, 1, 1]) / samples,
+def _depth_view(scene: _Scene, height: int, width: int) -> tuple[Tensor, Tensor]:
+    tiles, grid = _tiles(len(scene.K), height, width, 1, scene.K.device)
+    found = _each_portion(lambda part: _first_hit(scene, part)[1:], tiles)
+    depth, index = (_untiled(part[:, None], grid)[:, 0, :height, :width] for part in found)
+    return depth, index
+
+
+def _prepare(world: WorldTensors, world_T_cam: Tensor, K: Tensor) -> _Scene:
+    unit, metric = (
+        SolidFrames(*(table.flatten(0, 1) for table in solid_frames(world, scaled))) for scaled in (True, False)
     )
+    return _Scene(world, unit, metric, world_T_cam, K)
 
 
-def _run(stage: Callable[..., Any], *args: object) -> Any:
-    return stage(*args)
+class _Grid(NamedTuple):
+    """How tiles lie in frames: rows and columns of tiles, rows and columns of rays in each."""
+
+    rows: int
+    columns: int
+    height: int
+    width: int
 
 
-def _run_compiled(stage: Callable[..., Any], *args: object) -> Any:
-    return _compiled(stage)(*args)
+def _tiles(frames: int, height: int, width: int, samples: int, device: torch.device) -> tuple[_Tiles, _Grid]:
+    """Cover frames with tiles, which may reach beyond the right and lower borders."""
+    tall, wide = min(_TILE, height * samples), min(_TILE, width * samples)
+    grid = _Grid(-(-height * samples // tall), -(-width * samples // wide), tall, wide)
+    # Rays subdivide a pixel's square evenly.
+    y = ((torch.arange(grid.rows * tall, device=device) + 0.5) / samples - 0.5).view(grid.rows, 1, tall, 1)
+    x = ((torch.arange(grid.columns * wide, device=device) + 0.5) / samples - 0.5).view(1, grid.columns, 1, wide)
+    x, y = (part.reshape(-1, tall * wide).repeat(frames, 1) for part in torch.broadcast_tensors(x, y))
+    frame = torch.arange(frames, device=device).repeat_interleave(grid.rows * grid.columns)
+    return _Tiles(frame, frame * SOLIDS, x, y), grid
 
 
-@functools.cache
-def _compiled(stage: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile once per process, whatever the number of renderers."""
-    # Inductor stores values that are read often: in these stages that would be numbers per solid and pixel, dearer to
-    # store than to work out again.
-    fuse_all = {"realize_reads_threshold": 1000, "realize_opcount_threshold": 1000, "realize_acc_reads_threshold": 1000}
-    per_solid = stage in (box_entry, occlusion, box_shadow)
-    return torch.compile(stage, dynamic=False, options=fuse_all if per_solid else None)
+def _each_portion(trace: Callable[[_Tiles], tuple[Tensor, ...]], tiles: _Tiles) -> tuple[Tensor, ...]:
+    """Trace tiles in portions, on a CPU with a thread for each core, and join what comes back."""
+    on_cpu = tiles.x.device.type == "cpu"
+    size = _TILES_AT_ONCE["cpu" if on_cpu else "cuda"]
+    portions = [_Tiles(*parts) for parts in zip(*(part.split(size) for part in tiles), strict=True)]
+    count = torch.get_num_threads()
+    if not on_cpu or len(portions) == 1 or count == 1:
+        traced = [trace(part) for part in portions]
+    else:
+        # A portion's tensors are too small to share out: each thread takes whole portions, and torch none of its own.
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(count) as threads:
+                traced = list(threads.map(trace, portions))
+        finally:
+            torch.set_num_threads(count)
+    return tuple(torch.cat(parts) for parts in zip(*traced, strict=True))
 
 
-def _first_hit(scene: _Scene, rays: Rays, run: Callable[..., Any]) -> tuple[Tensor, Tensor]:
-    tags = [
-        run(stage, scene.unit.rows[:, part], scene.origin[:, part], rays.direction)
-        for stage, part in ((box_entry, BOX_PART), (round_entry, ROUND_PART))
-    ]
-    return run(nearest, run(room_exit, scene.world.room_low, scene.world.room_high, rays), *tags)
+def _untiled(values: Tensor, grid: _Grid) -> Tensor:
+    """Put values (T, C, n) of tiles together as images (F, C, H, W)."""
+    channels = values.shape[1]
+    values = values.reshape(-1, grid.rows, grid.columns, channels, grid.height, grid.width)
+    return values.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, grid.rows * grid.height, grid.columns * grid.width)
+
+
+def _first_hit(scene: _Scene, tiles: _Tiles) -> tuple[Rays, Tensor, Tensor]:
+    """The rays of tiles, and the depth (T, n) and index (T, n) of what they meet: a solid, or SOLIDS and a room."""
+    world, frame = scene.world, tiles.frame
+    rays = pixel_rays(scene.world_T_cam[frame], scene.K[frame], tiles.x, tiles.y)
+    low = torch.stack([tiles.x[:, 0], tiles.y[:, 0]], 1)
+    high = torch.stack([tiles.x[:, -1], tiles.y[:, -1]], 1)
+    visible = in_view(world, scene.world_T_cam, scene.K, low, high, frame)
+    depth, room = room_exit(world.room_low[frame], world.room_high[frame], rays)
+    best = packed(depth, room + SOLIDS)
+    for part, interval in _SHAPES:
+        nearest_of(best, to_pairs(visible, part, tiles.first_row), interval, scene.unit, rays, tiles.first_row)
+    return rays, *unpacked(best)
 
 
 def _trace(
-    scene: _Scene, rays: Rays, bank: TextureBank, shadows: bool, run: Callable[..., Any]
+    scene: _Scene, tiles: _Tiles, pixel_angle: Tensor, bank: TextureBank, shadows: bool
 ) -> tuple[Tensor, Tensor]:
-    """Linear colour (F, 3, N) and z-depth (F, N) of rays."""
-    world, unit = scene.world, scene.unit
-    depth, index = _first_hit(scene, rays, run)
-    hits = run(describe_hits, world, rays, scene.pixel_angle, depth, index, bank.texels, bank.size)
-    open_sky = run(occlusion, scene.metric, scene.inner_half, world.room_low, world.room_high, hits)
-    unshadowed = torch.ones_like(open_sky)
+    """Linear colour (T, 3, n) and z-depth (T, n)."""
+    world, frame = scene.world, tiles.frame
+    rays, depth, index = _first_hit(scene, tiles)
+    hits = describe_hits(world, frame, rays, pixel_angle, depth, index, bank.texels, bank.size)
+    near = around(world, frame, hits.points, 2.0 * OCCLUSION_RADIUS_M)
+    open_sky = occlusion(world, frame, to_pairs(near, slice(0, SOLIDS), tiles.first_row), scene.metric, hits)
+    crossed = torch.zeros_like(open_sky)
     if shadows:
-        for stage, part in ((box_shadow, BOX_PART), (round_shadow, ROUND_PART)):
-            passed = run(stage, unit.rows[:, part], unit.shift[:, part], world.light[:, 0], hits)
-            unshadowed = torch.minimum(unshadowed, passed)
-    return run(light_hits, world, rays, hits, open_sky, unshadowed), depth
+        light = world.light[frame, 0]
+        between = towards(world, frame, hits.points, light)
+        for part, interval in _SHAPES:
+            matter_towards(crossed, to_pairs(between, part, tiles.first_row), interval, scene.unit, light, hits)
+    colour = light_hits(world, frame, rays, hits, open_sky, light_through(crossed))
+    return _add_mirror_images(colour, scene, tiles, rays, hits, pixel_angle, bank), depth
 
 
-def _trace_tiles(
-    scene: _Scene, rays: Rays, size: tuple[int, int], bank: TextureBank, shadows: bool
-) -> tuple[Tensor, Tensor]:
-    """`_trace`, frame by frame and tile by tile."""
-    frames = [_only_frame(scene, frame) for frame in range(len(rays.origin))]
-    colour = rays.direction.new_empty((len(frames), 3, *size))
-    depth = rays.direction.new_empty((len(frames), *size))
-    grid = rays.direction.view(len(frames), 3, *size)
-
-    def trace(corner: tuple[int, int, int]) -> None:
-        frame, top, left = corner
-        tile = (slice(frame, frame + 1), ..., slice(top, top + _TILE), slice(left, left + _TILE))
-        direction = grid[tile]
-        part = Rays(rays.origin[frame : frame + 1], direction.flatten(2))
-        tile_colour, tile_depth = _trace_tile(frames[frame], part, bank, shadows)
-        colour[tile] = tile_colour.view(direction.shape)
-        depth[tile] = tile_depth.view(1, *direction.shape[2:])
-
-    corners = itertools.product(range(len(frames)), range(0, size[0], _TILE), range(0, size[1], _TILE))
-    # A tile's tensors are too small to share out: each thread takes whole tiles, and torch none of its own.
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(count) as threads:
-            for _ in threads.map(trace, corners):
-                pass
-    finally:
-        torch.set_num_threads(count)
-    return colour, depth
-
-
-def _only_frame(scene: Any, frame: int) -> Any:
-    """Cut one frame, keeping its axis, out of nested tuples of tensors."""
-    if isinstance(scene, Tensor):
-        return scene[frame : frame + 1]
-    return type(scene)(*(_only_frame(part, frame) for part in scene))
-
-
-def _trace_tile(scene: _Scene, rays: Rays, bank: TextureBank, shadows: bool) -> tuple[Tensor, Tensor]:
-    """`_trace` of one frame's tile, leaving out boxes that cannot change it."""
-    world, unit = scene.world, scene.unit
-    seen = _boxes_in_cone(world, rays)
-    box_tag = box_entry(unit.rows[:, seen], scene.origin[:, seen], rays.direction)
-    box_tag = (box_tag & ~NUMBER_MASK) | seen.int()[(box_tag & NUMBER_MASK).long()]
-    round_tag = round_entry(unit.rows[:, ROUND_PART], scene.origin[:, ROUND_PART], rays.direction)
-    depth, index = nearest(room_exit(world.room_low, world.room_high, rays), box_tag, round_tag)
-    hits = describe_hits(world, rays, scene.pixel_angle, depth, index, bank.texels, bank.size)
-    low, high = hits.points.amin(2), hits.points.amax(2)
-    middle, reach = 0.5 * (low + high)[0], 0.5 * float(torch.linalg.vector_norm(high - low))
-    near = _solids_along(world, middle, middle, reach + 2.0 * OCCLUSION_RADIUS_M)
-    frames = SolidFrames(scene.metric.rows[:, near], scene.metric.shift[:, near])
-    open_sky = occlusion(frames, scene.inner_half[:, near], world.room_low, world.room_high, hits)
-    unshadowed = torch.ones_like(open_sky)
-    if shadows:
-        between = _solids_along(world, middle, world.light[0, 0], reach)
-        boxes = between[between < BOXES]
-        unshadowed = box_shadow(unit.rows[:, boxes], unit.shift[:, boxes], world.light[:, 0], hits)
-        passed = round_shadow(unit.rows[:, ROUND_PART], unit.shift[:, ROUND_PART], world.light[:, 0], hits)
-        unshadowed = torch.minimum(unshadowed, passed)
-    return light_hits(world, rays, hits, open_sky, unshadowed), depth
-
-
-def _boxes_in_cone(world: WorldTensors, rays: Rays) -> Tensor:
-    """Numbers of the boxes whose enclosing ball meets the cone around one frame's rays; box 0 is always among them."""
-    unit = torch.nn.functional.normalize(rays.direction[0], dim=0)
-    axis = torch.nn.functional.normalize(unit.mean(1), dim=0)
-    spread = torch.acos((axis @ unit).min().clamp(-1.0, 1.0))
-    towards = world.centre[0, BOX_PART] - rays.origin[0]
-    distance = torch.linalg.vector_norm(towards, dim=1)
-    radius = torch.linalg.vector_norm(world.half[0, BOX_PART], dim=1)
-    angle = torch.acos(((towards @ axis) / distance).clamp(-1.0, 1.0))
-    width = torch.asin((radius / distance).clamp(max=1.0))
-    met = (angle <= spread + width + 1e-3) | (distance <= radius)
-    met[0] = True
-    return met.nonzero()[:, 0]
-
-
-def _solids_along(world: WorldTensors, start: Tensor, end: Tensor, reach: float) -> Tensor:
-    """Numbers of the solids whose enclosing ball comes within `reach` of a segment; solid 0 is always among them."""
-    line = end - start
-    offset = world.centre[0] - start
-    share = ((offset @ line) / (line @ line).clamp(min=1e-12)).clamp(0.0, 1.0)
-    distance = torch.linalg.vector_norm(offset - share[:, None] * line, dim=1)
-    met = distance <= reach + torch.linalg.vector_norm(world.half[0], dim=1)
-    met[0] = True
-    return met.nonzero()[:, 0]
+def _add_mirror_images(
+    colour: Tensor, scene: _Scene, tiles: _Tiles, rays: Rays, hits: Hits, pixel_angle: Tensor, bank: TextureBank
+) -> Tensor:
+    """Add what glossy surfaces reflect of rooms, lamps and windows, not of furniture."""
+    rays, share = mirrored(rays, hits)
+    chosen = (share.amax(1) > _MIN_MIRROR).nonzero()[:, 0]
+    if not len(chosen):
+        return colour
+    world, frame, first_row = scene.world, tiles.frame[chosen], tiles.first_row[chosen]
+    rays = Rays(rays.origin[chosen], rays.direction[chosen])
+    depth, room = room_exit(world.room_low[frame], world.room_high[frame], rays)
+    best = packed(depth.clamp(1e-3, FAR_M), room + SOLIDS)
+    tile = torch.arange(len(chosen), device=frame.device).repeat_interleave(GLOWING_BOXES)
+    row = (first_row[:, None] + torch.arange(GLOWING_BOXES, device=frame.device)).flatten()
+    nearest_of(best, Pairs(tile, row), box_interval, scene.unit, rays, first_row)
+    seen = describe_hits(world, frame, rays, _MIRROR_BLUR * pixel_angle, *unpacked(best), bank.texels, bank.size)
+    light = torch.ones_like(seen.glow)
+    reflected = light_hits(world, frame, rays, seen._replace(gloss=torch.zeros_like(light)), light, light)
+    return colour.index_add(0, chosen, share[chosen, None] * reflected)

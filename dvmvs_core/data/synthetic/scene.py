@@ -42,7 +42,6 @@ class SceneFormat:
         width: Image width.
         samples: Colour rays per pixel side.
         training: Whether to write the published training layout (npz frames) instead of images.
-        compile: Whether to render under torch.compile.
     """
 
     frames: int
@@ -50,7 +49,6 @@ class SceneFormat:
     width: int
     samples: int = 1
     training: bool = False
-    compile: bool = False
 
 
 def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int], None] = lambda steps: None) -> None:
@@ -67,7 +65,7 @@ def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int],
     """
     if out.exists():
         raise DataError(f"{out} exists already; name a folder that does not, or move it away")
-    rendered, K = render_sequence(seed, how.frames, how.height, how.width, how.samples, how.compile)
+    rendered, K = render_sequence(seed, how.frames, how.height, how.width, how.samples)
     folder = SceneFolder(out, training=how.training, pose_format="%.12g")
     wanted = set(np.linspace(0, how.frames - 1, min(how.frames, _SHEET_FRAMES)).round().astype(int).tolist())
     columns = []

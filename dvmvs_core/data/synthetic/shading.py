@@ -14,13 +14,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dvmvs_core.data.synthetic.raycast import Rays, along, box_interval, clearance, round_interval
+from dvmvs_core.data.synthetic.raycast import (
+    Interval,
+    Pairs,
+    Rays,
+    blocks,
+    gap_to,
+    gap_to_walls,
+    lower,
+    to_own_axes,
+)
 from dvmvs_core.data.synthetic.world_tensors import BOXES, ELLIPSOIDS, LIGHTS, ROOMS, SOLIDS, SolidFrames, WorldTensors
 
-OCCLUSION_RADIUS_M = 0.25
+OCCLUSION_RADIUS_M = 0.15
 _OCCLUSION_STRENGTH = 0.65
-_SHADOW_DEPTH_M = 0.12
+_SHADOW_DEPTH_M = 0.06
 """Matter that swallows all light."""
+_NORMAL_REFLECTANCE = 0.05
+"""Share of light that a varnished surface reflects when seen from straight ahead."""
 
 
 def sample_texture(
@@ -52,21 +63,20 @@ def sample_texture(
     return total[0], total[1], total[2]
 
 
-def _pick(table: Tensor, index: Tensor) -> Tensor:
-    """Read rows (F, S, ...) at (F, N) -> (F, N, ...)."""
-    frame = torch.arange(table.shape[0], device=table.device)[:, None] * table.shape[1]
-    return table.flatten(0, 1)[(frame + index)]
+def _pick(table: Tensor, frame: Tensor, index: Tensor) -> Tensor:
+    """Read rows of a table (F, S, ...) at (T, n) of the tiles' frames (T,) -> (T, n, ...)."""
+    return table.flatten(0, 1)[frame[:, None] * table.shape[1] + index]
 
 
 class Hits(NamedTuple):
-    """What the rays of F frames and N pixels met.
+    """What the rays of T tiles of n pixels met.
 
     Attributes:
-        points: (F, 3, N) metres, world.
-        normal: (F, 3, N) unit, towards the camera's side of the surface.
-        albedo: (F, 3, N) linear RGB.
-        gloss: (F, N).
-        glow: (F, N).
+        points: (T, 3, n) metres, world.
+        normal: (T, 3, n) unit, towards the camera's side of the surface.
+        albedo: (T, 3, n) linear RGB.
+        gloss: (T, n).
+        glow: (T, n).
     """
 
     points: Tensor
@@ -78,6 +88,7 @@ class Hits(NamedTuple):
 
 def describe_hits(
     world: WorldTensors,
+    frame: Tensor,
     rays: Rays,
     pixel_angle: Tensor,
     depth: Tensor,
@@ -89,19 +100,20 @@ def describe_hits(
 
     Args:
         world: Tensors with a leading frame axis F.
-        rays: F frames of N rays.
+        frame: (T,) number of the tile's frame.
+        rays: T tiles.
         pixel_angle: (F,) radians that one ray stands for.
-        depth: (F, N) from `nearest`.
-        index: (F, N) from `nearest`.
+        depth: (T, n) of the hit, in lengths of the ray's direction.
+        index: (T, n) of the hit: a solid's number, or SOLIDS and a room's.
         texels: The bank's packed texels.
         texture_size: The bank's finest side.
     """
     direction = rays.direction
-    points = rays.origin[:, :, None] + depth[:, None] * direction
-    identity = torch.eye(3, device=depth.device).expand(depth.shape[0], ROOMS, 3, 3)
-    rotation = _pick(torch.cat([world.world_R_solid, identity], 1), index)  # (F, N, 3, 3)
-    centre = _pick(torch.cat([world.centre, 0.5 * (world.room_low + world.room_high)], 1), index)
-    half = _pick(torch.cat([world.half, 0.5 * (world.room_high - world.room_low)], 1), index)
+    points = rays.origin + depth[:, None] * direction
+    identity = torch.eye(3, device=depth.device).expand(len(world.centre), ROOMS, 3, 3)
+    rotation = _pick(torch.cat([world.world_R_solid, identity], 1), frame, index)  # (T, n, 3, 3)
+    centre = _pick(torch.cat([world.centre, 0.5 * (world.room_low + world.room_high)], 1), frame, index)
+    half = _pick(torch.cat([world.half, 0.5 * (world.room_high - world.room_low)], 1), frame, index)
     px, py, pz = (points[:, k] - centre[..., k] for k in range(3))
     own = [
         (rotation[..., 0, k] * px + rotation[..., 1, k] * py + rotation[..., 2, k] * pz) / half[..., k]
@@ -132,7 +144,7 @@ def describe_hits(
     axis = on_y.long() + 2 * on_z.long()
     positive = torch.where(on_x, own[0], torch.where(on_y, own[1], own[2])) > 0.0
     surface = torch.where(is_room, SOLIDS + 6 * (index - SOLIDS) + 2 * axis + positive.long(), index)
-    mapping = _pick(world.mapping, surface)
+    mapping = _pick(world.mapping, frame, surface)
     face_shift = torch.where(is_room, 0.0, axis.float() * 0.37 + positive.float() * 0.21)
     u = mapping[..., 0] * s + mapping[..., 1] * t + mapping[..., 2] + face_shift
     v = mapping[..., 3] * s + mapping[..., 4] * t + mapping[..., 5]
@@ -140,38 +152,82 @@ def describe_hits(
     # Between the footprint's short side (aliases on grazing floors) and its long one (blurs them away).
     reach = torch.sqrt(direction.square().sum(1))
     incidence = -(normal * direction).sum(1) / reach
-    metres = depth * reach * pixel_angle[:, None] * incidence.clamp(min=0.1).pow(-0.7)
+    metres = depth * reach * pixel_angle[frame, None] * incidence.clamp(min=0.1).pow(-0.7)
     density = torch.sqrt(mapping[..., 0].square() + mapping[..., 3].square()) * texture_size
-    colour = sample_texture(texels, texture_size, _pick(world.texture, surface), u, v, metres * density)
-    gain, bias = _pick(world.gain, surface), _pick(world.bias, surface)
+    colour = sample_texture(texels, texture_size, _pick(world.texture, frame, surface), u, v, metres * density)
+    gain, bias = _pick(world.gain, frame, surface), _pick(world.bias, frame, surface)
     # Texture colours are as displayed; light adds up linearly.
     albedo = torch.stack([(bias[..., k] + gain[..., k] * colour[k]).clamp(0.01, 1.0).pow(2.2) for k in range(3)], 1)
-    return Hits(points, normal, albedo, _pick(world.gloss, surface), _pick(world.glow, surface))
+    return Hits(points, normal, albedo, _pick(world.gloss, frame, surface), _pick(world.glow, frame, surface))
 
 
-def occlusion(frames: SolidFrames, half: Tensor, room_low: Tensor, room_high: Tensor, hits: Hits) -> Tensor:
-    """Share of ambient light that reaches each hit (F, N), from how close the world is some way above the surface."""
-    above = hits.points + OCCLUSION_RADIUS_M * hits.normal
-    gap = clearance(frames, half, room_low, room_high, above)
-    return 1.0 - _OCCLUSION_STRENGTH * (1.0 - (gap / OCCLUSION_RADIUS_M).clamp(0.0, 1.0))
-
-
-def light_hits(world: WorldTensors, rays: Rays, hits: Hits, open_sky: Tensor, unshadowed: Tensor) -> Tensor:
-    """Linear RGB (F, 3, N) of hits.
+def occlusion(world: WorldTensors, frame: Tensor, pairs: Pairs, frames: SolidFrames, hits: Hits) -> Tensor:
+    """Share of ambient light that reaches each hit (T, n), from how close the world is some way above the surface.
 
     Args:
         world: Tensors with a leading frame axis F.
-        rays: F frames of N rays.
+        frame: (T,) number of the tile's frame.
+        pairs: Tiles, and rows of the tables of solids around them.
+        frames: Tables in metres of all frames, flattened.
         hits: From `describe_hits`.
-        open_sky: (F, N) from `occlusion`.
-        unshadowed: (F, N) share of the first light that arrives.
+    """
+    above = hits.points + OCCLUSION_RADIUS_M * hits.normal
+    gap = gap_to_walls(world.room_low[frame], world.room_high[frame], above)
+    half = world.half.flatten(0, 1)
+    for tile, row in blocks(pairs, above.shape[2]):
+        found = gap_to(SolidFrames(frames.rows[row], frames.shift[row]), half[row], above[tile])
+        lower(gap, tile, found)
+    return 1.0 - _OCCLUSION_STRENGTH * (1.0 - (gap / OCCLUSION_RADIUS_M).clamp(0.0, 1.0))
+
+
+def matter_towards(
+    crossed: Tensor, pairs: Pairs, interval: Interval, frames: SolidFrames, light: Tensor, hits: Hits
+) -> None:
+    """Note how much matter lies between hits and a light.
+
+    Args:
+        crossed: (T, n) metres inside the thickest solid so far, changed in place.
+        pairs: Tiles, and rows of the tables.
+        interval: Of the shape that all pairs have.
+        frames: Scaled tables of all frames, flattened.
+        light: (T, 3) metres.
+        hits: From `describe_hits`.
+    """
+    start = hits.points + 0.01 * hits.normal
+    way = light[:, :, None] - hits.points
+    length = way.square().sum(1).sqrt()
+    for tile, row in blocks(pairs, crossed.shape[1]):
+        rows = frames.rows[row]
+        origin = to_own_axes(rows, start[tile]) - frames.shift[row, :, None]
+        entry, leave = interval(origin, to_own_axes(rows, way[tile]))
+        inside = (leave.clamp_(max=0.98) - entry.clamp_(min=0.0)) * length[tile]
+        crossed.scatter_reduce_(0, tile[:, None].expand_as(inside), inside, "amax")
+
+
+def light_through(crossed: Tensor) -> Tensor:
+    """Share of a light that matter lets through: grazing rays cross little of it, which softens the edges."""
+    return 1.0 - (crossed / _SHADOW_DEPTH_M).clamp(0.0, 1.0)
+
+
+def light_hits(
+    world: WorldTensors, frame: Tensor, rays: Rays, hits: Hits, open_sky: Tensor, unshadowed: Tensor
+) -> Tensor:
+    """Linear RGB (T, 3, n) of hits.
+
+    Args:
+        world: Tensors with a leading frame axis F.
+        frame: (T,) number of the tile's frame.
+        rays: T tiles.
+        hits: From `describe_hits`.
+        open_sky: (T, n) from `occlusion`.
+        unshadowed: (T, n) share of the first light that arrives.
     """
     view = rays.direction * torch.rsqrt(rays.direction.square().sum(1, keepdim=True))
-    total = world.ambient[:, :, None] * (open_sky * (0.75 + 0.25 * hits.normal[:, 2]))[:, None]
+    total = world.ambient[frame, :, None] * (open_sky * (0.75 + 0.25 * hits.normal[:, 2]))[:, None]
     shine = torch.zeros_like(open_sky)
     sharpness = 20.0 * torch.exp2(4.0 * hits.gloss)
     for light in range(LIGHTS):
-        towards = world.light[:, light, :, None] - hits.points
+        towards = world.light[frame, light, :, None] - hits.points
         squared = towards.square().sum(1)
         unit = towards * torch.rsqrt(squared + 1e-6)[:, None]
         facing = (hits.normal * unit).sum(1).clamp(min=0.0)
@@ -182,37 +238,17 @@ def light_hits(world: WorldTensors, rays: Rays, hits: Hits, open_sky: Tensor, un
         between = unit - view
         cosine = (hits.normal * between).sum(1) * torch.rsqrt(between.square().sum(1) + 1e-9)
         shine = shine + arriving * cosine.clamp(min=1e-6).pow(sharpness)
-        total = total + arriving[:, None] * world.power[:, light, :, None]
-    return hits.albedo * (total + hits.glow[:, None]) + (hits.gloss * shine)[:, None]
+        total = total + arriving[:, None] * world.power[frame, light, :, None]
+    return hits.albedo * (total + hits.glow[:, None]) + (3.0 * hits.gloss * shine)[:, None]
 
 
-def box_shadow(rows: Tensor, shift: Tensor, light: Tensor, hits: Hits) -> Tensor:
-    """Share of a light that boxes let through to each hit: grazing rays cross little matter, which softens the edges.
+def mirrored(rays: Rays, hits: Hits) -> tuple[Rays, Tensor]:
+    """Rays that leave the hits as from a mirror, and the share of the mirror image in their colour (T, n).
 
-    Args:
-        rows: (F, BOXES, 3, 3) of scaled `SolidFrames`.
-        shift: (F, BOXES, 3) of scaled `SolidFrames`.
-        light: (F, 3) metres.
-        hits: From `describe_hits`.
-
-    Returns:
-        (F, N) in 0..1.
+    Source: Schlick, "An Inexpensive BRDF Model for Physically-based Rendering", 1994.
     """
-    start, towards = _shadow_rays(rows, shift, light, hits)
-    return _transmission(*box_interval(rows, start, towards), towards)
-
-
-def round_shadow(rows: Tensor, shift: Tensor, light: Tensor, hits: Hits) -> Tensor:
-    """Like `box_shadow`, for ellipsoids and cylinders."""
-    start, towards = _shadow_rays(rows, shift, light, hits)
-    return _transmission(*round_interval(rows, start, towards), towards)
-
-
-def _shadow_rays(rows: Tensor, shift: Tensor, light: Tensor, hits: Hits) -> tuple[list[Tensor], Tensor]:
-    start = along(rows, hits.points + 0.01 * hits.normal)
-    return [axis - shift[:, :, k, None] for k, axis in enumerate(start)], light[:, :, None] - hits.points
-
-
-def _transmission(entry: Tensor, leave: Tensor, towards: Tensor) -> Tensor:
-    crossed = (leave.clamp(max=0.98) - entry.clamp(min=0.0)).amax(1).clamp(min=0.0)
-    return 1.0 - (crossed * torch.sqrt(towards.square().sum(1)) / _SHADOW_DEPTH_M).clamp(max=1.0)
+    across = (rays.direction * hits.normal).sum(1)  # negative
+    direction = rays.direction - 2.0 * across[:, None] * hits.normal
+    cosine = (-across * torch.rsqrt(rays.direction.square().sum(1))).clamp(0.0, 1.0)
+    share = _NORMAL_REFLECTANCE + (1.0 - _NORMAL_REFLECTANCE) * (1.0 - cosine).pow(5)
+    return Rays(hits.points + 1e-3 * hits.normal, direction), hits.gloss * share

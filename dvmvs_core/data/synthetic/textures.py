@@ -14,7 +14,7 @@ one flat int32 tensor of packed 8-bit RGB: one gather reads one texel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -75,6 +75,12 @@ def build_texture_bank(seed: int, count: int = 192, size: int = 256, plain_share
     return TextureBank(texels, size, count, plain_count)
 
 
+def of_kinds(kinds: Sequence[int], plain_count: int, count: int) -> np.ndarray:
+    """Numbers of a bank's textures whose kind is among some, as `PRINTS` and `WOVEN` name them."""
+    numbers = np.arange(plain_count, count)
+    return numbers[np.isin((numbers - plain_count) % len(_PAINTERS), kinds)]
+
+
 def _pack_levels(image: np.ndarray) -> np.ndarray:
     """Pack a (S, S, 3) texture in 0..1 and its mip levels, finest first."""
     parts = []
@@ -118,8 +124,8 @@ def _ramp(rng: np.random.Generator, field: np.ndarray) -> np.ndarray:
 
 def _plain(rng: np.random.Generator, size: int) -> np.ndarray:
     base = _colour(rng, saturation=rng.uniform(0.0, 0.2)) * 0.5 + 0.45
-    field = _noise(rng, size, rng.uniform(0.3, 1.6))
-    return base + rng.uniform(0.004, 0.035) * field[..., None]
+    field = _noise(rng, size, rng.uniform(0.0, 1.2))
+    return base + rng.uniform(0.006, 0.035) * field[..., None]
 
 
 def _clouds(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -263,5 +269,39 @@ def _blend(rng: np.random.Generator, size: int) -> np.ndarray:
     return mask * _BASIC[first](rng, size) + (1.0 - mask) * _BASIC[second](rng, size)
 
 
+def _collage(rng: np.random.Generator, size: int) -> np.ndarray:
+    """What photographs and packages look like from a distance: shaded patches, shapes, and print over them."""
+    image = np.ascontiguousarray(_ramp(rng, 1.2 * _noise(rng, size, 1.5)), dtype=np.float32)
+    for _ in range(int(rng.integers(6, 22))):
+        x, y = rng.integers(0, size, 2)
+        half = np.maximum(4, size * rng.uniform(0.03, 0.22, 2)).astype(int)
+        colour = tuple(float(c) for c in _colour(rng))
+        if rng.random() < 0.5:
+            cv2.rectangle(image, (int(x - half[0]), int(y - half[1])), (int(x + half[0]), int(y + half[1])), colour, -1)
+        else:
+            axes = (int(half[0]), int(half[1]))
+            cv2.ellipse(image, (int(x), int(y)), axes, float(rng.uniform(0, 180)), 0, 360, colour, -1)
+    image *= 1.0 + 0.25 * _noise(rng, size, 1.0)[..., None]
+    for _ in range(int(rng.integers(2, 9))):
+        text = "".join(chr(c) for c in rng.integers(40, 122, int(rng.integers(3, 14))))
+        at = (int(rng.integers(0, size * 3 // 4)), int(rng.integers(12, size)))
+        scale = float(rng.choice([0.4, 0.7, 1.4]))
+        colour = tuple(float(c) for c in _colour(rng))
+        cv2.putText(image, text, at, int(rng.integers(0, 8)), scale, colour, 1 if scale < 0.8 else 3, cv2.LINE_AA)
+    return image
+
+
+def _weave(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Cloth, carpet and wicker: fine threads across each other, uneven."""
+    threads = rng.choice([16, 24, 32, 48, 64], 2)
+    ramp = 2 * np.pi * np.arange(size) / size
+    field = np.sin(threads[0] * ramp)[None, :] * np.sin(threads[1] * ramp)[:, None]
+    return _ramp(rng, rng.uniform(0.5, 1.4) * field + 0.5 * _noise(rng, size, 0.2) + 0.5 * _noise(rng, size, 1.3))
+
+
 _BASIC = (_clouds, _speckle, _wood, _tiles, _polygons, _glyphs, _stripes, _marble, _checks, _books, _strokes)
-_PAINTERS = (*_BASIC, _blend, _clouds, _speckle, _wood, _polygons, _glyphs)
+_PAINTERS = (*_BASIC, _blend, _speckle, _wood, _collage, _weave, _glyphs, _collage)
+PRINTS = tuple(kind for kind, painter in enumerate(_PAINTERS) if painter in (_polygons, _glyphs, _collage, _strokes))
+"""Kinds of textures that posters and packages have."""
+WOVEN = tuple(kind for kind, painter in enumerate(_PAINTERS) if painter in (_weave, _speckle, _stripes, _checks))
+"""Kinds of textures that cloth has."""

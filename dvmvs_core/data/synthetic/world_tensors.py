@@ -8,8 +8,8 @@
 """The layout of a world as tensors of fixed shapes, which is what the ray caster reads.
 
 Every solid is a unit shape (box, ellipsoid or cylinder) scaled by `half` and placed by `world_R_solid` and `centre`;
-the rooms are a union of axis-aligned empty boxes, seen from inside. Unused solids lie under the floor, so that no count
-ever changes and nothing recompiles.
+the rooms are a union of axis-aligned empty boxes, seen from inside. Unused solids are buried below the floor, so that
+frames of different worlds stack.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-BOXES = 44
-ELLIPSOIDS = 5
-CYLINDERS = 7
+BOXES = 320
+ELLIPSOIDS = 64
+CYLINDERS = 64
 SOLIDS = BOXES + ELLIPSOIDS + CYLINDERS
+GLOWING_BOXES = 12
+"""The first boxes, among which are all that glow: what glossy surfaces reflect."""
 ROOMS = 4
 LIGHTS = 3
 SURFACES = SOLIDS + 6 * ROOMS
 """A surface is one solid, or one of the six faces of one room."""
-BOX_PART, ROUND_PART = slice(0, BOXES), slice(BOXES, SOLIDS)
+BOX_PART = slice(0, BOXES)
+ELLIPSOID_PART = slice(BOXES, BOXES + ELLIPSOIDS)
+CYLINDER_PART = slice(BOXES + ELLIPSOIDS, SOLIDS)
 
 
 class WorldTensors(NamedTuple):
@@ -40,7 +44,7 @@ class WorldTensors(NamedTuple):
         texture: (..., SURFACES) int64 index into the bank.
         mapping: (..., SURFACES, 6) rows of the 2x3 map from metres on a face to texture coordinates (texture sides).
         gain, bias: (..., SURFACES, 3) albedo = bias + gain * texture.
-        gloss: (..., SURFACES) strength of the specular lobe, which narrows with it.
+        gloss: (..., SURFACES) strength of the specular lobe, which narrows with it, and of the mirror image.
         glow: (..., SURFACES) light that the surface gives off, by its albedo.
         light: (..., LIGHTS, 3) positions, metres. The first casts shadows.
         power: (..., LIGHTS, 3) RGB.
@@ -64,7 +68,7 @@ class WorldTensors(NamedTuple):
 
 
 class SolidFrames(NamedTuple):
-    """Tables worked out once a call, outside the fused loops, which then only multiply and add.
+    """Tables that take world coordinates to each solid's own axes, worked out once a call.
 
     Attributes:
         rows: (F, S, 3, 3) rows that take world vectors to each solid's own axes.
@@ -80,4 +84,4 @@ def solid_frames(world: WorldTensors, scaled: bool) -> SolidFrames:
     rows = world.world_R_solid.transpose(-1, -2)
     if scaled:
         rows = rows / world.half[..., None]
-    return SolidFrames(rows.contiguous(), (rows @ world.centre[..., None])[..., 0])
+    return SolidFrames(rows.contiguous(), (rows * world.centre[..., None, :]).sum(-1))

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from dvmvs_core.data.synthetic.assembly import Builder, Look, Place, Solid
-from dvmvs_core.data.synthetic.fixtures import FACING_ROOM, ceiling_fixtures, wall_fixture
+from dvmvs_core.data.synthetic.fixtures import FACING_ROOM, ceiling_fixtures, run_along_walls, wall_fixture
 from dvmvs_core.data.synthetic.furniture import FURNITURE, SLENDER, dining_set, heap, kitchen
 from dvmvs_core.data.synthetic.materials import draw_materials
 from dvmvs_core.data.synthetic.world_tensors import (
@@ -61,13 +61,13 @@ def sample_world(rng: np.random.Generator, textures: int, plain_textures: int, f
 
 
 def _sample_rooms(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    kind = rng.choice(["room", "corridor", "hall"], p=[0.55, 0.15, 0.3])
+    kind = rng.choice(["room", "corridor", "hall"], p=[0.45, 0.18, 0.37])
     if kind == "room":
         size = np.array([rng.uniform(3.2, 6.5), rng.uniform(3.2, 6.0), rng.uniform(2.3, 3.2)])
     elif kind == "corridor":
-        size = np.array([rng.uniform(6.0, 14.0), rng.uniform(1.7, 2.8), rng.uniform(2.3, 3.0)])
+        size = np.array([rng.uniform(7.0, 18.0), rng.uniform(1.7, 3.2), rng.uniform(2.3, 3.2)])
     else:
-        size = np.array([rng.uniform(6.0, 13.0), rng.uniform(6.0, 11.0), rng.uniform(2.7, 4.5)])
+        size = np.array([rng.uniform(6.0, 17.0), rng.uniform(6.0, 13.0), rng.uniform(2.7, 5.0)])
     low = [np.array([-size[0] / 2, -size[1] / 2, 0.0])]
     high = [np.array([size[0] / 2, size[1] / 2, size[2]])]
     while len(low) < ROOMS:
@@ -133,10 +133,12 @@ def _furnish(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
     if rng.random() < _DINING_SETS and not narrow:
         _place(builder, low[0], high[0], dining_set, False, (rng.uniform(1.1, min(2.4, min(sides) - 1.2)), 1.4))
     # Fixtures before the rest, or a full room would have neither doors nor windows.
-    for _ in range(int(rng.integers(1, 5))):
+    run_along_walls(builder, low[0], high[0])
+    perimeter = 2.0 * float(sides.sum())
+    for _ in range(int(np.clip(perimeter * rng.uniform(0.4, 1.0), 5, 22))):
         wall_fixture(builder, low, high)
     ceiling_fixtures(builder, low[0], high[0])
-    for _ in range(int(np.clip(np.prod(sides) / 1.6, 9, 24))):
+    for _ in range(int(np.clip(np.prod(sides) / 1.3, 10, 36))):
         maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
         if builder.room_for(6):
             _place(builder, low[0], high[0], maker, against_wall=narrow or rng.random() < 0.6)
@@ -186,8 +188,10 @@ def _finish(builder: Builder, low: np.ndarray, high: np.ndarray, textures: int, 
     """Pad to fixed shapes, paint and light."""
     rng = builder.rng
     buried = Solid(np.array(_BURIED), np.full(3, 0.1), np.eye(3), 0)
+    # What glows comes first: the renderer looks for it in mirror images.
+    boxes = sorted(builder.boxes, key=lambda solid: builder.looks[solid.material] is not Look.GLOWING)
     solids: list[Solid] = []
-    for found, number in ((builder.boxes, BOXES), (builder.ellipsoids, ELLIPSOIDS), (builder.cylinders, CYLINDERS)):
+    for found, number in ((boxes, BOXES), (builder.ellipsoids, ELLIPSOIDS), (builder.cylinders, CYLINDERS)):
         solids += found + [buried] * (number - len(found))
 
     # Materials: one for each assembly part, then walls, floor, ceiling; rooms beyond differ at times.

@@ -28,7 +28,7 @@ HERE = ("--workers", "0")
 @pytest.fixture(autouse=True)
 def quick_worlds(monkeypatch) -> None:
     """Renders from few textures without compiling."""
-    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, compile=False, textures=8))
+    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, textures=8))
 
 
 def entries(folder):

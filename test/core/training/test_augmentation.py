@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from dvmvs_core.training.augmentation import SCALE_RANGES, ClipDraw, augment_clip, draw_clip, prepare_clip
+from dvmvs_core.training.defects import Defects, apply_defects
 
 PLAIN = ClipDraw(False, (1.0, 1.0), 0.5, brightness=0.0, contrast=1.0, gamma=1.0, order=(0, 1, 2))
 
@@ -93,7 +94,7 @@ def test_clip_without_any_depth_gets_a_scale_too(wall_clips) -> None:
 def test_all_frames_of_a_clip_get_the_same_colours(wall_clips) -> None:
     batch = wall_clips(0)
     batch.image[:] = batch.image[:, :1].clone()
-    clip = augment_clip(batch, draws(1), 0.25, 20.0)
+    clip = augment_clip(batch, [dataclasses.replace(draw, defects=Defects()) for draw in draws(1)], 0.25, 20.0)
     assert torch.equal(clip.image[:, 0], clip.image[:, 1])
     assert not torch.allclose(clip.image, prepare_clip(batch).image, atol=0.02)
 
@@ -127,3 +128,58 @@ def test_prepared_image_is_what_the_engine_feeds_the_network(wall_clips) -> None
     batch = wall_clips(0)
     rgb = batch.image[1, 2].permute(1, 2, 0).numpy()
     torch.testing.assert_close(prepare_clip(batch).image[1, 2], torch.from_numpy(normalise(rgb)), atol=1e-6, rtol=0)
+
+
+def test_defects_spoil_images_alone_and_only_of_clips_that_have_them(wall_clips) -> None:
+    batch = wall_clips(0)
+    bad = Defects(gain=1.1, wander=0.05, vignetting=0.2, noise=0.01, chroma_noise=0.01, wide_halo=0.3, seed=4)
+    spoilt = augment_clip(batch, [dataclasses.replace(PLAIN, defects=bad), PLAIN], 0.25, 20.0)
+    prepared = prepare_clip(batch)
+    torch.testing.assert_close(spoilt.image[1], prepared.image[1])
+    assert (spoilt.image[0] - prepared.image[0]).abs().mean() > 0.02
+    torch.testing.assert_close(spoilt.depth, prepared.depth)
+    again = augment_clip(batch, [dataclasses.replace(PLAIN, defects=bad), PLAIN], 0.25, 20.0)
+    assert torch.equal(spoilt.image, again.image)
+    other = dataclasses.replace(bad, seed=5)
+    assert not torch.equal(
+        spoilt.image, augment_clip(batch, [dataclasses.replace(PLAIN, defects=other), PLAIN], 0.25, 20.0).image
+    )
+
+
+def test_jpeg_errs_as_the_codec_of_opencv_does() -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.uniform(0, 255, (48, 64, 3)).astype(np.float32), (0, 0), 1.5)
+    image = ((smooth - smooth.mean()) * 4 + 128).clip(0, 255).astype(np.uint8)
+    given = torch.from_numpy(image).permute(2, 0, 1)[None, None].float() / 255
+    for quality in (25, 80):
+        ours = apply_defects(given, [Defects(jpeg_quality=quality)])[0, 0].permute(1, 2, 0).numpy() * 255
+        coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        theirs = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1].astype(float)
+        assert np.abs(ours - image).mean() == pytest.approx(np.abs(theirs - image).mean(), rel=0.3)
+        assert np.abs(ours - theirs).mean() < 0.7 * np.abs(ours - image).mean()
+
+
+def test_brighter_pixels_are_noisier_and_highlights_clipped() -> None:
+    given = torch.tensor([0.04, 0.64, 0.95]).view(1, 1, 1, 1, 3).expand(1, 2, 3, 32, 3).repeat_interleave(32, -1)
+    noisy = apply_defects(given, [Defects(gain=1.2, noise=0.02, seed=1)])
+    dark, middle, bright = (part.std() for part in noisy.chunk(3, -1))
+    assert middle > 1.5 * dark
+    assert noisy.max() == 1.0 and noisy.chunk(3, -1)[2].mean() > 0.97 and bright < middle
+
+
+def test_sharpening_overshoots_at_edges() -> None:
+    given = torch.full((1, 1, 3, 16, 16), 0.3)
+    given[..., 8:] = 0.7
+    for halo in ({"fine_halo": 0.5}, {"wide_halo": 0.5}):
+        sharp = apply_defects(given, [Defects(**halo)])[0, 0, 0, 8]
+        assert sharp[7] < 0.27 and sharp[8] > 0.73
+        assert sharp[0] == pytest.approx(0.3, abs=1e-5)
+
+
+def test_three_clips_in_four_have_defects_and_half_are_compressed() -> None:
+    drawn = [draw.defects for draw in draws(7, 400)]
+    assert 0.65 < np.mean([each != Defects(seed=each.seed) for each in drawn]) < 0.85
+    assert 0.25 < np.mean([each.jpeg_quality > 0 for each in drawn]) < 0.5
+    assert all(each.jpeg_quality == 0 or 25 <= each.jpeg_quality <= 95 for each in drawn)

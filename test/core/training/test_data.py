@@ -25,7 +25,7 @@ SIZE = (32, 32)
 
 @pytest.fixture(autouse=True)
 def quick_worlds(monkeypatch) -> None:
-    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, compile=False, textures=8))
+    monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, textures=8))
 
 
 def opened(parts, frames=3):

@@ -31,7 +31,7 @@ class FewWorlds:
     """The first worlds of the endless ones, rendered once and seen again and again, without compiling the renderer."""
 
     def __init__(self, *size, seed, device) -> None:
-        self._clips = SyntheticClips(*size, seed=seed, device=device, compile=False, textures=32)
+        self._clips = SyntheticClips(*size, seed=seed, device=device, textures=32)
         self._made: dict[int, ClipBatch] = {}
 
     def batch(self, batch_size: int, index: int) -> ClipBatch:

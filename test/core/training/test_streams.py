@@ -61,7 +61,7 @@ def test_several_workers_keep_the_order_and_tell_once_what_they_left_out(trainin
 
 
 def test_another_process_renders_the_same_worlds() -> None:
-    source = SyntheticClips(32, 32, 2, seed=5, compile=False, textures=8)
+    source = SyntheticClips(32, 32, 2, seed=5, textures=8)
     batches = ClipStream([Part(source, Fraction(1))], 1)(3)
     for index, batch in zip((3, 4), itertools.islice(batches, 2), strict=True):
         expected = source.batch(1, index)
@@ -73,7 +73,7 @@ def test_another_process_renders_the_same_worlds() -> None:
 
 def test_worlds_drawn_elsewhere_are_rendered_here() -> None:
     """As for a GPU: other processes draw worlds and paths, and the batches are those of the source."""
-    source = SyntheticClips(32, 32, 2, seed=5, compile=False, textures=8)
+    source = SyntheticClips(32, 32, 2, seed=5, textures=8)
     stream = ClipStream([Part(source, Fraction(1), workers=2, rendered_here=True)], 1)
     for index, batch in zip((3, 4, 5), itertools.islice(stream(3), 3), strict=True):
         expected = source.batch(1, index)

@@ -24,8 +24,8 @@ from dvmvs_core.data.synthetic.camera import (
 )
 
 CLEAN = Development(
-    target=0.2, follow=0.0, drift=0.0, balance=np.ones(3), vignetting=0.0, shoulder=1.0, gamma=2.2, contrast=0.0,
-    side=0.0, noise=0.0, exposure_s=0.0,
+    target=0.2, follow=0.0, drift=0.0, balance=np.ones(3), vignetting=0.0, shoulder=1.0, white=50.0, gamma=2.2,
+    contrast=0.0, side=0.0, noise=0.0, exposure_s=0.0,
 )  # fmt: skip
 
 

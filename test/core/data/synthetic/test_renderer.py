@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Depth worked out by hand, and the two ways to render against each other."""
+"""Depth worked out by hand and by brute force, light and shade, and that tiles change nothing."""
 
 from __future__ import annotations
 
@@ -14,19 +14,40 @@ import pytest
 import torch
 
 from dvmvs_core.data.synthetic import renderer as renderer_module
-from dvmvs_core.data.synthetic.raycast import Rays, box_entry, camera_rays, clearance
+from dvmvs_core.data.synthetic.camera import sample_intrinsics
+from dvmvs_core.data.synthetic.paths import WorldProbe, clip_path
+from dvmvs_core.data.synthetic.raycast import Pairs, Rays, box_interval, pixel_rays
 from dvmvs_core.data.synthetic.renderer import Renderer, coarse_view
-from dvmvs_core.data.synthetic.shading import Hits, box_shadow, occlusion
-from dvmvs_core.data.synthetic.world_tensors import BOXES, ELLIPSOIDS, WorldTensors, solid_frames
+from dvmvs_core.data.synthetic.shading import Hits, light_through, matter_towards, mirrored, occlusion
+from dvmvs_core.data.synthetic.world_tensors import (
+    BOXES,
+    ELLIPSOIDS,
+    ROOMS,
+    SOLIDS,
+    SolidFrames,
+    WorldTensors,
+    solid_frames,
+)
+from dvmvs_core.data.synthetic.worlds import sample_world
 
 SIZE = (30, 40)
 BALL, DRUM = BOXES, BOXES + ELLIPSOIDS
-ROUNDING = 2e-5
-"""The low bits of a solid's depth hold its number, so that float rounding before them can move it by 8e-6."""
+
+
+def rays_of(camera, samples: int = 1) -> Rays:
+    """All rays of an image of SIZE as one tile."""
+    tiles, _ = renderer_module._tiles(1, *SIZE, samples, torch.device("cpu"))
+    assert len(tiles.frame) == 1
+    return pixel_rays(*camera, tiles.x, tiles.y)
+
+
+@pytest.fixture
+def one_tile(monkeypatch):
+    monkeypatch.setattr(renderer_module, "_TILE", 1000)
 
 
 def depth_of(world, camera, bank):
-    return Renderer(bank, compile=False)(world, *camera, *SIZE)[1][0]
+    return Renderer(bank)(world, *camera, *SIZE)[1][0]
 
 
 def test_convention_depth_of_a_facing_wall_is_z_depth_not_ray_length(make_world, camera, bank):
@@ -34,18 +55,18 @@ def test_convention_depth_of_a_facing_wall_is_z_depth_not_ray_length(make_world,
     assert depth == pytest.approx(np.full(SIZE, 2.0), abs=1e-6)  # a ray length would be 2.34 in the corner
 
 
-def test_convention_pixel_zero_is_the_centre_of_the_first_pixel(camera):
-    rays = camera_rays(*camera, *SIZE)
+def test_convention_pixel_zero_is_the_centre_of_the_first_pixel(camera, one_tile):
+    rays = rays_of(camera)
     direction = rays.direction[0].view(3, *SIZE)
     # Pixel (cx, cy) = (20, 15) looks straight ahead; (0, 0) looks 20 / 40 to the left and 15 / 50 up.
     assert direction[:, 15, 20].tolist() == pytest.approx([1.0, 0.0, 0.0])
     assert direction[:, 0, 0].tolist() == pytest.approx([1.0, 0.5, 0.3])
 
 
-def test_samples_of_a_pixel_average_to_its_centre(camera):
-    fine = camera_rays(*camera, *SIZE, samples=3).direction.view(1, 3, *(3 * side for side in SIZE))
+def test_samples_of_a_pixel_average_to_its_centre(camera, one_tile):
+    fine = rays_of(camera, samples=3).direction.view(1, 3, *(3 * side for side in SIZE))
     averaged = torch.nn.functional.avg_pool2d(fine, 3).flatten(2)
-    assert averaged == pytest.approx(camera_rays(*camera, *SIZE).direction, abs=1e-6)
+    assert averaged == pytest.approx(rays_of(camera).direction, abs=1e-6)
 
 
 def test_floor_depth_follows_from_the_camera_height(make_world, camera, bank):
@@ -85,51 +106,87 @@ def test_a_doorway_opens_into_the_room_behind(make_world, camera, bank):
 def test_tiles_give_what_all_rays_at_once_give(make_world, camera, bank, monkeypatch):
     solids = {i: ((2.0, -1.5 + 0.4 * i, 0.3 + 0.3 * i), (0.2, 0.15, 0.25)) for i in range(8)}
     solids |= {BALL: ((1.5, 0.3, 1.4), (0.2, 0.2, 0.2)), DRUM: ((1.8, -0.5, 0.4), (0.2, 0.2, 0.4))}
+    # Behind, beside and around the camera: what has no bounds on the image.
+    solids |= {8: ((-0.2, 0.0, 1.5), (0.1, 0.1, 0.1)), 9: ((0.3, 0.6, 1.5), (0.6, 0.2, 1.0))}
     world = make_world(solids=solids)
-    monkeypatch.setattr(renderer_module, "_TILE", 16)
-    colour, depth = Renderer(bank, compile=False)(world, *camera, *SIZE)
-    scene = renderer_module._prepare(world, *camera, 1)
-    rays = camera_rays(*camera, *SIZE)
-    whole_colour, whole_depth = renderer_module._trace(scene, rays, bank, True, renderer_module._run)
-    assert depth.flatten(1).numpy() == pytest.approx(whole_depth.numpy(), rel=ROUNDING)
-    # A texture's level or an edge of a face may round either way at single pixels.
-    close = torch.isclose(colour.flatten(2), whole_colour, rtol=2e-3, atol=2e-3)
-    assert close.float().mean() > 0.995
+    world.gloss[:] = 0.5
+    views = []
+    for side in (4, 16, 1000):
+        monkeypatch.setattr(renderer_module, "_TILE", side)
+        views.append(Renderer(bank)(world, *camera, *SIZE))
+    for colour, depth in views[:2]:
+        assert torch.equal(depth, views[2][1])
+        assert colour.numpy() == pytest.approx(views[2][0].numpy(), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.slow
-def test_the_compiler_changes_nothing(make_world, camera):
-    world = make_world(solids={0: ((2.0, 0.3, 1.0), (0.3, 0.3, 0.3)), BALL: ((1.5, -0.4, 1.4), (0.2, 0.2, 0.2))})
-    scene, rays = renderer_module._prepare(world, *camera, 1), camera_rays(*camera, *SIZE)
-    depth, index = renderer_module._first_hit(scene, rays, renderer_module._run)
-
-    def run(stage, *args):
-        # One stage, to spare time: the one that is fused the hardest.
-        return (renderer_module._run_compiled if stage is box_entry else renderer_module._run)(stage, *args)
-
+def test_threads_change_nothing(make_world, camera, bank, monkeypatch):
+    world = make_world(solids={i: ((2.0, -1.5 + 0.4 * i, 1.5), (0.2, 0.15, 0.25)) for i in range(8)})
+    whole = Renderer(bank)(world, *camera, *SIZE)
+    monkeypatch.setitem(renderer_module._TILES_AT_ONCE, "cpu", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
     try:
-        compiled_depth, compiled_index = renderer_module._first_hit(scene, rays, run)
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        pytest.skip(f"torch.compile needs a C++ compiler: {str(error)[:80]}")
-    assert compiled_depth.numpy() == pytest.approx(depth.numpy(), rel=ROUNDING)
-    assert torch.equal(compiled_index, index)
+        parts = Renderer(bank)(world, *camera, *SIZE)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
-def test_a_machine_without_a_compiler_renders_all_the_same(make_world, camera, bank, monkeypatch, caplog):
-    def no_compiler(stage, *args):
-        raise torch._dynamo.exc.BackendCompilerFailed("inductor", RuntimeError("no C++ compiler"), None)
+def brute_force(world: WorldTensors, world_T_cam: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Depth (N,) of rays (N, 3) in float64, every solid and room against every ray, one after the other."""
+    start, found = world_T_cam[:3, 3], np.full(len(directions), np.inf)
+    for number in range(SOLIDS):
+        rotation = world.world_R_solid[number].double().numpy()
+        half, centre = world.half[number].double().numpy(), world.centre[number].double().numpy()
+        origin, way = rotation.T @ (start - centre) / half, (directions @ rotation) / half
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slabs = np.sort(np.stack([(-1 - origin) / way, (1 - origin) / way]), axis=0)
+            low, high = slabs[0].max(1), slabs[1].min(1)
+            if number >= BOXES:
+                axes = slice(0, 2) if number >= BOXES + ELLIPSOIDS else slice(0, 3)
+                a, b = (way[:, axes] ** 2).sum(1), way[:, axes] @ origin[axes]
+                root = np.sqrt(b * b - a * ((origin[axes] ** 2).sum() - 1))
+                ends = slabs[:, :, 2] if number >= BOXES + ELLIPSOIDS else np.array([[-np.inf], [np.inf]])
+                low, high = np.maximum((-b - root) / a, ends[0]), np.minimum((-b + root) / a, ends[1])
+        hit = (low < high) & (low > 1e-3)
+        found = np.where(hit & (low < found), low, found)
+    far = np.zeros(len(directions))
+    with np.errstate(divide="ignore"):
+        room_low, room_high = world.room_low.double().numpy(), world.room_high.double().numpy()
+        slabs = np.sort(
+            np.stack([(low - start) / directions for low in (room_low[:, None], room_high[:, None])]), axis=0
+        )
+    for _ in range(ROOMS):
+        for entry, leave in zip(slabs[0].max(2), slabs[1].min(2), strict=True):
+            far = np.where((entry <= far + 1e-4) & (leave > far), leave, far)
+    return np.minimum(found, far)
 
-    monkeypatch.setattr(renderer_module, "_run_compiled", no_compiler)
-    world = make_world()
-    colour, depth = Renderer(bank, compile=True)(world, *camera, *SIZE)
-    plain = Renderer(bank, compile=False)(world, *camera, *SIZE)
-    assert torch.equal(colour, plain[0]) and torch.equal(depth, plain[1])
-    assert "torch.compile failed" in caplog.text
+
+@pytest.mark.parametrize("seed", range(4))
+def test_depth_of_crowded_worlds_is_that_of_a_brute_force_ray_caster(bank, seed):
+    rng = np.random.default_rng(seed)
+    path = None
+    while path is None:
+        world = sample_world(rng, bank.count, bank.plain_count)
+        K = sample_intrinsics(rng, 48, 64)
+        path = clip_path(rng, world, K, 48, 64, 2)
+    pose = path.world_T_cam[0].astype(np.float32)
+    camera = torch.from_numpy(pose)[None], torch.from_numpy(K).float()[None]
+    depth = Renderer(bank)(WorldTensors(*(part[None] for part in world)), *camera, 48, 64)[1][0].numpy()
+    y, x = np.mgrid[0:48, 0:64]
+    pixels = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], 1)
+    directions = pixels @ np.linalg.inv(K.astype(np.float32).astype(np.float64)).T @ pose[:3, :3].T.astype(np.float64)
+    expected = brute_force(world, pose.astype(np.float64), directions).reshape(48, 64)
+    # Rays that graze an edge may go either way; all others agree to float32's precision.
+    close = np.isclose(depth, expected, rtol=1e-4)
+    assert close.mean() > 0.998
+    assert (world.centre[:, 2] > 0).sum() > 100
 
 
 def test_supersampling_smooths_edges_and_keeps_depth(make_world, camera, bank):
     world = make_world(solids={0: ((2.0, 0.0, 1.5), (0.2, 0.27, 0.33))})
-    render = Renderer(bank, compile=False)
+    render = Renderer(bank)
     colour, depth = render(world, *camera, *SIZE)
     for samples in (2, 3):
         fine_colour, fine_depth = render(world, *camera, *SIZE, samples=samples)
@@ -139,8 +196,8 @@ def test_supersampling_smooths_edges_and_keeps_depth(make_world, camera, bank):
 
 
 def test_coarse_view_tells_solids_from_walls(make_world, camera):
-    depth, solid = coarse_view(make_world(solids={5: ((2.0, 0.0, 1.5), (0.5, 0.2, 0.2))}), *camera, *SIZE)
-    assert solid[0, 15, 20] and not solid[0, 0, 0]
+    depth, seen = coarse_view(make_world(solids={5: ((2.0, 0.0, 1.5), (0.5, 0.2, 0.2))}), *camera, *SIZE)
+    assert seen[0, 15, 20] == 5 and seen[0, 0, 0] >= SOLIDS
     assert depth[0, 15, 20] == pytest.approx(1.5, rel=2e-5)
 
 
@@ -152,32 +209,59 @@ def hits_at(*points: tuple[float, float, float]) -> Hits:
 
 def test_clearance_is_the_distance_to_solids_and_walls(make_world):
     world = make_world(solids={0: ((0.0, 0.0, 0.5), (0.5, 0.5, 0.5))})
-    points = torch.tensor([[0.0, 0.0, 1.25], [0.8, 0.9, 0.5], [2.9, 0.0, 1.5], [0.0, 0.0, 0.5]]).T[None]
-    found = clearance(solid_frames(world, scaled=False), world.half, world.room_low, world.room_high, points)
-    assert found[0].tolist() == pytest.approx([0.25, 0.5, 0.1, -0.5], abs=1e-6)
+    points = np.array([[0.0, 0.0, 1.25], [0.8, 0.9, 0.5], [2.9, 0.0, 1.5], [0.0, 0.0, 0.5]])
+    found = WorldProbe(WorldTensors(*(part[0] for part in world))).clearance(points)
+    assert found.tolist() == pytest.approx([0.25, 0.5, 0.1, -0.5], abs=1e-6)
 
 
 def test_corners_are_darker_than_open_floor(make_world):
     world = make_world(solids={0: ((0.0, 0.0, 0.5), (0.5, 0.5, 0.5))})
     hits = hits_at((1.8, 0.0, 0.0), (0.55, 0.0, 0.0), (2.98, 2.98, 0.0))
-    frames = solid_frames(world, scaled=False)
-    open_sky = occlusion(frames, world.half, world.room_low, world.room_high, hits)[0].tolist()
+    open_sky = occlusion(world, torch.zeros(1, dtype=torch.int64), BOX, tables(world, scaled=False), hits)[0].tolist()
     assert open_sky[0] == 1.0
-    assert max(open_sky[1:]) < 0.6
+    assert max(open_sky[1:]) < 0.7
+
+
+BOX = Pairs(torch.tensor([0]), torch.tensor([0]))
+
+
+def tables(world: WorldTensors, scaled: bool) -> SolidFrames:
+    return SolidFrames(*(part.flatten(0, 1) for part in solid_frames(world, scaled)))
 
 
 def test_a_box_between_a_point_and_the_light_shades_it(make_world):
     world = make_world(solids={0: ((0.0, 0.0, 1.0), (0.5, 0.5, 0.1))})
-    frames = solid_frames(world, scaled=True)
+    crossed = torch.zeros(1, 2)
     hits = hits_at((0.0, 0.0, 0.0), (2.0, 0.0, 0.0))
-    passed = box_shadow(frames.rows[:, :BOXES], frames.shift[:, :BOXES], world.light[:, 0], hits)
-    assert passed[0].tolist() == [0.0, 1.0]
+    matter_towards(crossed, BOX, box_interval, tables(world, scaled=True), world.light[:, 0], hits)
+    assert crossed[0].tolist() == pytest.approx([0.2, 0.0], abs=1e-5)
+    assert light_through(crossed)[0].tolist() == [0.0, 1.0]
+
+
+def test_mirrored_rays_leave_as_they_came_and_grazing_ones_are_brighter():
+    hits = hits_at((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))._replace(gloss=torch.ones(1, 2))
+    steep, flat = [0.6, 0.0, -0.8], [0.995, 0.0, -0.1]
+    rays, share = mirrored(Rays(torch.zeros(1, 3, 1), torch.tensor([steep, flat]).T[None]), hits)
+    assert rays.direction[0, :, 0].tolist() == pytest.approx([0.6, 0.0, 0.8])
+    assert rays.origin[0, 2].min() > 0  # above the surface, not in it
+    assert 0.05 < share[0, 0] < 0.1 and share[0, 1] > 0.5
+
+
+def test_glossy_floors_mirror_bright_windows(make_world, camera, bank):
+    # Row 25 meets the floor 7.5 m away, and its mirror image the window at the end of the room, 0.9 m high.
+    world = make_world(high=(12.0, 6.0, 3.0), low=(-1.0, -6.0, 0.0), solids={0: ((12.0, 0.0, 1.0), (0.02, 1.0, 0.5))})
+    world.glow[:, 0] = 20.0
+    dull = Renderer(bank)(world, *camera, *SIZE, shadows=False)[0]
+    floors = slice(SOLIDS + 4, None, 6)
+    world.gloss[:, floors] = 0.8
+    glossy = Renderer(bank)(world, *camera, *SIZE, shadows=False)[0]
+    gained = (glossy - dull).mean(1)[0]
+    assert gained[25, 20] > 0.2 > gained[25, 0]
 
 
 def test_rays_of_several_frames_do_not_mix(make_world, camera, bank):
     near, far = make_world(high=(2.0, 9.0, 9.0)), make_world(high=(5.0, 9.0, 9.0))
     both = WorldTensors(*(torch.cat(parts) for parts in zip(near, far, strict=True)))
     pose, K = camera
-    depth = Renderer(bank, compile=False)(both, pose.expand(2, 4, 4), K.expand(2, 3, 3), *SIZE)[1]
+    depth = Renderer(bank)(both, pose.expand(2, 4, 4), K.expand(2, 3, 3), *SIZE)[1]
     assert depth[:, 15, 20].tolist() == pytest.approx([2.0, 5.0])
-    assert isinstance(camera_rays(pose, K, *SIZE), Rays)

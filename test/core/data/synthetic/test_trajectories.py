@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.synthetic.camera import sample_intrinsics
-from dvmvs_core.data.synthetic.paths import WorldProbe, clip_path, sequence_path
+from dvmvs_core.data.synthetic.hovering import NEAR_CLEARANCE_M, hover
+from dvmvs_core.data.synthetic.paths import ClipKind, WorldProbe, clip_path, parallax_px, sequence_path
 from dvmvs_core.data.synthetic.trajectories import (
     CLEARANCE_M,
     camera_poses,
@@ -130,29 +131,54 @@ def test_drift_grows_with_its_scale_and_leaves_the_first_pose():
 
 
 @pytest.mark.parametrize("length", (3, 8))
-def test_clips_keep_clear_see_something_and_follow_the_rule(length):
+@pytest.mark.parametrize("kind", ClipKind)
+def test_clips_keep_clear_see_something_and_follow_their_rule(kind, length):
     rng = np.random.default_rng(length)
+    near = kind in (ClipKind.NEAR, ClipKind.NEAR_AND_STILL)
     medians = []
-    for _ in range(4):
+    for _ in range(8):
         world = sample_world(rng, 24, 6)
         K = sample_intrinsics(rng, 60, 80)
-        found = clip_path(rng, world, K, 60, 80, length)
+        found = clip_path(rng, world, K, 60, 80, length, kind)
         if found is None:
             continue
         path = found.world_T_cam
         assert found.velocity.shape == (length, 6)
-        assert 0.05 < np.linalg.norm(found.velocity[:, :3], axis=1).max() < 3.0  # a person's hand, metres a second
+        assert np.linalg.norm(found.velocity[:, :3], axis=1).max() < 3.0  # a person's hand, metres a second
         probe = WorldProbe(world)
-        assert probe.clearance(path[:, :3, 3]).min() >= CLEARANCE_M - 1e-5
+        clear = NEAR_CLEARANCE_M if near else CLEARANCE_M
+        assert probe.clearance(path[:, :3, 3]).min() >= clear - 1e-5
         assert all(is_rotation(pose[:3, :3]) for pose in path)
         combined, translation = pose_distances(path[:-1], path[1:])
-        assert (combined >= 0.666 * 0.125 - 1e-9).all() and (combined <= 1.5 * 0.325 + 1e-9).all()
-        assert (translation >= 0.666 * 0.0625 - 1e-9).all()
         depth, _ = probe.view(path, K, 60, 80)
-        assert depth.min() > 0.2
+        if kind in (ClipKind.STILL, ClipKind.NEAR_AND_STILL):
+            assert parallax_px(translation.max(), np.median(depth[0]), K, 80) < 2.5
+            assert combined.max() < 0.4
+        else:
+            least, most = (0.3, 1.0) if near else (0.666, 1.5)
+            assert (combined >= least * 0.125 - 1e-9).all() and (combined <= most * 0.325 + 1e-9).all()
+            assert (translation >= least * 0.0625 - 1e-9).all()
         medians.append(np.median(depth))
     assert len(medians) >= 3
-    assert 1.0 < np.median(medians) < 5.0
+    assert (0.25 if near else 1.0) < np.median(medians) < (1.2 if near else 6.0)
+
+
+def test_convention_parallax_is_that_of_a_step_of_a_quarter_at_320_pixels():
+    K = np.diag([140.0, 140.0, 1.0])
+    at = [140.0 * 2 * 0.1 / depth for depth in (2.0, 2.5)]  # a point 0.1 m aside, on an image twice as wide
+    assert parallax_px(0.1, 2.0, K, 160) == pytest.approx(at[0] - at[1])
+
+
+def test_a_hovering_camera_looks_at_its_target_and_moves_at_its_speed():
+    targets = np.random.default_rng(0).uniform(-1.0, 1.0, (20, 3))
+    paths = hover(np.random.default_rng(1), targets, 0.3, 2.0, 30.0)
+    assert paths.shape == (20, 60, 4, 4)
+    cam_t_target = (np.linalg.inv(paths[:, 0]) @ np.append(targets, np.ones((20, 1)), 1)[..., None])[:, :3, 0]
+    assert (cam_t_target[:, 2] > 0.29).all() and (cam_t_target[:, 2] < 1.11).all()
+    assert np.abs(cam_t_target[:, :2] / cam_t_target[:, 2:]).max() < 0.2
+    pace = np.linalg.norm(np.diff(paths[..., :3, 3], axis=1), axis=-1).mean() * 30.0
+    assert 0.1 < pace < 0.6
+    assert np.array_equal(paths, hover(np.random.default_rng(1), targets, 0.3, 2.0, 30.0))
 
 
 def test_a_sequence_is_smooth_and_makes_keyframes_at_a_usual_pace():
