@@ -35,7 +35,7 @@ def base_figures(steps: Iterable[BaseStep], planes: Tensor) -> dict[str, float]:
     Those of the scores alone, aggregated over 5×5 cells, begin with ``scores_``.
 
     Returns:
-        abs_rel; abs_log, the mean absolute error of log depth; off_105 and off_125, the shares of pixels that are off by
+        abs_rel; abs_log, the mean error of log depth; off_105 and off_125, the shares of pixels that are off by
         those factors or more; abs_rel of the pixels in each of PARALLAX_BINS; missed_step, the part of the true step
         that is missing at the pixels that have one.
     """
