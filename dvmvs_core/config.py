@@ -72,6 +72,21 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def _require_input_size(height: int, width: int) -> None:
+    for name, size in (("height", height), ("width", width)):
+        _require(
+            isinstance(size, int) and size > 0 and size % SIZE_MULTIPLE == 0,
+            f"{name} must be a positive multiple of {SIZE_MULTIPLE}; got {size!r}",
+        )
+
+
+def _require_depth_range(min_depth_m: float, max_depth_m: float) -> None:
+    _require(
+        0 < min_depth_m < max_depth_m,
+        f"depth range must satisfy 0 < min_depth_m < max_depth_m; got {min_depth_m} and {max_depth_m}",
+    )
+
+
 @dataclass(frozen=True)
 class ModelConfig(_Config):
     """The shape of one network: what a checkpoint must agree with.
@@ -119,21 +134,13 @@ class ModelConfig(_Config):
             self.network in PUBLISHED_NETWORKS, f"network must be one of {PUBLISHED_NETWORKS}; got {self.network!r}"
         )
         _require(self.matching in MATCHINGS, f"matching must be one of {MATCHINGS}; got {self.matching!r}")
-        for name in ("height", "width"):
-            size = getattr(self, name)
-            _require(
-                isinstance(size, int) and size > 0 and size % SIZE_MULTIPLE == 0,
-                f"{name} must be a positive multiple of {SIZE_MULTIPLE}; got {size!r}",
-            )
+        _require_input_size(self.height, self.width)
         _require(
             self.network != "fusionnet" or min(self.height, self.width) > SIZE_MULTIPLE,
             f"fusionnet warps its hidden state, which needs at least 2 cells a side: height and width of at least"
             f" {2 * SIZE_MULTIPLE}; got {self.height} and {self.width}",
         )
-        _require(
-            0 < self.min_depth_m < self.max_depth_m,
-            f"depth range must satisfy 0 < min_depth_m < max_depth_m; got {self.min_depth_m} and {self.max_depth_m}",
-        )
+        _require_depth_range(self.min_depth_m, self.max_depth_m)
         _require(self.depth_hypotheses >= 2, f"depth_hypotheses must be at least 2; got {self.depth_hypotheses}")
         _require(
             len(self.extractor_channels) == 5,
@@ -178,16 +185,12 @@ class BaseConfig(_Config):
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
         _require(self.network == BASENET, f"network must be {BASENET!r}; got {self.network!r}")
-        for name in ("height", "width"):
-            size = getattr(self, name)
-            _require(
-                isinstance(size, int) and size >= 2 * SIZE_MULTIPLE and size % SIZE_MULTIPLE == 0,
-                f"{name} must be a multiple of {SIZE_MULTIPLE}, at least {2 * SIZE_MULTIPLE}; got {size!r}",
-            )
+        _require_input_size(self.height, self.width)
         _require(
-            0 < self.min_depth_m < self.max_depth_m,
-            f"depth range must satisfy 0 < min_depth_m < max_depth_m; got {self.min_depth_m} and {self.max_depth_m}",
+            min(self.height, self.width) > SIZE_MULTIPLE,
+            f"the memory needs height and width of at least {2 * SIZE_MULTIPLE}; got {self.height} and {self.width}",
         )
+        _require_depth_range(self.min_depth_m, self.max_depth_m)
         _require(self.depth_hypotheses >= 8, f"depth_hypotheses must be at least 8; got {self.depth_hypotheses}")
         _require(
             len(self.widths) == 4 and all(width > 0 and width % 8 == 0 for width in self.widths),
@@ -335,10 +338,7 @@ class MatchingConfig(_Config):
             1 <= self.views <= self.window,
             f"views must lie between 1 and window = {self.window}; got {self.views}",
         )
-        _require(
-            0 < self.min_depth_m < self.max_depth_m,
-            f"depth range must satisfy 0 < min_depth_m < max_depth_m; got {self.min_depth_m} and {self.max_depth_m}",
-        )
+        _require_depth_range(self.min_depth_m, self.max_depth_m)
         _require(self.planes >= 8, f"planes must be at least 8; got {self.planes}")
         sides = (*self.neighbourhoods, *self.fine_neighbourhoods, self.map_neighbourhood)
         _require(
