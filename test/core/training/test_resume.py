@@ -25,7 +25,7 @@ from dvmvs_core.training import data
 STEPS = 10
 # The same run in another process, for this one to kill.
 PROGRAM = """
-import functools, sys
+import os, signal, sys
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.training import data
