@@ -7,8 +7,8 @@
 
 """EfficientNet-Lite0: a pretrained image encoder, up to its maps at 1/32 of the resolution.
 
-Each batch norm is folded into the convolution before it. Convolutions pad as TensorFlow does ("same"), so the centres of
-the maps lie at pixels 2x + 1, 4x + 3, 8x + 7, 16x + 15 and 32x + 31 of the image.
+Each batch norm is folded into the convolution before it. Convolutions pad as TensorFlow does ("same"), so the centres
+of the maps lie at pixels 2x + 1, 4x + 3, 8x + 7, 16x + 15 and 32x + 31 of the image.
 
 Source: Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020: EfficientNet-B0 (Tan and
 Le, ICML 2019) with ReLU6 and without squeeze-and-excitation. The weights are described in weights/lite0.md.
