@@ -8,7 +8,8 @@
 """Semi-global matching: scores of neighbouring pixels made to agree along lines of the image.
 
 Along each direction, a pixel's score of a plane is its own plus the best of the pixel before it, less a penalty: none
-for the same plane, a small one for the next, a large one for any other. The large one falls where the image has an edge.
+for the same plane, a small one for the next, a large one for any other. The large one falls where the image has an
+edge.
 
 Source: Hirschmüller, "Stereo Processing by Semiglobal Matching and Mutual Information", PAMI 2008, section 2.2; its
 costs are scores here, so that more is better. Symbols: (h, w) cells, P planes.

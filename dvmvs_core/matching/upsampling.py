@@ -74,11 +74,12 @@ def upsample_depth(first, last, log_depth, guide, image, colour_scale, same_surf
     for y in range(first, last):
         for x in range(image.shape[1]):
             r, g, b = np.float32(image[y, x, 0]), np.float32(image[y, x, 1]), np.float32(image[y, x, 2])
-            left, top = x // 2 - 1, y // 2 - 1
+            # Three cells either way of a pixel on a cell, four of one between two: as many on either side.
+            left, right, top, bottom = x // 2 - 1, (x + 1) // 2 + 2, y // 2 - 1, (y + 1) // 2 + 2
             count, best, best_weight = 0, 0, _ZERO
-            for cy in range(max(top, 0), min(top + 4, height)):
+            for cy in range(max(top, 0), min(bottom, height)):
                 dy = np.float32(cy) - _HALF * np.float32(y)
-                for cx in range(max(left, 0), min(left + 4, width)):
+                for cx in range(max(left, 0), min(right, width)):
                     dx = np.float32(cx) - _HALF * np.float32(x)
                     off = abs(guide[cy, cx, 0] - r) + abs(guide[cy, cx, 1] - g) + abs(guide[cy, cx, 2] - b)
                     colour = _ONE + off * off * sharpness

@@ -190,8 +190,16 @@ def read_info(path_or_name: str | Path) -> CheckpointInfo:
 
 
 def list_shipped() -> list[str]:
-    """Names of the checkpoints that come with the package, sorted."""
-    return sorted(path.stem for path in SHIPPED_FOLDER.glob(f"*{SUFFIX}"))
+    """Names of the depth networks that come with the package, sorted; the encoder's weights beside them are none."""
+    return sorted(path.stem for path in SHIPPED_FOLDER.glob(f"*{SUFFIX}") if _format_of(path) == FORMAT)
+
+
+def _format_of(path: Path) -> str | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format")
+    except (OSError, SafetensorError):
+        return None
 
 
 def import_released(directory: str | Path, out: str | Path, config: ModelConfig | None = None) -> CheckpointInfo:
