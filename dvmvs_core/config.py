@@ -293,7 +293,7 @@ class MatchingConfig(_Config):
 
 MATCHING_PRESETS = {
     "fast": MatchingConfig(),
-    "full": MatchingConfig(preset="full", views=12, consistency=0.5),
+    "full": MatchingConfig(preset="full", views=12, consistency=0.2),
 }
 
 

@@ -124,7 +124,7 @@ class Matcher:
         count = len(recent)
         depths, weights = np.empty((2 * count, *own.shape), np.float32), np.empty((2 * count, *own.shape), np.float32)
         for k, view in enumerate(recent):
-            depths[k] = view.matched.swept_depth[::2, ::2]
+            depths[k] = view.matched.depth[::4, ::4]
             weights[k] = np.clip(view.matched.swept_margin[::2, ::2] / SURE_MARGIN, MIN_WEIGHT, 1)
             depths[count + k], weights[count + k] = view.matched.network_depth[::2, ::2], PREDICTION_WEIGHT
         nearest, nearest_weights = np.empty_like(depths), np.empty_like(weights)

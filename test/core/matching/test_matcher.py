@@ -66,7 +66,7 @@ def test_without_parallax_the_network_decides(wall, described, describer):
 
 
 def test_the_past_tells_how_sure_it_was(wall, described, describer):
-    results = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.3)
+    results = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.02)
     assert results[0].agreement.max() == 0
     assert np.median(results[-1].agreement[6:-6, 6:-6]) > 0.1
     assert np.median(results[-1].margin[12:-12, 12:-12]) > np.median(results[0].margin)
