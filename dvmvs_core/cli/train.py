@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Train PairNet, FusionNet from a trained PairNet, or both from nothing.
+"""Train `base`; or PairNet, FusionNet from a trained PairNet, or both from nothing.
 
 Ctrl-C ends a run with a checkpoint in DIR, from which --resume goes on to the same numbers. DIR/NETWORK.safetensors
 holds the weights so far, ready for every other command; DIR/log.jsonl the losses; DIR/pictures what the network sees.
@@ -36,7 +36,7 @@ class _Common:
     """run folder for checkpoint, log, weights and pictures"""
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="synthetic|FOLDER[:WEIGHT] ...")] = ("synthetic",)
     """live worlds, folders in the training layout (train.txt, npz frames), or a mix: synthetic:0.7 /data/scannet:0.3"""
-    preset: Literal["paper", "small"] = "small"
+    preset: Literal["base", "paper", "small"] = "small"
     """sizes of a network that starts from random weights"""
     height: OptionalCount = None
     """network input height, pixels; by default that of the preset or of the weights"""
@@ -49,7 +49,8 @@ class _Common:
     seed: Count = 0
     """of weights, worlds, order and augmentation"""
     workers: Count = 1
-    """processes that make the batches of each part of the data ahead (a GPU renders worlds itself)"""
+    """processes that make the batches of each part of the data ahead; a GPU renders worlds itself, but they must be
+    drawn for it: one process a CPU core"""
     threads: OptionalCount = None
     """CPU threads that compute"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
@@ -114,6 +115,17 @@ class Fusionnet(_Network):
 
 
 @dataclass(frozen=True)
+class Base(_Network):
+    """`base`, on fixed descriptors: depth from matching, from past predictions, and from what the image shows.
+
+    Its loss is its own: --loss and --edge-weight do not concern it.
+    """
+
+    preset: Literal["base"] = "base"
+    """sizes of a network that starts from random weights"""
+
+
+@dataclass(frozen=True)
 class Everything(_Common):
     """Both from nothing, at half size first, in shares of --minutes; DIR/PRESET.safetensors holds them in the end.
 
@@ -125,13 +137,17 @@ class Everything(_Common):
 
 
 Options = (
-    Annotated[Pairnet, tyro.conf.subcommand("pairnet")]
+    Annotated[Base, tyro.conf.subcommand("base")]
+    | Annotated[Pairnet, tyro.conf.subcommand("pairnet")]
     | Annotated[Fusionnet, tyro.conf.subcommand("fusionnet")]
     | Annotated[Everything, tyro.conf.subcommand("all")]
 )
 
 
-def run(options: Pairnet | Fusionnet | Everything) -> None:
+_NETWORKS = {Base: "basenet", Fusionnet: "fusionnet"}
+
+
+def run(options: Base | Pairnet | Fusionnet | Everything) -> None:
     """Train to the end of the run.
 
     Raises:
@@ -154,7 +170,7 @@ def run(options: Pairnet | Fusionnet | Everything) -> None:
         raise KeyboardInterrupt
 
 
-def _train(options: Pairnet | Fusionnet, processes: Processes) -> bool:
+def _train(options: _Network, processes: Processes) -> bool:
     from dvmvs_core.training.runs import build_trainer
 
     trainer = build_trainer(_plan(options, _network_loop(options)), processes)
@@ -172,7 +188,7 @@ def _train_everything(options: Everything, processes: Processes) -> bool:
     return weights is not None
 
 
-def _measure(options: Pairnet | Fusionnet, processes: Processes) -> bool:
+def _measure(options: _Network, processes: Processes) -> bool:
     from dvmvs_core.data.atomic import replacing
     from dvmvs_core.training.speed import measure_speed, speed_report
 
@@ -202,7 +218,7 @@ def _plan(options: _Common, loop: dict[str, Any]) -> RunPlan:
         shared |= {name: getattr(options, name) for name in ("init", "schedule", "epoch_steps", "batch_size", "frames")}
     if isinstance(options, Fusionnet):
         shared["refinement_channels"] = options.refinement_channels
-    network = "fusionnet" if isinstance(options, Fusionnet) else "pairnet"
+    network = _NETWORKS.get(type(options), "pairnet")
     return RunPlan(network=network, loop={**common, **loop}, **shared)
 
 

@@ -33,8 +33,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
+from dvmvs_core.config import NETWORKS, PRESETS, BaseConfig, ModelConfig, network_config
 from dvmvs_core.errors import ConfigError, WeightsError
+from dvmvs_core.model.base import ENCODER_PREFIX, BaseNet
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 
 FORMAT = "dvmvs-1"
@@ -63,7 +64,7 @@ class CheckpointInfo:
     """
 
     path: Path
-    networks: dict[str, ModelConfig]
+    networks: dict[str, ModelConfig | BaseConfig]
     parameters: dict[str, int]
     metadata: dict[str, Any]
     size_bytes: int
@@ -96,6 +97,8 @@ def save_checkpoint(
                 f" got a {network.config.network} as {name!r}"
             )
         for key, tensor in network.state_dict().items():
+            if _is_shipped(network, key):
+                continue
             stored = _stored(tensor, half)
             if not stored.isfinite().all():
                 raise WeightsError(
@@ -121,12 +124,12 @@ def save_checkpoint(
 
 def load_network(
     path_or_name: str | Path, network: str | None = None, preset: str | None = None
-) -> tuple[PairNet | FusionNet, ModelConfig]:
+) -> tuple[PairNet | FusionNet | BaseNet, ModelConfig | BaseConfig]:
     """Loads one network in float32 on the CPU, in evaluation mode.
 
     Args:
         path_or_name: A file, or the name of a shipped checkpoint.
-        network: "fusionnet" or "pairnet"; None takes the first in the file.
+        network: "fusionnet", "pairnet" or "basenet"; None takes the first in the file.
         preset: The preset that it must be of; None takes any.
 
     Raises:
@@ -148,7 +151,8 @@ def load_network(
     with _opened(info.path) as file:
         tensors = {key[len(prefix) :]: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
     built = build_network(config)
-    _fill(built, tensors, source=f"{info.path}, {name}")
+    shipped = {key: tensor for key, tensor in built.state_dict().items() if _is_shipped(built, key)}
+    _fill(built, {**shipped, **tensors}, source=f"{info.path}, {name}")
     return built.eval(), config
 
 
@@ -171,7 +175,7 @@ def read_info(path_or_name: str | Path) -> CheckpointInfo:
             " Released checkpoints are imported with: dvmvs weights import DIR OUT.safetensors"
         )
     try:
-        networks = {k: ModelConfig.from_dict(v) for k, v in json.loads(header["networks"]).items()}
+        networks = {k: network_config(v) for k, v in json.loads(header["networks"]).items()}
         metadata = json.loads(header["metadata"])
     except (KeyError, ValueError, AttributeError, TypeError, ConfigError) as error:
         raise WeightsError(
@@ -309,6 +313,11 @@ def _describe(state: object) -> str:
         return f"a {type(state).__name__}"
     other = next(key for key, value in state.items() if not isinstance(value, Tensor))
     return f"a {type(state[other]).__name__} under {other!r}"
+
+
+def _is_shipped(network: nn.Module, key: str) -> bool:
+    """Whether a tensor comes with the package: the pretrained encoder of `base`, which files do not repeat."""
+    return isinstance(network, BaseNet) and key.startswith(ENCODER_PREFIX)
 
 
 def _resolve(path_or_name: str | Path) -> Path:

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dvmvs_core.config import ModelConfig
+from dvmvs_core.config import BaseConfig, ModelConfig
+from dvmvs_core.model.base import BaseNet
 from dvmvs_core.model.convlstm import LSTMFusion, LSTMState
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes, sweep_geometry
 from dvmvs_core.model.encoder_decoder import (
@@ -211,6 +212,8 @@ class FusionNet(_PlaneSweepNet):
         return LSTMState(zeros, zeros)
 
 
-def build_network(config: ModelConfig) -> PairNet | FusionNet:
+def build_network(config: ModelConfig | BaseConfig) -> PairNet | FusionNet | BaseNet:
     """The network that ``config.network`` names, freshly initialised."""
+    if isinstance(config, BaseConfig):
+        return BaseNet(config)
     return FusionNet(config) if config.network == "fusionnet" else PairNet(config)

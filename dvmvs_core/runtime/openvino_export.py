@@ -153,15 +153,17 @@ class ExportedFunction:
                 logger.warning("OpenVINO refuses the compiled model %s (%s): it is compiled again", self._name, reason)
         try:
             compiled = self._compile(core, properties)
+            model_cache.store(self._name, compiled)
+            # Not the model that was compiled here: its constants are memory of the trace.
+            return core.import_model(compiled, self._target.device, properties)
         except (RuntimeError, OpConversionFailure) as error:
             raise DeviceError(
                 f"OpenVINO cannot compile the network for {self._target.device}: {error}. Choose device cpu with mode"
                 " reference"
             ) from error
-        model_cache.store(self._name, compiled.export_model().getvalue())
-        return compiled
 
-    def _compile(self, core: openvino.Core, properties: dict[str, object]) -> openvino.CompiledModel:
+    def _compile(self, core: openvino.Core, properties: dict[str, object]) -> bytes:
+        """What the device's compiler makes of the function."""
         # Clones: a trace takes two inputs that are the same tensor for one.
         examples = tuple(_channels_last(x).clone(memory_format=torch.contiguous_format) for x in self._examples())
 
@@ -170,20 +172,19 @@ class ExportedFunction:
             return tuple(_channels_last(x) for x in (outputs if isinstance(outputs, tuple) else (outputs,)))
 
         with torch.no_grad(), warnings.catch_warnings():
-            # OpenVINO's own way in: torch.export takes two seconds more, most of them to load.
+            # OpenVINO's own way in; torch.export takes longer.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             # The trace of a function holds weights as constants, and takes a tenth of the time of a module's.
             traced = torch.jit.trace(channels_last, examples, check_trace=False)
-            # Not openvino.convert_model, which silences the log of the whole process. What it is made of must stay
-            # until it is compiled: constants are not copied.
+            # Not openvino.convert_model, which silences the log of the whole process.
             frontend = FrontEndManager().load_by_framework("pytorch")
             decoder = TorchScriptPythonDecoder(traced)
             loaded = frontend.load(decoder)
             converted = frontend.convert(loaded)
             shapes = (openvino.PartialShape(list(x.shape)) for x in examples)
             converted.reshape(dict(zip(converted.inputs, shapes, strict=True)))
-            return core.compile_model(converted, self._target.device, properties)
+            return core.compile_model(converted, self._target.device, properties).export_model().getvalue()
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ def sweep_rows(
     # Bounds on pixels of the padded map.
     low = _ONE if masked else _ZERO
     high_x, high_y = np.float32(width), np.float32(height)
-    if not masked:
-        high_x, high_y = high_x + _ONE, high_y + _ONE
+    if not masked:  # short of where a sample would begin past the border
+        high_x, high_y = np.nextafter(high_x + _ONE, _ZERO), np.nextafter(high_y + _ONE, _ZERO)
     nearest_z = _ZERO if masked else -_FAR
     normalised, counted = least_norm > _ZERO, counts.shape[0] > 0
     # The loops over the planes of a pixel, which numba turns into vectors, stand apart from what cannot be done for

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from dvmvs_core.config import ModelConfig
+from dvmvs_core.config import BaseConfig, ModelConfig
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.training.data import DataPart, held_out_clips, parse_data, training_sources
 from dvmvs_core.training.loop import LoopConfig, Trainer, describe
@@ -54,7 +54,7 @@ class RunPlan:
         exact_timing: whether the log tells the phases of a step on a GPU apart.
     """
 
-    network: Literal["pairnet", "fusionnet"]
+    network: Literal["pairnet", "fusionnet", "basenet"]
     out: Path
     preset: str = "small"
     init: str | None = None
@@ -104,8 +104,7 @@ def build_trainer(plan: RunPlan, processes: Processes, **trainer_options: Any) -
     on_gpu = processes.device.type == "cuda"
     stream = ClipStream(
         [
-            # A GPU renders faster than another process could hand over.
-            Part(source, part.weight, workers=0 if part.synthetic and on_gpu else plan.workers)
+            Part(source, part.weight, plan.workers, rendered_here=part.synthetic and on_gpu)
             for part, source in zip(parts, sources, strict=True)
         ],
         batch_size,
@@ -153,7 +152,7 @@ def _check_sizes(plan: RunPlan, config: LoopConfig, frames: int, batch_size: int
 
 def _stages(
     plan: RunPlan,
-    model: ModelConfig,
+    model: ModelConfig | BaseConfig,
     parts: Sequence[DataPart],
     sources: Sequence,
     config: LoopConfig,

@@ -19,9 +19,10 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -42,12 +43,15 @@ class Part:
     Args:
         source: makes its batches.
         weight: its weight in the mix.
-        workers: processes that make them ahead; 0 makes them where they are used, as for what a GPU renders.
+        workers: processes that make them ahead; 0 makes them where they are used.
+        rendered_here: whether those processes only draw what synthetic clips will show, which is then rendered where
+            it is used: a GPU renders faster than another process could hand over, but drawing is work for CPUs.
     """
 
     source: ClipSource
     weight: Fraction
     workers: int = 1
+    rendered_here: bool = False
 
 
 class ClipStream:
@@ -75,23 +79,28 @@ class ClipStream:
         weights = [part.weight for part in self._parts]
         feeds = [self._feed(number, step) for number in range(len(self._parts))]
         for index in itertools.count(step * self._world_size + self._rank, self._world_size):
-            batch, skipped = next(feeds[mix(index, weights)[0]])
+            part = mix(index, weights)[0]
+            batch, skipped = next(feeds[part])
+            if self._parts[part].rendered_here:
+                batch = self._parts[part].source.render(batch)
             for name in skipped.keys() - self.skipped.keys():
                 logger.warning("left out %s: %s", name, skipped[name])
             self.skipped.update(skipped)
             yield batch
 
-    def _feed(self, number: int, step: int) -> Iterator[tuple[ClipBatch, dict[str, str]]]:
+    def _feed(self, number: int, step: int) -> Iterator[tuple[Any, dict[str, str]]]:
         part = self._parts[number]
         weights = [each.weight for each in self._parts]
         first = step * self._world_size + self._rank
-        dataset = _MadeAhead(part.source, number, weights, self._batch_size, first, self._world_size)
+        make = part.source.draw if part.rendered_here else part.source.batch
+        dataset = _MadeAhead(part.source, make, number, weights, self._batch_size, first, self._world_size)
         if part.workers == 0:
             return iter(dataset)
         return iter(
             DataLoader(
                 dataset,
                 batch_size=None,
+                collate_fn=_unchanged,
                 num_workers=part.workers,
                 prefetch_factor=_PREFETCH,
                 worker_init_fn=_prepare_worker,
@@ -108,6 +117,7 @@ class _MadeAhead(IterableDataset):
     def __init__(
         self,
         source: ClipSource,
+        make: Callable[[int, int], Any],
         number: int,
         weights: Sequence[Fraction],
         batch_size: int,
@@ -115,20 +125,26 @@ class _MadeAhead(IterableDataset):
         stride: int,
     ) -> None:
         self._source = source
+        self._make = make
         self._number = number
         self._weights = weights
         self._batch_size = batch_size
         self._first = first
         self._stride = stride
 
-    def __iter__(self) -> Iterator[tuple[ClipBatch, dict[str, str]]]:
+    def __iter__(self) -> Iterator[tuple[Any, dict[str, str]]]:
         worker = get_worker_info()
         turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
         mixed = (mix(index, self._weights) for index in itertools.count(self._first, self._stride))
         own = (before for number, before in mixed if number == self._number)
         for index in itertools.islice(own, turn, None, turns):
-            batch = self._source.batch(self._batch_size, index)
+            batch = self._make(self._batch_size, index)
             yield batch, dict(getattr(self._source, "skipped", {}))
+
+
+def _unchanged(made: Any) -> Any:
+    """In place of the DataLoader's own conversion, which turns numpy arrays into tensors."""
+    return made
 
 
 def _prepare_worker(_worker: int) -> None:

@@ -45,8 +45,8 @@ class ClipBatch(NamedTuple):
     K: Tensor
 
 
-class _Shot(NamedTuple):
-    """What is to be filmed, and the randomness that is left for the film."""
+class Shot(NamedTuple):
+    """What is to be filmed, and the randomness that is left for the film: all that one clip is made from."""
 
     world: WorldTensors
     K: np.ndarray
@@ -106,10 +106,11 @@ class SyntheticClips:
         self.textures, self.samples, self.shadows = textures, samples, shadows
         self.pose_noise, self.motion_blur, self.device = pose_noise, motion_blur, device
         self.clips_together = clips_together
+        self._bank: TextureBank | None = None
         self._renderer: Renderer | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_renderer": None}
+        return {**self.__dict__, "_bank": None, "_renderer": None}
 
     def __iter__(self) -> Iterator[ClipBatch]:
         """Clips one at a time, for ever."""
@@ -125,7 +126,15 @@ class SyntheticClips:
             batch_size: B.
             index: Its number; the same number is the same batch.
         """
-        shots = [self._draw(index * batch_size + item) for item in range(batch_size)]
+        return self.render(self.draw(batch_size, index))
+
+    def draw(self, batch_size: int, index: int) -> list[Shot]:
+        """Draw what the clips of a batch will show: work for a CPU, wherever they are rendered."""
+        return [self._draw(index * batch_size + item) for item in range(batch_size)]
+
+    def render(self, shots: list[Shot]) -> ClipBatch:
+        """Film what was drawn, on the device of the clips; a shot can be filmed once."""
+        batch_size = len(shots)
         # One clip fills a core's cache; a GPU wants much work at a time.
         together = self.clips_together or (1 if torch.device(self.device).type == "cpu" else batch_size)
         clips = [
@@ -145,17 +154,17 @@ class SyntheticClips:
         """Draw the cameras of a clip, or None where this world offers none; a subclass may draw others."""
         return clip_path(rng, world, K, self.height, self.width, self.length)
 
-    def _draw(self, number: int) -> _Shot:
-        bank = self._ready_renderer().bank
+    def _draw(self, number: int) -> Shot:
+        bank = self._ready_bank()
         rng = np.random.default_rng([self.seed, 11, number])
         while True:
             world = self.draw_world(rng, bank)
             K = sample_intrinsics(rng, self.height, self.width)
             path = self.draw_path(rng, world, K)
             if path is not None:
-                return _Shot(world, K, path, rng)
+                return Shot(world, K, path, rng)
 
-    def _render(self, shots: list[_Shot]) -> Iterator[ClipBatch]:
+    def _render(self, shots: list[Shot]) -> Iterator[ClipBatch]:
         """Render clips together and develop each by itself."""
         count = self.length
 
@@ -181,9 +190,14 @@ class SyntheticClips:
             noise = self.pose_noise * max(0.0, shot.rng.uniform(-2.0 / 3.0, 1.0))
             yield ClipBatch(image, z, here(drift(shot.rng, shot.path.world_T_cam, noise)), K)
 
+    def _ready_bank(self) -> TextureBank:
+        if self._bank is None:
+            self._bank = self.make_bank()
+        return self._bank
+
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:
-            self._renderer = Renderer(self.make_bank().to(self.device))
+            self._renderer = Renderer(self._ready_bank().to(self.device))
         return self._renderer
 
 

@@ -14,6 +14,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -21,7 +22,7 @@ from dvmvs_core.cli.main import main
 from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.training import data
 
-STEPS = 6
+STEPS = 10
 # The same run in another process, for this one to kill.
 PROGRAM = """
 import os, signal, sys
@@ -61,8 +62,12 @@ def losses(folder):
 def test_killed_run_goes_on_to_the_same_losses(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, textures=8))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = subprocess.run([sys.executable, "-c", PROGRAM, *ARGUMENTS, "--out", str(killed)])
-    assert process.returncode == -signal.SIGKILL
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *ARGUMENTS, "--out", str(killed)])
+    deadline = time.monotonic() + 240
+    while len(entries(killed)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     assert 2 < len(losses(killed)) < STEPS, "it was to be killed half-way"
 
     assert main([*ARGUMENTS, "--out", str(killed), "--resume"]) == 0

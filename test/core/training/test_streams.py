@@ -69,3 +69,13 @@ def test_another_process_renders_the_same_worlds() -> None:
         torch.testing.assert_close(batch.depth, expected.depth, atol=1e-3, rtol=1e-4)
         assert torch.equal(batch.world_T_cam, expected.world_T_cam)
         assert torch.equal(batch.K, expected.K)
+
+
+def test_worlds_drawn_elsewhere_are_rendered_here() -> None:
+    """As for a GPU: other processes draw worlds and paths, and the batches are those of the source."""
+    source = SyntheticClips(32, 32, 2, seed=5, textures=8)
+    stream = ClipStream([Part(source, Fraction(1), workers=2, rendered_here=True)], 1)
+    for index, batch in zip((3, 4, 5), itertools.islice(stream(3), 3), strict=True):
+        expected = source.batch(1, index)
+        for ours, theirs in zip(batch, expected, strict=True):
+            assert torch.equal(ours, theirs)
