@@ -295,6 +295,7 @@ class MatchingConfig(_Config):
         prior_trust: what is added to it where all that the past measured agrees with the prior.
         prior_reach: difference of log depth from which on those penalties no longer grow.
         prior_parallax_px: parallax of a 25 % depth step at which the network no longer decides alone.
+        far_strength: penalty of a plane whose log depth is 1 greater than the prior's.
         next_penalty: semi-global penalty of going to a neighbouring plane.
         jump_penalty: that of any other plane where the image is flat.
         edge: difference of colour, of 255, at which the jump penalty has fallen to 1/e.
@@ -308,11 +309,11 @@ class MatchingConfig(_Config):
     """
 
     preset: str = "fast"
-    views: int = 4
+    views: int = 6
     window: int = 30
     min_depth_m: float = 0.25
     max_depth_m: float = 12.0
-    planes: int = 32
+    planes: int = 48
     neighbourhoods: tuple[int, ...] = (3, 7)
     map_neighbourhood: int = 3
     map_weight: float = 0.5
@@ -322,9 +323,10 @@ class MatchingConfig(_Config):
     prior_trust: float = 0.45
     prior_reach: float = 0.35
     prior_parallax_px: float = 2.0
-    next_penalty: float = 0.2
+    far_strength: float = 0.1
+    next_penalty: float = 0.3
     jump_penalty: float = 4.0
-    edge: float = 30.0
+    edge: float = 12.0
     consistency: float = 0.0
     consistency_tolerance: float = 0.05
     fine_planes: int = 8
@@ -353,7 +355,7 @@ class MatchingConfig(_Config):
 
 MATCHING_PRESETS = {
     "fast": MatchingConfig(),
-    "full": MatchingConfig(preset="full", views=12, planes=48, consistency=0.5),
+    "full": MatchingConfig(preset="full", views=12, consistency=0.2),
 }
 
 
@@ -370,7 +372,7 @@ class EngineConfig(_Config):
         mode: "fast" refuses to start where something is missing that it needs (OpenVINO, numba, Triton, a precision);
             "auto" does without what is missing; "reference" runs the plain network with no cache, which the others are
             tested against.
-        matching: multi-view matching against past keyframes after the network, on the CPU: "off", "fast" (4 keyframes)
+        matching: multi-view matching against past keyframes after the network, on the CPU: "off", "fast" (6 keyframes)
             or "full" (12 keyframes and their depth, for CPUs with time to spare); "auto" is off for preset paper, whose
             depth is as published, else fast.
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.

@@ -89,20 +89,24 @@ class Matcher:
         own = np.ascontiguousarray(network_depth[::2, ::2], dtype=np.float32)
         prior, agreement = self._prior(reference, past, own)
         views = self._best_views(reference, past, prior)
+        if not views:
+            return _unmatched(network_depth, own, prior, agreement)
         to_half = _to_views(reference, views, HALF)
         parallax = np.empty_like(prior)
         to_quarter = _to_views(reference, views, QUARTER)
         in_bands(parallax_rows, len(prior), prior, *to_quarter, np.float32(QUARTER.step), QUARTER.margin, parallax)
         scores, counts = self._similarity(reference, views, to_half)
         in_bands(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
-        penalties = [np.float32(x) for x in (c.prior_strength, c.prior_trust, c.prior_reach, c.prior_parallax_px)]
+        penalties = [
+            np.float32(x) for x in (c.prior_strength, c.prior_trust, c.prior_reach, c.prior_parallax_px, c.far_strength)
+        ]
         in_bands(subtract_prior, len(scores), prior, agreement, parallax, self._log_depths, *penalties, scores)
         swept_depth, swept_margin, count = self._best(reference, scores, counts)
         depth, margin = swept_depth, swept_margin
         if c.consistency and any(view.matched for view in views):
             self._add_support(views, to_half, scores)
             depth, margin, count = self._best(reference, scores, counts)
-        if c.fine_planes and views:
+        if c.fine_planes:
             depth = self._refined(reference, views, to_half, depth)
             if not c.consistency:
                 swept_depth = depth
@@ -120,7 +124,7 @@ class Matcher:
         count = len(recent)
         depths, weights = np.empty((2 * count, *own.shape), np.float32), np.empty((2 * count, *own.shape), np.float32)
         for k, view in enumerate(recent):
-            depths[k] = view.matched.swept_depth[::2, ::2]
+            depths[k] = view.matched.depth[::4, ::4]
             weights[k] = np.clip(view.matched.swept_margin[::2, ::2] / SURE_MARGIN, MIN_WEIGHT, 1)
             depths[count + k], weights[count + k] = view.matched.network_depth[::2, ::2], PREDICTION_WEIGHT
         nearest, nearest_weights = np.empty_like(depths), np.empty_like(weights)
@@ -284,6 +288,21 @@ class Matcher:
             result,
         )
         return np.exp(result)
+
+
+def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, agreement: np.ndarray) -> MatchedDepth:
+    """The network's depth, where no past keyframe sees what the keyframe sees."""
+    return MatchedDepth(
+        depth=np.ascontiguousarray(network_depth, dtype=np.float32),
+        network_depth=own,
+        swept_depth=own,
+        swept_margin=np.zeros_like(own),
+        prior=prior,
+        agreement=agreement,
+        parallax=np.zeros_like(prior),
+        margin=np.zeros_like(own),
+        views=np.zeros(own.shape, np.uint8),
+    )
 
 
 def _to_views(reference: MatchingView, views: Sequence[MatchingView], grid: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,13 @@
 
 """The prior depth's part in the scores: small where parallax lets matching decide, large where there is none.
 
-    score −= (strength + trust · agreement) · min(|Δ|, reach) + exp(−parallax / scale) · min(|Δ|, 1)
+    score −= (strength + trust · agreement) · min(|Δ|, reach) + exp(−parallax / scale) · min(|Δ|, 1) + far · max(Δ, 0)
     Δ = log(plane depth / prior depth)
 
-The first term is capped, so that matching can undo any error of the prior. Symbols: (h, w) cells of the half-resolution
-grid, P planes, M views; the prior has a cell for every 2 × 2 of them.
+The first term is capped, so that matching can undo any error of the prior. The last one is there because far planes
+look alike: evenly spaced in log depth, they crowd in inverse depth, which is what images measure.
+
+Symbols: (h, w) cells of the half-resolution grid, P planes, M views; the prior has a cell for every 2 × 2 of them.
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def weigh_evidence(first, last, counts, doubt, scores):
 
 
 @compiled
-def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength, trust, reach, parallax_scale, scores):
+def subtract_prior(
+    first, last, prior, agreement, parallax, log_depths, strength, trust, reach, parallax_scale, far_strength, scores
+):
     """Takes the penalty of each plane off the scores in rows first…last.
 
     Args:
@@ -114,6 +118,7 @@ def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength
         trust: what is added to it where the past agrees.
         reach: difference from which on that penalty no longer grows.
         parallax_scale: pixels at which the second penalty has fallen to 1/e.
+        far_strength: penalty of a plane whose log depth is 1 greater.
         scores: (h, w, P) float32, changed.
     """
     _, width, planes = scores.shape
@@ -124,5 +129,10 @@ def subtract_prior(first, last, prior, agreement, parallax, log_depths, strength
             blind = np.exp(-parallax[cy, cx] / parallax_scale)
             own_strength = strength + trust * agreement[cy, cx]
             for p in range(planes):
-                difference = abs(log_depths[p] - log_prior)
-                scores[y, x, p] -= own_strength * min(difference, reach) + blind * min(difference, _ONE)
+                farther = log_depths[p] - log_prior
+                difference = abs(farther)
+                scores[y, x, p] -= (
+                    own_strength * min(difference, reach)
+                    + blind * min(difference, _ONE)
+                    + far_strength * max(farther, _ZERO)
+                )

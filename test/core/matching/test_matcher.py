@@ -53,7 +53,7 @@ def test_it_finds_the_wall_however_wrong_the_network_is(wall, described, describ
 
 def test_without_a_past_it_returns_the_network(wall, described, describer):
     first, *_ = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.6)
-    np.testing.assert_allclose(first.depth, 2.6, rtol=0.03)
+    np.testing.assert_array_equal(first.depth, np.float32(2.6))
     assert not first.parallax.any()
     assert not first.views.any()
 
@@ -62,11 +62,11 @@ def test_without_parallax_the_network_decides(wall, described, describer):
     matcher = Matcher(MATCHING_PRESETS["fast"], describer)
     views = [MatchingView(described[-1], wall.K, wall.poses[-1]) for _ in range(2)]
     result = matcher.match(views[0], views[1:], np.full((96, 128), 3.0, np.float32))
-    np.testing.assert_allclose(result.depth, 3.0, rtol=0.03)
+    np.testing.assert_allclose(result.depth, 3.0, rtol=0.04)
 
 
 def test_the_past_tells_how_sure_it_was(wall, described, describer):
-    results = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.3)
+    results = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.02)
     assert results[0].agreement.max() == 0
     assert np.median(results[-1].agreement[6:-6, 6:-6]) > 0.1
     assert np.median(results[-1].margin[12:-12, 12:-12]) > np.median(results[0].margin)

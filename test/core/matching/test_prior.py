@@ -106,23 +106,14 @@ def test_the_penalty_is_capped_where_there_is_parallax_and_is_not_where_there_is
     prior = np.array(((1.0, 2.0),), np.float32)
     agreement = np.array(((0.0, 0.5),), np.float32)
     parallax = np.array(((0.0, 100.0),), np.float32)
-    subtract_prior(
-        0,
-        2,
-        prior,
-        agreement,
-        parallax,
-        log_depths,
-        np.float32(0.3),
-        np.float32(0.3),
-        np.float32(0.35),
-        np.float32(2),
-        scores,
-    )
+    strength, trust, reach, scale, far = (np.float32(x) for x in (0.3, 0.3, 0.35, 2, 0.1))
+    subtract_prior(0, 2, prior, agreement, parallax, log_depths, strength, trust, reach, scale, far, scores)
     off = log_depths
-    np.testing.assert_allclose(-scores[1, 1], 0.3 * np.minimum(off, 0.35) + np.minimum(off, 1), atol=1e-6)
-    off = np.abs(log_depths - np.log(2))
-    np.testing.assert_allclose(-scores[0, 2], 0.45 * np.minimum(off, 0.35), atol=1e-6)
+    expected = 0.3 * np.minimum(off, 0.35) + np.minimum(off, 1) + 0.1 * off
+    np.testing.assert_allclose(-scores[1, 1], expected, atol=1e-6)
+    off = log_depths - np.log(2)
+    expected = 0.45 * np.minimum(np.abs(off), 0.35) + 0.1 * np.maximum(off, 0)
+    np.testing.assert_allclose(-scores[0, 2], expected, atol=1e-6)
 
 
 def test_planes_that_few_views_see_do_not_win_by_chance():
