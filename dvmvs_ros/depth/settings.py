@@ -91,7 +91,7 @@ SETTINGS = (
     Setting(
         "matching",
         "auto",
-        "off for the network's depth alone; fast to match it against 4 past keyframes, full against 12, which takes"
+        "off for the network's depth alone; fast to match it against 6 past keyframes, full against 12, which takes"
         " longer; auto is off for weights of preset paper, else fast.",
         choices=MATCHING_MODES,
     ),
