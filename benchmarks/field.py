@@ -193,7 +193,8 @@ def page(rows: list[tuple[str, str, dict]], runs: list[dict], options: dict[str,
     return f"""# Depth on real recordings
 
 None was trained on. Every keyframe, past frames only unless a row says otherwise, sensor depth from 0.5 m{said}.
-The recording that is worst against a constant depth comes first. A network without an addition runs as by default, with `matching: auto`.
+The recording that is worst against a constant depth comes first.
+A network without an addition runs as by default, with `matching: auto`.
 
 ```bash
 {command}
