@@ -94,17 +94,18 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     numbers = np.concatenate([np.array([astuple(each)[:-2] for each in drawn]), np.cumsum(steps, 1)], 1)
     table = torch.from_numpy(numbers.astype(np.float32)).to(device, non_blocking=True)
     gain, _, vignetting, noise, chroma, fine, wide = (column.view(-1, 1, 1, 1, 1) for column in table[:, :7].unbind(1))
-    generator = torch.Generator(device).manual_seed(drawn[0].seed)
+    # One a clip, so that what a clip gets depends on no other clip of its batch.
+    generators = [torch.Generator(device).manual_seed(each.seed) for each in drawn]
 
     def randn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, device=device)
+        return torch.stack([torch.randn(shape, generator=generator, device=device) for generator in generators])
 
     y = torch.linspace(-1.0, 1.0, height, device=device)[:, None]
     x = torch.linspace(-1.0, 1.0, width, device=device)
     changed = image * (gain * table[:, 7:].exp().view(clips, frames, 1, 1, 1)) * (1.0 - vignetting * (x * x + y * y))
     changed = changed.clamp(0.0, 1.0)
-    grain = noise * (0.4 + 1.2 * changed.sqrt()) * randn(clips, frames, 1, height, width)
-    small = randn(clips * frames, 3, -(-height // _CHROMA_GRAIN), -(-width // _CHROMA_GRAIN))
+    grain = noise * (0.4 + 1.2 * changed.sqrt()) * randn(frames, 1, height, width)
+    small = randn(frames, 3, -(-height // _CHROMA_GRAIN), -(-width // _CHROMA_GRAIN)).flatten(0, 1)
     luma = torch.tensor(_LUMA).to(device, non_blocking=True).view(3, 1, 1)
     small = small - (luma * small).sum(1, keepdim=True)
     tint = interpolate(small, (height, width), mode="bilinear", align_corners=False).view(image.shape)

@@ -130,6 +130,14 @@ def test_prepared_image_is_what_the_engine_feeds_the_network(wall_clips) -> None
     torch.testing.assert_close(prepare_clip(batch).image[1, 2], torch.from_numpy(normalise(rgb)), atol=1e-6, rtol=0)
 
 
+def test_what_a_clip_gets_depends_on_no_other_clip_of_its_batch():
+    image = torch.rand(2, 3, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    drawn = [Defects(gain=1.1, noise=0.02, chroma_noise=0.01, seed=seed) for seed in (4, 5)]
+    together = apply_defects(image, drawn)
+    alone = torch.cat([apply_defects(image[i : i + 1], drawn[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+
+
 def test_defects_spoil_images_alone_and_only_of_clips_that_have_them(wall_clips) -> None:
     batch = wall_clips(0)
     bad = Defects(gain=1.1, wander=0.05, vignetting=0.2, noise=0.01, chroma_noise=0.01, wide_halo=0.3, seed=4)

@@ -23,7 +23,8 @@ class Slow:
 slow = Slow()
 with ros_process([]) as stop:
     print("running", flush=True)
-    stop.wait()
+    while not stop.wait(0.1):  # as `spin` does: a signal may reach another thread than the one that waits
+        pass
 """
 
 
