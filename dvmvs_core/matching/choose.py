@@ -53,7 +53,7 @@ def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
 @functools.cache
 def shared_extractor(height: int, width: int) -> Extractor:
     """Return what gives the 1/4 and 1/8 maps of images of that size: one for all engines of a process."""
-    network = load_lite0(stages=3).requires_grad_(False)
+    network = load_lite0(stages=3)
 
     def maps(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         _, quarter, eighth = network(pixels)
