@@ -362,6 +362,13 @@ MATCHING_PRESETS = {
 }
 
 
+def matching_preset(matching: str, network_preset: str) -> str | None:
+    """Return the preset of matching that `EngineConfig.matching` means for a network's preset; None for none."""
+    if matching == "auto":
+        matching = "off" if network_preset == "paper" else "fast"
+    return None if matching == "off" else matching
+
+
 @dataclass(frozen=True)
 class EngineConfig(_Config):
     """How the engine runs a network.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dvmvs_core.config import MATCHING_PRESETS, ModelConfig
+from dvmvs_core.config import MATCHING_PRESETS, ModelConfig, matching_preset
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.lite0 import load_lite0
 
@@ -33,10 +33,8 @@ def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
     Raises:
         DeviceError: if matching was asked for by name, and numba cannot be loaded.
     """
-    chosen = matching
-    if matching == "auto":
-        chosen = "off" if model.preset == "paper" else "fast"
-    if chosen == "off":
+    chosen = matching_preset(matching, model.preset)
+    if chosen is None:
         return None
     try:
         from dvmvs_core.matching.descriptors import Describer

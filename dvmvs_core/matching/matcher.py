@@ -343,7 +343,8 @@ class Matcher:
             np.float32(SAME_SURFACE),
             result,
         )
-        return np.exp(result)
+        # A parabola between planes may point a little nearer than the nearest one.
+        return np.maximum(np.exp(result), np.float32(self.config.min_depth_m))
 
 
 def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, agreement: np.ndarray) -> MatchedDepth:

@@ -153,10 +153,23 @@ def _recolour(image: Tensor, gamma: Tensor, contrast: Tensor, brightness: Tensor
     mean = plain.mean(dim=(2, 3, 4), keepdim=True)
     plain = plain / IMAGE_SCALE
     coloured = plain
-    for step in order.unbind(1):
-        # Two of the three do nothing: which one works differs from clip to clip.
-        exponent = torch.where(step == 0, gamma, 1.0).view(-1, 1, 1, 1, 1)
-        factor = torch.where(step == 1, contrast, 1.0).view(-1, 1, 1, 1, 1)
-        offset = torch.where(step == 2, brightness, 0.0).view(-1, 1, 1, 1, 1)
-        coloured = (coloured.pow(exponent) * factor + offset).clamp(0.0, 1.0)
+    for operation in order.unbind(1):
+        coloured = colour_operation(coloured, operation, gamma, contrast, brightness)
     return torch.where((mean > low) & (mean < high), coloured, plain)
+
+
+def colour_operation(image: Tensor, operation: Tensor, gamma: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
+    """Apply to each clip one of three operations as published: all are about 0, and clamped to 0…1.
+
+    Args:
+        image: (B, T, 3, H, W), 0…1.
+        operation: (B,) 0 raises to the power of gamma, 1 multiplies by contrast, 2 adds brightness.
+        gamma: (B,).
+        contrast: (B,).
+        brightness: (B,).
+    """
+    # The two others do nothing: which one works differs from clip to clip.
+    exponent = torch.where(operation == 0, gamma, 1.0).view(-1, 1, 1, 1, 1)
+    factor = torch.where(operation == 1, contrast, 1.0).view(-1, 1, 1, 1, 1)
+    offset = torch.where(operation == 2, brightness, 0.0).view(-1, 1, 1, 1, 1)
+    return (image.pow(exponent) * factor + offset).clamp(0.0, 1.0)

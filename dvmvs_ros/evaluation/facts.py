@@ -13,7 +13,7 @@ import math
 import shlex
 import sys
 
-from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.config import KeyframeConfig, matching_preset
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.evaluation import environment
 from dvmvs_core.model.checkpoint import read_info
@@ -35,11 +35,13 @@ def run_facts(node: dict[str, object], depth_range_m: tuple[float, float]) -> di
     except DvmvsError:  # the node's machine may be another
         device = resolve_device("cpu")
     hardware = environment.hardware(device)
+    network = _network(weights, str(node.get("network") or ""))
     return {
         "weights": weights,
-        **_network(weights, str(node.get("network") or "")),
+        **network,
         "measurement_frames": node.get("measurement_frames", KeyframeConfig().measurement_frames),
         "precision": node.get("precision", UNKNOWN),
+        "matching": matching_preset(str(node.get("matching", "auto")), str(network["preset"])),
         "refined": False,
         "mask": None,
         "depth_range_m": [depth_range_m[0], None if math.isinf(depth_range_m[1]) else depth_range_m[1]],

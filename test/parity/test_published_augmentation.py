@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The colour operations that training takes from kornia are still those of the published implementation.
+"""The colour operations of training are those of the published implementation.
 
 Such functions differ between libraries and versions: here contrast is multiplicative about 0, elsewhere about the mean.
 """
@@ -16,18 +16,20 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.training import augmentation
+from dvmvs_core.training.augmentation import colour_operation
 
 
 @pytest.mark.parametrize(
-    ("name", "operation", "factor"),
+    ("name", "operation", "gamma", "contrast", "brightness"),
     [
-        ("co_gamma", augmentation.adjust_gamma, 0.9),
-        ("co_contrast", augmentation.adjust_contrast, 1.15),
-        ("co_bright", augmentation.adjust_brightness, -0.02),
+        ("co_gamma", 0, 0.9, 1.7, 0.4),
+        ("co_contrast", 1, 0.3, 1.15, 0.4),
+        ("co_bright", 2, 0.3, 1.7, -0.02),
     ],
 )
-def test_colour_operation(reference, name, operation, factor):
+def test_colour_operation(reference, name, operation, gamma, contrast, brightness):
     units = np.load(reference / "goldens" / "units.npz")
-    recoloured = operation(torch.from_numpy(units["co_in"])[None], torch.tensor([factor]))
-    np.testing.assert_allclose(recoloured[0].numpy(), units[name], atol=1e-6)
+    image = torch.from_numpy(units["co_in"])
+    drawn = (torch.tensor([value]) for value in (operation, gamma, contrast, brightness))
+    recoloured = colour_operation(image.view(1, 1, *image.shape), *drawn)
+    np.testing.assert_allclose(recoloured.view(image.shape).numpy(), units[name], atol=1e-6)

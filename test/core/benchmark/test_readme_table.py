@@ -48,8 +48,8 @@ def test_table_replaces_what_was_between_the_markers(script):
     once = script.with_table(text, [result()])
     assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
     assert (
-        "| `small` fusionnet, 320×256, 2 measurement frames | 2 cores, Any CPU | float32 | 71.3 (80.0) | 300.0 | 4.2 |"
-        " 512 MiB |" in once
+        "| `small` fusionnet, 320×256, 2 measurement frames | 2 cores, Any CPU | float32 | 71.3 (80.0) | 71.3 | 300.0 |"
+        " 4.2 | 512 MiB |" in once
     )
     assert script.with_table(once, [result()]) == once
 
@@ -57,7 +57,12 @@ def test_table_replaces_what_was_between_the_markers(script):
 def test_a_run_on_a_gpu_shows_its_memory_and_needs_no_reference(script):
     figures = result(hardware={"processor": "Any CPU", "gpu": "Some GPU"}, peak_device_memory_mb=321.0)
     del figures["reference_frame_ms"], figures["speedup"]
-    assert "| Some GPU | float32 | 71.3 (80.0) |  |  | 321 MiB |" in script.row(figures)
+    assert "| Some GPU | float32 | 71.3 (80.0) | 71.3 |  |  | 321 MiB |" in script.row(figures)
+
+
+def test_a_matched_keyframe_stands_next_to_the_network_alone(script):
+    row = script.row(result(network_frame_ms={"median": 50.0}))
+    assert row.startswith("| `small` fusionnet, matched, 320×256") and "| 71.3 (80.0) | 50.0 | 300.0 |" in row
 
 
 def test_a_readme_without_markers_is_refused(script):

@@ -15,6 +15,7 @@ import torch
 from dvmvs_core.confidence import CUES, load_coefficients
 from dvmvs_core.config import preset
 from dvmvs_core.evaluation import calibration
+from dvmvs_core.matching.confidence import CUES as MATCHING_CUES
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.dvmvs import build_network
 
@@ -30,15 +31,20 @@ def untrained(tmp_path):
     return tmp_path / "pair.safetensors"
 
 
-def test_calibration_on_worlds_gives_a_file_that_confidence_reads(dvmvs, untrained, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("matching", "cues"), [("off", CUES), ("fast", MATCHING_CUES)])
+def test_calibration_on_worlds_gives_a_file_that_confidence_reads(
+    dvmvs, untrained, tmp_path, monkeypatch, matching, cues
+):
     monkeypatch.setattr(calibration, "TEXTURES", 16)
     out = tmp_path / "new" / "confidence.json"
-    code, said, err = dvmvs("weights", "calibrate", "--weights", untrained, "--clips", 4, "--out", out)
+    code, said, err = dvmvs(
+        "weights", "calibrate", "--weights", untrained, "--clips", 4, "--out", out, "--matching", matching
+    )
     assert code == 0, err
     assert f"coefficients: {out}" in said
     assert "of the most confident half" in said
-    coefficients = load_coefficients(out)
-    assert len(coefficients.weights) == len(CUES)
+    coefficients = load_coefficients(out, cues)
+    assert len(coefficients.weights) == len(cues)
     stored = json.loads(out.read_text())
     assert stored["keyframes"] >= 3 * 5
     assert len(stored["weights_sha256"]) == 16

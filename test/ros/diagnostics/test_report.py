@@ -278,4 +278,4 @@ def test_what_is_well_is_not_complained_about(nodes, client, walk, watcher):
 def test_the_mode_is_told_together_with_what_it_came_to(nodes, watcher):
     engine = watcher.wait_for("/good/depth_node: engine", OK, "fusionnet")
     (mode,) = (pair.value for pair in engine.values if pair.key == "mode")
-    assert mode == "auto: compiled CPU kernels"
+    assert mode == "auto: OpenVINO on CPU, float32; compiled plane sweep; matching fast"
