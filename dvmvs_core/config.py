@@ -286,6 +286,8 @@ class MatchingConfig(_Config):
         min_depth_m: nearest plane.
         max_depth_m: farthest plane, which stands for everything beyond.
         planes: depth hypotheses, spaced evenly in log depth; a multiple of 16 is fastest.
+        patch_planes: of these, how many patches are matched at: those around the plane that the pretrained maps and the
+            prior choose at quarter resolution.
         neighbourhoods: sides of the squares, in cells of the half-resolution grid, that patch scores are averaged over.
         map_neighbourhood: the same for the pretrained maps, in cells of the quarter-resolution grid.
         map_weight: part of the pretrained maps in the score; the rest is of patches.
@@ -314,6 +316,7 @@ class MatchingConfig(_Config):
     min_depth_m: float = 0.25
     max_depth_m: float = 12.0
     planes: int = 48
+    patch_planes: int = 16
     neighbourhoods: tuple[int, ...] = (3, 7)
     map_neighbourhood: int = 3
     map_weight: float = 0.5

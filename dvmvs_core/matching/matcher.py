@@ -9,9 +9,11 @@
 
 1. Prior: the weighted median of the network's depth and of what past keyframes matched and predicted, splatted into
    this view.
-2. Plane sweep of patches at half and of pretrained maps at quarter resolution, averaged over neighbourhoods.
+2. Plane sweep of pretrained maps at quarter resolution; then of patches at half resolution, at the planes around the
+   one that maps and prior choose. Both are averaged over neighbourhoods.
 3. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
-4. Depth at full resolution, guided by the image.
+4. A second, finer sweep of patches around that depth, and semi-global matching again.
+5. Depth at full resolution, guided by the image.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from dvmvs_core.matching.past_depth import fuse_rows, splat_views
 from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
-from dvmvs_core.matching.sweep import sweep_rows
+from dvmvs_core.matching.sweep import FIRST_PLANE, ONE_METRE, sweep_rows
 from dvmvs_core.matching.upsampling import add_upsampled, upsample_depth
 from dvmvs_core.matching.view_selection import best_views
 from dvmvs_core.matching.winner import best_planes
@@ -57,8 +59,22 @@ SAME_SURFACE = 0.06
 """Log depth within which cells are of one surface when depth is brought to full resolution."""
 
 
+class _Buffers:
+    """Arrays that are kept from call to call: fresh ones cost a tenth of the whole time in page faults."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple, np.ndarray] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+        """Return the array of that name, with whatever is in it."""
+        key = (name, shape, dtype)
+        if key not in self._arrays:
+            self._arrays[key] = np.empty(shape, dtype)
+        return self._arrays[key]
+
+
 class Matcher:
-    """Matches keyframes against past ones.
+    """Matches keyframes against past ones. Not thread-safe.
 
     Args:
         config: how.
@@ -69,10 +85,10 @@ class Matcher:
         self.config = config
         self.describe = describer or Describer()
         steps = np.linspace(np.log(config.min_depth_m), np.log(config.max_depth_m), config.planes)
+        self._buffers = _Buffers()
         self._log_depths = steps.astype(np.float32)
         self._inverse_depths = np.exp(-steps).astype(np.float32)
         self._step = np.float32(steps[1] - steps[0])
-        self._centre = np.ones((1, 1), np.float32)
         reach = config.fine_reach * self._step
         self._fine_changes = np.linspace(-reach, reach, max(2, config.fine_planes)).astype(np.float32)
 
@@ -95,19 +111,20 @@ class Matcher:
         parallax = np.empty_like(prior)
         to_quarter = _to_views(reference, views, QUARTER)
         in_bands(parallax_rows, len(prior), prior, *to_quarter, np.float32(QUARTER.step), QUARTER.margin, parallax)
-        scores, counts = self._similarity(reference, views, to_half)
+        maps, counts = self._map_scores(reference, views)
+        patches = self._floats("patches", reference, views)
+        prior_terms = self._prior_terms(prior, agreement, parallax)
+        starts = self._windows(reference, maps, counts, prior_terms)
+        scores = self._scores(patches, to_half, maps, starts)
         in_bands(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
-        penalties = [
-            np.float32(x) for x in (c.prior_strength, c.prior_trust, c.prior_reach, c.prior_parallax_px, c.far_strength)
-        ]
-        in_bands(subtract_prior, len(scores), prior, agreement, parallax, self._log_depths, *penalties, scores)
+        in_bands(subtract_prior, len(scores), *prior_terms, scores)
         swept_depth, swept_margin, count = self._best(reference, scores, counts)
         depth, margin = swept_depth, swept_margin
         if c.consistency and any(view.matched for view in views):
             self._add_support(views, to_half, scores)
             depth, margin, count = self._best(reference, scores, counts)
         if c.fine_planes:
-            depth = self._refined(reference, views, to_half, depth)
+            depth = self._refined(reference, patches, to_half, depth)
             if not c.consistency:
                 swept_depth = depth
         return MatchedDepth(
@@ -169,58 +186,101 @@ class Matcher:
         tolerance, weight = np.float32(self.config.consistency_tolerance), np.float32(self.config.consistency)
         in_bands(add_support, len(scores), swept, *to_half, self._inverse_depths, tolerance, weight, scores)
 
-    def _similarity(
-        self, reference: MatchingView, views: Sequence[MatchingView], to_half: tuple[np.ndarray, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (h, w, P) and counts (h, w, P) of the half-resolution grid."""
+    def _prior_terms(self, prior: np.ndarray, agreement: np.ndarray, parallax: np.ndarray) -> tuple:
         c = self.config
-        patch_scores, counts = self._sweep(
-            reference.descriptors.patches,
-            [v.descriptors.patches for v in views],
-            to_half,
-            HALF.margin,
-            self._centre,
-            self._inverse_depths,
-        )
-        map_scores, _ = self._sweep(
-            reference.descriptors.maps,
-            [v.descriptors.maps for v in views],
+        penalties = (c.prior_strength, c.prior_trust, c.prior_reach, c.prior_parallax_px, c.far_strength)
+        return prior, agreement, parallax, self._log_depths, *(np.float32(x) for x in penalties)
+
+    def _map_scores(self, reference: MatchingView, views: Sequence[MatchingView]) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (h, w, P) and counts (h, w, P) of the pretrained maps, on the quarter-resolution grid."""
+        swept, counts = self._sweep(
+            *self._floats("maps", reference, views),
             _to_views(reference, views, PRETRAINED),
             PRETRAINED.margin,
-            self._centre,
             self._inverse_depths,
         )
-        scores, maps = np.empty_like(patch_scores), np.empty_like(map_scores)
-        for i, side in enumerate(c.neighbourhoods):
-            weight = np.float32((1 - c.map_weight) / len(c.neighbourhoods))
-            in_bands(box_means, len(scores), patch_scores, side // 2, weight, i > 0, scores)
-        in_bands(box_means, len(maps), map_scores, c.map_neighbourhood // 2, np.float32(1), False, maps)
-        in_bands(add_upsampled, len(scores), maps, np.float32(c.map_weight), scores)
+        scores = self._buffers("maps averaged", swept.shape)
+        in_bands(box_means, len(swept), swept, self.config.map_neighbourhood // 2, np.float32(1), False, scores)
         return scores, counts
+
+    def _windows(self, reference: MatchingView, maps: np.ndarray, counts: np.ndarray, prior_terms: tuple) -> np.ndarray:
+        """First of the planes that patches are swept at (h, w): maps and prior choose the one in their middle."""
+        c = self.config
+        height, width, planes = maps.shape
+        if c.patch_planes >= planes:
+            return FIRST_PLANE
+        scores = maps.copy()
+        in_bands(weigh_evidence, height, counts, np.float32(c.doubt), scores)
+        in_bands(subtract_prior, height, *prior_terms, scores)
+        colours = reference.descriptors.colours[1::2, 1::2].astype(np.float32)
+        position, _, _ = self._positions(colours, scores, counts, c.next_penalty)
+        starts = np.rint(position).astype(np.int32) - c.patch_planes // 2
+        return np.clip(starts, 0, planes - c.patch_planes).repeat(2, axis=0).repeat(2, axis=1)
+
+    def _scores(
+        self,
+        patches: tuple[np.ndarray, np.ndarray],
+        to_half: tuple[np.ndarray, np.ndarray],
+        maps: np.ndarray,
+        starts: np.ndarray,
+    ) -> np.ndarray:
+        """Scores (h, w, P) of patches and maps together, on the half-resolution grid."""
+        c = self.config
+        swept, _ = self._sweep(
+            *patches,
+            to_half,
+            HALF.margin,
+            self._inverse_depths,
+            starts=starts,
+            window=min(c.patch_planes, c.planes),
+        )
+        scores = self._averaged(swept, c.neighbourhoods, 1 - c.map_weight)
+        in_bands(add_upsampled, len(scores), maps, np.float32(c.map_weight), scores)
+        return scores
+
+    def _averaged(self, swept: np.ndarray, neighbourhoods: tuple[int, ...], weight: float) -> np.ndarray:
+        """Mean over squares of several sides, times a weight."""
+        scores = self._buffers("averaged", swept.shape)
+        each = np.float32(weight / len(neighbourhoods))
+        for i, side in enumerate(neighbourhoods):
+            in_bands(box_means, len(scores), swept, side // 2, each, i > 0, scores)
+        return scores
+
+    def _floats(
+        self, kind: str, reference: MatchingView, views: Sequence[MatchingView]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Descriptors (h, w, C) of the reference view and (M, h, w, C) of others: "patches" or "maps"."""
+        stored = [getattr(view.descriptors, kind) for view in (reference, *views)]
+        floats = self._buffers(kind, (self.config.views + 1, *stored[0].shape))[: len(stored)]
+        for each, descriptors in zip(floats, stored, strict=True):
+            np.multiply(descriptors, np.float32(1 / INT8_SCALE), out=each)
+        return floats[0], floats[1:]
 
     def _sweep(
         self,
         own: np.ndarray,
-        others: Sequence[np.ndarray],
+        others: np.ndarray,
         to_views: tuple[np.ndarray, np.ndarray],
         margin: np.float32,
-        centres: np.ndarray,
         factors: np.ndarray,
+        centres: np.ndarray = ONE_METRE,
+        starts: np.ndarray = FIRST_PLANE,
+        window: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        scores = np.empty((*own.shape[:2], len(factors)), np.float32)
-        counts = np.empty(scores.shape, np.uint8)
-        stacked = np.empty((len(others), *own.shape), np.float32)
-        for m, other in enumerate(others):
-            stacked[m] = other
+        """Scores (h, w, P) and counts (h, w, P); the other arguments are those of `sweep_rows`."""
+        scores = self._buffers("swept", (*own.shape[:2], len(factors)))
+        counts = self._buffers("counts", scores.shape, np.uint8)
         in_bands(
             sweep_rows,
             len(own),
-            own * np.float32(1 / INT8_SCALE),
-            stacked,
+            own,
+            others,
             *to_views,
             centres,
             factors,
             margin,
+            starts,
+            len(factors) if window is None else window,
             scores,
             counts,
         )
@@ -229,22 +289,18 @@ class Matcher:
     def _refined(
         self,
         reference: MatchingView,
-        views: Sequence[MatchingView],
+        patches: tuple[np.ndarray, np.ndarray],
         to_half: tuple[np.ndarray, np.ndarray],
         depth: np.ndarray,
     ) -> np.ndarray:
         """Depth (h, w) of a second sweep of patches about the first one's."""
         c = self.config
-        patches = [view.descriptors.patches for view in views]
         factors = np.exp(-self._fine_changes)
-        swept, counts = self._sweep(reference.descriptors.patches, patches, to_half, HALF.margin, 1 / depth, factors)
-        scores = np.empty_like(swept)
-        for i, side in enumerate(c.fine_neighbourhoods):
-            in_bands(
-                box_means, len(scores), swept, side // 2, np.float32(1 / len(c.fine_neighbourhoods)), i > 0, scores
-            )
+        swept, counts = self._sweep(*patches, to_half, HALF.margin, factors, centres=1 / depth)
+        scores = self._averaged(swept, c.fine_neighbourhoods, 1)
         scores -= np.float32(c.fine_bias) * np.abs(self._fine_changes)
-        position, _, _ = self._positions(reference, scores, counts, c.fine_next_penalty)
+        colours = reference.descriptors.colours.astype(np.float32)
+        position, _, _ = self._positions(colours, scores, counts, c.fine_next_penalty)
         change = self._fine_changes[0] + position * (self._fine_changes[1] - self._fine_changes[0])
         return depth * np.exp(change)
 
@@ -252,20 +308,20 @@ class Matcher:
         self, reference: MatchingView, scores: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Depth (h, w) metres, margin (h, w) and number of views (h, w)."""
-        position, margin, views = self._positions(reference, scores, counts, self.config.next_penalty)
+        colours = reference.descriptors.colours.astype(np.float32)
+        position, margin, views = self._positions(colours, scores, counts, self.config.next_penalty)
         return np.exp(self._log_depths[0] + position * self._step), margin, views
 
     def _positions(
-        self, reference: MatchingView, scores: np.ndarray, counts: np.ndarray, next_penalty: float
+        self, colours: np.ndarray, scores: np.ndarray, counts: np.ndarray, next_penalty: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position (h, w) of the best plane after semi-global matching, margin (h, w), number of views (h, w)."""
         c = self.config
         height, width, _ = scores.shape
         across, down = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
-        colours = reference.descriptors.colours.astype(np.float32)
         prices = [np.float32(x) for x in (c.jump_penalty, next_penalty, c.edge)]
         in_bands(jump_penalties, height, colours, *prices, across, down)
-        agreed = np.empty_like(scores)
+        agreed = self._buffers("agreed", scores.shape)
         next_penalty, weight = np.float32(next_penalty), np.float32(0.25)
         in_bands(paths_across, height, scores, across, next_penalty, weight, agreed)
         in_bands(paths_down, width, scores, down, next_penalty, weight, agreed)

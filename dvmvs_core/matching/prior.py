@@ -79,14 +79,15 @@ def weigh_evidence(first, last, counts, doubt, scores):
     Args:
         first: first row.
         last: row after the last.
-        counts: (h, w, P) uint8 number of views n of each score.
+        counts: (h, w, P) uint8 number of views n of each score, or (h/2, w/2, P) for 2 × 2 cells each.
         doubt: views.
         scores: (h, w, P) float32, changed.
     """
     _, width, planes = scores.shape
+    coarser = scores.shape[0] // counts.shape[0]
     for y in range(first, last):
         for x in range(width):
-            own, seen = scores[y, x], counts[y, x]
+            own, seen = scores[y, x], counts[y // coarser, x // coarser]
             total, weight = _ZERO, _ZERO
             most = np.uint8(0)
             for p in range(planes):
@@ -119,12 +120,13 @@ def subtract_prior(
         reach: difference from which on that penalty no longer grows.
         parallax_scale: pixels at which the second penalty has fallen to 1/e.
         far_strength: penalty of a plane whose log depth is 1 greater.
-        scores: (h, w, P) float32, changed.
+        scores: (h, w, P) float32, changed; or (h/2, w/2, P), of the prior's cells.
     """
     _, width, planes = scores.shape
+    coarser = scores.shape[0] // prior.shape[0]
     for y in range(first, last):
         for x in range(width):
-            cy, cx = y // 2, x // 2
+            cy, cx = y // coarser, x // coarser
             log_prior = np.log(prior[cy, cx])
             blind = np.exp(-parallax[cy, cx] / parallax_scale)
             own_strength = strength + trust * agreement[cy, cx]

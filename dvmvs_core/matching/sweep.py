@@ -18,9 +18,17 @@ from dvmvs_core.runtime.compiled import compiled
 
 _ZERO, _ONE, _TINY = np.float32(0), np.float32(1), np.float32(1e-6)
 
+FIRST_PLANE = np.zeros((1, 1), np.int32)
+"""`starts` of a sweep at all planes."""
+
+ONE_METRE = np.ones((1, 1), np.float32)
+"""`centres` of a sweep whose factors are inverse depths."""
+
 
 @compiled
-def sweep_rows(first, last, reference, others, homographies, translations, centres, factors, margin, scores, counts):
+def sweep_rows(
+    first, last, reference, others, homographies, translations, centres, factors, margin, starts, window, scores, counts
+):
     """Mean cosine over the views that have a sample in view, in rows first…last of the reference grid; 0 without any.
 
     Args:
@@ -33,12 +41,15 @@ def sweep_rows(first, last, reference, others, homographies, translations, centr
         centres: (h, w) float32 inverse depths 1/m, or (1, 1) of all cells.
         factors: (P,) float32; a hypothesis is the centre times one of them.
         margin: cells by which the image is larger than the grid, on each side: samples there take the nearest cell.
+        starts: (h, w) int32, the first plane that a cell is swept at, or (1, 1) of all cells.
+        window: how many planes each cell is swept at. Less than P leave the others at score 0 and count 0, and take the
+            mean off the scores, so that 0 is neither good nor bad.
         scores: (h, w, P) float32 for the result.
         counts: (h, w, P) uint8 for the number of views that have the sample in view.
     """
     height, width, channels = reference.shape
-    views, planes = others.shape[0], factors.shape[0]
-    shared = centres.size == 1
+    views, planes = others.shape[0], window
+    shared, together = centres.size == 1, starts.size == 1
     inverse_depths = np.empty(planes, np.float32)
     flat = others.reshape(views, -1)
     step, row = np.uintp(channels), np.uintp(channels * width)
@@ -55,8 +66,9 @@ def sweep_rows(first, last, reference, others, homographies, translations, centr
             seen[:] = _ZERO
             here = reference[y, x]
             centre = centres[0, 0] if shared else centres[y, x]
+            start = starts[0, 0] if together else starts[y, x]
             for p in range(planes):
-                inverse_depths[p] = centre * factors[p]
+                inverse_depths[p] = centre * factors[start + p]
             fx, fy = np.float32(x), np.float32(y)
             for m in range(views):
                 H, t = homographies[m], translations[m]
@@ -103,6 +115,14 @@ def sweep_rows(first, last, reference, others, homographies, translations, centr
                     product[p], square[p] = dot, norm
                 for p in range(planes):
                     total[p] += product[p] / np.sqrt(max(square[p], _TINY))
+            mean = weight = _ZERO
+            if planes < factors.shape[0]:
+                scores[y, x] = _ZERO
+                counts[y, x] = 0
+                for p in range(planes):
+                    mean += total[p]
+                    weight += seen[p]
+                mean /= max(weight, _ONE)
             for p in range(planes):
-                scores[y, x, p] = total[p] / max(seen[p], _ONE)
-                counts[y, x, p] = np.uint8(seen[p])
+                scores[y, x, start + p] = total[p] / max(seen[p], _ONE) - (mean if seen[p] > _ZERO else _ZERO)
+                counts[y, x, start + p] = np.uint8(seen[p])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dvmvs_core.matching.descriptors import MAP_CHANNELS, PATCH_CHANNELS
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, Grid, relative_views
-from dvmvs_core.matching.sweep import sweep_rows
+from dvmvs_core.matching.sweep import FIRST_PLANE, sweep_rows
 from dvmvs_core.model.fixed_descriptors import FixedFeatures
 from dvmvs_core.model.score_volume import ScoreVolume, parallax, pooled_patches, score_volume
 from dvmvs_core.runtime.bands import in_bands
@@ -87,6 +87,8 @@ def _swept(
             _EVERY_CELL,
             inverse_depths,
             grid.margin,
+            FIRST_PLANE,
+            len(inverse_depths),
             scores[item],
             counts[item],
         )

@@ -28,12 +28,13 @@ def best_planes(first, last, scores, counts, position, margin, views):
         first: first row.
         last: row after the last.
         scores: (h, w, P) float32.
-        counts: (h, w, P) uint8 views that have the sample in view.
+        counts: (h, w, P) uint8 views that have the sample in view, or (h/2, w/2, P) for 2 × 2 cells each.
         position: (h, w) float32 for the plane, with a fraction.
         margin: (h, w) float32 for the best score less the second best, outside of ±2 planes.
         views: (h, w) uint8 for the number of views at the best plane.
     """
     _, width, planes = scores.shape
+    coarser = scores.shape[0] // counts.shape[0]
     for y in range(first, last):
         for x in range(width):
             own = scores[y, x]
@@ -54,4 +55,4 @@ def best_planes(first, last, scores, counts, position, margin, views):
             for p in range(best + 3, planes):
                 second = max(second, own[p])
             margin[y, x] = best_score - second
-            views[y, x] = counts[y, x, best]
+            views[y, x] = counts[y // coarser, x // coarser, best]

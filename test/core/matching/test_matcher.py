@@ -41,7 +41,7 @@ def walk(wall, described, matcher, network_m):
 
 
 @pytest.mark.parametrize("preset", MATCHING_PRESETS)
-@pytest.mark.parametrize("network_m", [0.8, 2.0, 4.5])
+@pytest.mark.parametrize("network_m", [0.8, 2.0, 3.2])
 def test_it_finds_the_wall_however_wrong_the_network_is(wall, described, describer, preset, network_m):
     *_, last = walk(wall, described, Matcher(MATCHING_PRESETS[preset], describer), network_m)
     assert last.depth.shape == (96, 128)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, relative_views
-from dvmvs_core.matching.sweep import sweep_rows
+from dvmvs_core.matching.sweep import FIRST_PLANE, ONE_METRE, sweep_rows
 
 HEIGHT, WIDTH, CHANNELS = 9, 12, 16
 K = np.array(((20.0, 0, 11.5), (0, 21.0, 8.5), (0, 0, 1)))
@@ -65,14 +65,38 @@ def test_it_does_what_plain_loops_do(grid, about_a_depth):
     scores = np.full((HEIGHT, WIDTH, 3), np.nan, np.float32)
     counts = np.full((HEIGHT, WIDTH, 3), 99, np.uint8)
     arguments = (reference, np.stack(others), *to_views, centres, factors, grid.margin)
-    sweep_rows(0, 5, *arguments, scores, counts)
-    sweep_rows(5, HEIGHT, *arguments, scores, counts)
+    sweep_rows(0, 5, *arguments, FIRST_PLANE, 3, scores, counts)
+    sweep_rows(5, HEIGHT, *arguments, FIRST_PLANE, 3, scores, counts)
     expected, expected_counts = plain_sweep(*arguments)
     assert len(np.unique(expected_counts)) > 2
     # Samples within rounding of the border may fall on either side.
     same = counts == expected_counts
     assert same.mean() > 0.99
     np.testing.assert_allclose(scores[same], expected[same], atol=2e-5)
+
+
+def test_a_window_of_planes_is_swept_and_the_others_are_neutral():
+    rng = np.random.default_rng(6)
+    reference, other = (unit(rng.normal(size=(HEIGHT, WIDTH, CHANNELS))) for _ in range(2))
+    pose = np.eye(4)
+    pose[0, 3] = 0.2
+    to_views = relative_views([np.eye(4)], [K], [pose], [K], HALF)
+    factors = np.linspace(0.2, 2, 7).astype(np.float32)
+    arguments = (0, HEIGHT, reference, other[None], *to_views, ONE_METRE, factors, HALF.margin)
+    everything, counts = np.empty((HEIGHT, WIDTH, 7), np.float32), np.empty((HEIGHT, WIDTH, 7), np.uint8)
+    sweep_rows(*arguments, FIRST_PLANE, 7, everything, counts)
+    starts = rng.integers(0, 5, (HEIGHT, WIDTH)).astype(np.int32)
+    scores, window_counts = np.full_like(everything, np.nan), np.full_like(counts, 9)
+    sweep_rows(*arguments, starts, 3, scores, window_counts)
+    for y, x in np.ndindex(HEIGHT, WIDTH):
+        window = slice(starts[y, x], starts[y, x] + 3)
+        outside = np.delete(scores[y, x], np.arange(7)[window])
+        assert not outside.any()
+        np.testing.assert_array_equal(window_counts[y, x, window], counts[y, x, window])
+        seen = counts[y, x, window] > 0
+        expected = everything[y, x, window] - (everything[y, x, window][seen].mean() if seen.any() else 0)
+        np.testing.assert_allclose(scores[y, x, window][seen], expected[seen], atol=1e-5)
+        assert not scores[y, x, window][~seen].any()
 
 
 def test_points_map_as_projection_says():
