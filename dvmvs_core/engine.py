@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -279,7 +278,7 @@ class DepthEngine:
         past = [view.matching_view for view in self._past.other_than(reference) if view.matching_view]
         with self._timer("matching"):
             matched = self._matcher.match(reference.matching_view, past, network_depth[0].cpu().numpy())
-        reference.matching_view = replace(reference.matching_view, matched=matched)
+        reference.matching_view = reference.matching_view.with_depth(matched)
         return matched
 
     def _confidence(

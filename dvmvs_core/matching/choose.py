@@ -15,14 +15,20 @@ import threading
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 from dvmvs_core.config import MATCHING_PRESETS, ModelConfig, matching_preset
 from dvmvs_core.errors import DeviceError
+from dvmvs_core.model.fixed_descriptors import LEVEL_STAGES
 from dvmvs_core.model.lite0 import load_lite0
+from dvmvs_core.model.regulariser import Regularised, RegulariserInputs, example_inputs, load_regulariser, prepared
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dvmvs_core.matching.descriptors import Extractor
     from dvmvs_core.matching.matcher import Matcher
+    from dvmvs_core.matching.regularise import Regularise
 
 logger = logging.getLogger(__name__)
 
@@ -47,30 +53,52 @@ def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
             ) from error
         logger.warning("numba cannot be loaded (%s): depth is the network's alone, and much worse for it", error)
         return None
-    return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(model.height, model.width)))
+    size = (model.height, model.width)
+    return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(*size)), shared_regulariser(*size))
 
 
 @functools.cache
 def shared_extractor(height: int, width: int) -> Extractor:
-    """Return what gives the 1/4 and 1/8 maps of images of that size: one for all engines of a process."""
-    network = load_lite0(stages=3)
+    """Return what gives EfficientNet-Lite0's maps of images of that size: one for all engines of a process."""
+    network = load_lite0()
 
-    def maps(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        _, quarter, eighth = network(pixels)
-        return quarter, eighth
+    def maps(pixels: Tensor) -> tuple[Tensor, ...]:
+        outputs = network(pixels)
+        return tuple(outputs[stage] for stage in LEVEL_STAGES)
 
+    return _shared(maps, network, lambda: (torch.zeros(1, 3, height, width),))
+
+
+@functools.cache
+def shared_regulariser(height: int, width: int) -> Regularise:
+    """Return what regularises depth at that size: one for all engines of a process.
+
+    Raises:
+        WeightsError: if its weights are missing or damaged.
+    """
+    network = load_regulariser()
+
+    def regularise(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return network(prepared(RegulariserInputs(*inputs)))
+
+    run = _shared(regularise, network, lambda: example_inputs(height, width))
+    return lambda inputs: Regularised(*run(*inputs))
+
+
+def _shared(
+    function: Callable[..., tuple[Tensor, ...]], network: nn.Module, examples: Callable[[], tuple[Tensor, ...]]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """The function as OpenVINO runs it, one call at a time; as it is where OpenVINO cannot be loaded."""
     try:
         from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
     except ImportError:
-        return maps
+        return function
     target, lock = Target("CPU", "float32"), threading.Lock()
-    exported = ExportedFunction(
-        maps, lambda: (torch.zeros(1, 3, height, width),), target, network_key(network, target, height, width)
-    )
+    sizes = tuple(tuple(example.shape) for example in examples())
+    exported = ExportedFunction(function, examples, target, network_key(network, target, sizes))
 
-    def exported_maps(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         with lock:
-            quarter, eighth = exported(pixels)
-        return quarter, eighth
+            return exported(*inputs)
 
-    return exported_maps
+    return run

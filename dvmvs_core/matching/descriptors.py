@@ -33,8 +33,8 @@ INT8_SCALE = 127.0
 NOISE_LEVELS = 1.0
 """Deviation of grey levels, of 255, below which a patch is noise."""
 
-Extractor = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From an image (1, 3, H, W) as Lite0 takes it to its maps at 1/4 (1, 24, h, w) and at 1/8 (1, 40, h, w)."""
+Extractor = Callable[[Tensor], tuple[Tensor, ...]]
+"""From an image (1, 3, H, W) as Lite0 takes it to its maps at 1/4 (1, 24, h, w), at 1/8 (1, 40, ·, ·), and so on."""
 
 _BINOMIAL = np.array((0.25, 0.5, 0.25))
 
@@ -48,20 +48,21 @@ class Descriptors:
         maps: (H/4, W/4, MAP_CHANNELS) int8, of cells centred at pixels 4x + 3.
         colours: (H/2, W/2, 3) uint8 RGB at pixels 2x, smoothed.
         image: (H, W, 3) uint8 RGB.
+        levels: all that the extractor gave, which only the keyframe itself needs; None once it has its depth.
     """
 
     patches: np.ndarray
     maps: np.ndarray
     colours: np.ndarray
     image: np.ndarray
+    levels: tuple[Tensor, ...] | None = None
 
 
 class Describer:
     """Makes descriptors.
 
     Args:
-        extract: returns the maps at 1/4 (1, 24, h, w) and at 1/8 (1, 40, h, w) of an image that is given as Lite0
-            takes it; by default torch runs the network.
+        extract: by default torch runs the network, as far as matching needs it.
     """
 
     def __init__(self, extract: Extractor | None = None) -> None:
@@ -74,13 +75,14 @@ class Describer:
         grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
         patches = np.empty((*grey.shape, PATCH_CHANNELS), np.float32)
         in_bands(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
-        return Descriptors(_bytes(patches), _bytes(self._maps(image)), np.rint(colours).astype(np.uint8), image)
+        levels = self._levels(image)
+        maps = joined_maps(*levels[:2]).numpy()
+        return Descriptors(_bytes(patches), _bytes(maps), np.rint(colours).astype(np.uint8), image, levels)
 
     @torch.inference_mode()
-    def _maps(self, image: np.ndarray) -> np.ndarray:
+    def _levels(self, image: np.ndarray) -> tuple[Tensor, ...]:
         pixels = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - IMAGE_MEAN) / IMAGE_SCALE
-        quarter, eighth = self._extract(pixels)
-        return joined_maps(quarter, eighth).numpy()
+        return self._extract(pixels)
 
 
 def _bytes(descriptors: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ class MatchedDepth:
 
     Attributes:
         depth: (H, W) float32 metres.
+        measured_depth: (H/2, W/2) float32 metres as matched, before it was regularised, of pixels 2x.
         network_depth: (H/2, W/2) float32 metres of the network, of pixels 2x.
         swept_depth: (H/2, W/2) float32 metres as matched, before other keyframes' depth spoke.
         swept_margin: (H/2, W/2) float32 margin of that.
@@ -32,9 +33,11 @@ class MatchedDepth:
         parallax: (H/4, W/4) float32: pixels that a depth step of 25 % moves the point in the best view.
         margin: (H/2, W/2) float32: score of the chosen plane less that of the best other one.
         views: (H/2, W/2) uint8: number of views in which the chosen plane is in view.
+        log_odds: (H/2, W/2) float32 that depth is within 10 % of the truth, as the regulariser sees it; None without.
     """
 
     depth: np.ndarray
+    measured_depth: np.ndarray
     network_depth: np.ndarray
     swept_depth: np.ndarray
     swept_margin: np.ndarray
@@ -43,6 +46,7 @@ class MatchedDepth:
     parallax: np.ndarray
     margin: np.ndarray
     views: np.ndarray
+    log_odds: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,3 +64,7 @@ class MatchingView:
     K: np.ndarray
     world_T_cam: np.ndarray
     matched: MatchedDepth | None = None
+
+    def with_depth(self, matched: MatchedDepth) -> MatchingView:
+        """Return it as later keyframes need it."""
+        return replace(self, matched=matched, descriptors=replace(self.descriptors, levels=None))

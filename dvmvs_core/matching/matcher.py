@@ -13,7 +13,7 @@
    one that maps and prior choose. Both are averaged over neighbourhoods.
 3. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
 4. A second, finer sweep of patches around that depth, and semi-global matching again.
-5. Depth at full resolution, guided by the image.
+5. A small network regularises all of that, and brings it to full resolution; without one the image guides it there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from dvmvs_core.matching.aggregation import box_means
 from dvmvs_core.matching.consistency import add_support
 from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
+from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.past_depth import fuse_rows, splat_views
 from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
+from dvmvs_core.matching.regularise import Found, Regularise, regularised
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
+from dvmvs_core.matching.score_windows import quarter_means
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
 from dvmvs_core.matching.sweep import FIRST_PLANE, ONE_METRE, sweep_rows
 from dvmvs_core.matching.upsampling import add_upsampled, upsample_depth
@@ -79,10 +82,14 @@ class Matcher:
     Args:
         config: how.
         describer: makes the descriptors.
+        regularise: the trained part; None leaves depth as it was measured.
     """
 
-    def __init__(self, config: MatchingConfig, describer: Describer | None = None) -> None:
+    def __init__(
+        self, config: MatchingConfig, describer: Describer | None = None, regularise: Regularise | None = None
+    ) -> None:
         self.config = config
+        self.regularise = regularise
         self.describe = describer or Describer()
         steps = np.linspace(np.log(config.min_depth_m), np.log(config.max_depth_m), config.planes)
         self._buffers = _Buffers()
@@ -117,6 +124,9 @@ class Matcher:
         starts = self._windows(reference, maps, counts, prior_terms)
         scores = self._scores(patches, to_half, maps, starts)
         in_bands(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
+        images_alone = self._buffers("images alone", maps.shape)
+        if self.regularise:
+            in_bands(quarter_means, len(images_alone), scores, images_alone)
         in_bands(subtract_prior, len(scores), *prior_terms, scores)
         swept_depth, swept_margin, count = self._best(reference, scores, counts)
         depth, margin = swept_depth, swept_margin
@@ -127,8 +137,31 @@ class Matcher:
             depth = self._refined(reference, patches, to_half, depth)
             if not c.consistency:
                 swept_depth = depth
+        # The buffer still holds what `_best` left there: the fine sweep has another number of planes.
+        agreed = self._buffers("agreed", scores.shape)
+        if self.regularise is None:
+            full, log_odds = self._upsampled(reference, depth), None
+        else:
+            found = Found(
+                reference.descriptors.image,
+                reference.K,
+                reference.descriptors.levels,
+                np.log(depth),
+                np.log(own),
+                margin,
+                count,
+                prior,
+                agreement,
+                parallax,
+                agreed,
+                images_alone,
+                float(self._log_depths[0]),
+                float(self._step),
+            )
+            full, log_odds = regularised(found, self.regularise)
+            full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
         return MatchedDepth(
-            self._upsampled(reference, depth), own, swept_depth, swept_margin, prior, agreement, parallax, margin, count
+            full, depth, own, swept_depth, swept_margin, prior, agreement, parallax, margin, count, log_odds
         )
 
     def _prior(
@@ -141,7 +174,7 @@ class Matcher:
         count = len(recent)
         depths, weights = np.empty((2 * count, *own.shape), np.float32), np.empty((2 * count, *own.shape), np.float32)
         for k, view in enumerate(recent):
-            depths[k] = view.matched.depth[::4, ::4]
+            depths[k] = view.matched.measured_depth[::2, ::2]
             weights[k] = np.clip(view.matched.swept_margin[::2, ::2] / SURE_MARGIN, MIN_WEIGHT, 1)
             depths[count + k], weights[count + k] = view.matched.network_depth[::2, ::2], PREDICTION_WEIGHT
         nearest, nearest_weights = np.empty_like(depths), np.empty_like(weights)
@@ -351,6 +384,7 @@ def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, ag
     """The network's depth, where no past keyframe sees what the keyframe sees."""
     return MatchedDepth(
         depth=np.ascontiguousarray(network_depth, dtype=np.float32),
+        measured_depth=own,
         network_depth=own,
         swept_depth=own,
         swept_margin=np.zeros_like(own),

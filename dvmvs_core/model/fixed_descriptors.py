@@ -58,8 +58,13 @@ def fixed_features(encoder: Lite0, image: Tensor) -> FixedFeatures:
         return FixedFeatures(
             patch_descriptors(image) / PATCH_CHANNELS**0.5,
             _joined_maps(levels[0], levels[1]),
-            tuple(level / (level.std(dim=(1, 2, 3), keepdim=True) + _TINY) for level in levels),
+            tuple(scaled_level(level) for level in levels),
         )
+
+
+def scaled_level(level: Tensor) -> Tensor:
+    """A map (B, C, h, w) of Lite0 over its standard deviation."""
+    return level / (level.std(dim=(1, 2, 3), keepdim=True) + _TINY)
 
 
 def _lite0_input(image: Tensor) -> Tensor:

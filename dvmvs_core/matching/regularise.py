@@ -1,0 +1,126 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Brings what matching found of a keyframe to the regulariser, and its answer back.
+
+Symbols: (H, W) pixels, (h, w) = (H/2, W/2) cells of the half-resolution grid, (q, r) = (H/4, W/4), P planes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dvmvs_core.matching.measured_around import fitted_depths
+from dvmvs_core.matching.score_windows import window_rows
+from dvmvs_core.model.regulariser import WINDOW, Regularised, RegulariserInputs
+from dvmvs_core.runtime.bands import in_bands
+
+MOST_MARGIN, MOST_VIEWS, COUNTED_VIEWS = 2.0, 6, 3.0
+"""Margin and number of views from which on more say no more; views that count as 1."""
+
+Regularise = Callable[[RegulariserInputs], Regularised]
+
+
+class Found(NamedTuple):
+    """What matching found of a keyframe.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        K: (3, 3) intrinsics, pixels.
+        levels: EfficientNet-Lite0's maps at 1/4, 1/8, 1/16 and 1/32, (1, C, ·, ·).
+        log_depth: (h, w) float32, matched.
+        network: (h, w) float32 log depth of the network.
+        margin: (h, w) float32 of the best plane over the others.
+        views: (h, w) number of views that see it.
+        prior: (q, r) float32 metres that matching started from.
+        agreement: (q, r) float32 of the past with the prior.
+        parallax: (q, r) float32 pixels that a depth step of 25 % moves the point.
+        scores: (h, w, P) float32 after semi-global matching.
+        images_alone: (q, r, P) float32 before the prior.
+        nearest: log depth of the first plane.
+        step: difference of log depth from plane to plane.
+    """
+
+    image: np.ndarray
+    K: np.ndarray
+    levels: tuple[torch.Tensor, ...]
+    log_depth: np.ndarray
+    network: np.ndarray
+    margin: np.ndarray
+    views: np.ndarray
+    prior: np.ndarray
+    agreement: np.ndarray
+    parallax: np.ndarray
+    scores: np.ndarray
+    images_alone: np.ndarray
+    nearest: float
+    step: float
+
+
+def regularised(found: Found, regularise: Regularise) -> tuple[np.ndarray, np.ndarray]:
+    """Return the depth (H, W) float32 metres of a keyframe, and the log odds (h, w) that it is within 10 %."""
+    inputs, offset = regulariser_inputs(found)
+    answer = regularise(inputs)
+    return np.exp(answer.log_depth[0, 0].numpy() + np.float32(offset)), answer.log_odds[0, 0].numpy()
+
+
+def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
+    """Return the inputs, with B = 1, and the offset of their log depths.
+
+    The image is not normalised yet and Lite0's maps are not scaled: `prepared` does both.
+    """
+    height, width = found.prior.shape
+    log_cells = _means(found.log_depth)
+    windows = np.empty((height, width, 2 * WINDOW + 1), np.float32)
+    windows_alone, clear = np.empty_like(windows), np.empty((height, width, 2), np.float32)
+    position = ((log_cells - found.nearest) / found.step).astype(np.float32)
+    in_bands(window_rows, height, position, found.scores, found.images_alone, WINDOW, windows, windows_alone, clear)
+    margin = np.clip(found.margin, 0, MOST_MARGIN)
+    fits, weight = fitted_depths(log_cells, _means(found.network), clear[..., 0], _means(found.margin), found.parallax)
+    offset = np.float32(np.median(found.log_depth))
+    maps = (
+        found.log_depth - offset,
+        found.network - offset,
+        margin,
+        np.minimum(found.views, MOST_VIEWS) / np.float32(COUNTED_VIEWS),
+        np.log(found.prior) - offset,
+        found.agreement,
+        np.log1p(found.parallax),
+        fits - offset,
+        np.concatenate((clear.transpose(2, 0, 1), weight[None])),
+        _rays(found.K, height, width),
+        np.full((height, width), offset - np.float32(MIDDLE_LOG_M), np.float32),
+    )
+    channels_last = (windows, windows_alone)
+    inputs = RegulariserInputs(
+        torch.from_numpy(found.image).permute(2, 0, 1)[None].float(),
+        *(torch.from_numpy(np.ascontiguousarray(x, np.float32)).view(1, -1, *x.shape[-2:]) for x in maps),
+        *(torch.from_numpy(x).permute(2, 0, 1)[None] for x in channels_last),
+        *found.levels,
+    )
+    return inputs, float(offset)
+
+
+MIDDLE_LOG_M = 0.7
+"""Log depth that the offset is told relative to: 2 m."""
+
+
+def _means(cells: np.ndarray) -> np.ndarray:
+    """Means (q, r) of 2 × 2 cells (h, w)."""
+    return (cells[::2, ::2] + cells[::2, 1::2] + cells[1::2, ::2] + cells[1::2, 1::2]) * np.float32(0.25)
+
+
+def _rays(K: np.ndarray, height: int, width: int) -> np.ndarray:
+    """X and y (2, q, r) of the rays through the middles of 4 × 4 pixels, at z = 1."""
+    rays = np.empty((2, height, width), np.float32)
+    rays[0] = (4 * np.arange(width) + 2 - K[0, 2]) / K[0, 0]
+    rays[1] = ((4 * np.arange(height) + 2 - K[1, 2]) / K[1, 1])[:, None]
+    return rays
