@@ -39,6 +39,7 @@ def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
     try:
         from dvmvs_core.matching.descriptors import Describer
         from dvmvs_core.matching.matcher import Matcher
+        from dvmvs_core.matching.warm_up import start_compiling
     except ImportError as error:
         if matching != "auto":
             raise DeviceError(
@@ -47,6 +48,7 @@ def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
             ) from error
         logger.warning("numba cannot be loaded (%s): depth is the network's alone, and much worse for it", error)
         return None
+    start_compiling(MATCHING_PRESETS[chosen])
     return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(model.height, model.width)))
 
 
