@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.compiled import compiled, inlined
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
 _MIN_DIVISOR_M = np.float32(1e-8)
 _LEAST_DEPTH_M = np.float32(1e-3)
 
 
-@compiled
+@inlined
 def _landing(a_T_b, K_a, K_b, x, y, depth):
     """Pixel (u, v) and depth z of a point in camera a; a point in its plane is projected as if it were at 1 m."""
     # The order of operations is that of `model.hidden_state`: where a camera stands still, points land halfway between
