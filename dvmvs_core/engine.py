@@ -76,6 +76,7 @@ class DepthEngine:
         self, network: PairNet | FusionNet | Runner, config: EngineConfig | None = None, timer: Timer | None = None
     ) -> None:
         self.config = config or EngineConfig()
+        self._matcher = choose_matcher(self.config.matching, network.config)  # first: it compiles in a thread
         if isinstance(network, nn.Module):
             network = choose_runner(network, self.config)
         if timer is not None:
@@ -86,7 +87,6 @@ class DepthEngine:
         self.estimate_confidence = choose_confidence(self.device)
         self.estimate_matched_confidence = matched_confidence
         self._runner = network
-        self._matcher = choose_matcher(self.config.matching, self.model_config)
         self._timer = timer or untimed
         self._keyframes: KeyframeBuffer[View] = KeyframeBuffer(self.config.keyframes)
         self._past = PastKeyframes(self.config.keyframes.buffer_size)

@@ -18,15 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.matching.descriptors import MAP_CHANNELS, PATCH_CHANNELS
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, Grid, relative_views
-from dvmvs_core.matching.sweep import FIRST_PLANE, sweep_rows
 from dvmvs_core.model.fixed_descriptors import FixedFeatures
 from dvmvs_core.model.score_volume import ScoreVolume, parallax, pooled_patches, score_volume
 from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.matching_maps import bordered_maps, plain_map, repeat_edges
+from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE, ONE_METRE, sweep_rows
 
-_EVERY_CELL = np.ones((1, 1), np.float32)
-"""What the hypotheses of all cells are multiples of."""
+_MIN_NORM = np.float32(1e-3)
 
 
 @torch.no_grad()
@@ -43,18 +42,9 @@ def fastest_score_volume(
     inverse_depths = torch.exp(-planes.float()).numpy()
     transforms = torch.stack(tuple(meas_T_ref), dim=1).double().numpy()  # (B, M, 4, 4)
     intrinsics = K.double().numpy()
-    patch, _ = _swept(
-        reference.patches,
-        [f.patches for f in measurements],
-        transforms,
-        intrinsics,
-        HALF,
-        PATCH_CHANNELS,
-        inverse_depths,
-    )
-    maps, counts = _swept(
-        reference.maps, [f.maps for f in measurements], transforms, intrinsics, PRETRAINED, MAP_CHANNELS, inverse_depths
-    )
+    views = (transforms, intrinsics)
+    patch, _ = _swept(reference.patches, [f.patches for f in measurements], *views, HALF, inverse_depths)
+    maps, counts = _swept(reference.maps, [f.maps for f in measurements], *views, PRETRAINED, inverse_depths)
     visible = counts.float().mean(dim=1, keepdim=True) / len(measurements)
     moved = parallax([transform.float() for transform in meas_T_ref], K.float(), maps.shape[-2:])
     return ScoreVolume(pooled_patches(patch), maps, visible, moved)
@@ -66,37 +56,19 @@ def _swept(
     meas_T_ref: np.ndarray,
     K: np.ndarray,
     grid: Grid,
-    channels: int,
     inverse_depths: np.ndarray,
 ) -> tuple[Tensor, Tensor]:
     """Scores and counts (B, D, h, w) of descriptors (B, C, h, w) on their own grid."""
-    own = _pixel_major(reference, channels)
-    others = np.stack([_pixel_major(each, channels) for each in measurements], axis=1)  # (B, M, h, w, C)
-    shape = (*own.shape[:3], len(inverse_depths))
+    shape = (len(reference), *reference.shape[-2:], len(inverse_depths))
     scores, counts = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+    planes = (ONE_METRE, inverse_depths, FIRST_PLANE, len(inverse_depths))
+    bounds = (grid.margin, True)
     still = np.eye(4)
-    for item in range(len(own)):
-        views = meas_T_ref[item]
+    for item in range(len(reference)):
+        views, batch = meas_T_ref[item], slice(item, item + 1)
+        own, others = plain_map(reference[batch].float()), bordered_maps([each[batch] for each in measurements])
+        repeat_edges(others)
         to_views = relative_views(views, [K[item]] * len(views), [still] * len(views), [K[item]] * len(views), grid)
-        in_bands(
-            sweep_rows,
-            shape[1],
-            own[item],
-            others[item],
-            *to_views,
-            _EVERY_CELL,
-            inverse_depths,
-            grid.margin,
-            FIRST_PLANE,
-            len(inverse_depths),
-            scores[item],
-            counts[item],
-        )
+        results = (ONE, _MIN_NORM, scores[item], counts[item])
+        in_bands(sweep_rows, shape[1], 0, 1, own, others, *to_views, *planes, *bounds, *results)
     return tuple(torch.from_numpy(part).permute(0, 3, 1, 2) for part in (scores, counts))
-
-
-def _pixel_major(descriptors: Tensor, channels: int) -> np.ndarray:
-    """Descriptors (B, C, h, w) as (B, h, w, channels), the added channels 0."""
-    padded = descriptors.new_zeros(len(descriptors), *descriptors.shape[-2:], channels, dtype=torch.float32)
-    padded[..., : descriptors.shape[1]] = descriptors.permute(0, 2, 3, 1)
-    return padded.numpy()

@@ -18,11 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.intrinsics import grid_intrinsics, inverse, pixel_grid, scale_intrinsics
+from dvmvs_core.model.intrinsics import grid_intrinsics, scale_intrinsics
+from dvmvs_core.model.reprojection import splat
 from dvmvs_core.model.score_volume import VOLUME_OFFSET, VOLUME_STRIDE
 
 _MIN_DEPTH_M = 0.1
-_NOWHERE_M = 1e6
 
 
 class DepthHint(NamedTuple):
@@ -51,21 +51,11 @@ def splat_depth(depth: Tensor, cam_T_past: Tensor, K: Tensor) -> Tensor:
     Returns:
         (B, h, w) metres; 0 where no point fell.
     """
-    batch, full_height, full_width = depth.shape
-    height, width = full_height // VOLUME_STRIDE, full_width // VOLUME_STRIDE
+    size = (depth.shape[-2] // VOLUME_STRIDE, depth.shape[-1] // VOLUME_STRIDE)
     with torch.autocast(depth.device.type, enabled=False):
-        every_other = depth[:, ::2, ::2].float()
-        to_ray = inverse(scale_intrinsics(K.float(), 0.5))
-        points = (to_ray @ pixel_grid(*every_other.shape[-2:], like=every_other)) * every_other.flatten(1)[:, None]
-        points = cam_T_past[:, :3, :3].float() @ points + cam_T_past[:, :3, 3:].float()
-        q = grid_intrinsics(K.float(), VOLUME_STRIDE, VOLUME_OFFSET) @ points
-        z = q[:, 2]
-        column, row = (q[:, :2] / z[:, None].clamp(min=_MIN_DEPTH_M)).round().unbind(dim=1)
-    lands = (z >= _MIN_DEPTH_M) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    cell = torch.where(lands, row * width + column, 0).long()
-    nearest = z.new_full((batch, height * width), _NOWHERE_M)
-    nearest = nearest.scatter_reduce(1, cell, torch.where(lands, z, _NOWHERE_M), "amin")
-    return torch.where(nearest < _NOWHERE_M, nearest, 0.0).view(batch, height, width)
+        K, every_other = K.float(), depth[:, None, ::2, ::2].float()
+        cells_K, half_K = grid_intrinsics(K, VOLUME_STRIDE, VOLUME_OFFSET), scale_intrinsics(K, 0.5)
+        return splat(every_other, cam_T_past.float(), cells_K, half_K, size, _MIN_DEPTH_M)[:, 0]
 
 
 def depth_hint(splats: Sequence[Tensor]) -> DepthHint:

@@ -7,7 +7,7 @@
 
 """Matching scores of fixed descriptors over planes that are evenly spaced in log depth, for whole batches.
 
-As `matching.sweep` on a CPU: for every cell p of a grid over the reference frame and every plane at depth d, the
+As `runtime.sweep_kernels` on a CPU: for every cell p of a grid over the reference frame and every plane at depth d, the
 measurement frame is sampled at
 
     q = K R K⁻¹ p + K t / d
@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from dvmvs_core.model.fixed_descriptors import FixedFeatures
 from dvmvs_core.model.intrinsics import grid_intrinsics, inverse, pixel_grid
+from dvmvs_core.model.warping import warp_to_rays
 
 VOLUME_STRIDE, VOLUME_OFFSET = 4, 3
 PARALLAX_DEPTH_M = 2.0
@@ -136,7 +137,7 @@ def _sweep(
     for descriptors, transform in zip(measurements, meas_T_ref, strict=True):
         ends, shift = _lines(transform, grid_K, reference.shape[-2:])
         chunks = [
-            _cosines(own, descriptors, ends[:, None] + shift[:, None] * part.view(1, -1, 1, 1), (stride - 1) / stride)
+            _cosines(own, descriptors, ends, shift, part, (stride - 1) / stride)
             for part in inverse_depths.split(_PLANES_AT_ONCE)
         ]
         cosines, in_view = (torch.cat(parts, dim=1) for parts in zip(*chunks, strict=True))
@@ -150,16 +151,13 @@ def _lines(meas_T_ref: Tensor, grid_K: Tensor, size: tuple[int, int]) -> tuple[T
     return ends, grid_K @ meas_T_ref[:, :3, 3:]
 
 
-def _cosines(own: Tensor, descriptors: Tensor, q: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """Cosines, 0 out of view, and what is in view, both (B, d, hw), at homogeneous cells q (B, d, 3, hw).
+def _cosines(
+    own: Tensor, descriptors: Tensor, ends: Tensor, shift: Tensor, inverse_depths: Tensor, margin: float
+) -> tuple[Tensor, Tensor]:
+    """Cosines, 0 out of view, and what is in view, both (B, d, hw).
 
     The image is larger than the grid by `margin` cells on each side: samples there take the nearest cell.
     """
-    height, width = descriptors.shape[-2:]
-    x, y = q[:, :, 0] / q[:, :, 2].clamp(min=_TINY), q[:, :, 1] / q[:, :, 2].clamp(min=_TINY)
-    in_view = (x >= -margin) & (x <= width - 1 + margin) & (y >= -margin) & (y <= height - 1 + margin)
-    in_view &= q[:, :, 2] > _TINY
-    grid = torch.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], dim=-1)  # (B, d, hw, 2)
-    sampled = functional.grid_sample(descriptors, grid, padding_mode="border", align_corners=True)  # (B, C, d, hw)
+    sampled, in_view = warp_to_rays(descriptors, ends, shift[..., 0], inverse_depths.view(1, -1, 1), margin)
     norm = sampled.square().sum(dim=1).clamp(min=_TINY).sqrt()
     return (sampled * own).sum(dim=1) / norm * in_view, in_view.float()
