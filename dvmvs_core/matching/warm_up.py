@@ -25,6 +25,7 @@ from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matcher import Matcher
+from dvmvs_core.model.fixed_descriptors import LEVEL_CHANNELS
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
 
 _SIDE = 32
@@ -52,8 +53,11 @@ def match_noise(config: MatchingConfig) -> None:
         past.append(replace(view, matched=matcher.match(view, past, depth)))
 
 
-def _blank_maps(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.zeros(1, 24, _SIDE // 4, _SIDE // 4), torch.zeros(1, 40, _SIDE // 8, _SIDE // 8)
+def _blank_maps(pixels: Tensor) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.zeros(1, channels, max(1, _SIDE // stride), max(1, _SIDE // stride))
+        for channels, stride in zip(LEVEL_CHANNELS, (4, 8, 16, 32), strict=True)
+    )
 
 
 def _as_matched(inputs: RegulariserInputs) -> Regularised:
