@@ -16,17 +16,11 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import lz4.frame
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from dvmvs_core.data.inflate import inflate_part, inflation_bound
 
 MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
@@ -73,13 +67,16 @@ def salvage_mcap(path: Path) -> Iterator[SalvagedMessage]:
 def _top_records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """The records of a file in order, those inside chunks in the place of their chunk."""
     size = os.fstat(stream.fileno()).st_size
+    left = inflation_bound(size)
     while len(head := stream.read(RECORD_HEAD.size)) == RECORD_HEAD.size:
         opcode, length = RECORD_HEAD.unpack(head)
         if opcode == DATA_END:
             return
         content = stream.read(min(length, size - stream.tell()))  # a damaged length may be beyond any memory
         if opcode == CHUNK:
-            yield from _records(_decompress(content))
+            chunk = _decompress(content, left)
+            left -= len(chunk)
+            yield from _records(chunk)
         elif len(content) == length:
             yield opcode, content
         if len(content) < length:
@@ -98,20 +95,14 @@ def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
-def _decompress(chunk: bytes) -> bytes:
-    """The records of a chunk, as far as they come out of what there is of it."""
+def _decompress(chunk: bytes, bound: int) -> bytes:
+    """The records of a chunk, as far as they come out of what there is of it, up to a bound."""
     try:
         compression, after = _text(chunk, CHUNK_HEAD.size)
         data = chunk[after + 8 :]
-        if compression == "":
-            return data
-        if compression == "zstd":
-            return zstd.ZstdDecompressor().decompress(data)
-        if compression == "lz4":
-            return lz4.frame.LZ4FrameDecompressor().decompress(data)
-    except (struct.error, UnicodeDecodeError, zstd.ZstdError, RuntimeError, EOFError):
-        pass
-    return b""
+        return inflate_part(compression, data, max(bound, 0))
+    except Exception:  # whatever struct and the decompressors raise over damaged data
+        return b""
 
 
 def _uint16(content: bytes, offset: int = 0) -> int:

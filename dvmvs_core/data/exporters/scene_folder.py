@@ -24,6 +24,7 @@ import numpy as np
 from dvmvs_core.data.exporters.frames import ExportFrame
 from dvmvs_core.data.exporters.stamps import SECOND_NS
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 
 RECORD = "export.json"
 """File in every finished scene that says how it was made."""
@@ -122,12 +123,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    try:
-        return json.loads((path / RECORD).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is in the way: it was not made by an export (no {RECORD}). Move it or name another OUT"
-        ) from error
+    with foreign(
+        f"{path} is in the way: it was not made by an export (no {RECORD})", advice=". Move it or name another OUT"
+    ):
+        return dict(json.loads((path / RECORD).read_text()))
 
 
 @contextmanager
