@@ -22,7 +22,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from dvmvs_core.atomic import replacing, unfinished_folder
 from dvmvs_core.config import NETWORKS, PRESETS, BaseConfig, ModelConfig, network_config
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.foreign import foreign, reason
@@ -112,15 +112,15 @@ def save_checkpoint(
         "networks": json.dumps({name: network.config.to_dict() for name, network in networks.items()}),
         "metadata": json.dumps(dict(metadata)),
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         # safetensors' own file writer would leave it readable by its owner only.
-        unfinished.write_bytes(save(tensors, header))
-        os.replace(unfinished, path)
+        content = save(tensors, header)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.parent}")
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(content)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot write {path}: {error}; is its folder there and writable?") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load_network(
@@ -252,7 +252,7 @@ def export_released(path_or_name: str | Path, directory: str | Path, network: st
             layout cannot.
     """
     directory = Path(directory)
-    if directory.exists():
+    if os.path.lexists(directory):
         raise WeightsError(f"{directory} exists already; remove it or choose another folder")
     loaded, config = load_network(path_or_name, network)
     if config.refinement_channels:
@@ -262,9 +262,8 @@ def export_released(path_or_name: str | Path, directory: str | Path, network: st
         )
     names = _RELEASED_FILES[config.network]
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as temporary:
-            unfinished = Path(temporary) / directory.name
+        with unfinished_folder(directory) as temporary:
+            unfinished = temporary / directory.name
             unfinished.mkdir()
             for name in names:
                 # Their torch is older than the zip container.

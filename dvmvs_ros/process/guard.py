@@ -14,9 +14,7 @@ registered with it: subscriptions, services, timers, guard conditions and parame
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -27,45 +25,10 @@ from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.node import Node
 
 from dvmvs_core.foreign import reason
-from dvmvs_ros.diagnostics.quiet_log import QuietLog
-
-MAX_PLACES = 256
-"""Places in the code that are remembered as reported."""
+from dvmvs_ros.diagnostics.unforeseen import Unforeseen
 
 PAUSE_S = 0.05
 """After an exception of the executor itself, which may come at once again."""
-
-
-class Unforeseen:
-    """Counts and logs exceptions that nobody foresaw; safe to use from several threads.
-
-    Args:
-        log: takes a line, as a logger's `error` does.
-    """
-
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self.count = 0
-        self.latest = ""
-        self._log = log
-        self._again = QuietLog(log)
-        self._places: set[tuple] = set()
-        self._lock = threading.Lock()
-
-    def report(self, error: BaseException, doing: str) -> None:
-        """Take note of an exception: with its traceback the first time that it comes from a place, then as a line."""
-        frames = traceback.extract_tb(error.__traceback__)
-        place = (type(error), frames[-1].filename, frames[-1].lineno) if frames else (type(error),)
-        with self._lock:
-            self.count += 1
-            self.latest = f"{type(error).__name__} in {doing}: {reason(error)}"
-            first = place not in self._places
-            if first and len(self._places) < MAX_PLACES:
-                self._places.add(place)
-        if first:
-            told = "".join(traceback.format_exception(error))
-            self._log(f"unforeseen in {doing}; the node goes on. Please report this:\n{told}")
-        else:
-            self._again(f"unforeseen again: {self.latest}")
 
 
 class GuardedNode(Node):

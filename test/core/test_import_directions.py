@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RANK = {
     "errors": 0,
     "foreign": 0,
+    "atomic": 0,
     "cpu": 0,
     "process_memory": 0,
     "geometry": 0,
@@ -49,6 +50,7 @@ RANK = {
 ROS_MAY_IMPORT = {
     "errors",
     "foreign",
+    "atomic",
     "cpu",
     "process_memory",
     "geometry",
