@@ -38,7 +38,7 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 
 
 PATIENCE_S = 2.0
-"""One Ctrl-C may come twice, from the terminal and from a parent; a second one after so long ends the process at once."""
+"""One Ctrl-C may come twice, from the terminal and from a parent; a second after so long ends the process at once."""
 
 
 class Interruption(KeyboardInterrupt):

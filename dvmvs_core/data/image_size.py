@@ -91,13 +91,28 @@ def encoded_size(data: memoryview) -> tuple[int, int]:
     """
     try:
         if data[: len(PNG_MAGIC)] == PNG_MAGIC and data[12:16] == b"IHDR":
-            width, height = struct.unpack_from(">II", data, 16)
-            return height, width
+            return _png_size(data)
         if data[: len(JPEG_MAGIC)] == JPEG_MAGIC:
             return _jpeg_size(data)
     except (struct.error, IndexError):
         raise DamagedError("the image ends inside its header: it was cut off") from None
     raise DamagedError(f"the image must be a JPEG or PNG; its {len(data)} bytes are neither")
+
+
+def _png_size(data: memoryview) -> tuple[int, int]:
+    """The size in the first chunk; the others must lie within the data, since OpenCV makes room for what they claim."""
+    at = len(PNG_MAGIC)
+    while at < len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if length > len(data) - at - 8:
+            raise DamagedError("a chunk of the PNG reaches beyond its end: it was cut off or is damaged")
+        if name == b"acTL":
+            raise DamagedError("the PNG is animated; a still image is needed")
+        if name == b"IEND":
+            break
+        at += 12 + length
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width
 
 
 def _jpeg_size(data: memoryview) -> tuple[int, int]:
