@@ -7,8 +7,8 @@
 
 """One case, run and judged; and as a program, as many as fit into some minutes: `make fuzz MINUTES=…`.
 
-A case fails if anything but an error of ours comes out, if it takes more than 5 s or 500 MB, or if an error shows more of
-foreign text than a line can hold. Every case follows from its target and its number, so it can be run again alone:
+A case fails if anything but an error of ours comes out, if it takes more than 5 s or 500 MB, or if an error is longer
+than a few lines. Every case follows from its target and its number, so it can be run again alone:
 
     python test/fuzz/fuzz_run.py --target mcap --case 12345
 """
