@@ -60,6 +60,12 @@ def cloud_points(message) -> np.ndarray:
         raise MessageError(
             f"a point cloud must have floating-point fields x, y, z; got {shortened(', '.join(fields)) or 'none'}"
         )
+    sizes = {axis: np.dtype(POINT_TYPES[fields[axis].datatype]).itemsize for axis in "xyz"}
+    # numpy believes offsets of gigabytes, and reads there.
+    if any(fields[axis].offset + size > message.point_step for axis, size in sizes.items()):
+        raise MessageError(
+            f"the fields x, y, z of a point cloud must lie within its {message.point_step} bytes a point"
+        )
     with foreign("a point cloud is damaged", MessageError):
         return _finite_points(message, fields)
 

@@ -16,7 +16,9 @@ than a few lines. Every case follows from its target and its number, so it can b
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
+import multiprocessing
 import resource
 import shutil
 import sys
@@ -25,6 +27,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
@@ -35,7 +38,7 @@ MAX_BYTES = 500_000_000
 MAX_MESSAGE = 2000
 """Characters of an error: a sentence, a path, and what was quoted."""
 
-SAID_EVERY_S = 30.0
+SAID_EVERY = 500
 
 
 class Failure(AssertionError):
@@ -117,6 +120,7 @@ def main() -> int:
     parser.add_argument("--failures", type=int, default=50, help="end after so many")
     given = parser.parse_args()
     quiet()
+    faulthandler.enable()
     names = [given.target] if given.target else sorted(TARGETS)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as temporary:
         folder = Path(temporary) / "case"
@@ -127,32 +131,65 @@ def main() -> int:
 
 
 def _run_many(names: list[str], folder: Path, seconds: float, first: int, most: int) -> int:
-    outcomes: Counter[str] = Counter()
-    failures: list[str] = []
+    """Run cases in a process of their own, which is begun again behind a case that killed it."""
+    context = multiprocessing.get_context("fork")
+    outcomes, failures, ends_s = Counter(), [], time.monotonic() + seconds
+    number = first
+    while number is not None and len(failures) < most:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(theirs, names, folder, ends_s, number))
+        process.start()
+        theirs.close()
+        number = _listen(ours, outcomes, failures)
+        process.join()
+        if number is not None:
+            failures.append(f"the process died of {process.exitcode}")
+            print(f"{failures[-1]} in one of the cases of number {number}", file=sys.stderr, flush=True)
+            number += 1
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+    print(f"{outcomes.total() + len(failures)} cases from number {first} on: {counts}; {len(failures)} failures")
+    return 1 if failures else 0
+
+
+def _listen(pipe: Connection, outcomes: Counter[str], failures: list[str]) -> int | None:
+    """Take what a process reports of each number; returns the number that it did not finish, None if it ended well."""
+    number = None
+    while True:
+        try:
+            report = pipe.recv()
+        except EOFError:
+            return number
+        if report is None:
+            return None
+        number, came, failed = report
+        outcomes.update(came)
+        for failure in failed:
+            failures.append(failure)
+            print(failure, file=sys.stderr, flush=True)
+        if number % SAID_EVERY == 0:
+            print(f"{outcomes.total()} cases, {len(failures)} failures, at number {number}", flush=True)
+
+
+def _work(pipe: Connection, names: list[str], folder: Path, ends_s: float, number: int) -> None:
     cost_s: Counter[str] = Counter()
-    number, started_s = first, time.monotonic()
-    said_s = started_s
-    while time.monotonic() - started_s < seconds and len(failures) < most:
+    came: Counter[str] = Counter()
+    failed: list[str] = []
+    while time.monotonic() < ends_s:
+        pipe.send((number, came, failed))
+        came, failed = Counter(), []
         for name in names:
             # Slow readers get fewer cases, so that each gets about as much time.
             if cost_s[name] > 2.0 * min(cost_s[other] for other in names) + 1.0:
                 continue
             began_s = time.monotonic()
             try:
-                outcomes[run_case(name, number, folder)] += 1
+                came[run_case(name, number, folder)] += 1
             except Failure as failure:
-                failures.append(str(failure))
-                print(failure, file=sys.stderr, flush=True)
+                failed.append(str(failure))
             cost_s[name] += time.monotonic() - began_s
         number += 1
-        if time.monotonic() - said_s > SAID_EVERY_S:
-            said_s = time.monotonic()
-            print(f"{outcomes.total()} cases, {len(failures)} failures, next number {number}", flush=True)
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-    print(
-        f"{outcomes.total() + len(failures)} cases, numbers {first} to {number - 1}: {counts}; {len(failures)} failures"
-    )
-    return 1 if failures else 0
+    pipe.send((number, came, failed))
+    pipe.send(None)
 
 
 if __name__ == "__main__":

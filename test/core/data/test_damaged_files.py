@@ -22,13 +22,15 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
+from dvmvs_core.data import bag_messages
 from dvmvs_core.data.bag_files import BagFiles
+from dvmvs_core.data.depth_projection import cloud_points
 from dvmvs_core.data.inflate import INFLATED_ANYWAY, bound_rosbags, zstd
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.scene import read_intrinsics, read_poses
 from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
 from dvmvs_core.data.training_scenes import read_training_frame
-from dvmvs_core.errors import DamagedError, DataError, WeightsError
+from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError
 from dvmvs_core.evaluation.predictions import REQUIRED, PredictionReader
 
 
@@ -279,3 +281,17 @@ def test_weights_whose_header_describes_a_network_that_no_memory_holds_are_refus
         save_file({"fusionnet/x": torch.zeros(1)}, tmp_path / "w.safetensors", header)
         with pytest.raises(WeightsError, match="do not fit|cannot read"):
             load_network(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("offset", (2**31 - 2, 2**31, 2**32 - 1, 17))
+def test_a_point_cloud_whose_fields_lie_beyond_its_points_is_refused(offset):
+    """numpy takes the offset, and the process dies where it reads."""
+    message = bag_messages.cloud(10**9, "lidar", np.ones((5, 5), np.float32))
+    assert len(cloud_points(message)) == 5
+    message.fields[2].offset = offset
+    with pytest.raises(MessageError, match="must lie within its 20 bytes a point"):
+        cloud_points(message)
+    message.fields[2].offset = 8
+    message.point_step = 0
+    with pytest.raises(MessageError):
+        cloud_points(message)
