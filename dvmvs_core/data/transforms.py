@@ -203,7 +203,7 @@ class TransformTree:
 
         Raises:
             TransformError: empty, equal or overlong frame names, a value that is not finite, a quaternion whose length
-                is not 1, or more frames than a tree can have.
+                is not 1, or more static frames than a tree can have.
         """
         parent, child = _without_slash(parent), _without_slash(child)
         if not parent or not child:
@@ -231,15 +231,26 @@ class TransformTree:
         sample = _Sample(parent, translation, normalised(quaternion))
         with self._lock:
             if len(self._frames) >= MAX_FRAMES and not {parent, child} <= self._frames:
-                raise TransformError(f"there are {MAX_FRAMES} frames already; {quoted(child)} is one too many")
+                self._make_room(child)
             self._frames.update((parent, child))
+            edge = self._edges.pop(child, None)  # to the end: edges stay in the order of their last transform
             if static:
                 self._edges[child] = _StaticEdge(sample)
                 return True
-            edge = self._edges.get(child)
             if not isinstance(edge, _MovingEdge):
-                edge = self._edges[child] = _MovingEdge(self._cache_ns)
+                edge = _MovingEdge(self._cache_ns)
+            self._edges[child] = edge
             return edge.add(stamp_ns, sample)
+
+    def _make_room(self, child: str) -> None:
+        """Forget the half of the moving edges that were not heard of for longest."""
+        moving = [name for name, edge in self._edges.items() if isinstance(edge, _MovingEdge)]
+        if not moving:
+            raise TransformError(f"there are {MAX_FRAMES} static frames already; {quoted(child)} is one too many")
+        for name in moving[: (len(moving) + 1) // 2]:
+            del self._edges[name]
+        parents = (edge.newest.parent for edge in self._edges.values() if edge.newest)
+        self._frames = {*self._edges, *parents}
 
     def set_pose(
         self, parent: str, child: str, stamp_ns: int, parent_T_child: np.ndarray, static: bool = False

@@ -157,7 +157,9 @@ class Statistics:
     def drop_ratio(self) -> float:
         """Return the share of the images of late that were dropped, for whatever reason."""
         dropped = self.recent_drops().total()
-        received = self.rate_hz(Happening.IMAGE) * RATE_WINDOW_S
+        with self._lock:
+            now_s = self._clock()
+            received = sum(now_s - time_s < RATE_WINDOW_S for time_s in self._times[Happening.IMAGE])
         return min(1.0, dropped / received) if received else float(dropped > 0)
 
     def recent_drops(self) -> Counter[DropReason]:

@@ -393,14 +393,19 @@ def test_the_cost_of_a_lookup_grows_with_the_chain_and_not_with_its_square():
     assert operations(800) < 5 * operations(200) + 100
 
 
-def test_names_that_never_end_do_not_fill_the_memory():
-    tree = TransformTree()
-    for i in range(MAX_FRAMES // 2):
+def test_names_that_never_end_do_not_fill_the_memory_nor_keep_others_out():
+    tree = TransformTree(10.0)
+    for i in range(2 * MAX_FRAMES):
         tree.set_transform(f"a{i}", f"b{i}", 0, (0, 0, 0), (0, 0, 0, 1))
+        if i % 100 == 0:
+            tree.set_transform("odom", "base", i, (i, 0, 0), (0, 0, 0, 1))
+    assert len(tree.frames()) <= MAX_FRAMES + 2
+    assert tree.lookup("odom", "base", 150)[0, 3] == 150, "what is heard of again and again is kept, with its past"
+    tree = TransformTree(10.0)
+    for i in range(MAX_FRAMES // 2):
+        tree.set_transform(f"a{i}", f"b{i}", 0, (0, 0, 0), (0, 0, 0, 1), static=True)
     with pytest.raises(TransformError, match="one too many"):
-        tree.set_transform("a", "b", 0, (0, 0, 0), (0, 0, 0, 1))
-    assert len(tree.frames()) == MAX_FRAMES
-    assert tree.set_transform("a1", "b1", 1, (0, 0, 0), (0, 0, 0, 1)), "those that are known go on"
+        tree.set_transform("a", "b", 0, (0, 0, 0), (0, 0, 0, 1), static=True)
     with pytest.raises(TransformError, match="at most 1000 characters") as raised:
         TransformTree().set_transform("x" * 10**6, "b", 0, (0, 0, 0), (0, 0, 0, 1))
     assert len(str(raised.value)) < 300
