@@ -9,8 +9,8 @@
 
     python benchmarks/soak.py --minutes 15 --out out/soak
 
-Writes soak.json (figures, every fault, the verdict), soak.svg (memory, threads, file descriptors, shared memory and rate
-of answers over time) and the node's log. The verdict is good if the node lived, never left images without an answer
+Writes soak.json (figures, every fault, the verdict), soak.svg (memory, threads, file descriptors, shared memory and
+answers over time) and the node's log. The verdict is good if the node lived, never left images without an answer
 for longer than a minute, logged no traceback, accounts for every image that it received (depth, a decision or a named
 reason), and grew by at most 1 % in memory, and not in threads or file descriptors, between the second quarter and the
 last.
@@ -402,7 +402,8 @@ def plot(figures: dict) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {len(rows) * height + 16}"'
-        f' font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}{ticks}</svg>\n'
+        ' font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'
+        f"{''.join(parts)}{ticks}</svg>\n"
     )
 
 

@@ -94,7 +94,7 @@ class Parameters:
         changed = {parameter.name: parameter.value for parameter in changes if parameter.name in known}
         if not changed:
             return SetParametersResult(successful=True)
-        fixed = sorted(name for name in changed if not known[name].live)
+        fixed = sorted(name for name in changed if not (known[name].live or known[name].at_start))
         if fixed and not self._may_change():
             return SetParametersResult(
                 successful=False,
