@@ -27,8 +27,8 @@ import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from dvmvs_core.data.inflate import bound_rosbags
-from dvmvs_core.data.mcap_salvage import salvage_mcap
+from dvmvs_core.data.inflate import bound_rosbags, inflation_bound
+from dvmvs_core.data.mcap_salvage import inflates_to, salvage_mcap
 from dvmvs_core.data.sqlite_pages import is_cut, open_sqlite, stores_rows, whole_rows
 from dvmvs_core.errors import DataError, MessageError
 from dvmvs_core.foreign import foreign, reason
@@ -148,6 +148,9 @@ class _IndexedSource:
                 raise DataError(f"{file.name} ends early")
             if not stores_rows(file):
                 raise DataError(f"{file.name} makes up its rows instead of storing them")
+        for file in path.glob("*.mcap") if path.is_dir() else [path] if path.suffix == ".mcap" else []:
+            if inflates_to(file) > inflation_bound(file.stat().st_size):
+                raise DataError(f"{file.name} would become far larger than it is")
         metadata = path / "metadata.yaml"
         if path.is_dir() and metadata.stat().st_size > LARGEST_METADATA:
             raise DataError(f"{metadata.name} has {metadata.stat().st_size} bytes")

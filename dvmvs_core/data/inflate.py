@@ -24,7 +24,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-INFLATED_ANYWAY, INFLATED_PER_BYTE = 200_000_000, 200
+INFLATED_ANYWAY, INFLATED_PER_BYTE = 100_000_000, 200
 """What is believed of compressed data: so many bytes in all, and beyond that so many for each byte."""
 
 

@@ -23,7 +23,10 @@ from typing import BinaryIO, NamedTuple
 from dvmvs_core.data.inflate import inflate_part, inflation_bound
 
 MAGIC = b"\x89MCAP0\r\n"
-SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
+SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x08, 0x0F
+
+LARGEST_INDEX = 1 << 20
+"""Bytes of an entry of the index: it has ten for each channel."""
 
 RECORD_HEAD = struct.Struct("<BQ")
 CHUNK_HEAD = struct.Struct("<QQQI")
@@ -62,6 +65,27 @@ def salvage_mcap(path: Path) -> Iterator[SalvagedMessage]:
                         yield SalvagedMessage(*channels[channel], log_ns, content[MESSAGE_HEAD.size :])
             except (struct.error, UnicodeDecodeError):
                 continue
+
+
+def inflates_to(path: Path) -> int:
+    """Return to how many bytes the chunks of a file inflate in one pass, by what it says of them.
+
+    Chunks say so themselves, and so does the index by which they are read, which may name one any number of times.
+    """
+    in_chunks = in_index = 0
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            return 0
+        while len(head := stream.read(RECORD_HEAD.size)) == RECORD_HEAD.size:
+            opcode, length = RECORD_HEAD.unpack(head)
+            end = stream.tell() + length
+            if opcode == CHUNK:
+                in_chunks += CHUNK_HEAD.unpack(stream.read(CHUNK_HEAD.size))[2]
+            elif opcode == CHUNK_INDEX:
+                content = stream.read(min(length, LARGEST_INDEX))
+                in_index += struct.unpack_from("<Q", content, len(content) - 8)[0]
+            stream.seek(end)
+    return max(in_chunks, in_index)
 
 
 def _top_records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -26,6 +26,7 @@ from dvmvs_core.data import bag_messages
 from dvmvs_core.data.bag_files import BagFiles
 from dvmvs_core.data.depth_projection import cloud_points
 from dvmvs_core.data.inflate import INFLATED_ANYWAY, bound_rosbags, zstd
+from dvmvs_core.data.mcap_salvage import inflates_to
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.scene import read_intrinsics, read_poses
 from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
@@ -213,8 +214,8 @@ def test_a_foreign_word_is_shown_in_part(tmp_path):
         list(read_lines(path))
 
 
-def mcap_with_chunk(compression: str, data: bytes, size: int) -> bytes:
-    """An mcap of one chunk."""
+def mcap_with_chunk(compression: str, data: bytes, size: int, chunks: int = 1) -> bytes:
+    """An mcap of one chunk, or of several that are alike."""
     chunk = struct.pack("<QQQI", 0, 1, size, 0) + struct.pack("<I", len(compression)) + compression.encode()
     chunk += struct.pack("<Q", len(data)) + data
     magic = b"\x89MCAP0\r\n"
@@ -223,8 +224,7 @@ def mcap_with_chunk(compression: str, data: bytes, size: int) -> bytes:
         magic
         + struct.pack("<BQ", 1, len(header))
         + header
-        + struct.pack("<BQ", 6, len(chunk))
-        + chunk
+        + (struct.pack("<BQ", 6, len(chunk)) + chunk) * chunks
         + struct.pack("<BQ", 0x0F, 4)
         + bytes(4)
         + struct.pack("<BQQQI", 2, 20, 0, 0, 0)
@@ -245,6 +245,16 @@ def test_a_chunk_that_becomes_far_larger_than_its_file_is_not_inflated(tmp_path,
     bound_rosbags()
     with pytest.raises(DamagedError, match="compressed bytes"), Reader(path) as reader:
         list(reader.messages())
+
+
+def test_many_chunks_that_become_far_larger_than_their_file_are_not_inflated_all(tmp_path):
+    path = tmp_path / "bombs.mcap"
+    each = INFLATED_ANYWAY // 4
+    for chunks, fits in ((4, True), (5, False)):
+        path.write_bytes(mcap_with_chunk("zstd", zstd.compress(bytes(each)), each, chunks))
+        assert (inflates_to(path) <= INFLATED_ANYWAY) is fits
+        with pytest.raises(DataError, match="holds no message"):
+            BagFiles(path)
 
 
 def test_a_database_that_computes_its_rows_is_not_read(make_bag, tmp_path):
