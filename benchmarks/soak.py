@@ -45,6 +45,8 @@ SIZE = (240, 320)
 RATE_HZ = 30.0
 STEP_M = 0.012
 SAMPLE_S = 2.0
+DEPTH = 10
+"""Images that the middleware keeps. Each place has room for the largest that it ever held, so that is sent first."""
 ANSWER_S = 60.0
 GROWTH = 0.01
 K = np.array(((260.0, 0.0, 159.5), (0.0, 260.0, 119.5), (0.0, 0.0, 1.0)))
@@ -244,7 +246,7 @@ def run(options: argparse.Namespace, domain: int) -> dict:
             "device": "cpu",
             "cloud_folder": clouds,
             "qos_overrides./image.subscription.reliability": "reliable",
-            "qos_overrides./image.subscription.depth": 100,
+            "qos_overrides./image.subscription.depth": DEPTH,
         }
         file = options.out / "parameters.yaml"
         file.write_text(json.dumps({"/**": {"ros__parameters": parameters}}))
@@ -306,8 +308,13 @@ def _soak(options, world: World, executor, rng: Random, faults) -> tuple[list, l
     ends_s = started_s + options.minutes * 60.0
     next_frame_s = next_sample_s = started_s
     next_fault_s = started_s + 10.0
+    from soak_faults import LARGEST, image_of_another_size
+
     samples, injected, longest_s, answers = [], [], 0.0, 0
     world.answered_s = started_s
+    for _ in range(10 * DEPTH):
+        image_of_another_size(world, rng, LARGEST)
+        executor.spin_once(timeout_sec=0.1)
     while (now_s := time.monotonic()) < ends_s and world.process.poll() is None:
         if now_s >= next_frame_s:
             world.step()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from soak import World
 
 HOUR_NS = 3600 * 10**9
+LARGEST = (1500, 2000)
 
 
 def truncated_image(world: World, rng: Random) -> None:
@@ -50,9 +51,9 @@ def contradicting_image(world: World, rng: Random) -> None:
     world.publish_image(message)
 
 
-def image_of_another_size(world: World, rng: Random) -> None:
+def image_of_another_size(world: World, rng: Random, size: tuple[int, int] | None = None) -> None:
     """Send an image of another size than camera_info says."""
-    size = rng.choice(((480, 640), (24, 32), (1, 1), (1500, 2000)))
+    size = size or rng.choice(((480, 640), (24, 32), (1, 1), LARGEST))
     world.publish_image(rgb_message(np.zeros((*size, 3), np.uint8), make_header(world.next_stamp_ns(), world.frame)))
 
 
