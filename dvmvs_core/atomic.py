@@ -67,7 +67,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def only_writer(path: Path) -> Iterator[bool]:
     """Say whether this process alone writes the folder `path`, which is there, and keep it so while the block runs."""
-    lock = os.open(path, os.O_RDONLY)
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield _try_lock(lock) is not False
     finally:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import difflib
 import errno
-import importlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from dvmvs_core import __version__
+from dvmvs_core.cli import main
 from dvmvs_core.cli.main import COMMANDS
 from dvmvs_core.cpu import share_cores
 from dvmvs_core.errors import DvmvsError
@@ -51,7 +51,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     _show_warnings()
     share_cores()
     try:
-        code = _run(command, rest)
+        code = main._run(command, rest)
         sys.stdout.flush()
         return code
     except DvmvsError as error:
@@ -72,20 +72,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         if type(error) is KeyboardInterrupt:  # dvmvs_core.cli.main has words of its own for its signals
             print("dvmvs: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-
-
-def _run(command: str, arguments: list[str]) -> int:
-    import tyro
-
-    module = importlib.import_module(f"dvmvs_core.cli.{command}")
-    options = tyro.cli(
-        module.Options,
-        prog=f"dvmvs {command}",
-        description=module.__doc__,
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
-    return module.run(options) or 0
 
 
 def _help() -> str:

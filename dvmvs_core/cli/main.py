@@ -58,6 +58,22 @@ def main(arguments: list[str] | None = None) -> int:
     return dispatch(arguments)
 
 
+def _run(command: str, arguments: list[str]) -> int:
+    import importlib
+
+    import tyro
+
+    module = importlib.import_module(f"dvmvs_core.cli.{command}")
+    options = tyro.cli(
+        module.Options,
+        prog=f"dvmvs {command}",
+        description=module.__doc__,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    return module.run(options) or 0
+
+
 def _as_program() -> int:
     came: list[float] = []
 

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,8 @@ class SceneFolder:
         self._stamps_ns: list[int | None] = []
         self._writers = ExitStack()
         with writing(self._partial):
-            self._partial.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                self._partial.mkdir(parents=True)
             if not self._writers.enter_context(only_writer(self._partial)):
                 self._writers.close()
                 raise OutputError(f"{path} is being written by another export. Wait for it or name another OUT")
