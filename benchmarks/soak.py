@@ -237,6 +237,7 @@ def run(options: argparse.Namespace, domain: int) -> dict:
     from soak_faults import FAULTS
 
     rng = Random(options.seed)
+    chosen = [fault for fault in FAULTS if options.only is None or fault.__name__ in options.only]
     options.out.mkdir(parents=True, exist_ok=True)
     environment = tied_to_this_process(ros_environment(domain))
     os.environ.update({key: environment[key] for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")})
@@ -267,7 +268,7 @@ def run(options: argparse.Namespace, domain: int) -> dict:
                 if process.poll() is not None:
                     raise SystemExit(f"the node ended with {process.returncode}; see {log}")
                 executor.spin_once(timeout_sec=0.1)
-            samples, faults, longest_s = _soak(options, world, executor, rng, FAULTS)
+            samples, faults, longest_s = _soak(options, world, executor, rng, chosen)
             accounted = _settle(world, executor)
         finally:
             alive = process.poll() is None
@@ -319,7 +320,7 @@ def _soak(options, world: World, executor, rng: Random, faults) -> tuple[list, l
         if now_s >= next_frame_s:
             world.step()
             next_frame_s = max(next_frame_s + 1 / RATE_HZ, now_s - 0.5)
-        if now_s >= next_fault_s:
+        if now_s >= next_fault_s and faults:
             fault = rng.choice(faults)
             injected.append((now_s - started_s, fault.__name__))
             fault(world, rng)
@@ -421,6 +422,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/soak"))
     parser.add_argument("--weights", default="small")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", help="names of the faults to inject; none for a run without")
     options = parser.parse_args()
     share_cores()
     with own_domain() as domain:

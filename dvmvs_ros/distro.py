@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -36,7 +37,6 @@ from dvmvs_core.errors import (
     TransformExtrapolationError,
     TransformLookupError,
 )
-from dvmvs_core.foreign import quoted
 from dvmvs_ros.messages.conversions import (
     image_from_compressed_message,
     image_from_message,
@@ -148,22 +148,24 @@ class Tf2Transforms:
         class Listener(tf2_ros.TransformListener):
             def callback(self, data: TFMessage) -> None:
                 admission.hear()
-                data.transforms = [stamped for stamped in data.transforms if believed(stamped)]
-                super().callback(data)
+                for stamped in data.transforms:
+                    admit(stamped)
                 on_change()
 
             def static_callback(self, data: TFMessage) -> None:
                 super().static_callback(data)
                 on_change()
 
-        def believed(stamped: TransformStamped) -> bool:
+        def admit(stamped: TransformStamped) -> None:
+            stamp_ns = stamp_to_ns(stamped.header.stamp)
             try:
-                admission.check(stamped.child_frame_id, stamp_to_ns(stamped.header.stamp))
+                # What tf2 refuses, it says itself.
+                admission.admit(
+                    stamped.child_frame_id, stamp_ns, lambda: self._buffer.set_transform(stamped, "default_authority")
+                )
             except TransformError as error:
                 admission.note_refused(str(error))
                 warn(f"a transform was ignored: {error}")
-                return False
-            return True
 
         # Without a node: with one, the buffer makes a service and a clock callback that outlive it. The node itself
         # clears it when time jumps.
@@ -274,11 +276,12 @@ class TreeTransforms:
             t, q = stamped.transform.translation, stamped.transform.rotation
             stamp_ns = stamp_to_ns(stamped.header.stamp)
             try:
-                if not static:
-                    self._admission.check(child, stamp_ns)
                 place = (t.x, t.y, t.z), (q.x, q.y, q.z, q.w)
-                if not self._tree.set_transform(parent, child, stamp_ns, *place, static):
-                    raise TransformError(f"that of {quoted(child)} is older than the buffer reaches back")
+                add = partial(self._tree.set_transform, parent, child, stamp_ns, *place, static)
+                if static:
+                    add()
+                else:
+                    self._admission.admit(child, stamp_ns, add)
             except TransformError as error:
                 self._admission.note_refused(str(error))
                 self._warn(f"a transform was ignored: {error}")

@@ -14,7 +14,9 @@ would make it refuse every later one, for an hour. What is ahead of the images b
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from dvmvs_core.errors import TransformError
 from dvmvs_core.foreign import quoted
@@ -26,6 +28,9 @@ FASTEST = 10
 """How many times faster than the clock on the wall the images' time may go on while none comes: a bag played fast."""
 
 RECENT_S = 5.0
+
+HELD = 100
+"""Poses too far ahead that are held: images and poses may jump together, and a pose comes before its image."""
 
 
 class PoseAdmission:
@@ -53,30 +58,47 @@ class PoseAdmission:
         self._image_ns: int | None = None
         self._image_s = self._refused_s = float("-inf")
         self._heard_s: float | None = None
+        self._held: deque[tuple[str, int, Callable[[], object]]] = deque(maxlen=HELD)
 
     def note_image(self, stamp_ns: int) -> bool:
-        """Take the stamp of an image, which poses are compared with from now on; return whether it is the first."""
+        """Take the stamp of an image, which poses are compared with from now on; return whether it is the first.
+
+        What was refused before and is not far ahead of this image is added now: images and poses jumped together.
+        """
         first, self._image_ns, self._image_s = self._image_ns is None, stamp_ns, self._clock()
+        held, self._held = self._held, deque(maxlen=HELD)
+        for child, pose_ns, add in held:
+            with suppress(TransformError):
+                self.admit(child, pose_ns, add)
         return first
 
     def clear(self) -> None:
         """Forget the images' time, as after a jump."""
         self._image_ns = None
+        self._held.clear()
 
     def hear(self) -> None:
         """Note that poses came, of whatever stamp."""
         self._heard_s = self._clock()
 
-    def check(self, child: str, stamp_ns: int) -> None:
-        """Refuse a stamp that is too far ahead.
+    def admit(self, child: str, stamp_ns: int, add: Callable[[], object]) -> None:
+        """Add a pose, unless its stamp is too far ahead; then it is held until an image comes near it.
+
+        Args:
+            child: the frame whose pose it is.
+            stamp_ns: its stamp.
+            add: adds it to the buffer; False if that has no place for it any more.
 
         Raises:
-            TransformError: if it is.
+            TransformError: if it is too far ahead, or too old for the buffer, or `add` refuses it.
         """
         latest_ns, what = self._latest_ns()
         if latest_ns is None or stamp_ns <= latest_ns + self.limit_ns:
+            if add() is False:
+                raise TransformError(f"the pose of {quoted(child)} is older than the buffer reaches back")
             return
         self.latest_stamp_ns = stamp_ns
+        self._held.append((child, stamp_ns, add))
         raise TransformError(
             f"the pose of {quoted(child)} is stamped {(stamp_ns - latest_ns) * 1e-9:.1f} s after {what}; more than"
             f" {self.limit_ns * 1e-9:g} s is not believed. Are the clocks of the computers one?"

@@ -14,6 +14,7 @@ never extrapolated, as transforms are; where the camera sits on the body comes f
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -149,9 +150,8 @@ class PoseMessages:
         self._admission.hear()
         stamp_ns = stamp_to_ns(message.header.stamp)
         try:
-            self._admission.check(edge[1], stamp_ns)
-            if not self._tree.set_transform(*edge, stamp_ns, (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)):
-                raise TransformError("it is older than the buffer reaches back")
+            place = (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
+            self._admission.admit(edge[1], stamp_ns, partial(self._tree.set_transform, *edge, stamp_ns, *place))
         except TransformError as error:
             self._admission.note_refused(str(error))
             self._warn(f"a pose of {self.topic} was ignored: {error}")

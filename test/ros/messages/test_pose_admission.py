@@ -23,11 +23,12 @@ HOUR = 3600 * SECOND
 class Bench:
     def __init__(self, cache_s: float = 10.0) -> None:
         self.wall_s, self.now_ns = 100.0, 0
+        self.added: list[int] = []
         self.admission = PoseAdmission(cache_s, lambda: self.now_ns, clock=lambda: self.wall_s)
 
     def refused(self, stamp_ns: int) -> bool:
         try:
-            self.admission.check("base", stamp_ns)
+            self.admission.admit("base", stamp_ns, lambda: self.added.append(stamp_ns))
         except TransformError as error:
             self.admission.note_refused(str(error))
             return True
@@ -81,3 +82,19 @@ def test_silence_is_counted_from_what_came_of_whatever_stamp():
     bench.admission.hear()
     bench.wall_s += 7
     assert bench.admission.silence_s == pytest.approx(7.0)
+
+
+def test_images_and_poses_that_jump_together_lose_none():
+    bench = Bench()
+    bench.admission.note_image(50 * SECOND)
+    assert bench.refused(90 * SECOND), "it came before its image"
+    assert bench.refused(HOUR)
+    bench.admission.note_image(50 * SECOND)
+    assert bench.added == []
+    bench.admission.note_image(90 * SECOND)
+    assert bench.added == [90 * SECOND]
+    bench.admission.clear()
+    bench.admission.note_image(HOUR)
+    assert bench.added == [90 * SECOND], "what was held before a jump is forgotten"
+    with pytest.raises(TransformError, match="older than the buffer"):
+        bench.admission.admit("base", HOUR, lambda: False)
