@@ -169,14 +169,14 @@ class Diagnostics:
                 f"the camera's frame and world_frame are both {world!r}, so the camera seems never to move: name its"
                 " optical frame by camera_frame, or a fixed frame such as odom by world_frame"
             )
-        elif admission.recent:
-            level, text = WARN, f"{admission.refused} poses were refused, the last because {admission.recent}"
         elif motion is not None:
             values.update(motion.values())
             if complaint := motion.complaint():
                 level, text = WARN, complaint
             else:
                 text = motion.remark() or text
+        if level == OK and admission.recent:
+            level, text = WARN, f"{admission.refused} poses were refused, the last because {admission.recent}"
         return self._status("poses", level, text, values)
 
     def _missing_pose(self, inputs: Inputs) -> str:
