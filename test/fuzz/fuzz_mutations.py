@@ -31,19 +31,19 @@ Mutation = Callable[[Random, bytes], bytes]
 
 
 def mutated(rng: Random, data: bytes) -> bytes:
-    """Return bytes with one to four damages."""
+    """Return bytes with up to four damages."""
     damaged = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 4))):
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 4))):
         rng.choice(_DAMAGES)(rng, damaged)
     return bytes(damaged)
 
 
 def mutated_words(rng: Random, data: bytes) -> bytes:
-    """Return a text with one to three words that are others, or damaged as bytes are."""
+    """Return a text with up to three words that are others, or damaged as bytes are."""
     if rng.random() < 0.3:
         return mutated(rng, data)
     lines = data.splitlines(keepends=True)
-    for _ in range(rng.choice((1, 1, 3))):
+    for _ in range(rng.choice((0, 1, 1, 1, 3))):
         if not lines:
             break
         at = rng.randrange(len(lines))

@@ -50,6 +50,9 @@ DEPTH_FORMATS = (
 )
 
 
+DEPTH_FORMATS_OF_SEEDS = (DEPTH_FORMATS[0], DEPTH_FORMATS[2], DEPTH_FORMATS[4], DEPTH_FORMATS[2])
+
+
 @dataclass(frozen=True)
 class Target:
     """One reader.
@@ -65,7 +68,7 @@ class Target:
     read: Callable[[Random, bytes, Path], object]
 
     def case(self, rng: Random) -> bytes:
-        """Return a mutated seed; now and then the seed as it is, which must be read."""
+        """Return a mutated seed."""
         return self.mutate(rng, rng.choice(self.seeds()))
 
 
@@ -174,9 +177,12 @@ TARGETS = {
         lambda rng, data, folder: image_message.decode_compressed(rng.choice(FORMATS), data),
     ),
     "compressed_depth": Target(
-        corpus.compressed_depths,
-        mutations.mutated,
-        lambda rng, data, folder: compressed_depth.decode_compressed_depth(rng.choice(DEPTH_FORMATS), data),
+        lambda: list(zip(DEPTH_FORMATS_OF_SEEDS, corpus.compressed_depths(), strict=True)),
+        lambda rng, seed: (
+            seed[0] if rng.random() < 0.8 else rng.choice(DEPTH_FORMATS),
+            mutations.mutated(rng, seed[1]),
+        ),
+        lambda rng, case, folder: compressed_depth.decode_compressed_depth(*case),
     ),
     "compressed_depth_png": Target(
         lambda: [corpus.encoded(corpus.depth(), ".png")],
