@@ -73,12 +73,17 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+MAX_SIDE, MAX_HYPOTHESES = 8192, 1024
+"""Beyond what any network has: a damaged header must not claim any memory."""
+
+
 def _require_input_size(height: int, width: int) -> None:
     for name, size in (("height", height), ("width", width)):
         _require(
             isinstance(size, int) and size > 0 and size % SIZE_MULTIPLE == 0,
             f"{name} must be a positive multiple of {SIZE_MULTIPLE}; got {size!r}",
         )
+        _require(size <= MAX_SIDE, f"{name} must be at most {MAX_SIDE}; got {size}")
 
 
 def _require_depth_range(min_depth_m: float, max_depth_m: float) -> None:
@@ -142,7 +147,10 @@ class ModelConfig(_Config):
             f" {2 * SIZE_MULTIPLE}; got {self.height} and {self.width}",
         )
         _require_depth_range(self.min_depth_m, self.max_depth_m)
-        _require(self.depth_hypotheses >= 2, f"depth_hypotheses must be at least 2; got {self.depth_hypotheses}")
+        _require(
+            2 <= self.depth_hypotheses <= MAX_HYPOTHESES,
+            f"depth_hypotheses must be at least 2 and at most {MAX_HYPOTHESES}; got {self.depth_hypotheses}",
+        )
         _require(
             len(self.extractor_channels) == 5,
             f"extractor_channels must have 5 entries, one a stage; got {self.extractor_channels!r}",
@@ -192,7 +200,10 @@ class BaseConfig(_Config):
             f"the memory needs height and width of at least {2 * SIZE_MULTIPLE}; got {self.height} and {self.width}",
         )
         _require_depth_range(self.min_depth_m, self.max_depth_m)
-        _require(self.depth_hypotheses >= 8, f"depth_hypotheses must be at least 8; got {self.depth_hypotheses}")
+        _require(
+            8 <= self.depth_hypotheses <= MAX_HYPOTHESES,
+            f"depth_hypotheses must be at least 8 and at most {MAX_HYPOTHESES}; got {self.depth_hypotheses}",
+        )
         _require(
             len(self.widths) == 4 and all(width > 0 and width % 8 == 0 for width in self.widths),
             f"widths must be 4 positive multiples of 8; got {self.widths!r}",

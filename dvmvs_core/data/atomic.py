@@ -5,27 +5,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Writing files so that a half-written one never replaces a good one."""
+"""Writing data: see `dvmvs_core.atomic`."""
 
-from __future__ import annotations
+from dvmvs_core.atomic import replacing, unfinished_folder
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, and move it there once the block has ended well.
-
-    Folders above are made. After an exception the temporary file is removed and `path` is as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        with suppress(FileNotFoundError):
-            unfinished.unlink()
+__all__ = ["replacing", "unfinished_folder"]
