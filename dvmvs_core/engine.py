@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -42,6 +43,9 @@ from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.runtime.timer import Timer, untimed
 from dvmvs_core.types import DepthPrediction, Frame
 
+if TYPE_CHECKING:
+    from dvmvs_core.matching.matcher import Matcher  # needs numba
+
 logger = logging.getLogger(__name__)
 
 CONFIDENCE_PREDICTIONS = 3
@@ -59,6 +63,7 @@ class DepthEngine:
         config: device, precision, mode and keyframe rule.
         timer: is told of the stages of each frame: preprocess, features, depth, confidence, and within depth
             plane_sweep and network where the runner can tell them apart. Who shares a runner shares what it tells.
+        matcher: matches keyframes in place of the one that `config.matching` names, as where what it does is recorded.
 
     Attributes:
         device: where the network's tensors are.
@@ -73,7 +78,11 @@ class DepthEngine:
     """
 
     def __init__(
-        self, network: PairNet | FusionNet | Runner, config: EngineConfig | None = None, timer: Timer | None = None
+        self,
+        network: PairNet | FusionNet | Runner,
+        config: EngineConfig | None = None,
+        timer: Timer | None = None,
+        matcher: Matcher | None = None,
     ) -> None:
         self.config = config or EngineConfig()
         if isinstance(network, nn.Module):
@@ -86,7 +95,7 @@ class DepthEngine:
         self.estimate_confidence = choose_confidence(self.device)
         self.estimate_matched_confidence = matched_confidence
         self._runner = network
-        self._matcher = choose_matcher(self.config.matching, self.model_config)
+        self._matcher = matcher or choose_matcher(self.config.matching, self.model_config)
         self._timer = timer or untimed
         self._keyframes: KeyframeBuffer[View] = KeyframeBuffer(self.config.keyframes)
         self._past = PastKeyframes(self.config.keyframes.buffer_size)
