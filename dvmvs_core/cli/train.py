@@ -149,7 +149,7 @@ class Regulariser:
     workers: Count = 1
     """processes that record, each on a core of its own; 0 trains on what DIR holds"""
     clips: Count = 1000
-    """to record at most, 18 MB each at 320x256"""
+    """to record at most, about 11 MB each at 320x256"""
     held_out: Count = 3
     """clips that figures are made on, of worlds that are never trained on"""
     learning_rate: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None

@@ -83,7 +83,7 @@ class RegulariserPlan:
         height: of the images, pixels.
         width: of the images, pixels.
         workers: processes that record.
-        clips: recorded at most: 12 keyframes and 18 MB each at 320×256.
+        clips: recorded at most: about 11 MB each at 320×256.
         held_out: clips that figures are made on.
         device: that trains.
         textures: that the worlds of each kind of clip share.
