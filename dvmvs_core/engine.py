@@ -85,6 +85,8 @@ class DepthEngine:
         matcher: Matcher | None = None,
     ) -> None:
         self.config = config or EngineConfig()
+        # First: it compiles in a thread.
+        self._matcher = matcher or choose_matcher(self.config.matching, network.config)
         if isinstance(network, nn.Module):
             network = choose_runner(network, self.config)
         if timer is not None:
@@ -95,7 +97,6 @@ class DepthEngine:
         self.estimate_confidence = choose_confidence(self.device)
         self.estimate_matched_confidence = matched_confidence
         self._runner = network
-        self._matcher = matcher or choose_matcher(self.config.matching, self.model_config)
         self._timer = timer or untimed
         self._keyframes: KeyframeBuffer[View] = KeyframeBuffer(self.config.keyframes)
         self._past = PastKeyframes(self.config.keyframes.buffer_size)

@@ -81,7 +81,7 @@ CLOCK, DIAGNOSTICS, TRANSFORMS = type_name(ClockMessage), type_name(DiagnosticAr
 
 QUEUE = 100
 
-ANSWER_S = 5.0
+ANSWER_S = 30.0
 """How long the depth node may take to tell its parameters."""
 
 HOLD, LONGEST_HOLD, HAND_ON_S = 5, 100, 0.02

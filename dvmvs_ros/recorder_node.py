@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ from dvmvs_core.data.bag_writer import TF_STATIC
 from dvmvs_core.errors import ConfigError
 from dvmvs_ros.messages.message_log import MessageLog, type_name
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
+from dvmvs_ros.process.remote_parameters import remote_parameters
 
 IMAGE = "camera/image_rect"
 CAMERA_INFO = "camera/camera_info"
@@ -67,8 +69,11 @@ class RecorderNode(Node):
 
     def __init__(self, **arguments) -> None:
         super().__init__("recorder_node", **arguments)
-        descriptor = ParameterDescriptor(description="Folder of the bag to write; must not exist.", read_only=True)
-        self.declare_parameter("out", "", descriptor)
+        for name, description in (
+            ("out", "Folder of the bag to write; must not exist."),
+            ("known_to", "Node that must know of this one before it subscribes to images; empty: none."),
+        ):
+            self.declare_parameter(name, "", ParameterDescriptor(description=description, read_only=True))
         self._last_arrival_s = time.monotonic()
 
     def record(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
@@ -82,7 +87,12 @@ class RecorderNode(Node):
             raise ConfigError("parameter out must name the folder of the bag to write; got nothing")
         with closing(MessageLog(Path(out))) as log:
             for topic, message_type in TOPICS.items():
-                self._subscribe(log, topic, message_type)
+                if topic != IMAGE:
+                    self._subscribe(log, topic, message_type)
+            if known_to := self.get_parameter("known_to").value:
+                remote_parameters(self, known_to, (), executor, stop, math.inf)
+            # Last, since a player waits for those who listen to images.
+            self._subscribe(log, IMAGE, Image)
             self.get_logger().info(f"recording to {out}")
             spin_until_settled(executor, stop, lambda: self._last_arrival_s)
 

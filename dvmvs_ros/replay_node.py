@@ -58,6 +58,7 @@ from dvmvs_ros.messages.conversions import (
 )
 from dvmvs_ros.play_clock import PlayClock
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end, spin_until
+from dvmvs_ros.process.remote_parameters import remote_parameters
 
 BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)
 """A camera that looks along the base's x axis: optical z is base x, optical x is base −y (REP 103)."""
@@ -66,7 +67,10 @@ LAST_ANSWERS_S = 5.0
 """How long the player waits at the end for answers that are still to come, and for subscribers to take a topic."""
 
 SETTLED_S = 0.5
-"""After connecting, and after time jumped: until every subscriber knows of it."""
+"""After time jumped: until every subscriber knows of it."""
+
+KNOWN_S = 10.0
+"""How long a subscriber of images may take to say that it knows the player."""
 
 FASTEST = 10.0
 
@@ -288,7 +292,9 @@ class ReplayNode(Node):
             self.get_logger().info(reason, throttle_duration_sec=5.0)
             self._executor.spin_once(timeout_sec=POLL_S)
         # Both sides of each connection must know of each other; this side being ready says nothing of the other.
-        self._wait(lambda: False, SETTLED_S)
+        for listener in self.get_subscriptions_info_by_topic(self._image.topic_name):
+            name = f"{listener.node_namespace.rstrip('/')}/{listener.node_name}"
+            remote_parameters(self, name, (), self._executor, self._stop, KNOWN_S)
 
     def _wait(self, until: Callable[[], bool], timeout_s: float) -> bool:
         return spin_until(self._executor, until, self._stop, timeout_s)

@@ -44,6 +44,7 @@ def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
     try:
         from dvmvs_core.matching.descriptors import Describer
         from dvmvs_core.matching.matcher import Matcher
+        from dvmvs_core.matching.warm_up import start_compiling
     except ImportError as error:
         if matching != "auto":
             raise DeviceError(
@@ -52,6 +53,7 @@ def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
             ) from error
         logger.warning("numba cannot be loaded (%s): depth is the network's alone, and much worse for it", error)
         return None
+    start_compiling(MATCHING_PRESETS[chosen])
     size = (model.height, model.width)
     return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(*size)), shared_regulariser(*size))
 

@@ -7,8 +7,11 @@
 
 """Confidence of matched depth: the probability that it is within 10 % of the truth.
 
-A logistic regression on what matching found: how clearly a plane won, how much parallax could tell it from others,
-whether the past came to the same. Its coefficients are fitted on rendered worlds (`dvmvs weights calibrate`).
+Two witnesses are heard, and a pixel is believed as far as both believe it: their probabilities are multiplied. One is a
+logistic regression on what matching found: how clearly a plane won, how much parallax could tell it from others,
+whether the past came to the same. Its coefficients are fitted on rendered worlds (`dvmvs weights calibrate`). The
+other is the regulariser, which sees the image and its edges too, and learned from the same kind of worlds. Either alone
+is too sure of what worlds do not have; the product is too modest in worlds.
 
 Symbols: (H, W) pixels, (h, w) cells of the half-resolution grid, F cues.
 """
@@ -62,8 +65,12 @@ def matched_confidence(matched: MatchedDepth, preset: str) -> np.ndarray:
     coefficients = load_coefficients(coefficients_path(preset), CUES)
     cues, in_view = matched_cues(matched)
     log_odds = np.tensordot(np.float32(coefficients.weights), cues, axes=1) + np.float32(coefficients.bias)
-    confidence = in_view / (1 + np.exp(-log_odds))
-    return cv2.resize(confidence.astype(np.float32), matched.depth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    confidence = 1 / (1 + np.exp(-log_odds))
+    if matched.log_odds is not None:
+        confidence /= 1 + np.exp(-matched.log_odds)
+    size = matched.depth.shape[::-1]
+    seen = cv2.resize(in_view.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+    return seen * cv2.resize(in_view * confidence, size, interpolation=cv2.INTER_LINEAR)
 
 
 def coefficients_path(preset: str) -> Path:

@@ -30,7 +30,7 @@ def add_support(first, last, depths, homographies, translations, inverse_depths,
         first: first row.
         last: row after the last.
         depths: (M, h, w) float32 metres of the views; 0 = none.
-        homographies: (M, 3, 3) float32 as for `sweep.sweep_rows`.
+        homographies: (M, 3, 3) float32 as for `sweep_kernels.sweep_rows`.
         translations: (M, 3) float32.
         inverse_depths: (P,) float32.
         tolerance: relative difference at which a depth no longer speaks for a plane.

@@ -23,22 +23,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from dvmvs_core.config import MatchingConfig
+from dvmvs_core.geometry import inverse_pose
 from dvmvs_core.matching.aggregation import box_means
 from dvmvs_core.matching.consistency import add_support
 from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.measured_around import FARTHEST_M
-from dvmvs_core.matching.past_depth import fuse_rows, splat_views
+from dvmvs_core.matching.past_depth import fuse_rows
 from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.regularise import Found, Regularise, regularised
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
 from dvmvs_core.matching.score_windows import quarter_means
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
-from dvmvs_core.matching.sweep import FIRST_PLANE, ONE_METRE, sweep_rows
 from dvmvs_core.matching.upsampling import add_upsampled, upsample_depth
 from dvmvs_core.matching.view_selection import best_views
 from dvmvs_core.matching.winner import best_planes
 from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.matching_maps import aligned_zeros, repeat_edges
+from dvmvs_core.runtime.reprojection_kernels import splat_maps
+from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE, ONE_METRE, sweep_rows
 
 OWN_WEIGHT = 2.0
 """Weight of the network's depth of this view in the prior."""
@@ -49,11 +52,17 @@ PREDICTION_WEIGHT = 0.3
 SURE_MARGIN, MIN_WEIGHT = 0.5, 0.1
 """Matched depth weighs its margin over the first, between the second and 1."""
 
+NEAREST_M = np.float32(0.1)
+"""Past depth nearer to this view than this is left out."""
+
 AGREEING = 0.08
 """Log depth within which the past agrees with the prior."""
 
 FULL_WEIGHT = 6.0
 """Weight of past depths whose agreement counts in full."""
+
+MIN_NORM = np.float32(1e-3)
+"""Samples of descriptors are divided by their norms, or by this."""
 
 COLOUR_SCALE = 8.0
 """Grey levels, of 255, at which a cell's weight for a pixel has fallen to a quarter."""
@@ -72,7 +81,7 @@ class _Buffers:
         """Return the array of that name, with whatever is in it."""
         key = (name, shape, dtype)
         if key not in self._arrays:
-            self._arrays[key] = np.empty(shape, dtype)
+            self._arrays[key] = aligned_zeros(shape, dtype)
         return self._arrays[key]
 
 
@@ -179,8 +188,9 @@ class Matcher:
             depths[count + k], weights[count + k] = view.matched.network_depth[::2, ::2], PREDICTION_WEIGHT
         nearest, nearest_weights = np.empty_like(depths), np.empty_like(weights)
         if recent:
-            to_here = _from_views(reference, [*recent, *recent], QUARTER)
-            in_bands(splat_views, len(depths), depths, weights, *to_here, nearest, nearest_weights)
+            cameras = _to_reference(reference, [*recent, *recent], QUARTER)
+            splats = (NEAREST_M, False, nearest, nearest_weights)
+            in_bands(splat_maps, len(depths), depths, weights, *cameras, *splats)
         in_bands(
             fuse_rows,
             len(own),
@@ -282,12 +292,16 @@ class Matcher:
     def _floats(
         self, kind: str, reference: MatchingView, views: Sequence[MatchingView]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Descriptors (h, w, C) of the reference view and (M, h, w, C) of others: "patches" or "maps"."""
-        stored = [getattr(view.descriptors, kind) for view in (reference, *views)]
-        floats = self._buffers(kind, (self.config.views + 1, *stored[0].shape))[: len(stored)]
-        for each, descriptors in zip(floats, stored, strict=True):
-            np.multiply(descriptors, np.float32(1 / INT8_SCALE), out=each)
-        return floats[0], floats[1:]
+        """Descriptors (h, w, C) of the reference view and bordered ones (M, h+2, w+2, C): "patches" or "maps"."""
+        stored = getattr(reference.descriptors, kind)
+        height, width, channels = stored.shape
+        own = self._buffers(kind, stored.shape)
+        others = self._buffers(kind, (self.config.views, height + 2, width + 2, channels))[: len(views)]
+        np.multiply(stored, np.float32(1 / INT8_SCALE), out=own)
+        for each, view in zip(others, views, strict=True):
+            np.multiply(getattr(view.descriptors, kind), np.float32(1 / INT8_SCALE), out=each[1:-1, 1:-1])
+        repeat_edges(others)
+        return own, others
 
     def _sweep(
         self,
@@ -306,14 +320,19 @@ class Matcher:
         in_bands(
             sweep_rows,
             len(own),
+            0,
+            1,
             own,
             others,
             *to_views,
             centres,
             factors,
-            margin,
             starts,
             len(factors) if window is None else window,
+            margin,
+            True,
+            ONE,
+            MIN_NORM,
             scores,
             counts,
         )
@@ -407,12 +426,10 @@ def _to_views(reference: MatchingView, views: Sequence[MatchingView], grid: Grid
     )
 
 
-def _from_views(reference: MatchingView, views: Sequence[MatchingView], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    count = len(views)
-    return relative_views(
-        [v.world_T_cam for v in views],
-        [v.K for v in views],
-        [reference.world_T_cam] * count,
-        [reference.K] * count,
-        grid,
-    )
+def _to_reference(reference: MatchingView, views: Sequence[MatchingView], grid: Grid) -> tuple[np.ndarray, ...]:
+    """Transforms (N, 4, 4) from the views to the reference, and K (N, 3, 3) of the reference's and the views' cells."""
+    cell_from_pixel = np.linalg.inv(grid.pixel_from_cell)
+    ref_T_world = inverse_pose(reference.world_T_cam)
+    ref_T_view = np.stack([ref_T_world @ view.world_T_cam for view in views])
+    K_ref, K_view = (cell_from_pixel @ np.stack(K) for K in ([reference.K] * len(views), [v.K for v in views]))
+    return tuple(x.astype(np.float32) for x in (ref_T_view, K_ref, K_view))

@@ -18,54 +18,12 @@ import numpy as np
 from dvmvs_core.runtime.compiled import compiled
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-_NEAREST_M = np.float32(0.1)
 
 BINS = 128
 """Of the histogram that finds the median."""
 
 NEAREST_BIN_M, FARTHEST_BIN_M = 0.1, 20.0
 """Its range; what lies beyond counts in its first or last bin. A bin is 4 % wide."""
-
-
-@compiled
-def splat_views(first, last, depths, weights, homographies, translations, nearest, nearest_weights):
-    """Z-buffers of depth maps first…last, and the weights of the points in them.
-
-    Args:
-        first: first map.
-        last: map after the last.
-        depths: (K, h, w) float32 metres in each view; 0 = none.
-        weights: (K, h, w) float32.
-        homographies: (K, 3, 3) float32, from the views' cells to the current view's for points at infinity.
-        translations: (K, 3) float32, what 1/m of inverse depth adds to that.
-        nearest: (K, h, w) float32 for the depth in the current view; 0 where no point falls.
-        nearest_weights: (K, h, w) float32 for its weight.
-    """
-    _, height, width = depths.shape
-    for k in range(first, last):
-        H, t = homographies[k], translations[k]
-        target, target_weights = nearest[k], nearest_weights[k]
-        target[:] = _ZERO
-        target_weights[:] = _ZERO
-        for y in range(height):
-            fy = np.float32(y)
-            for x in range(width):
-                depth = depths[k, y, x]
-                if depth <= _ZERO:
-                    continue
-                fx = np.float32(x)
-                z = (H[2, 0] * fx + H[2, 1] * fy + H[2, 2]) * depth + t[2]
-                if z < _NEAREST_M:
-                    continue
-                scale = _ONE / z
-                u = ((H[0, 0] * fx + H[0, 1] * fy + H[0, 2]) * depth + t[0]) * scale + _HALF
-                v = ((H[1, 0] * fx + H[1, 1] * fy + H[1, 2]) * depth + t[1]) * scale + _HALF
-                if u < _ZERO or v < _ZERO or u >= width or v >= height:
-                    continue
-                column, row = np.int32(u), np.int32(v)
-                if target[row, column] == _ZERO or z < target[row, column]:
-                    target[row, column] = z
-                    target_weights[row, column] = weights[k, y, x]
 
 
 @compiled
@@ -77,7 +35,7 @@ def fuse_rows(first, last, own, own_weight, nearest, weights, measured, toleranc
         last: row after the last.
         own: (h, w) float32 metres that the network says of this view, everywhere above 0.
         own_weight: its weight.
-        nearest: (K, h, w) float32 metres of `splat_views`; 0 = none.
+        nearest: (K, h, w) float32 metres of `splat_maps`; 0 = none.
         weights: (K, h, w) float32 their weights.
         measured: how many of the K maps, the first ones, were matched; the others are the network's.
         tolerance: difference of log depth within which values agree.

@@ -36,7 +36,7 @@ def parallax_rows(first, last, prior, homographies, translations, cell_pixels, m
         first: first row.
         last: row after the last.
         prior: (h/2, w/2) float32 metres.
-        homographies: (M, 3, 3) float32 as for `sweep.sweep_rows`, of the prior's cells.
+        homographies: (M, 3, 3) float32 as for `sweep_kernels.sweep_rows`, of the prior's cells.
         translations: (M, 3) float32.
         cell_pixels: pixels of the image from one cell to the next.
         margin: cells by which the image is larger than the grid, on each side.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.compiled import compiled, inlined
 
 _LEAST = np.float32(-3e38)
 
@@ -50,7 +50,7 @@ def jump_penalties(first, last, image, largest, least, edge, across, down):
             down[y, x] = max(largest * np.exp(-b / edge), least)
 
 
-@compiled
+@inlined
 def step_along(own, before, penalty, next_penalty, now):
     """Path scores (P + 2,) of a pixel from those of the pixel before it; the first and the last entry are a border.
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -374,10 +375,12 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         ),
     ]
     if not problems:
-        problems = _listed("NaN or infinite", [k for k, t in tensors.items() if not t.isfinite().all()])
+        tensors = {key: tensor.to(expected[key].dtype) for key, tensor in tensors.items()}
+        # By numpy: torch's threads would wait for one another at each of hundreds of small tensors.
+        problems = _listed("NaN or infinite", [k for k, t in tensors.items() if not np.isfinite(t.numpy()).all()])
     if problems:
         raise WeightsError(f"{source}: the tensors do not fit the network. {'. '.join(problems)}")
-    module.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in tensors.items()})
+    module.load_state_dict(tensors)
 
 
 def _listed(kind: str, names: list[str]) -> list[str]:

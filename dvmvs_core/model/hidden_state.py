@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
+from dvmvs_core.model.intrinsics import scale_intrinsics
+from dvmvs_core.model.reprojection import backproject, project, splat, transform
 
-# Below this depth a point has no usable perspective division: it is projected as if it were at 1 m.
-_MIN_DIVISOR_M = 1e-8
 # Cells whose estimated depth is not above this hold nothing that could be looked up.
 _EMPTY_BELOW_M = 0.01
 
@@ -53,17 +52,10 @@ def reproject_depth(previous_depth: Tensor, previous_world_T_cam: Tensor, world_
 @torch.no_grad()
 def reproject_depth_by(cam_T_previous: Tensor, previous_depth: Tensor, K: Tensor) -> Tensor:
     """As `reproject_depth`, from the movement between the cameras, (B, 4, 4)."""
-    batch, _, height, width = previous_depth.shape
-    half_height, half_width = height // 2, width // 2
+    half_size = (previous_depth.shape[-2] // 2, previous_depth.shape[-1] // 2)
     with torch.autocast(previous_depth.device.type, enabled=False):
-        points = _transform(cam_T_previous, _backproject(previous_depth.float(), K))  # (B, 3, HW)
-        column, row = _project(points[:, 2:], points, scale_intrinsics(K, 0.5)).round().unbind(dim=1)
-    lands = (column >= 0) & (column < half_width) & (row >= 0) & (row < half_height)
-    cell = torch.where(lands, row * half_width + column, 0).long()  # (B, HW)
-    # Points behind the camera may land in view: they count as 0, which is "nothing here".
-    depth = torch.where(lands, points[:, 2].relu(), 0)
-    farthest = depth.new_zeros(batch, half_height * half_width).scatter_reduce(1, cell, depth, "amax")
-    return farthest.view(batch, 1, half_height, half_width)
+        # Points behind the camera may land in view: they count as 0, which is "nothing here".
+        return splat(previous_depth.float(), cam_T_previous, scale_intrinsics(K, 0.5), K, half_size, farthest=True)
 
 
 def lstm_depth_estimate(reprojected_depth: Tensor) -> Tensor:
@@ -111,36 +103,10 @@ def warp_hidden_state_by(previous_T_cam: Tensor, hidden: Tensor, depth_estimate:
     """As `warp_hidden_state`, from the movement between the cameras, (B, 4, 4)."""
     batch, _, height, width = hidden.shape
     with torch.autocast(hidden.device.type, enabled=False):
-        points = _transform(previous_T_cam, _backproject(depth_estimate.float(), K))  # (B, 3, hw)
-        pixels = _project(points[:, 2:].relu(), points, K)  # (B, 2, hw)
+        points = transform(previous_T_cam, backproject(depth_estimate.float(), K))  # (B, 3, hw)
+        pixels = project(points[:, 2:].relu(), points, K)  # (B, 2, hw)
         x, y = pixels.unbind(dim=1)
         grid = torch.stack([x * (2 / (width - 1)) - 1, y * (2 / (height - 1)) - 1], dim=-1)
         grid = grid.view(batch, height, width, 2)
         warped = functional.grid_sample(hidden.float(), grid, align_corners=True)
     return torch.where(depth_estimate > _EMPTY_BELOW_M, warped, 0)
-
-
-def _backproject(depth: Tensor, K: Tensor) -> Tensor:
-    """(B, 1, h, w) metres -> points (B, 3, hw) in the camera's frame."""
-    pixels = pixel_grid(*depth.shape[-2:], like=depth)  # (3, hw)
-    focal, centre = _focal_and_centre(K)
-    rays = torch.cat([(pixels[:2] - centre) / focal, pixels[2:].expand(len(K), 1, -1)], dim=1)
-    return rays * depth.flatten(2)
-
-
-def _transform(a_T_b: Tensor, points: Tensor) -> Tensor:
-    """Moves points (B, 3, N) from frame b to frame a."""
-    return a_T_b[:, :3, :3] @ points + a_T_b[:, :3, 3:]
-
-
-def _project(divisor: Tensor, points: Tensor, K: Tensor) -> Tensor:
-    """Points (B, 3, N) over their divisor (B, 1, N) -> pixels (B, 2, N) as (x, y)."""
-    safe = torch.where(divisor.abs() > _MIN_DIVISOR_M, divisor, 1)
-    focal, centre = _focal_and_centre(K)
-    return points[:, :2] / safe * focal + centre
-
-
-def _focal_and_centre(K: Tensor) -> tuple[Tensor, Tensor]:
-    """(fx, fy) and (cx, cy), each (B, 2, 1)."""
-    # Indexing by lists would copy them to a GPU, which a CUDA graph cannot hold.
-    return K.diagonal(dim1=1, dim2=2)[:, :2, None], K[:, :2, 2:]

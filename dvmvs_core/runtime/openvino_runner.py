@@ -28,12 +28,12 @@ from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
-from dvmvs_core.model.hidden_state import warp_hidden_state_by
+from dvmvs_core.model.hidden_state import lstm_depth_estimate, warp_hidden_state_by
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
-from dvmvs_core.runtime.reprojection_kernels import expected_depth
+from dvmvs_core.runtime.reprojection_kernels import splat_maps
 from dvmvs_core.runtime.sweep import CompiledSweep
 from dvmvs_core.runtime.timer import Timer, untimed
 
@@ -128,10 +128,9 @@ class OpenVinoRunner:
         return pyramid.full, decoded, *state
 
     def _decode_examples(self) -> tuple[Tensor, ...]:
-        image = self._blank_image()
-        features = self._network.extract(image)
+        features = ImageFeatures(*self._features.blank_outputs())
         costs = torch.zeros(1, len(self._inverse_depths), *features.matching.shape[-2:])
-        return image, *features, costs, *(self._initial_state or ())
+        return self._blank_image(), *features, costs, *(self._initial_state or ())
 
     def _refine_step(
         self, depth: Tensor, cosines: Tensor, in_view: Tensor, matching: Tensor, decoded: Tensor, half: Tensor
@@ -140,10 +139,10 @@ class OpenVinoRunner:
         return refinement(depth, refinement.with_texture(cosines, in_view, matching), decoded, half)
 
     def _refine_examples(self) -> tuple[Tensor, ...]:
-        image, *features, costs, _, _ = inputs = self._decode_examples()
-        depth, decoded, _, _ = self._decode_step(*inputs)
-        matched = torch.zeros(1, len(self._factors), *costs.shape[-2:])
-        return depth, matched, matched, features[4], decoded, features[0]
+        features = ImageFeatures(*self._features.blank_outputs())
+        depth, decoded, *_ = self._decode.blank_outputs()
+        matched = torch.zeros(1, len(self._factors), *features.matching.shape[-2:])
+        return depth, matched, matched, features.matching, decoded, features.half
 
 
 def _target(device: str, precision: str, strict: bool) -> Target:
@@ -173,11 +172,11 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 def _warped_hidden_state(previous: PreviousKeyframe, geometry: StepGeometry) -> Tensor:
     """The hidden state (1, C, H/32, W/32) as the new camera would have left it."""
-    height, width = previous.depth.shape[-2:]
-    expected = np.empty((height // 32, width // 32), np.float32)
-    half_K = scale_intrinsics(geometry.K, 0.5)
-    cameras = (geometry.cam_T_previous[0], half_K[0], geometry.K[0])
-    expected_depth(previous.depth[0, 0].contiguous().numpy(), *(matrix.numpy() for matrix in cameras), expected)
-    estimate = torch.from_numpy(expected)[None, None]
+    depth = previous.depth[0].contiguous().numpy()
+    height, width = depth.shape[-2:]
+    splatted, weights = np.empty((2, 1, height // 2, width // 2), np.float32)
+    matrices = (geometry.cam_T_previous, scale_intrinsics(geometry.K, 0.5), geometry.K)
+    splat_maps(0, 1, depth, depth, *(m.numpy() for m in matrices), np.float32(0), True, splatted, weights)
+    estimate = lstm_depth_estimate(torch.from_numpy(splatted)[None])
     lstm_K = scale_intrinsics(geometry.K, 1 / 32)
     return warp_hidden_state_by(geometry.previous_T_cam, previous.state.hidden, estimate, lstm_K)

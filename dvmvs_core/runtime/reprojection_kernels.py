@@ -7,22 +7,21 @@
 
 """Forward re-projection of depth maps on a CPU. Importing this module needs numba.
 
-Symbols: H×W network resolution, K intrinsics (3, 3) at H×W, a_T_b (4, 4) from the camera b that has the depth to the
-other one.
+Symbols: H×W network resolution, K intrinsics (3, 3), a_T_b (4, 4) from the camera b that has the depth to another one.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.compiled import compiled, inlined
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
 _MIN_DIVISOR_M = np.float32(1e-8)
 _LEAST_DEPTH_M = np.float32(1e-3)
 
 
-@compiled
+@inlined
 def _landing(a_T_b, K_a, K_b, x, y, depth):
     """Pixel (u, v) and depth z of a point in camera a; a point in its plane is projected as if it were at 1 m."""
     # The order of operations is that of `model.hidden_state`: where a camera stands still, points land halfway between
@@ -37,29 +36,44 @@ def _landing(a_T_b, K_a, K_b, x, y, depth):
 
 
 @compiled
-def expected_depth(depth, cam_T_previous, half_K, K, expected):
-    """`model.hidden_state.reproject_depth` and `lstm_depth_estimate` in one.
+def splat_maps(first, last, depths, weights, a_T_b, K_a, K_b, min_depth, farthest, splatted, splatted_weights):
+    """Z-buffers of depth maps first…last of N, and the weights of the points in them.
 
     Args:
-        depth: (H, W) metres, of the last keyframe.
-        cam_T_previous: (4, 4).
-        half_K: (3, 3) at half of H×W.
-        K: (3, 3).
-        expected: (H/32, W/32) receives metres of the farthest point in the top left half-resolution pixel of each
-            32×32 block, 0 where no point fell.
+        first: first map.
+        last: map after the last.
+        depths: (N, h, w) float32 metres in the cameras b; 0 = none.
+        weights: (N, h, w) float32.
+        a_T_b: (N, 4, 4) float32.
+        K_a: (N, 3, 3) float32, of the cells of the result.
+        K_b: (N, 3, 3) float32, of the cells of the depth maps.
+        min_depth: metres; points that are not beyond it in camera a are left out.
+        farthest: whether the farthest of the points in a cell is kept, as `model.hidden_state.reproject_depth` does,
+            instead of the nearest.
+        splatted: (N, h', w') float32 for the depth in camera a; 0 where no point falls.
+        splatted_weights: (N, h', w') float32 for its weight.
     """
-    height, width = depth.shape
-    half_height, half_width = height // 2, width // 2
-    expected[:] = _ZERO
-    for y in range(height):
-        for x in range(width):
-            u, v, z = _landing(cam_T_previous, half_K, K, x, y, depth[y, x])
-            if not (-_ONE < u < half_width and -_ONE < v < half_height):
-                continue
-            column, row = np.int64(np.rint(u)), np.int64(np.rint(v))
-            lands = (column >= 0) & (column < half_width) & (row >= 0) & (row < half_height)
-            if lands and column % 16 == 0 and row % 16 == 0 and z > expected[row // 16, column // 16]:
-                expected[row // 16, column // 16] = z
+    _, height, width = depths.shape
+    _, rows, columns = splatted.shape
+    for k in range(first, last):
+        target, target_weights = splatted[k], splatted_weights[k]
+        target[:] = _ZERO
+        target_weights[:] = _ZERO
+        for y in range(height):
+            for x in range(width):
+                depth = depths[k, y, x]
+                if depth <= _ZERO:
+                    continue
+                u, v, z = _landing(a_T_b[k], K_a[k], K_b[k], x, y, depth)
+                if z <= min_depth or not (-_ONE < u < columns and -_ONE < v < rows):
+                    continue
+                column, row = np.int64(np.rint(u)), np.int64(np.rint(v))
+                if column < 0 or column >= columns or row < 0 or row >= rows:
+                    continue
+                before = target[row, column]
+                if before == _ZERO or (z > before if farthest else z < before):
+                    target[row, column] = z
+                    target_weights[row, column] = weights[k, y, x]
 
 
 @compiled

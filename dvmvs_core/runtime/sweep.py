@@ -18,10 +18,9 @@ from torch import Tensor
 from dvmvs_core.model.ray_matching import LEAST_NORM
 from dvmvs_core.runtime.bands import in_bands
 from dvmvs_core.runtime.matching_maps import bordered_maps, plain_map
-from dvmvs_core.runtime.sweep_kernels import sweep_rows
+from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE_METRE, sweep_rows
 
-_NO_DEPTH = np.zeros((0, 0), np.float32)
-_NO_COUNTS = np.zeros((0, 0, 0), np.float32)
+_NO_COUNTS = np.zeros((0, 0, 0), np.uint8)
 
 
 class CompiledSweep:
@@ -48,9 +47,14 @@ class CompiledSweep:
     def costs(self, inverse_depths: np.ndarray, mask_out_of_view: bool) -> Tensor:
         """Cost volume (1, D, h, w), channels-last, as `model.cost_volume.plane_sweep`."""
         means = np.empty((self._height, self._width, len(inverse_depths)), np.float32)
-        scale, unnormalised = np.float32(1 / self._channels), np.float32(0)
-        planes = (inverse_depths, _NO_DEPTH, mask_out_of_view, scale, unnormalised)
-        in_bands(sweep_rows, self._height, 0, 1, *self._views, *planes, means, _NO_COUNTS)
+        scales = np.full((1, 1), 1 / self._channels, np.float32)
+        # Samples out of view are zeros, to which the border's cells lead over.
+        margin = np.float32(0 if mask_out_of_view else 1)
+        planes = (ONE_METRE, inverse_depths, FIRST_PLANE, len(inverse_depths))
+        bounds = (margin, mask_out_of_view)
+        in_bands(
+            sweep_rows, self._height, 0, 1, *self._views, *planes, *bounds, scales, np.float32(0), means, _NO_COUNTS
+        )
         return _channels_first(means)
 
     def cosines(self, depth: np.ndarray, factors: np.ndarray, start: int = 0, step: int = 1) -> tuple[Tensor, Tensor]:
@@ -65,12 +69,18 @@ class CompiledSweep:
         Returns:
             Mean cosine over the measurement frames that have a point in view, and how many do, (1, P, h', w') each.
         """
-        size = [len(range(start, side, step)) for side in (self._height, self._width)]
-        means = np.empty((*size, len(factors)), np.float32)
-        counts = np.empty_like(means)
-        planes = (factors, depth, True, np.float32(1), np.float32(LEAST_NORM))
-        in_bands(sweep_rows, size[0], start, step, *self._views, *planes, means, counts)
-        return _channels_first(means), _channels_first(counts)
+        compared = (slice(start, self._height, step), slice(start, self._width, step))
+        own = self._views[0][compared]
+        scales = 1 / np.maximum(np.sqrt(np.einsum("yxc,yxc->yx", own, own)), np.float32(LEAST_NORM))
+        means = np.empty((*scales.shape, len(factors)), np.float32)
+        counts = np.empty(means.shape, np.uint8)
+        planes = (1 / depth[::2, ::2][compared], factors, FIRST_PLANE, len(factors))
+        bounds = (np.float32(0), True)
+        in_bands(
+            sweep_rows, len(means), start, step, *self._views, *planes, *bounds, scales, np.float32(LEAST_NORM), means,
+            counts,
+        )  # fmt: skip
+        return _channels_first(means), _channels_first(counts.astype(np.float32))
 
 
 def _channels_first(array: np.ndarray) -> Tensor:

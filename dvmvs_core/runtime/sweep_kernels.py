@@ -5,13 +5,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The plane sweep on a CPU, at the same depths for all pixels or at depths of their own: one pass, one loop.
+"""The plane sweep on a CPU: at the same depths for all pixels or around a depth of each pixel, in one pass.
 
-Each sample is four loads of neighbouring pixels' descriptors, one product and one sum; nothing is stored but the
-result. Importing this module needs numba.
+Each sample is four loads of neighbouring cells' descriptors, one product and one sum; nothing is stored but the result.
+The networks' sweeps and those of matching differ in what lies around a map, in what counts as in view, and in whether
+samples are brought to unit length. Importing this module needs numba.
 
-Symbols: P planes, M measurement frames, h×w half resolution, C' channels of the matching maps as `matching_maps` pads
-them.
+Symbols: P planes, M measurement frames, h×w cells of a map, C channels as `matching_maps` pads them.
 """
 
 from __future__ import annotations
@@ -22,78 +22,89 @@ from dvmvs_core.runtime.compiled import compiled
 
 _ONE, _ZERO, _EPSILON, _FAR = np.float32(1), np.float32(0), np.float32(1e-8), np.float32(3e38)
 
+ONE_METRE = ONE = np.ones((1, 1), np.float32)
+"""`centres` of a sweep whose factors are inverse depths; `scales` that change nothing."""
+
+FIRST_PLANE = np.zeros((1, 1), np.int32)
+"""`starts` of a sweep at all planes."""
+
 
 @compiled
 def sweep_rows(
-    first, last, start, step, reference, measurements, homographies, translations, planes, depth, masked, scale,
-    least_norm, means, counts,
+    first, last, start, step, reference, measurements, homographies, translations, centres, factors, starts, window,
+    margin, masked, scales, least_norm, means, counts,
 ):  # fmt: skip
-    """`model.cost_volume.plane_sweep` or `model.ray_matching.match_at_pixels` for rows first…last of the result.
+    """Mean products of descriptors over the measurement frames, for rows first…last of the result.
+
+    As `model.cost_volume.plane_sweep` or `model.ray_matching.match_at_pixels`.
 
     Args:
         first: first row.
         last: row after the last.
-        start: row and column of the first pixel that is compared.
-        step: pixels from one that is compared to the next; the result has h' rows and w' columns of them.
-        reference: (h, w, C') matching map of the reference frame.
-        measurements: (M, h+2, w+2, C') matching maps with a border of zeros.
-        homographies: (M, 3, 3) K R K⁻¹ of each measurement frame, to the pixels that are sampled.
-        translations: (M, 3) K t.
-        planes: (P,) inverse depths in 1/m, or as factors of that of each pixel.
-        depth: (2h, 2w) metres of each pixel; (0, 0) where planes are in 1/m.
+        start: row and column of the first cell that is compared.
+        step: cells from one that is compared to the next; the result has h' rows and w' columns of them.
+        reference: (h, w, C) descriptors of the reference frame; C a multiple of 16 is fastest.
+        measurements: (M, h+2, w+2, C) those of the measurement frames, with a border of one cell.
+        homographies: (M, 3, 3) float32, from cells of the reference frame to those of a measurement frame, for points
+            at infinity.
+        translations: (M, 3) float32, what 1/m of inverse depth adds to that.
+        centres: (h', w') float32 inverse depths, 1/m, or (1, 1) of all cells.
+        factors: (P,) float32; a hypothesis is the centre times one of them.
+        starts: (h', w') int32, the first plane that a cell is swept at, or (1, 1) of all cells.
+        window: how many planes each cell is swept at. Less than P leave the others at mean 0 and count 0, and take the
+            mean of the swept ones off them, so that 0 is neither good nor bad.
+        margin: cells around a map, 0 to 1, in which samples are in view; they mix its outermost cells with the border.
         masked: leave samples out of view out of the mean, instead of counting them as zeros.
-        scale: factor of the products.
-        least_norm: where it is positive, both descriptors are divided by their norms, which are at least this.
-        means: (h', w', P) receives the mean over the measurement frames.
-        counts: (h', w', P) receives how many measurement frames have the point in view; (0, 0, 0) if not wanted.
+        scales: (h', w') float32 factors of the means, or (1, 1) of all cells.
+        least_norm: where it is positive, samples are divided by their norms, which are at least this.
+        means: (h', w', P) float32 for the result.
+        counts: (h', w', P) uint8 for the number of measurement frames that have the point in view; (0, 0, 0) if not
+            wanted.
     """
     height, width, channels = reference.shape
-    frames, count = measurements.shape[0], planes.shape[0]
+    frames, planes = measurements.shape[0], window
     flat = measurements.reshape(frames, -1)
     padded_width = np.int32(width + 2)
     right, below = np.uintp(channels), np.uintp(channels * (width + 2))
     opposite = right + below
-    # Bounds on pixels of the padded map.
-    low = _ONE if masked else _ZERO
-    high_x, high_y = np.float32(width), np.float32(height)
-    if not masked:  # short of where a sample would begin past the border
-        high_x, high_y = np.nextafter(high_x + _ONE, _ZERO), np.nextafter(high_y + _ONE, _ZERO)
+    # Bounds on cells of the bordered map, short of where a sample would begin past the border.
+    low, edge_x, edge_y = _ONE - margin, np.float32(width + 1), np.float32(height + 1)
+    high_x = min(np.float32(width) + margin, np.nextafter(edge_x, _ZERO))
+    high_y = min(np.float32(height) + margin, np.nextafter(edge_y, _ZERO))
     nearest_z = _ZERO if masked else -_FAR
     normalised, counted = least_norm > _ZERO, counts.shape[0] > 0
-    # The loops over the planes of a pixel, which numba turns into vectors, stand apart from what cannot be done for
+    one_centre, one_start, one_scale = centres.size == 1, starts.size == 1, scales.size == 1
+    # The loops over the planes of a pixel, which numba turns into vectors, are separate from what cannot be done for
     # several planes at once. Functions of their own take twice as long.
-    cell = np.empty(count, np.int32)
-    top_left, top_right = np.empty(count, np.float32), np.empty(count, np.float32)
-    bottom_left, bottom_right = np.empty(count, np.float32), np.empty(count, np.float32)
-    inverse_depths = planes.copy()
-    total, seen = np.empty(count, np.float32), np.empty(count, np.float32)
+    inverse_depths, cell = np.empty(planes, np.float32), np.empty(planes, np.int32)
+    top_left, top_right = np.empty(planes, np.float32), np.empty(planes, np.float32)
+    bottom_left, bottom_right = np.empty(planes, np.float32), np.empty(planes, np.float32)
+    product, square = np.empty(planes, np.float32), np.empty(planes, np.float32)
+    total, in_view = np.empty(planes, np.float32), np.empty(planes, np.float32)
     for row in range(first, last):
         for column in range(means.shape[1]):
             y, x = start + row * step, start + column * step
             total[:] = _ZERO
-            seen[:] = _ZERO
+            in_view[:] = _ZERO
             own = reference[y, x]
-            own_scale = scale
-            if normalised:
-                squares = _ZERO
-                for c in range(channels):
-                    squares += own[c] * own[c]
-                own_scale = scale / max(np.sqrt(squares), least_norm)
-            if depth.shape[0] > 0:
-                inverse_depth = _ONE / depth[2 * y, 2 * x]
-                for p in range(count):
-                    inverse_depths[p] = planes[p] * inverse_depth
+            centre = centres[0, 0] if one_centre else centres[row, column]
+            plane = starts[0, 0] if one_start else starts[row, column]
+            scale = scales[0, 0] if one_scale else scales[row, column]
+            swept = factors[plane : plane + planes]
+            for p in range(planes):
+                inverse_depths[p] = centre * swept[p]
             fx, fy = np.float32(x), np.float32(y)
             for m in range(frames):
                 H, t = homographies[m], translations[m]
                 qx = H[0, 0] * fx + H[0, 1] * fy + H[0, 2]
                 qy = H[1, 0] * fx + H[1, 1] * fy + H[1, 2]
                 qz = H[2, 0] * fx + H[2, 1] * fy + H[2, 2]
-                for p in range(count):
-                    z = qz + t[2] * inverse_depths[p]
+                tx, ty, tz = t[0], t[1], t[2]
+                for p in range(planes):
+                    z = qz + tz * inverse_depths[p]
                     reciprocal = _ONE / (z + _EPSILON)
-                    u = (qx + t[0] * inverse_depths[p]) * reciprocal + _ONE
-                    v = (qy + t[1] * inverse_depths[p]) * reciprocal + _ONE
+                    u = (qx + tx * inverse_depths[p]) * reciprocal + _ONE
+                    v = (qy + ty * inverse_depths[p]) * reciprocal + _ONE
                     visible = (u >= low) & (u <= high_x) & (v >= low) & (v <= high_y) & (z > nearest_z)
                     u = u if visible else _ZERO
                     v = v if visible else _ZERO
@@ -103,31 +114,53 @@ def sweep_rows(
                     bottom_right[p], top_right[p], bottom_left[p] = both, across - both, down - both
                     top_left[p] = _ONE - across - (down - both)
                     cell[p] = np.int32(top * padded_width + left) if visible else np.int32(-1)
-                    seen[p] += _ONE if visible else _ZERO
+                    in_view[p] += _ONE if visible else _ZERO
                 samples = flat[m]
-                for p in range(count):
-                    if cell[p] < 0:
-                        continue
-                    at = np.uintp(cell[p]) * right
-                    w00, w01, w10, w11 = top_left[p], top_right[p], bottom_left[p], bottom_right[p]
-                    product = squares = _ZERO
-                    if normalised:
+                if normalised:
+                    for p in range(planes):
+                        if cell[p] < 0:
+                            product[p], square[p] = _ZERO, _ZERO
+                            continue
+                        at = np.uintp(cell[p]) * right
+                        w00, w01, w10, w11 = top_left[p], top_right[p], bottom_left[p], bottom_right[p]
+                        dot = norm = _ZERO
                         for c in range(channels):
-                            k = np.uintp(c)
-                            look = w00 * samples[at + k] + w01 * samples[at + right + k]
-                            look += w10 * samples[at + below + k] + w11 * samples[at + opposite + k]
-                            product += own[c] * look
-                            squares += look * look
-                        total[p] += product / max(np.sqrt(squares), least_norm)
-                    else:
+                            k = at + np.uintp(c)
+                            sample = w00 * samples[k] + w01 * samples[k + right]
+                            sample += w10 * samples[k + below] + w11 * samples[k + opposite]
+                            dot += own[c] * sample
+                            norm += sample * sample
+                        product[p], square[p] = dot, norm
+                    for p in range(planes):
+                        total[p] += product[p] / max(np.sqrt(square[p]), least_norm)
+                else:
+                    for p in range(planes):
+                        if cell[p] < 0:
+                            continue
+                        at = np.uintp(cell[p]) * right
+                        w00, w01, w10, w11 = top_left[p], top_right[p], bottom_left[p], bottom_right[p]
+                        dot = _ZERO
                         for c in range(channels):
-                            k = np.uintp(c)
-                            look = w00 * samples[at + k] + w01 * samples[at + right + k]
-                            look += w10 * samples[at + below + k] + w11 * samples[at + opposite + k]
-                            product += own[c] * look
-                        total[p] += product
-            for p in range(count):
-                means[row, column, p] = own_scale * total[p] / (max(seen[p], _ONE) if masked else np.float32(frames))
+                            k = at + np.uintp(c)
+                            sample = w00 * samples[k] + w01 * samples[k + right]
+                            sample += w10 * samples[k + below] + w11 * samples[k + opposite]
+                            dot += own[c] * sample
+                        total[p] += dot
+            if planes < factors.shape[0]:
+                means[row, column] = _ZERO
+                if counted:
+                    counts[row, column] = 0
+                mean = weight = _ZERO
+                for p in range(planes):
+                    mean += total[p]
+                    weight += in_view[p]
+                mean /= max(weight, _ONE)
+                for p in range(planes):
+                    total[p] -= mean * in_view[p]
+            swept_means = means[row, column, plane : plane + planes]
+            for p in range(planes):
+                swept_means[p] = scale * total[p] / (max(in_view[p], _ONE) if masked else np.float32(frames))
             if counted:
-                for p in range(count):
-                    counts[row, column, p] = seen[p]
+                swept_counts = counts[row, column, plane : plane + planes]
+                for p in range(planes):
+                    swept_counts[p] = np.uint8(in_view[p])

@@ -178,7 +178,7 @@ def _play(options: Options, sequence: Sequence, domain: int, console: Console) -
             return child
 
         node = start("depth_node", _node_parameters(options), {name: f"/{topic}" for name, topic in INPUTS.items()})
-        recorder = start("recorder_node", {"out": str(options.out / "recording")})
+        recorder = start("recorder_node", {"out": str(options.out / "recording"), "known_to": "/depth_node"})
         player = start("replay_node", _player_parameters(options, sequence), pipe=True)
         for line in _lines(player, watched=(node, recorder)):
             progress(json.loads(line)["sent"])

@@ -17,8 +17,12 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
+from rclpy.task import Future
 
 from dvmvs_ros.process.main_program import spin_until
+
+AGAIN_S = 2.0
+"""A server answers only a caller that it knows: one that it does not know yet asks again after this long."""
 
 
 def remote_parameters(
@@ -31,7 +35,8 @@ def remote_parameters(
 ) -> dict[str, object]:
     """Ask a node for parameters, and run callbacks until it answers.
 
-    Its answer also says that it knows of every subscription that was made before: those become known in order.
+    Its answer also says that it knows of every publisher and subscription that `node` made before: those become known
+    in order, and a match is known to one side a moment before it is to the other.
 
     Args:
         node: who asks.
@@ -45,11 +50,19 @@ def remote_parameters(
         name → value; empty if there was no answer.
     """
     client = node.create_client(GetParameters, f"{other}/get_parameters")
+    asked: list[Future] = []
+
+    def answered() -> bool:
+        return any(future.done() for future in asked)
+
     end_s = time.monotonic() + timeout_s
-    if not spin_until(executor, client.service_is_ready, stop, timeout_s):
-        return {}
-    asked = client.call_async(GetParameters.Request(names=list(names)))
-    if not spin_until(executor, asked.done, stop, end_s - time.monotonic()):
-        return {}
-    values = zip(names, asked.result().values, strict=True)
-    return {name: parameter_value_to_python(value) for name, value in values}
+    while not answered() and not stop.is_set() and (left_s := end_s - time.monotonic()) > 0:
+        if spin_until(executor, client.service_is_ready, stop, left_s):
+            asked.append(client.call_async(GetParameters.Request(names=list(names))))
+            spin_until(executor, answered, stop, min(AGAIN_S, left_s))
+    node.destroy_client(client)
+    for future in asked:
+        if future.done():
+            values = zip(names, future.result().values, strict=True)
+            return {name: parameter_value_to_python(value) for name, value in values}
+    return {}

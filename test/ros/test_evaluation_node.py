@@ -80,6 +80,7 @@ def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
     evaluation = start_node(
         "evaluation_node", {"report_folder": str(folder / "report"), "result_bag": str(folder / "walk")}
     )
+    client.wait_until_known("evaluation_node")
     player = start_node(
         "replay_node",
         {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},

@@ -157,6 +157,7 @@ def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(start_node, cl
         remap=("image:=camera/image_raw", "camera_info:=camera/camera_info"),
     )
     node.wait_for("active:")
+    client.wait_until_known("depth_node")
     player = start_node("replay_node", {"sequence": str(raw_bag), "rate": 0.0, "lockstep": True})
     client.wait(lambda: player.process.poll() is not None, 200.0)
     assert player.process.returncode == 0, player.log()
@@ -232,6 +233,7 @@ def test_a_loop_starts_anew_loses_nothing_and_gives_the_same_depth(start_node, c
         remap=("image:=camera/image_rect", "camera_info:=camera/camera_info"),
     )
     node.wait_for("active:")
+    client.wait_until_known("depth_node")
     player = start_node("replay_node", {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2})
     client.wait(lambda: player.process.poll() is not None, 200.0)
     assert player.process.returncode == 0, player.log()

@@ -14,9 +14,10 @@ import pytest
 
 from dvmvs_core.evaluation.consistency import move_depth
 from dvmvs_core.matching.consistency import add_support
-from dvmvs_core.matching.past_depth import fuse_rows, splat_views
+from dvmvs_core.matching.past_depth import fuse_rows
 from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.relative_view import FULL, relative_views
+from dvmvs_core.runtime.reprojection_kernels import splat_maps
 
 HEIGHT, WIDTH = 12, 16
 K = np.array(((15.0, 0, 7.5), (0, 15.0, 5.5), (0, 0, 1)))
@@ -42,9 +43,10 @@ def test_depth_is_splatted_as_points_move():
     world_T_past, world_T_here = moved(0.2, -0.1, 0.3), moved(0.0)
     weights = rng.uniform(0.1, 1, depth.shape).astype(np.float32)
     nearest, nearest_weights = np.empty((1, *depth.shape), np.float32), np.empty((1, *depth.shape), np.float32)
-    to_here = relative_views([world_T_past], [K], [world_T_here], [K], FULL)
-    splat_views(0, 1, depth[None], weights[None], *to_here, nearest, nearest_weights)
-    expected = move_depth(depth, np.linalg.inv(world_T_here) @ world_T_past, K)
+    here_T_past = np.linalg.inv(world_T_here) @ world_T_past
+    cameras = [matrix[None].astype(np.float32) for matrix in (here_T_past, K, K)]
+    splat_maps(0, 1, depth[None], weights[None], *cameras, np.float32(0.1), False, nearest, nearest_weights)
+    expected = move_depth(depth, here_T_past, K)
     np.testing.assert_allclose(nearest[0], expected, rtol=1e-5)
     y, x = np.argwhere(expected > 0)[7]
     from_cell = np.isclose(depth + 0.3, expected[y, x], rtol=1e-5)

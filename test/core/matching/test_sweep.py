@@ -13,10 +13,19 @@ import numpy as np
 import pytest
 
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, relative_views
-from dvmvs_core.matching.sweep import FIRST_PLANE, ONE_METRE, sweep_rows
+from dvmvs_core.runtime.matching_maps import repeat_edges
+from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE, ONE_METRE, sweep_rows
 
 HEIGHT, WIDTH, CHANNELS = 9, 12, 16
 K = np.array(((20.0, 0, 11.5), (0, 21.0, 8.5), (0, 0, 1)))
+MIN_NORM = np.float32(1e-3)
+
+
+def bordered(maps):
+    """Maps (h, w, C) as (M, h+2, w+2, C), edges repeated."""
+    stacked = np.pad(np.stack(maps), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    repeat_edges(stacked)
+    return stacked
 
 
 def plain_sweep(reference, others, homographies, translations, centres, factors, margin):
@@ -64,10 +73,10 @@ def test_it_does_what_plain_loops_do(grid, about_a_depth):
     factors = np.array((2.0, 1.0, 0.4), np.float32)
     scores = np.full((HEIGHT, WIDTH, 3), np.nan, np.float32)
     counts = np.full((HEIGHT, WIDTH, 3), 99, np.uint8)
-    arguments = (reference, np.stack(others), *to_views, centres, factors, grid.margin)
-    sweep_rows(0, 5, *arguments, FIRST_PLANE, 3, scores, counts)
-    sweep_rows(5, HEIGHT, *arguments, FIRST_PLANE, 3, scores, counts)
-    expected, expected_counts = plain_sweep(*arguments)
+    arguments = (0, 1, reference, bordered(others), *to_views, centres, factors, FIRST_PLANE, 3, grid.margin, True)
+    sweep_rows(0, 5, *arguments, ONE, MIN_NORM, scores, counts)
+    sweep_rows(5, HEIGHT, *arguments, ONE, MIN_NORM, scores, counts)
+    expected, expected_counts = plain_sweep(reference, others, *to_views, centres, factors, grid.margin)
     assert len(np.unique(expected_counts)) > 2
     # Samples within rounding of the border may fall on either side.
     same = counts == expected_counts
@@ -82,12 +91,13 @@ def test_a_window_of_planes_is_swept_and_the_others_are_neutral():
     pose[0, 3] = 0.2
     to_views = relative_views([np.eye(4)], [K], [pose], [K], HALF)
     factors = np.linspace(0.2, 2, 7).astype(np.float32)
-    arguments = (0, HEIGHT, reference, other[None], *to_views, ONE_METRE, factors, HALF.margin)
+    arguments = (0, HEIGHT, 0, 1, reference, bordered([other]), *to_views, ONE_METRE, factors)
+    rest = (HALF.margin, True, ONE, MIN_NORM)
     everything, counts = np.empty((HEIGHT, WIDTH, 7), np.float32), np.empty((HEIGHT, WIDTH, 7), np.uint8)
-    sweep_rows(*arguments, FIRST_PLANE, 7, everything, counts)
+    sweep_rows(*arguments, FIRST_PLANE, 7, *rest, everything, counts)
     starts = rng.integers(0, 5, (HEIGHT, WIDTH)).astype(np.int32)
     scores, window_counts = np.full_like(everything, np.nan), np.full_like(counts, 9)
-    sweep_rows(*arguments, starts, 3, scores, window_counts)
+    sweep_rows(*arguments, starts, 3, *rest, scores, window_counts)
     for y, x in np.ndindex(HEIGHT, WIDTH):
         window = slice(starts[y, x], starts[y, x] + 3)
         outside = np.delete(scores[y, x], np.arange(7)[window])

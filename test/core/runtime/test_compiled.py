@@ -12,45 +12,85 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
 from numba.core.registry import CPUDispatcher  # noqa: E402
 
-from dvmvs_core.runtime.compiled import compiled  # noqa: E402
+from dvmvs_core.runtime.compiled import CompiledLoop, compiled  # noqa: E402
 
 
-def _twice(x):
-    return 2 * x
+def double(numbers):
+    for i in range(len(numbers)):
+        numbers[i] *= 2
 
 
-def test_it_is_kept_on_disk(tmp_path, monkeypatch):
+def doubled(loop):
+    numbers = np.arange(3.0)
+    loop(numbers)
+    return numbers.tolist()
+
+
+@pytest.fixture()
+def kept(tmp_path, monkeypatch):
+    """The folder of a loop that was compiled and kept: an index, the code and a checksum."""
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
-    assert compiled(_twice)(3) == 6
-    again = compiled(_twice)
-    assert again(3) == 6 and again.stats.cache_hits
+    assert doubled(compiled(double)) == [0, 2, 4]
+    (folder,) = tmp_path.iterdir()
+    assert {path.suffix for path in folder.iterdir()} == {".nbi", ".nbc", ".sha256"}
+    return folder
 
 
-def _modules_with_kernels():
+def test_it_is_kept_on_disk(kept, caplog):
+    before = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
+    assert doubled(compiled(double)) == [0, 2, 4]
+    assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == before
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("harm", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:-9] + b"?" + b[-8:]])
+def test_a_damaged_file_is_compiled_again_with_one_line(kept, caplog, suffix, harm):
+    (path,) = kept.glob(f"*{suffix}")
+    path.write_bytes(harm(path.read_bytes()))
+    assert doubled(compiled(double)) == [0, 2, 4]
+    assert len(caplog.records) == 1 and "is damaged" in caplog.text
+    caplog.clear()
+    assert doubled(compiled(double)) == [0, 2, 4]
+    assert not caplog.records
+
+
+def test_what_cannot_be_kept_still_runs(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    loop = compiled(double)
+    (folder,) = tmp_path.iterdir()
+    folder.rmdir()
+    folder.write_text("a file where the folder was")
+    assert doubled(loop) == [0, 2, 4]
+    assert len(caplog.records) == 1 and "cannot be kept" in caplog.text
+
+
+def _modules_with_loops():
     for package in ("runtime", "matching"):
         folder = importlib.util.find_spec(f"dvmvs_core.{package}")
-        for found in pkgutil.iter_modules(folder.submodule_search_locations) if folder else ():
+        for found in pkgutil.iter_modules(folder.submodule_search_locations):
             if found.name != "triton_sweep":
                 module = importlib.import_module(f"dvmvs_core.{package}.{found.name}")
-                if any(isinstance(value, CPUDispatcher) for value in vars(module).values()):
+                if any(isinstance(value, CompiledLoop) for value in vars(module).values()):
                     yield module
 
 
-def test_kernels_call_none_of_other_files():
-    """Numba looks at the date of a kernel's own file, while what it keeps holds all that the kernel calls."""
-    modules = list(_modules_with_kernels())
+def test_loops_call_none_of_other_files():
+    """Numba looks at the date of a loop's own file, while what it keeps holds all that the loop calls."""
+    modules = list(_modules_with_loops())
     assert len(modules) >= 3
     for module in modules:
-        for kernel in vars(module).values():
-            if isinstance(kernel, CPUDispatcher) and kernel.py_func.__module__ == module.__name__:
-                called = (kernel.py_func.__globals__.get(name) for name in kernel.py_func.__code__.co_names)
-                foreign = [
-                    f.__name__ for f in called if isinstance(f, CPUDispatcher) and f.__module__ != module.__name__
-                ]
-                assert not foreign, f"{module.__name__}.{kernel.__name__} calls {foreign} of another file"
+        for loop in vars(module).values():
+            if isinstance(loop, CompiledLoop) and loop.function.__module__ == module.__name__:
+                code = loop.function.__code__
+                called = (loop.function.__globals__.get(name) for name in code.co_names)
+                foreign = [f.__name__ for f in called if isinstance(f, CPUDispatcher)]
+                foreign = [name for name in foreign if vars(module)[name].__module__ != module.__name__]
+                assert not foreign, f"{module.__name__}.{code.co_name} calls {foreign} of another file"

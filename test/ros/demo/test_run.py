@@ -28,8 +28,10 @@ from dvmvs_core.evaluation.predict import predict_online, write_predictions  # n
 from dvmvs_core.evaluation.predictions import PredictionReader  # noqa: E402
 from dvmvs_core.evaluation.score import score_predictions  # noqa: E402
 
-WAIT_S = 100.0
+WAIT_S = 250.0
 """A guard against hanging, which no test that passes waits for."""
+
+pytestmark = pytest.mark.timeout(500)  # three processes start, and pictures are drawn
 
 DEMO = (sys.executable, "-m", "dvmvs_ros.demo.run", "--device", "cpu")
 

@@ -1,0 +1,65 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Compiling the loops of matching while something else starts, such as the network's own compiler.
+
+On an empty cache that takes seconds, half of them in LLVM without the interpreter's lock. Who needs a loop meanwhile
+waits until it is compiled.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvmvs_core.config import MatchingConfig
+from dvmvs_core.matching.descriptors import Describer
+from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.matching.matcher import Matcher
+from dvmvs_core.model.lite0 import LEVEL_CHANNELS
+from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
+
+_SIDE = 32
+
+
+@functools.cache
+def start_compiling(config: MatchingConfig) -> threading.Thread:
+    """Compile what matching by a configuration needs, or load it from disk, in a thread; once a process."""
+    thread = threading.Thread(target=match_noise, args=(config,), name="dvmvs-compiler")
+    thread.start()
+    return thread
+
+
+def match_noise(config: MatchingConfig) -> None:
+    """Match views of a few pixels, which calls every loop."""
+    matcher = Matcher(config, Describer(_blank_maps), _as_matched)
+    noise = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
+    K = np.array(((_SIDE, 0, _SIDE / 2), (0, _SIDE, _SIDE / 2), (0, 0, 1)), dtype=np.float64)
+    depth = np.full((_SIDE, _SIDE), 2.0, np.float32)
+    past = []
+    for i in range(3):
+        world_T_cam = np.eye(4)
+        world_T_cam[0, 3] = 0.1 * i
+        view = MatchingView(matcher.describe(noise), K, world_T_cam)
+        past.append(replace(view, matched=matcher.match(view, past, depth)))
+
+
+def _blank_maps(pixels: Tensor) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.zeros(1, channels, max(1, _SIDE // stride), max(1, _SIDE // stride))
+        for channels, stride in zip(LEVEL_CHANNELS, (4, 8, 16, 32), strict=True)
+    )
+
+
+def _as_matched(inputs: RegulariserInputs) -> Regularised:
+    full = torch.zeros(1, 1, _SIDE, _SIDE)
+    return Regularised(full, inputs.matched, torch.zeros_like(inputs.matched))
