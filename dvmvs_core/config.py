@@ -18,9 +18,7 @@ from typing import Any
 
 from dvmvs_core.errors import ConfigError
 
-PUBLISHED_NETWORKS = ("fusionnet", "pairnet")
-BASENET = "basenet"
-NETWORKS = (*PUBLISHED_NETWORKS, BASENET)
+NETWORKS = ("fusionnet", "pairnet")
 MATCHINGS = ("learned", "patch")
 PRECISIONS = ("float32", "float16", "bfloat16")
 MODES = ("auto", "fast", "reference")
@@ -77,15 +75,6 @@ MAX_SIDE, MAX_HYPOTHESES = 8192, 1024
 """Beyond what any network has: a damaged header must not claim any memory."""
 
 
-def _require_input_size(height: int, width: int) -> None:
-    for name, size in (("height", height), ("width", width)):
-        _require(
-            isinstance(size, int) and size > 0 and size % SIZE_MULTIPLE == 0,
-            f"{name} must be a positive multiple of {SIZE_MULTIPLE}; got {size!r}",
-        )
-        _require(size <= MAX_SIDE, f"{name} must be at most {MAX_SIDE}; got {size}")
-
-
 def _require_depth_range(min_depth_m: float, max_depth_m: float) -> None:
     _require(
         0 < min_depth_m < max_depth_m,
@@ -136,11 +125,15 @@ class ModelConfig(_Config):
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
-        _require(
-            self.network in PUBLISHED_NETWORKS, f"network must be one of {PUBLISHED_NETWORKS}; got {self.network!r}"
-        )
+        _require(self.network in NETWORKS, f"network must be one of {NETWORKS}; got {self.network!r}")
         _require(self.matching in MATCHINGS, f"matching must be one of {MATCHINGS}; got {self.matching!r}")
-        _require_input_size(self.height, self.width)
+        for name in ("height", "width"):
+            size = getattr(self, name)
+            _require(
+                isinstance(size, int) and size > 0 and size % SIZE_MULTIPLE == 0,
+                f"{name} must be a positive multiple of {SIZE_MULTIPLE}; got {size!r}",
+            )
+            _require(size <= MAX_SIDE, f"{name} must be at most {MAX_SIDE}; got {size}")
         _require(
             self.network != "fusionnet" or min(self.height, self.width) > SIZE_MULTIPLE,
             f"fusionnet warps its hidden state, which needs at least 2 cells a side: height and width of at least"
@@ -165,64 +158,7 @@ class ModelConfig(_Config):
         )
 
 
-@dataclass(frozen=True)
-class BaseConfig(_Config):
-    """The shape of a `base` network: what a checkpoint must agree with.
-
-    Args:
-        preset: the name of the preset that the sizes started from.
-        network: "basenet".
-        height: network input height in pixels, a multiple of 32.
-        width: network input width in pixels, a multiple of 32.
-        min_depth_m: nearest depth hypothesis, and the nearest depth that can be predicted.
-        max_depth_m: farthest depth hypothesis, and the farthest depth that can be predicted.
-        depth_hypotheses: number of planes, spaced evenly in log depth.
-        widths: channels at 1/4, 1/8, 1/16 and 1/32 of the resolution, each a multiple of 8; the last is the memory's.
-        upsampling_width: channels of the layer that learns the weights of the upsampling.
-    """
-
-    preset: str = "base"
-    network: str = BASENET
-    height: int = 256
-    width: int = 320
-    min_depth_m: float = 0.25
-    max_depth_m: float = 20.0
-    depth_hypotheses: int = 64
-    widths: tuple[int, int, int, int] = (64, 96, 160, 192)
-    upsampling_width: int = 48
-
-    def __post_init__(self) -> None:
-        """Refuse values that no network can have."""
-        _require(self.network == BASENET, f"network must be {BASENET!r}; got {self.network!r}")
-        _require_input_size(self.height, self.width)
-        _require(
-            min(self.height, self.width) > SIZE_MULTIPLE,
-            f"the memory needs height and width of at least {2 * SIZE_MULTIPLE}; got {self.height} and {self.width}",
-        )
-        _require_depth_range(self.min_depth_m, self.max_depth_m)
-        _require(
-            8 <= self.depth_hypotheses <= MAX_HYPOTHESES,
-            f"depth_hypotheses must be at least 8 and at most {MAX_HYPOTHESES}; got {self.depth_hypotheses}",
-        )
-        _require(
-            len(self.widths) == 4 and all(width > 0 and width % 8 == 0 for width in self.widths),
-            f"widths must be 4 positive multiples of 8; got {self.widths!r}",
-        )
-        _require(self.upsampling_width > 0, f"upsampling_width must be positive; got {self.upsampling_width}")
-
-
-def network_config(values: dict[str, Any]) -> ModelConfig | BaseConfig:
-    """Build the configuration of whatever network a dictionary of settings is of.
-
-    Raises:
-        ConfigError: as `from_dict`.
-    """
-    kind = BaseConfig if values.get("network") == BASENET else ModelConfig
-    return kind.from_dict(values)
-
-
 PRESETS = {
-    "base": BaseConfig(),
     "paper": ModelConfig(),
     "small": ModelConfig(
         preset="small",
@@ -237,7 +173,7 @@ PRESETS = {
 }
 
 
-def preset(name: str, **overrides: Any) -> ModelConfig | BaseConfig:
+def preset(name: str, **overrides: Any) -> ModelConfig:
     """Return a named preset, with some settings overridden.
 
     Raises:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -42,6 +43,9 @@ from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.runtime.timer import Timer, untimed
 from dvmvs_core.types import DepthPrediction, Frame
 
+if TYPE_CHECKING:
+    from dvmvs_core.matching.matcher import Matcher  # needs numba
+
 logger = logging.getLogger(__name__)
 
 CONFIDENCE_PREDICTIONS = 3
@@ -59,6 +63,7 @@ class DepthEngine:
         config: device, precision, mode and keyframe rule.
         timer: is told of the stages of each frame: preprocess, features, depth, confidence, and within depth
             plane_sweep and network where the runner can tell them apart. Who shares a runner shares what it tells.
+        matcher: matches keyframes in place of the one that `config.matching` names, as where what it does is recorded.
 
     Attributes:
         device: where the network's tensors are.
@@ -73,10 +78,15 @@ class DepthEngine:
     """
 
     def __init__(
-        self, network: PairNet | FusionNet | Runner, config: EngineConfig | None = None, timer: Timer | None = None
+        self,
+        network: PairNet | FusionNet | Runner,
+        config: EngineConfig | None = None,
+        timer: Timer | None = None,
+        matcher: Matcher | None = None,
     ) -> None:
         self.config = config or EngineConfig()
-        self._matcher = choose_matcher(self.config.matching, network.config)  # first: it compiles in a thread
+        # First: it compiles in a thread.
+        self._matcher = matcher or choose_matcher(self.config.matching, network.config)
         if isinstance(network, nn.Module):
             network = choose_runner(network, self.config)
         if timer is not None:

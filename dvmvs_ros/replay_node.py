@@ -37,7 +37,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.bag import BagTopics
 from dvmvs_core.data.bag_writer import depth_pixels
 from dvmvs_core.data.camera_view import NEVER

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Train `base`; or PairNet, FusionNet from a trained PairNet, or both from nothing.
+"""Train PairNet, FusionNet from a trained PairNet, or both from nothing; or the regulariser of matched depth.
 
 Ctrl-C ends a run with a checkpoint in DIR, from which --resume goes on to the same numbers. DIR/NETWORK.safetensors
 holds the weights so far, ready for every other command; DIR/log.jsonl the losses; DIR/pictures what the network sees.
@@ -14,6 +14,8 @@ holds the weights so far, ready for every other command; DIR/log.jsonl the losse
 
 from __future__ import annotations
 
+import shlex
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,7 @@ class _Common:
     """run folder for checkpoint, log, weights and pictures"""
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="synthetic|FOLDER[:WEIGHT] ...")] = ("synthetic",)
     """live worlds, folders in the training layout (train.txt, npz frames), or a mix: synthetic:0.7 /data/scannet:0.3"""
-    preset: Literal["base", "paper", "small"] = "small"
+    preset: Literal["paper", "small"] = "small"
     """sizes of a network that starts from random weights"""
     height: OptionalCount = None
     """network input height, pixels; by default that of the preset or of the weights"""
@@ -115,17 +117,6 @@ class Fusionnet(_Network):
 
 
 @dataclass(frozen=True)
-class Base(_Network):
-    """`base`, on fixed descriptors: depth from matching, from past predictions, and from what the image shows.
-
-    Its loss is its own: --loss and --edge-weight do not concern it.
-    """
-
-    preset: Literal["base"] = "base"
-    """sizes of a network that starts from random weights"""
-
-
-@dataclass(frozen=True)
 class Everything(_Common):
     """Both from nothing, at half size first, in shares of --minutes; DIR/PRESET.safetensors holds them in the end.
 
@@ -136,18 +127,60 @@ class Everything(_Common):
     """multiplies every batch; by default 1 on a CPU and 8 on a GPU"""
 
 
+@dataclass(frozen=True)
+class Regulariser:
+    """The regulariser of matched depth, on what matching finds in worlds; other processes record that meanwhile.
+
+    DIR/regulariser.safetensors holds the weights so far, DIR/clips and DIR/held_out what was recorded.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """run folder"""
+    minutes: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
+    """length of the whole run, from the first step on"""
+    steps: OptionalCount = None
+    """length of the whole run in optimiser steps, instead of --minutes"""
+    init: OptionalFile = None
+    """weights to start from; by default a network that gives back matched depth"""
+    height: Count = 256
+    """of the images, pixels"""
+    width: Count = 320
+    """of the images, pixels"""
+    workers: Count = 1
+    """processes that record, each on a core of its own; 0 trains on what DIR holds"""
+    clips: Count = 1000
+    """to record at most, about 11 MB each at 320x256"""
+    held_out: Count = 3
+    """clips that figures are made on, of worlds that are never trained on"""
+    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
+    """AdamW's highest rate; by default 1e-3, with --init 3e-4"""
+    seed: Count = 0
+    """of worlds, order and augmentation"""
+    threads: OptionalCount = None
+    """CPU threads that train"""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """auto, cpu, cuda or cuda:N, for training; recording takes the CPU"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """arithmetic of the forward pass"""
+    log_steps: Count = 20
+    """steps between two lines of the log"""
+    save_minutes: float = 5.0
+    """minutes between two checkpoints"""
+    validate_minutes: float = 10.0
+    """minutes between two looks at the held-out clips, each of which writes the weights"""
+    resume: bool = False
+    """go on from the checkpoint in DIR"""
+
+
 Options = (
-    Annotated[Base, tyro.conf.subcommand("base")]
-    | Annotated[Pairnet, tyro.conf.subcommand("pairnet")]
+    Annotated[Pairnet, tyro.conf.subcommand("pairnet")]
     | Annotated[Fusionnet, tyro.conf.subcommand("fusionnet")]
     | Annotated[Everything, tyro.conf.subcommand("all")]
+    | Annotated[Regulariser, tyro.conf.subcommand("regulariser")]
 )
 
 
-_NETWORKS = {Base: "basenet", Fusionnet: "fusionnet"}
-
-
-def run(options: Base | Pairnet | Fusionnet | Everything) -> None:
+def run(options: Pairnet | Fusionnet | Everything | Regulariser) -> None:
     """Train to the end of the run.
 
     Raises:
@@ -159,6 +192,10 @@ def run(options: Base | Pairnet | Fusionnet | Everything) -> None:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    if isinstance(options, Regulariser):
+        if not _train_regulariser(options):
+            raise KeyboardInterrupt
+        return
     with training_processes(options.device) as processes:
         if isinstance(options, Everything):
             finished = _train_everything(options, processes)
@@ -170,13 +207,38 @@ def run(options: Base | Pairnet | Fusionnet | Everything) -> None:
         raise KeyboardInterrupt
 
 
-def _train(options: _Network, processes: Processes) -> bool:
+def _train(options: Pairnet | Fusionnet, processes: Processes) -> bool:
     from dvmvs_core.training.runs import build_trainer
 
     trainer = build_trainer(_plan(options, _network_loop(options)), processes)
     if options.resume:
         trainer.resume()
     return trainer.run()
+
+
+def _train_regulariser(options: Regulariser) -> bool:
+    from dvmvs_core.training.loop import LoopConfig
+    from dvmvs_core.training.regulariser import regulariser_trainer as training
+
+    rate = options.learning_rate or (training.TUNING_RATE if options.init else training.LEARNING_RATE)
+    names = ("minutes", "steps", "seed", "precision", "log_steps", "save_minutes", "validate_minutes")
+    loop = LoopConfig(learning_rate=rate, **{name: getattr(options, name) for name in names})
+    names = ("out", "init", "height", "width", "workers", "clips", "held_out", "device")
+    plan = training.RegulariserPlan(
+        loop=loop, commands=(_command(),), **{name: getattr(options, name) for name in names}
+    )
+    trainer = training.RegulariserTrainer(plan)
+    if options.resume:
+        trainer.resume()
+    finished = trainer.run()
+    if finished:
+        print(trainer.weights)
+    return finished
+
+
+def _command() -> str:
+    """What runs now, with no folder of this machine: weights tell it to others."""
+    return shlex.join(["dvmvs", *(Path(word).name if "/" in word else word for word in sys.argv[1:])])
 
 
 def _train_everything(options: Everything, processes: Processes) -> bool:
@@ -188,8 +250,8 @@ def _train_everything(options: Everything, processes: Processes) -> bool:
     return weights is not None
 
 
-def _measure(options: _Network, processes: Processes) -> bool:
-    from dvmvs_core.data.atomic import replacing
+def _measure(options: Pairnet | Fusionnet, processes: Processes) -> bool:
+    from dvmvs_core.atomic import replacing
     from dvmvs_core.training.speed import measure_speed, speed_report
 
     steps = options.steps or SPEED_STEPS
@@ -218,7 +280,7 @@ def _plan(options: _Common, loop: dict[str, Any]) -> RunPlan:
         shared |= {name: getattr(options, name) for name in ("init", "schedule", "epoch_steps", "batch_size", "frames")}
     if isinstance(options, Fusionnet):
         shared["refinement_channels"] = options.refinement_channels
-    network = _NETWORKS.get(type(options), "pairnet")
+    network = "fusionnet" if isinstance(options, Fusionnet) else "pairnet"
     return RunPlan(network=network, loop={**common, **loop}, **shared)
 
 

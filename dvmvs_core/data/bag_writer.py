@@ -22,8 +22,8 @@ import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data import bag_messages
-from dvmvs_core.data.atomic import unfinished_folder
 from dvmvs_core.data.bag_files import typestore
 from dvmvs_core.data.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
 from dvmvs_core.data.quaternion import pose_matrix, quaternion_of

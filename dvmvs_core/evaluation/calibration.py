@@ -23,16 +23,15 @@ import numpy as np
 import torch
 
 from dvmvs_core import confidence
+from dvmvs_core.atomic import replacing
 from dvmvs_core.confidence import WITHIN
-from dvmvs_core.data.atomic import replacing
-from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
-from dvmvs_core.data.synthetic.defects import apply_defects, draw_defects
+from dvmvs_core.data.synthetic.camera_clips import clip_frame, with_defects
+from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.sparsification import ConfidenceScore, ConfidenceScorer
 from dvmvs_core.matching import confidence as matching_confidence
 from dvmvs_core.matching.keyframe import MatchedDepth
-from dvmvs_core.types import Frame
 
 SEED = 2**31 - 2
 """Worlds of this seed are neither trained on nor validated with."""
@@ -185,14 +184,14 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
         return np.zeros_like(matched.depth)
 
     random = np.random.default_rng(number)
-    clip = _with_defects(worlds.batch(1, number), random)
+    clip = with_defects(worlds.batch(1, number), random)
     engine.reset()
     usual = engine.estimate_confidence, engine.estimate_matched_confidence
     engine.estimate_confidence, engine.estimate_matched_confidence = keep_cues, keep_matched_cues
     try:
         for index in range(KEYFRAMES):
             kept.clear()
-            prediction = engine.step(_frame(clip, index))
+            prediction = engine.step(clip_frame(clip, index))
             if prediction is None:
                 continue
             ((cues, in_view, cells),) = kept
@@ -205,21 +204,6 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
                 yield _Keyframe(table[drawn], depth[drawn], truth[drawn])
     finally:
         engine.estimate_confidence, engine.estimate_matched_confidence = usual
-
-
-def _with_defects(clip: ClipBatch, random: np.random.Generator) -> ClipBatch:
-    """The clip as a real camera would have recorded it: images of a renderer match too well."""
-    image = apply_defects(clip.image.float() / 255, [draw_defects(random)])
-    return clip._replace(image=(image * 255).round().clamp(0, 255).byte())
-
-
-def _frame(clip: ClipBatch, index: int) -> Frame:
-    world_T_cam = clip.world_T_cam[0, index].double().numpy()
-    left, _, right = np.linalg.svd(world_T_cam[:3, :3])  # float32 is not quite a rotation
-    world_T_cam = world_T_cam.copy()
-    world_T_cam[:3, :3] = left @ right
-    image = clip.image[0, index].permute(1, 2, 0).contiguous().numpy()
-    return Frame(image, clip.K[0].double().numpy(), world_T_cam, stamp_ns=(index + 1) * 10**9, index=index)
 
 
 def _is_right(one: _Keyframe) -> np.ndarray:

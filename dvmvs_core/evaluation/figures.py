@@ -39,7 +39,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.boundaries import DepthSteps
 from dvmvs_core.evaluation.metrics import NAMES, DepthMetrics, mean_metrics

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.image_size import check_pixels
 from dvmvs_core.data.npz import array_names, open_array, read_arrays
 from dvmvs_core.errors import DamagedError, DataError

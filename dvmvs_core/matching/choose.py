@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from dvmvs_core.config import MATCHING_PRESETS, ModelConfig, matching_preset
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.model.fixed_descriptors import LEVEL_STAGES
-from dvmvs_core.model.lite0 import load_lite0
+from dvmvs_core.model.lite0 import LEVEL_STAGES, load_lite0
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs, example_inputs, load_regulariser, prepared
 
 if TYPE_CHECKING:

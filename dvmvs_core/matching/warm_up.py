@@ -25,7 +25,7 @@ from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matcher import Matcher
-from dvmvs_core.model.fixed_descriptors import LEVEL_CHANNELS
+from dvmvs_core.model.lite0 import LEVEL_CHANNELS
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
 
 _SIDE = 32

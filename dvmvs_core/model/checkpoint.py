@@ -34,10 +34,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dvmvs_core.atomic import replacing, unfinished_folder
-from dvmvs_core.config import NETWORKS, PRESETS, BaseConfig, ModelConfig, network_config
+from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.foreign import foreign, reason
-from dvmvs_core.model.base import ENCODER_PREFIX, BaseNet
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 
 FORMAT = "dvmvs-1"
@@ -66,7 +65,7 @@ class CheckpointInfo:
     """
 
     path: Path
-    networks: dict[str, ModelConfig | BaseConfig]
+    networks: dict[str, ModelConfig]
     parameters: dict[str, int]
     metadata: dict[str, Any]
     size_bytes: int
@@ -99,23 +98,24 @@ def save_checkpoint(
                 f" got a {network.config.network} as {name!r}"
             )
         for key, tensor in network.state_dict().items():
-            if _is_shipped(network, key):
-                continue
-            stored = _stored(tensor, half)
-            if not stored.isfinite().all():
-                raise WeightsError(
-                    f"{name}/{key} holds NaN, infinity or values beyond float16, so {path} was not written;"
-                    " the training has diverged, or half=False is needed"
-                )
-            tensors[f"{name}/{key}"] = stored
+            tensors[f"{name}/{key}"] = stored_tensor(tensor, f"{name}/{key}", path, half)
     header = {
         "format": FORMAT,
         "networks": json.dumps({name: network.config.to_dict() for name, network in networks.items()}),
         "metadata": json.dumps(dict(metadata)),
     }
+    write_tensors(path, tensors, header)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Writes a safetensors file; one that is there is replaced only by a complete one.
+
+    Raises:
+        WeightsError: If it cannot be written.
+    """
     try:
         # safetensors' own file writer would leave it readable by its owner only.
-        content = save(tensors, header)
+        content = save(dict(tensors), dict(header))
         if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent}")
         with replacing(path) as unfinished:
@@ -126,12 +126,12 @@ def save_checkpoint(
 
 def load_network(
     path_or_name: str | Path, network: str | None = None, preset: str | None = None
-) -> tuple[PairNet | FusionNet | BaseNet, ModelConfig | BaseConfig]:
+) -> tuple[PairNet | FusionNet, ModelConfig]:
     """Loads one network in float32 on the CPU, in evaluation mode.
 
     Args:
         path_or_name: A file, or the name of a shipped checkpoint.
-        network: "fusionnet", "pairnet" or "basenet"; None takes the first in the file.
+        network: "fusionnet" or "pairnet"; None takes the first in the file.
         preset: The preset that it must be of; None takes any.
 
     Raises:
@@ -153,12 +153,10 @@ def load_network(
     with foreign(f"{info.path} cannot be read", WeightsError), _opened(info.path) as file:
         tensors = {key[len(prefix) :]: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
         with torch.device("meta"):  # its header may describe a network that no memory holds
-            outline = build_network(config)
-        own = {key: tensor for key, tensor in outline.state_dict().items() if not _is_shipped(outline, key)}
-        _check_fit(own, tensors, f"{info.path}, {name}")
+            outline = build_network(config).state_dict()
+        _check_fit(outline, tensors, f"{info.path}, {name}")
     built = build_network(config)
-    shipped = {key: tensor for key, tensor in built.state_dict().items() if _is_shipped(built, key)}
-    _fill(built, {**shipped, **tensors}, source=f"{info.path}, {name}")
+    fill(built, tensors, source=f"{info.path}, {name}")
     return built.eval(), config
 
 
@@ -183,7 +181,7 @@ def read_info(path_or_name: str | Path) -> CheckpointInfo:
     with foreign(
         f"{path} has a header that this version cannot read", WeightsError, "; was it written by a newer one?"
     ):
-        networks = {k: network_config(v) for k, v in json.loads(header["networks"]).items()}
+        networks = {k: ModelConfig.from_dict(v) for k, v in json.loads(header["networks"]).items()}
         metadata = json.loads(header["metadata"])
     if not networks:
         raise WeightsError(f"{path} must hold at least one network; it holds none")
@@ -232,7 +230,7 @@ def import_released(directory: str | Path, out: str | Path, config: ModelConfig 
         tensors = _read_released(directory / file_name)
         was_half &= all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
         module = getattr(network, file_name[2:])
-        _fill(module, tensors, source=str(directory / file_name))
+        fill(module, tensors, source=str(directory / file_name))
     save_checkpoint(out, {name: network}, {"source": "released DeepVideoMVS layout"}, half=was_half)
     return read_info(out)
 
@@ -316,11 +314,6 @@ def _describe(state: object) -> str:
     return f"a {type(state[other]).__name__} under {other!r}"
 
 
-def _is_shipped(network: nn.Module, key: str) -> bool:
-    """Whether a tensor comes with the package: the pretrained encoder of `base`, which files do not repeat."""
-    return isinstance(network, BaseNet) and key.startswith(ENCODER_PREFIX)
-
-
 def _resolve(path_or_name: str | Path) -> Path:
     """The file that a path or the name of a shipped checkpoint means."""
     path = Path(path_or_name)
@@ -361,8 +354,12 @@ def _is_pickle(path: Path) -> bool:
         return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
 
 
-def _fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Loads tensors, cast to float32, into a module that must have exactly those."""
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Loads tensors, cast to float32, into a module that must have exactly those.
+
+    Raises:
+        WeightsError: If they are others, or hold NaN or infinity; it begins with the source.
+    """
     expected = module.state_dict()
     _check_fit(expected, tensors, source)
     module.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in tensors.items()})
@@ -398,9 +395,24 @@ def _listed(kind: str, names: list[str]) -> list[str]:
     return [f"{len(names)} {kind}: {', '.join(names[:_NAMES_SHOWN])}{more}"]
 
 
-def _stored(tensor: Tensor, half: bool) -> Tensor:
-    """The tensor as it goes to disk."""
-    tensor = tensor.detach().cpu().contiguous()
-    if not tensor.is_floating_point():
-        return tensor
-    return tensor.to(torch.float16 if half and tensor.ndim > 1 else torch.float32)
+def stored_tensor(tensor: Tensor, name: str, path: Path, half: bool = True) -> Tensor:
+    """A tensor as it goes to disk.
+
+    Args:
+        tensor: Any.
+        name: Of it, for the error.
+        path: The file that it is for.
+        half: Store matrices and kernels as float16.
+
+    Raises:
+        WeightsError: If it holds NaN or infinity, or values that float16 cannot hold.
+    """
+    stored = tensor.detach().cpu().contiguous()
+    if stored.is_floating_point():
+        stored = stored.to(torch.float16 if half and stored.ndim > 1 else torch.float32)
+    if not stored.isfinite().all():
+        raise WeightsError(
+            f"{name} holds NaN, infinity or values beyond float16, so {path} was not written;"
+            " the training has diverged, or half=False is needed"
+        )
+    return stored

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dvmvs_core.config import BaseConfig, ModelConfig
-from dvmvs_core.model.base import BaseNet
+from dvmvs_core.config import ModelConfig
 from dvmvs_core.model.convlstm import LSTMFusion, LSTMState
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes, sweep_geometry
 from dvmvs_core.model.encoder_decoder import (
@@ -212,8 +211,6 @@ class FusionNet(_PlaneSweepNet):
         return LSTMState(zeros, zeros)
 
 
-def build_network(config: ModelConfig | BaseConfig) -> PairNet | FusionNet | BaseNet:
+def build_network(config: ModelConfig) -> PairNet | FusionNet:
     """The network that ``config.network`` names, freshly initialised."""
-    if isinstance(config, BaseConfig):
-        return BaseNet(config)
     return FusionNet(config) if config.network == "fusionnet" else PairNet(config)

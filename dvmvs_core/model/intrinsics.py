@@ -22,17 +22,6 @@ def scale_intrinsics(K: Tensor, scale: float) -> Tensor:
     return torch.cat([K[:, :2] * scale, K[:, 2:]], dim=1)
 
 
-def grid_intrinsics(K: Tensor, stride: int, offset: int) -> Tensor:
-    """Intrinsics (B, 3, 3) in cells of a grid whose cell x is centred on pixel stride·x + offset."""
-    moved = torch.cat([K[:, :2, :2], K[:, :2, 2:] - offset], dim=2)
-    return torch.cat([moved / stride, K[:, 2:]], dim=1)
-
-
-def inverse(matrices: Tensor) -> Tensor:
-    """Inverses of (..., n, n) that are known to have one; unlike `torch.linalg.inv` it never waits for a GPU."""
-    return torch.linalg.inv_ex(matrices).inverse
-
-
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Homogeneous pixels (3, height·width) as (x, y, 1), row by row, float32 on the device of ``like``."""
     y, x = torch.meshgrid(

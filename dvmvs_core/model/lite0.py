@@ -64,6 +64,13 @@ STAGES = (
 )
 """Their outputs are at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and 1/32 of the resolution."""
 
+LEVEL_STAGES = (1, 2, 4, 6)
+"""The stages that give the maps at 1/4, 1/8, 1/16 and 1/32 ..."""
+LEVEL_CHANNELS = tuple(STAGES[stage].channels for stage in LEVEL_STAGES)
+"""... and how many channels these have."""
+
+_TINY = 1e-6
+
 
 class SamePadConvolution(nn.Conv2d):
     """A convolution whose output has ⌈size / stride⌉ cells; an odd pixel of padding is at the right and the bottom."""
@@ -134,6 +141,11 @@ class Lite0(nn.Module):
             x = stage(x)
             outputs.append(x)
         return outputs
+
+
+def scaled_level(level: Tensor) -> Tensor:
+    """Return a map (B, C, h, w) over its standard deviation."""
+    return level / (level.std(dim=(1, 2, 3), keepdim=True) + _TINY)
 
 
 def load_lite0(stages: int = len(STAGES), path: Path = WEIGHTS) -> Lite0:

@@ -22,18 +22,20 @@ Stereo Regression", ICCV 2017; convex upsampling, Teed and Deng, "RAFT", ECCV 20
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
-from dvmvs_core.model.fixed_descriptors import LEVEL_CHANNELS, scaled_level
-from dvmvs_core.model.lite0 import SamePadConvolution
+from dvmvs_core.model.checkpoint import fill, stored_tensor, write_tensors
+from dvmvs_core.model.lite0 import LEVEL_CHANNELS, SamePadConvolution, scaled_level
 from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_SCALE, IMAGE_STD
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "regulariser.safetensors"
@@ -224,13 +226,29 @@ def load_regulariser(path: Path = WEIGHTS) -> Regulariser:
             f"cannot read the regulariser's weights {path}: {error}; install the package again"
         ) from error
     network = Regulariser()
-    try:
-        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{path} does not hold the regulariser: {error}; dvmvs train regulariser makes the file"
-        ) from error
+    fill(network, tensors, source=f"{path}, which dvmvs train regulariser makes")
     return network.eval().requires_grad_(False)
+
+
+def regulariser_metadata(path: Path) -> dict[str, Any]:
+    """Return what `save_regulariser` was told of weights that can be loaded; nothing where it was told nothing."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get("metadata", "{}"))
+
+
+def save_regulariser(path: Path, network: Regulariser, metadata: Mapping[str, Any]) -> None:
+    """Write the weights for `load_regulariser`, matrices and kernels as float16; a complete file replaces the old one.
+
+    Args:
+        path: the file.
+        network: with the weights.
+        metadata: what JSON can hold, of how they came about.
+
+    Raises:
+        WeightsError: if they hold NaN or infinity, or the file cannot be written.
+    """
+    tensors = {name: stored_tensor(tensor, name, path) for name, tensor in network.state_dict().items()}
+    write_tensors(path, tensors, {"metadata": json.dumps(dict(metadata))})
 
 
 class ResidualBlock(nn.Module):

@@ -36,7 +36,7 @@ def sweep_rows(
 ):  # fmt: skip
     """Mean products of descriptors over the measurement frames, for rows first…last of the result.
 
-    As `model.cost_volume.plane_sweep`, `model.ray_matching.match_at_pixels` or `model.score_volume.score_volume`.
+    As `model.cost_volume.plane_sweep` or `model.ray_matching.match_at_pixels`.
 
     Args:
         first: first row.

@@ -35,13 +35,13 @@ from torch import nn
 from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.pictures import encode_png
-from dvmvs_core.model.base import BaseNet
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
-from dvmvs_core.training.augmentation import TrainingClip, augment_clip, draw_clip, prepare_clip
+from dvmvs_core.training.augmentation import augment_clip, draw_clip, prepare_clip
+from dvmvs_core.training.clip_loss import ClipLoss
 from dvmvs_core.training.data import HeldOut
 from dvmvs_core.training.interruption import stop_on_signal
-from dvmvs_core.training.losses import DepthLoss
+from dvmvs_core.training.losses import DepthLoss, LossMeter
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at, recompute_batch_norm
 from dvmvs_core.training.passes import predictions
 from dvmvs_core.training.pictures import contact_sheet
@@ -51,7 +51,6 @@ from dvmvs_core.training.progress import training_progress
 from dvmvs_core.training.run_folder import RunFolder
 from dvmvs_core.training.stages import Stage, enter_stage, stage_at
 from dvmvs_core.training.stopwatch import Stopwatch
-from dvmvs_core.training.tasks import task_of
 from dvmvs_core.training.tensorboard import Board
 
 logger = logging.getLogger(__name__)
@@ -113,6 +112,10 @@ class LoopConfig:
         if length <= 0:
             raise ConfigError(f"a run must last longer than 0; got {length}")
 
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Return the part of the run that is over, 0…1, after that many steps and seconds."""
+        return min(1.0, step / self.steps if self.steps is not None else elapsed_s / (60.0 * self.minutes))
+
 
 class Trainer:
     """Trains one network.
@@ -134,7 +137,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: PairNet | FusionNet | BaseNet,
+        network: PairNet | FusionNet,
         clips: Callable[[int], Iterator[ClipBatch]],
         held_out: HeldOut,
         stages: tuple[Stage, ...],
@@ -154,7 +157,6 @@ class Trainer:
         self.elapsed_s = 0.0
         self.bad_steps = 0
         self.best: dict[str, float] = {}
-        self._task = task_of(network)
         self.network = network.to(self.processes.device, memory_format=memory_format)
         self.stopwatch = Stopwatch(self.processes.device, exact_timing)
         self._folder = RunFolder(folder)
@@ -183,9 +185,7 @@ class Trainer:
     @property
     def progress(self) -> float:
         """The part of the run that is over, 0…1."""
-        if self.config.steps is not None:
-            return min(1.0, self.step / self.config.steps)
-        return min(1.0, self.elapsed_s / (60.0 * self.config.minutes))
+        return self.config.progress(self.step, self.elapsed_s)
 
     @property
     def stage(self) -> Stage:
@@ -259,7 +259,7 @@ class Trainer:
         with clock("augmentation"):
             clip = self._augmented(self._here(batch))
         with clock("forward"), self._arithmetic.forward():
-            loss = self._loss(clip, *self._drawn_for_step(clip))
+            loss = self._loss(clip, *self._drawn_for_step(clip.image.shape[1]))
         with clock("backward"):
             self._optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
@@ -275,16 +275,21 @@ class Trainer:
         self._note_step(finite)
         return value
 
-    def averaged_network(self) -> PairNet | FusionNet | BaseNet:
+    def averaged_network(self) -> PairNet | FusionNet:
         """Return a copy of the averaged network with batch-norm statistics that fit it, in evaluation mode."""
         network = copy.deepcopy(self._average.network)
         if self.stage.batch_norm:
             self._calibrate(network)
         return network.eval()
 
-    def validate(self, network: PairNet | FusionNet | BaseNet) -> dict[str, float]:
-        """Return the errors of `Task.validate` on the held-out clips, at full resolution and as at inference."""
-        return self._task.validate(network, self._held_out.validation, self.config.measurement_frames)
+    @torch.no_grad()
+    def validate(self, network: PairNet | FusionNet) -> dict[str, float]:
+        """Return the four losses on the held-out clips, at full resolution and as at inference."""
+        meter = LossMeter()
+        for batch in self._held_out.validation:
+            for pyramid, truth in predictions(network, prepare_clip(batch), self.config.measurement_frames, True):
+                meter.add(pyramid.full, truth)
+        return meter.means()
 
     def export(self) -> dict[str, float]:
         """Validate the averaged network, write it and a contact sheet, and return the losses.
@@ -377,9 +382,11 @@ class Trainer:
         self._optimiser = torch.optim.Adam(self._learning, lr=self.config.learning_rate)
         # Wrapped anew, since the wrapping of several processes knows which parameters learn; the old one goes first.
         self._loss = None
-        self._loss = self.processes.wrap(self._task.loss(self.network, self.config, self.processes.mean))
+        self._loss = self.processes.wrap(
+            ClipLoss(self.network, self.config.loss, self.config.edge_weight, self.processes.mean)
+        )
 
-    def _calibrate(self, network: PairNet | FusionNet | BaseNet) -> None:
+    def _calibrate(self, network: PairNet | FusionNet) -> None:
         def forward(batch: ClipBatch) -> Callable[[nn.Module], None]:
             clip = prepare_clip(batch)
             return lambda net: [None for _ in predictions(net, clip, self.config.measurement_frames, True)]
@@ -399,9 +406,13 @@ class Trainer:
         ]
         return augment_clip(batch, draws, model.min_depth_m, model.max_depth_m)
 
-    def _drawn_for_step(self, clip: TrainingClip) -> tuple[Any, ...]:
+    def _drawn_for_step(self, frames: int) -> tuple[int, bool, list[bool] | None]:
+        """Measurement frames, whether the state is warped with predicted depth, and what is mirrored: for all alike."""
         rng = np.random.default_rng([self.config.seed, _STEP_DRAWS, self.step])
-        return self._task.draw(rng, self.config, self.stage, clip)
+        measured = int(rng.integers(1, self.config.measurement_frames, endpoint=True))
+        predicted_state = rng.random() < self.stage.predicted_state
+        mirrored = (rng.random(frames) > 0.5).tolist() if self.config.mirror else None
+        return measured, predicted_state, mirrored
 
     def _learning_rate(self) -> float:
         config = self.config
@@ -432,7 +443,7 @@ class Trainer:
             except DvmvsError as error:
                 logger.warning("%s; training goes on", error)
 
-    def _show(self, network: PairNet | FusionNet | BaseNet, losses: dict[str, float]) -> None:
+    def _show(self, network: PairNet | FusionNet, losses: dict[str, float]) -> None:
         sheet = contact_sheet(network, self._held_out.validation, self.config.measurement_frames)
         self._folder.save_picture(f"{self.step:08d}.png", encode_png(sheet))
         if self._board:

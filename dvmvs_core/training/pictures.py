@@ -17,18 +17,15 @@ from torch import Tensor
 
 from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.evaluation.pictures import depth_strip
-from dvmvs_core.model.base import BaseNet
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.training.augmentation import prepare_clip
-from dvmvs_core.training.tasks import task_of
+from dvmvs_core.training.passes import predictions
 
 ROWS = 6
 
 
 @torch.no_grad()
-def contact_sheet(
-    network: PairNet | FusionNet | BaseNet, batches: Sequence[ClipBatch], measurement_frames: int
-) -> np.ndarray:
+def contact_sheet(network: PairNet | FusionNet, batches: Sequence[ClipBatch], measurement_frames: int) -> np.ndarray:
     """Return image, prediction, truth and error of the last frame of some clips, one below the other.
 
     Args:
@@ -41,8 +38,8 @@ def contact_sheet(
     """
     rows: list[np.ndarray] = []
     for batch in batches:
-        last = task_of(network).last_depths(network, prepare_clip(batch), measurement_frames)
-        depth, truth = (_of_last_frames(maps, len(batch.image)) for maps in last)
+        *_, (pyramid, truth) = predictions(network, prepare_clip(batch), measurement_frames, True)
+        depth, truth = (_of_last_frames(maps, len(batch.image)) for maps in (pyramid.full, truth))
         images = batch.image[:, -1].permute(0, 2, 3, 1).cpu().numpy()
         rows += [depth_strip(*row) for row in zip(images, depth, truth, strict=True)]
         if len(rows) >= ROWS:

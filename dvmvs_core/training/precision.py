@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.model.base import BaseNet
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -57,9 +56,6 @@ def compile_parts(network: nn.Module, backend: str = "inductor") -> None:
         network: changed in place; its weights and their names stay.
         backend: of torch.compile.
     """
-    if isinstance(network, BaseNet):
-        network.compile(backend=backend, dynamic=False)
-        return
     for name in _COMPILED:
         part = getattr(network, name, None)
         if part is not None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign
 

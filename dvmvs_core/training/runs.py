@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from dvmvs_core.config import BaseConfig, ModelConfig
+from dvmvs_core.config import ModelConfig
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.training.data import DataPart, held_out_clips, parse_data, training_sources
 from dvmvs_core.training.loop import LoopConfig, Trainer, describe
@@ -54,7 +54,7 @@ class RunPlan:
         exact_timing: whether the log tells the phases of a step on a GPU apart.
     """
 
-    network: Literal["pairnet", "fusionnet", "basenet"]
+    network: Literal["pairnet", "fusionnet"]
     out: Path
     preset: str = "small"
     init: str | None = None
@@ -152,7 +152,7 @@ def _check_sizes(plan: RunPlan, config: LoopConfig, frames: int, batch_size: int
 
 def _stages(
     plan: RunPlan,
-    model: ModelConfig | BaseConfig,
+    model: ModelConfig,
     parts: Sequence[DataPart],
     sources: Sequence,
     config: LoopConfig,

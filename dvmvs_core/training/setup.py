@@ -15,13 +15,11 @@ from typing import Any, Literal
 
 from torch import nn
 
-from dvmvs_core.config import BASENET, BaseConfig, ModelConfig, preset
+from dvmvs_core.config import ModelConfig, preset
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.model.base import BaseNet
 from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 from dvmvs_core.training.stages import (
-    BASE_STAGES,
     FUSIONNET_REFINEMENT_STAGES,
     FUSIONNET_STAGES,
     FUSIONNET_TUNING_STAGES,
@@ -64,7 +62,6 @@ SCHEDULES: dict[tuple[str, str], Schedule] = {
     ("published", "pairnet"): Schedule(2, 14, {**_PUBLISHED_LOOP, "mirror": True}),
     ("published", "fusionnet"): Schedule(8, 4, _PUBLISHED_LOOP),
     ("last-stage", "fusionnet"): Schedule(8, 4, _PUBLISHED_LOOP),
-    ("short", BASENET): Schedule(6, 4, {"learning_rate": 6e-4, "measurement_frames": 4}),
 }
 """By name and network. "short" makes the most of minutes: a high learning rate that falls, two measurement frames."""
 
@@ -76,9 +73,7 @@ def schedule_of(name: ScheduleName, network: str) -> Schedule:
         ConfigError: if the network has none of that name.
     """
     if (name, network) not in SCHEDULES:
-        of = " and ".join(other for schedule, other in SCHEDULES if schedule == name)
-        has = " and ".join(schedule for schedule, other in SCHEDULES if other == network)
-        raise ConfigError(f"schedule {name} is for {of}; {network} has {has}")
+        raise ConfigError(f"schedule {name} is for fusionnet; {network} has no memory to tune")
     return SCHEDULES[name, network]
 
 
@@ -89,11 +84,11 @@ def initial_network(
     height: int | None,
     width: int | None,
     refinement_channels: int | None = None,
-) -> tuple[PairNet | FusionNet | BaseNet, dict[str, nn.Module]]:
+) -> tuple[PairNet | FusionNet, dict[str, nn.Module]]:
     """Build the network to train.
 
     Args:
-        network: "pairnet", "fusionnet" or "basenet".
+        network: "pairnet" or "fusionnet".
         preset_name: sizes of a network that starts from random weights.
         init: weights to start from; a file without a FusionNet gives FusionNet all but its memory and its refinement
             from its PairNet.
@@ -113,8 +108,6 @@ def initial_network(
     if init is None:
         return build_network(preset(preset_name, network=network, **given)), {}
     held = read_info(init).networks
-    if BASENET in (network, *held):
-        return _initial_base(network, init, given), {}
     origin = network if network in held else "pairnet"
     if origin not in held:
         raise ConfigError(f"{network} needs a pairnet to start from; {init} holds only {', '.join(held)}")
@@ -130,18 +123,7 @@ def initial_network(
     return built, _companion(init, network)
 
 
-def _initial_base(network: str, init: str, given: dict[str, Any]) -> BaseNet:
-    """`base` from its own weights, at another size if one is given."""
-    held = read_info(init).networks
-    if network not in held or network != BASENET:
-        raise ConfigError(f"{network} cannot start from {init}, which holds {', '.join(held)}")
-    loaded, config = load_network(init, BASENET)
-    built = build_network(config.replace(**given))
-    built.load_state_dict(loaded.state_dict())
-    return built
-
-
-def stages_of(config: ModelConfig | BaseConfig, init: str | None, last_stage: bool = False) -> tuple[Stage, ...]:
+def stages_of(config: ModelConfig, init: str | None, last_stage: bool = False) -> tuple[Stage, ...]:
     """Choose what learns when in a short run: a network that goes on from its own weights is tuned as a whole.
 
     Args:
@@ -152,8 +134,6 @@ def stages_of(config: ModelConfig | BaseConfig, init: str | None, last_stage: bo
     Raises:
         ConfigError: if only the last stage is asked for, and there is no FusionNet to tune.
     """
-    if config.network == BASENET:
-        return BASE_STAGES
     origin = None if init is None else read_info(init).networks.get(config.network)
     if last_stage:
         if origin is None:

@@ -85,26 +85,6 @@ FUSIONNET_REFINEMENT_STAGES = (
 )
 """FusionNet from one without refinement: that learns alone at first, which costs a third of a step of the whole."""
 
-BASE_MODULES = (
-    "stem",
-    "encode4",
-    "down8",
-    "down16",
-    "squeeze32",
-    "down32",
-    "lstm_fusion",
-    "up16",
-    "up8",
-    "up4",
-    "aggregation",
-    "plane_logits",
-    "cell_values",
-    "log_factors",
-    "upsampling",
-)
-BASE_STAGES = (Stage("all but the encoder", 1.0, BASE_MODULES, predicted_state=1.0, batch_norm=False),)
-"""`base`: its encoder came pretrained, and its descriptors stay as they are."""
-
 LAST_STAGE = Stage("cell, predicted state", 1.0, ("lstm_fusion",), 1.0, batch_norm=False, learning_rate=5e-5)
 """The paper's last stage, which the public code lacks: only the cell learns, and the hidden state is warped with
 predicted depth, as it will be at inference."""

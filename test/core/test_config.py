@@ -14,7 +14,7 @@ import json
 
 import pytest
 
-from dvmvs_core.config import PRESETS, EngineConfig, KeyframeConfig, ModelConfig, network_config, preset
+from dvmvs_core.config import PRESETS, EngineConfig, KeyframeConfig, ModelConfig, preset
 from dvmvs_core.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def test_paper_is_the_published_configuration():
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_config_survives_json(name):
     config = preset(name)
-    assert network_config(json.loads(json.dumps(config.to_dict()))) == config
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_nested_config_survives_json():

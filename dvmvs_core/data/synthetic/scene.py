@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.exporters.frames import ExportFrame
 from dvmvs_core.data.exporters.scene_folder import SceneFolder, read_record, writing
 from dvmvs_core.data.exporters.split import split_by_place, write_split

@@ -72,7 +72,7 @@ def test_last_stage_needs_a_fusionnet(tiny, pairnet_file) -> None:
     for init in (None, str(pairnet_file)):
         with pytest.raises(ConfigError, match="tunes a trained FusionNet"):
             setup.stages_of(tiny.replace(network="fusionnet"), init, last_stage=True)
-    with pytest.raises(ConfigError, match="last-stage is for fusionnet; pairnet has short"):
+    with pytest.raises(ConfigError, match="no memory"):
         setup.schedule_of("last-stage", "pairnet")
 
 

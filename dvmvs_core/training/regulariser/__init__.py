@@ -5,8 +5,4 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Writing data: see `dvmvs_core.atomic`."""
-
-from dvmvs_core.atomic import replacing, unfinished_folder
-
-__all__ = ["replacing", "unfinished_folder"]
+"""How the network is trained that weighs matched depth: recorded walks, loss, figures, and the loop."""

@@ -1,0 +1,386 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""The loop that trains the regulariser, while other processes record what it learns from.
+
+A run folder holds `clips/` and `held_out/` (recorded keyframes), `last.pt` (everything needed to go on), `log.jsonl`
+(one object a line) and `regulariser.safetensors` (the averaged weights).
+
+What a step draws depends on the seed and its number. So a run of a number of steps on clips that are all there comes
+to the same weights, resumed or not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dvmvs_core.config import SIZE_MULTIPLE
+from dvmvs_core.errors import ConfigError, DataError, DvmvsError
+from dvmvs_core.evaluation.environment import versions
+from dvmvs_core.model.regulariser import (
+    Regularised,
+    Regulariser,
+    RegulariserInputs,
+    load_regulariser,
+    prepared,
+    regulariser_metadata,
+    save_regulariser,
+)
+from dvmvs_core.runtime.devices import resolve_device
+from dvmvs_core.training.interruption import stop_on_signal
+from dvmvs_core.training.loop import LoopConfig
+from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at
+from dvmvs_core.training.precision import Arithmetic
+from dvmvs_core.training.progress import training_progress
+from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, read_clip
+from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
+from dvmvs_core.training.regulariser.input_augmentation import augmented
+from dvmvs_core.training.regulariser.recording import Walks
+from dvmvs_core.training.regulariser.recording_processes import ClipFolder, RecordingProcesses
+from dvmvs_core.training.regulariser.regulariser_loss import regulariser_loss
+from dvmvs_core.training.run_folder import RunFolder
+from dvmvs_core.training.stopwatch import Stopwatch
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_NAME = "regulariser.safetensors"
+
+LEARNING_RATE, TUNING_RATE = 1e-3, 3e-4
+"""Highest rate of a run from nothing, and of one that goes on from weights."""
+
+CLIPS_A_STEP, KEYFRAMES_A_CLIP = 4, 2
+
+HELD_OUT_SEED = 2**29 - 1
+"""Worlds of this seed are never trained on."""
+
+_LOOK_STEPS = 50  # between two looks at what was recorded
+_MAX_BAD_STEPS = 20
+_DRAWS = 31  # beside the seed of a run
+
+
+@dataclass(frozen=True)
+class RegulariserPlan:
+    """What to record, and how to train.
+
+    Args:
+        out: the run folder.
+        loop: length, seed, rates, arithmetic and intervals; what concerns depth networks alone is not looked at.
+        init: weights to start from; None starts from matched depth.
+        height: of the images, pixels.
+        width: of the images, pixels.
+        workers: processes that record.
+        clips: recorded at most: about 11 MB each at 320×256.
+        held_out: clips that figures are made on.
+        device: that trains.
+        textures: that the worlds of each kind of clip share.
+        commands: that led to the weights.
+    """
+
+    out: Path
+    loop: LoopConfig
+    init: Path | None = None
+    height: int = 256
+    width: int = 320
+    workers: int = 1
+    clips: int = 1000
+    held_out: int = 3
+    device: str = "auto"
+    textures: int = 256
+    commands: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be recorded or trained."""
+        for name, value in {"height": self.height, "width": self.width}.items():
+            if value < 2 * SIZE_MULTIPLE or value % SIZE_MULTIPLE:
+                raise ConfigError(
+                    f"{name} must be a multiple of {SIZE_MULTIPLE}, at least {2 * SIZE_MULTIPLE}; got {value}"
+                )
+        for name, value in {"clips": self.clips, "held-out clips": self.held_out}.items():
+            if value < 1:
+                raise ConfigError(f"{name} must be 1 or more; got {value}")
+        if self.workers < 0:
+            raise ConfigError(f"workers must be 0 or more; got {self.workers}")
+
+
+class RegulariserTrainer:
+    """Trains the regulariser.
+
+    Args:
+        plan: what to record, and how to train.
+
+    Raises:
+        WeightsError: if the weights to start from cannot be loaded.
+        DeviceError: if the device does not exist, or cannot compute in that precision.
+        DataError: if the run folder cannot be made.
+    """
+
+    def __init__(self, plan: RegulariserPlan) -> None:
+        self.plan = plan
+        self.config = plan.loop
+        self.step = 0
+        self.elapsed_s = 0.0
+        device = resolve_device(plan.device)
+        self._device = device
+        torch.manual_seed(plan.loop.seed)
+        network = load_regulariser(plan.init).requires_grad_(True).train() if plan.init else Regulariser()
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.stopwatch = Stopwatch(device)
+        self._average = WeightAverage(self.network, self.config.average_decay)
+        self._optimiser = torch.optim.AdamW(
+            self.network.parameters(), self.config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
+        )
+        self._arithmetic = Arithmetic(self.config.precision, device)
+        self._folder = RunFolder(plan.out)
+        self._commands = (*(regulariser_metadata(plan.init).get("commands", ()) if plan.init else ()), *plan.commands)
+        self._losses: list[float] = []
+        self._bad_steps = 0
+        self._damaged: set[Path] = set()
+        size = (plan.height, plan.width)
+        self._clips = ClipFolder(plan.out / "clips", Walks(*size, self.config.seed, plan.textures), plan.clips)
+        self._held_out = ClipFolder(plan.out / "held_out", Walks(*size, HELD_OUT_SEED, plan.textures), plan.held_out)
+        self._files: list[Path] = []
+
+    @property
+    def weights(self) -> Path:
+        """The file that is written."""
+        return self.plan.out / WEIGHTS_NAME
+
+    @property
+    def progress(self) -> float:
+        """The part of the run that is over, 0…1."""
+        return self.config.progress(self.step, self.elapsed_s)
+
+    def run(self) -> bool:
+        """Record and train to the end of the run, or until the first Ctrl-C or SIGTERM.
+
+        Either way a checkpoint and the weights are written. Time counts from the first step on.
+
+        Returns:
+            Whether the end was reached.
+
+        Raises:
+            DataError: if nothing can be recorded, or the last checkpoint cannot be written.
+            WeightsError: if the last weights cannot be written.
+        """
+        folders = (self._held_out, self._clips)
+        with (
+            stop_on_signal() as stop,
+            RecordingProcesses(folders, self.plan.workers) as recording,
+            training_progress(True) as show,
+        ):
+            if not self._wait_for_clips(recording, stop, show):
+                return False
+            last_saved = last_validated = self.elapsed_s
+            clock = time.monotonic()
+            while self.progress < 1.0 and not stop():
+                self.train_step()
+                now = time.monotonic()
+                self.elapsed_s, clock = self.elapsed_s + now - clock, now
+                if self.step % self.config.log_steps == 0:
+                    self._log_training()
+                show(self.progress, self.elapsed_s, f"step {self.step}, {len(self._files)} clips")
+                if self.step % _LOOK_STEPS == 0:
+                    recording.check()
+                if self.elapsed_s - last_validated >= 60.0 * self.config.validate_minutes:
+                    self._attempt(self.export)
+                    last_validated = self.elapsed_s
+                if self.elapsed_s - last_saved >= 60.0 * self.config.save_minutes:
+                    self._attempt(self.save)
+                    last_saved = self.elapsed_s
+        self.save()
+        self.export()
+        return self.progress >= 1.0
+
+    def train_step(self) -> float:
+        """Do one optimiser step and return its loss; a step whose gradient is not finite changes no weight.
+
+        Raises:
+            DataError: if that happened in many steps one after the other, or there is no clip to learn from.
+        """
+        clock = self.stopwatch.phase
+        random = np.random.default_rng([self.config.seed, _DRAWS, self.step])
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate_at(
+                self.config.learning_rate, self.step, self.progress, self.config.warm_up_steps, self.config.final_rate
+            )
+        with clock("data"):
+            keyframes = self._drawn(random).to(self._device)
+        with clock("augmentation"):
+            inputs = augmented(prepared(keyframes.inputs), random)
+            inputs = RegulariserInputs(*(part.contiguous(memory_format=torch.channels_last) for part in inputs))
+        with clock("forward"):
+            with self._arithmetic.forward():
+                answer = self.network(inputs)
+            answer = Regularised(*(part.float() for part in answer))
+            loss = regulariser_loss(answer, keyframes.log_truth, keyframes.valid)
+        with clock("backward"):
+            self._optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+        with clock("optimiser"):
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm or math.inf)
+            finite = bool(torch.isfinite(norm))
+            if finite:
+                self._optimiser.step()
+                self._average.update(self.network, self.step)
+            value = loss.item()
+        self._note_step(finite, value)
+        return value
+
+    def validate(self) -> dict[str, float | None]:
+        """Return the figures of the averaged weights on the held-out clips."""
+        clips = (self._read(path).to(self._device) for path in self._held_out.files())
+        return held_out_figures(self._average.network, clips)
+
+    def export(self) -> dict[str, float | None]:
+        """Validate and write the averaged weights, and return the figures.
+
+        Raises:
+            WeightsError: if they cannot be written.
+            DataError: if a held-out clip cannot be read.
+        """
+        figures = self.validate()
+        self._log({"held_out": figures})
+        metadata = {
+            "commands": list(self._commands),
+            "step": self.step,
+            "minutes": round(self.elapsed_s / 60.0, 1),
+            "finished": self.progress >= 1.0,
+            "clips": len(self._clips.files()),
+            "size": [self.plan.height, self.plan.width],
+            "held_out": figures,
+            "versions": versions(),
+        }
+        save_regulariser(self.weights, self._average.network, metadata)
+        return figures
+
+    def save(self) -> None:
+        """Write everything that is needed to go on from here.
+
+        Raises:
+            DataError: if that fails; the checkpoint before it is still whole.
+        """
+        self._folder.save(
+            {
+                "network": self.network.state_dict(),
+                "average": self._average.network.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+                "bad_steps": self._bad_steps,
+                "losses": self._losses,
+                "commands": list(self._commands),
+            }
+        )
+
+    def resume(self) -> None:
+        """Go on from the checkpoint in the run folder.
+
+        Raises:
+            DataError: if there is none, it is broken, or it is of another network.
+        """
+        state = self._folder.load()
+        try:
+            self.network.load_state_dict(state["network"])
+            self._average.network.load_state_dict(state["average"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+            self._bad_steps, self._losses = state["bad_steps"], state["losses"]
+            self._commands = (*state["commands"], *self._commands)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise DataError(f"{self._folder.checkpoint} is no checkpoint of a regulariser: {error}") from error
+        self._folder.forget_after(self.step)
+
+    def _wait_for_clips(
+        self, recording: RecordingProcesses, stop: Callable[[], bool], show: Callable[[float, float, str], None]
+    ) -> bool:
+        """Wait for all that figures are made on, and for enough to begin with; False if stopped."""
+        first = min(CLIPS_A_STEP, self.plan.clips)
+        while not stop():
+            running = recording.running  # before the last look at the files
+            recording.check()
+            held_out, clips = len(self._held_out.files()), len(self._clips.files())
+            if held_out == self.plan.held_out and clips >= first:
+                return True
+            if not running and not (clips and held_out):
+                raise DataError(
+                    f"{self.plan.out} holds {clips} clips and {held_out} held-out ones, and nothing records more; give"
+                    " workers"
+                )
+            if not running:
+                return True
+            show(0.0, 0.0, f"recording: {held_out} of {self.plan.held_out} held out, {clips} clips")
+            time.sleep(0.2)
+        return False
+
+    def _drawn(self, random: np.random.Generator) -> Keyframes:
+        """The keyframes of a step."""
+        if self.step % _LOOK_STEPS == 0 or not self._files:
+            self._files = [path for path in self._clips.files() if path not in self._damaged]
+        while self._files:
+            chosen = random.choice(len(self._files), min(CLIPS_A_STEP, len(self._files)), replace=False)
+            parts = []
+            for path in [self._files[index] for index in chosen]:
+                try:
+                    parts.append(self._read(path, random, KEYFRAMES_A_CLIP))
+                except DataError as error:
+                    logger.warning("%s; it is left out", error)
+                    self._damaged.add(path)
+                    self._files.remove(path)
+            if parts:
+                return joined(parts)
+        raise DataError(f"{self._clips.path} holds no clip that can be read")
+
+    def _read(self, path: Path, *draws: Any) -> Keyframes:
+        keyframes = read_clip(path, *draws)
+        size, wanted = tuple(keyframes.truth.shape[-2:]), (self.plan.height, self.plan.width)
+        if size != wanted:
+            raise DataError(f"{path} is of images of {size}, this run of {wanted}; choose another folder or that size")
+        return keyframes
+
+    def _note_step(self, finite: bool, loss: float) -> None:
+        self._losses.append(loss)
+        self._bad_steps = 0 if finite else self._bad_steps + 1
+        if not finite:
+            logger.warning("step %d skipped: its gradient is not finite", self.step)
+        if self._bad_steps >= _MAX_BAD_STEPS:
+            raise DataError(
+                f"{self._bad_steps} steps in a row had no finite gradient; lower the learning rate and resume from"
+                f" {self._folder.checkpoint}"
+            )
+        self.step += 1
+
+    def _attempt(self, write: Callable[[], Any]) -> None:
+        """Write on the way, where a failure is told but ends nothing."""
+        try:
+            write()
+        except DvmvsError as error:
+            logger.warning("%s; training goes on", error)
+
+    def _log_training(self) -> None:
+        self._log(
+            {
+                "loss": sum(self._losses) / len(self._losses),
+                "learning_rate": self._optimiser.param_groups[0]["lr"],
+                "clips": len(self._files),
+                "seconds": {phase: round(seconds, 3) for phase, seconds in self.stopwatch.seconds.items()},
+            }
+        )
+        self._losses.clear()
+        self.stopwatch.reset()
+
+    def _log(self, values: dict[str, Any]) -> None:
+        self._folder.log({"step": self.step, "minutes": round(self.elapsed_s / 60.0, 2), **values})

@@ -1,0 +1,63 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""What is fitted to measured depth around a cell."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dvmvs_core.matching.measured_around import fitted_depths
+
+SIZE = (48, 64)
+
+
+@pytest.fixture
+def plane() -> np.ndarray:
+    """Log depth of a slanted plane, 1.3 to 3.3 m away: inverse depth is linear in the pixel."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    return -np.log(0.3 + 0.004 * x + 0.003 * y).astype(np.float32)
+
+
+def clear(value: float = 1.0) -> tuple[np.ndarray, ...]:
+    """Score, margin and parallax that count in full."""
+    return tuple(np.full(SIZE, value * full, np.float32) for full in (0.3, 0.5, 4.0))
+
+
+def test_a_true_plane_is_found(plane):
+    fits, weight = fitted_depths(plane, plane, *clear())
+    assert fits.shape == (3, *SIZE)
+    np.testing.assert_allclose(fits[0], plane, atol=0.005)
+    np.testing.assert_allclose(fits[1], plane, atol=0.02)
+    np.testing.assert_allclose(weight, 1, atol=1e-5)
+
+
+def test_a_plane_goes_through_where_matching_knows_nothing(plane):
+    hole = (slice(20, 28), slice(26, 34))
+    wrong = plane.copy()
+    wrong[hole] += 0.7
+    score, margin, parallax = clear()
+    score[19:29, 25:35] = 0
+    fits, weight = fitted_depths(wrong, plane, score, margin, parallax)
+    assert weight[22:26, 28:32].max() == 0
+    np.testing.assert_allclose(fits[0][hole], plane[hole], atol=0.02)
+    blind, _ = fitted_depths(wrong, plane, *clear())
+    assert np.abs(blind[0] - plane)[hole].max() > 0.2, "with clear scores it would have been believed"
+
+
+def test_the_networks_depth_takes_the_scale_of_what_was_measured(plane):
+    fits, _ = fitted_depths(plane, plane - 0.4, *clear())
+    np.testing.assert_allclose(fits[2], plane, atol=1e-4)
+    fits, _ = fitted_depths(plane, plane - 0.4, *clear(0.0))
+    np.testing.assert_allclose(fits[2], plane - 0.4, atol=1e-4)
+
+
+def test_depth_stays_in_range():
+    nearly_parallel = np.full(SIZE, np.log(30.0), np.float32)
+    fits, _ = fitted_depths(nearly_parallel, nearly_parallel, *clear())
+    np.testing.assert_allclose(np.exp(fits[:2]), 20.0, rtol=1e-5)

@@ -1,0 +1,120 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""The regulariser before training, its weights on disk, and as OpenVINO runs it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from dvmvs_core.errors import WeightsError
+from dvmvs_core.matching import choose
+from dvmvs_core.model.regulariser import (
+    Regulariser,
+    RegulariserInputs,
+    example_inputs,
+    load_regulariser,
+    prepared,
+    regulariser_metadata,
+    save_regulariser,
+)
+
+HEIGHT, WIDTH = 64, 96
+
+
+@pytest.fixture(scope="module")
+def inputs() -> RegulariserInputs:
+    """What matching might find, with an image of 0…255."""
+    torch.manual_seed(3)
+    noise = RegulariserInputs(*(0.3 * torch.randn_like(part) for part in example_inputs(HEIGHT, WIDTH)))
+    return noise._replace(image=128 + 100 * noise.image, views=noise.views.abs(), margin=noise.margin.abs())
+
+
+@pytest.fixture(scope="module")
+def network() -> Regulariser:
+    """Weights that make use of everything."""
+    torch.manual_seed(4)
+    network = Regulariser()
+    for layer in (network.cells, network.upsampling[-1]):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    return network.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def test_untrained_it_nearly_returns_matched_depth(inputs):
+    torch.manual_seed(0)
+    answer = Regulariser().eval()(prepared(inputs))
+    coarser = functional.interpolate(torch.cat((inputs.prior, inputs.fits), dim=1), scale_factor=2.0, mode="bilinear")
+    others = torch.cat((inputs.network, coarser, torch.zeros_like(inputs.matched)), dim=1)
+    farthest = (others - inputs.matched).abs().amax(dim=1, keepdim=True)
+    assert answer.log_depth.shape == (1, 1, HEIGHT, WIDTH)
+    assert ((answer.coarse - inputs.matched).abs() <= 0.1 * farthest).all()
+    assert (answer.coarse - inputs.matched).abs().mean() < 0.1 * (inputs.network - inputs.matched).abs().mean()
+    # Cells lie at pixels 2x; a weight of 0.01 for each neighbour keeps all of them alive.
+    torch.testing.assert_close(answer.log_depth[..., ::2, ::2], answer.coarse, atol=0.1, rtol=0)
+    assert not answer.log_odds.any()
+
+
+@torch.no_grad()
+def test_depth_is_between_its_candidates(inputs, network):
+    answer = network(prepared(inputs))
+    coarser = functional.interpolate(torch.cat((inputs.prior, inputs.fits), dim=1), scale_factor=2.0, mode="bilinear")
+    candidates = torch.cat((inputs.matched, inputs.network, coarser, torch.zeros_like(inputs.matched)), dim=1)
+    assert (answer.coarse >= candidates.amin(dim=1, keepdim=True) - 1e-5).all()
+    assert (answer.coarse <= candidates.amax(dim=1, keepdim=True) + 1e-5).all()
+    assert candidates.amin() <= answer.log_depth.min() and answer.log_depth.max() <= candidates.amax()
+
+
+@torch.no_grad()
+def test_openvino_computes_what_torch_does(inputs, network, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(choose, "load_regulariser", lambda: network)
+    answer = choose.shared_regulariser.__wrapped__(HEIGHT, WIDTH)(inputs)
+    expected = network(prepared(inputs))
+    for name in expected._fields:
+        torch.testing.assert_close(getattr(answer, name), getattr(expected, name), atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_weights_survive_the_file(tmp_path, network, inputs):
+    path = tmp_path / "regulariser.safetensors"
+    save_regulariser(path, network, {"step": 7})
+    loaded = load_regulariser(path)
+    assert regulariser_metadata(path) == {"step": 7}
+    assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loaded(prepared(inputs)).log_depth, network(prepared(inputs)).log_depth, atol=0.01, rtol=0
+        )
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    path, network = tmp_path / "regulariser.safetensors", Regulariser()
+    save_regulariser(path, network, {})
+    before = path.read_bytes()
+    with torch.no_grad():
+        network.cells.bias[0] = torch.nan
+    with pytest.raises(WeightsError, match=r"cells\.bias holds NaN"):
+        save_regulariser(path, network, {})
+    assert path.read_bytes() == before
+
+
+def test_missing_damaged_and_other_weights_are_named(tmp_path, network):
+    path = tmp_path / "regulariser.safetensors"
+    with pytest.raises(WeightsError, match=r"cannot read .*regulariser\.safetensors.*install the package again"):
+        load_regulariser(path)
+    save_regulariser(path, network, {})
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"cannot read .*install the package again"):
+        load_regulariser(path)
+    save_file({"stem.0.weight": torch.zeros(2, 2)}, path)
+    with pytest.raises(
+        WeightsError, match=r"train regulariser makes: the tensors do not fit the network\. \d+ missing"
+    ):
+        load_regulariser(path)
