@@ -92,6 +92,10 @@ class _Network(_Common):
     """Adam's highest rate; by default 1e-3, published 1e-4"""
     warm_up_steps: OptionalCount = None
     """steps of each stage until that rate; by default 100, published 1"""
+    deadline: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """end so many seconds after the process started, start-up and the last export included, instead of --minutes"""
+    part_mib: OptionalCount = None
+    """write the weights in parts of so many MiB, too; --init takes NETWORK.safetensors from its parts"""
     log_steps: Count = 20
     """steps between two lines of the log"""
     resume: bool = False
@@ -225,5 +229,6 @@ def _plan(options: _Common, loop: dict[str, Any]) -> RunPlan:
 def _network_loop(options: _Network) -> dict[str, Any]:
     from dvmvs_core.training.losses import DepthLoss
 
-    names = ("measurement_frames", "edge_weight", "learning_rate", "warm_up_steps", "log_steps")
-    return {**{name: getattr(options, name) for name in names}, "loss": DepthLoss(options.loss)}
+    names = ("measurement_frames", "edge_weight", "learning_rate", "warm_up_steps", "log_steps", "part_mib")
+    loop = {name: getattr(options, name) for name in names}
+    return {**loop, "deadline_s": options.deadline, "loss": DepthLoss(options.loss)}

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from dvmvs_core.config import NETWORKS, PRESETS, BaseConfig, ModelConfig, network_config
 from dvmvs_core.errors import ConfigError, WeightsError
 from dvmvs_core.model.base import ENCODER_PREFIX, BaseNet
+from dvmvs_core.model.checkpoint_parts import join_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 
 FORMAT = "dvmvs-1"
@@ -323,7 +324,7 @@ def _is_shipped(network: nn.Module, key: str) -> bool:
 def _resolve(path_or_name: str | Path) -> Path:
     """The file that a path or the name of a shipped checkpoint means."""
     path = Path(path_or_name)
-    if path.is_file():
+    if path.is_file() or (path.suffix == SUFFIX and join_parts(path)):
         return path
     if path.is_dir():
         raise WeightsError(

@@ -32,11 +32,13 @@ from triton.compiler import ASTSource
 from dvmvs_core.runtime.triton_sweep import PIXELS, _sweep_kernel
 
 names = _sweep_kernel.arg_names
+fixed = {p.name for p in _sweep_kernel.params if p.is_constexpr}
 pointers = ("reference", "measurements", "matrices", "inverse_depths", "costs")
 compiled = {}
 for chip in json.loads(sys.argv[1]):
     for channels, frames, masked in ((16, 1, True), (32, 7, False)):
         constants = {"frames": frames, "masked": masked, "block_channels": channels, "block": PIXELS}
+        assert fixed == set(constants), fixed
         signature = {n: "constexpr" if n in constants else "*fp32" if n in pointers else "i32" for n in names}
         values = {(names.index(n),): value for n, value in constants.items()}
         source = ASTSource(fn=_sweep_kernel, signature=signature, constexprs=values)
