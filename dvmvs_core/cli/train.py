@@ -48,9 +48,9 @@ class _Common:
     """length of the whole run in optimiser steps, instead of --minutes"""
     seed: Count = 0
     """of weights, worlds, order and augmentation"""
-    workers: Count = 1
-    """processes that make the batches of each part of the data ahead; a GPU renders worlds itself, but they must be
-    drawn for it: one process a CPU core"""
+    workers: OptionalCount = None
+    """processes that make the batches of each part of the data ahead; by default 1, and for a GPU, which renders worlds
+    itself but must have them drawn, one for each core but one"""
     threads: OptionalCount = None
     """CPU threads that compute"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
