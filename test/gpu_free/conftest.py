@@ -74,7 +74,8 @@ class Watch(TorchDispatchMode):
 
     def assert_capturable(self) -> None:
         assert self.launches > 0, "nothing ran on the device"
-        assert not self.waits + self.mixed + self.uploads
+        forbidden = self.waits + self.mixed + self.uploads
+        assert not forbidden, "\n".join(sorted(set(forbidden)))
 
 
 def _devices(values) -> set[str]:
