@@ -16,6 +16,7 @@ import ctypes
 import shutil
 import subprocess
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ class Watch(TorchDispatchMode):
         mixed: operations on tensors of both, and uploads and downloads that wait.
         uploads: copies to the device that do not wait.
         launches: operations with a result on the device; views are among them.
+        operations: how often each came.
     """
 
     def __init__(self) -> None:
@@ -57,11 +59,13 @@ class Watch(TorchDispatchMode):
         self.mixed: list[str] = []
         self.uploads: list[str] = []
         self.launches = 0
+        self.operations: Counter[str] = Counter()
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = operation(*args, **kwargs)
         name, inputs, outputs = str(operation), _devices((args, kwargs)), _devices(result)
+        self.operations[name] += 1
         if "cuda" in inputs and name in WAITS:
             self.waits.append(f"{name} {_line()}")
         if name.startswith("prim.device"):
@@ -120,6 +124,9 @@ def device_guard(tmp_path_factory) -> None:
 def fake_cuda(device_guard, monkeypatch):
     """Context manager in which tensors are fake, and which gives a `Watch`."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", _pinned)
+    # Or autocast would be off where there is no GPU.
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *arguments: True)
     return _fake_cuda
 
 

@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -27,7 +25,7 @@ from dvmvs_core.training.losses import DepthLoss
 from dvmvs_core.training.optimisation import WeightAverage
 from dvmvs_core.training.tasks import task_of
 
-CLIPS, FRAMES, HEIGHT, WIDTH = 2, 4, 64, 96
+CLIPS, FRAMES, HEIGHT, WIDTH = 2, 3, 64, 96
 
 
 def network_on_cuda(name, on_cuda):
@@ -46,18 +44,29 @@ def clip_on_cuda():
     )
 
 
+def conv_example():
+    return torch.empty(1, 3, 8, 8, device="cuda"), torch.empty(3, 3, 3, 3, device="cuda")
+
+
 @pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("loss", [DepthLoss.L1_INVERSE, DepthLoss.HUBER])
-@pytest.mark.parametrize(("name", "mirror"), [("pairnet", False), ("pairnet", True), ("fusionnet", False)])
+@pytest.mark.parametrize(
+    ("name", "mirror", "loss"),
+    [
+        ("pairnet", False, DepthLoss.L1_INVERSE),
+        ("pairnet", True, DepthLoss.HUBER),
+        ("fusionnet", False, DepthLoss.L1_RELATIVE),
+    ],
+)
 def test_published_loss(fake_cuda, on_cuda, name, mirror, loss, precision):
     config = LoopConfig(steps=1, edge_weight=1.0, loss=loss)
-    mirrored = [True, False, True, False] if mirror else None
+    mirrored = [True, False, True] if mirror else None
     with fake_cuda() as watch:
         network = network_on_cuda(name, on_cuda)
         measure = task_of(network).loss(network, config, lambda value: value)
         clip = clip_on_cuda()
-        for predicted_state in (True, False):
+        for predicted_state in (True, False) if name == "fusionnet" else (False,):
             with torch.autocast("cuda", dtype=precision, enabled=precision is not None):
+                assert precision in (None, torch.nn.functional.conv2d(*conv_example()).dtype)
                 value = measure(clip, 2, predicted_state, mirrored)
             assert value.dtype == torch.float32 and value.device.type == "cuda" and value.requires_grad
     watch.assert_capturable()
@@ -80,8 +89,7 @@ def test_base_loss(fake_cuda, on_cuda, precision):
 def test_augmentation(fake_cuda, monkeypatch):
     """Its launches do not grow with the clips, and what is drawn is sent from pinned memory."""
     monkeypatch.setattr(defects, "_compressed", lambda image, quality: image)
-    # Fake tensors have no generator of their own.
-    monkeypatch.setattr(torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda seed: None))
+    monkeypatch.setattr(defects, "_generator", lambda device, seed: None)  # there is none of a fake device
     launches = []
     for clips in (2, 16):
         draws = [draw_clip(np.random.default_rng(number)) for number in range(clips)]
@@ -105,8 +113,6 @@ def test_weight_average(fake_cuda, on_cuda):
         with _disable_current_modes():
             average = WeightAverage(torch.nn.Linear(1, 1))
         average.network = network_on_cuda("pairnet", on_cuda)
-        before = watch.launches
         average.update(network, 3)
-        floating = sum(value.is_floating_point() for value in network.state_dict().values())
-    assert watch.launches - before < floating / 2
+    assert watch.operations["aten._foreach_lerp_.Scalar"] == 1 and not watch.operations["aten.lerp_.Scalar"]
     watch.assert_capturable()

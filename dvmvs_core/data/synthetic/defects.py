@@ -95,7 +95,7 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     table = sent(torch.from_numpy(numbers.astype(np.float32)), device)
     gain, _, vignetting, noise, chroma, fine, wide = (column.view(-1, 1, 1, 1, 1) for column in table[:, :7].unbind(1))
     # One a clip, so that what a clip gets depends on no other clip of its batch.
-    generators = [torch.Generator(device).manual_seed(each.seed) for each in drawn]
+    generators = [_generator(device, each.seed) for each in drawn]
 
     def randn(*shape: int) -> Tensor:
         return torch.stack([torch.randn(shape, generator=generator, device=device) for generator in generators])
@@ -118,6 +118,10 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     chosen = sent(torch.tensor(flawed), device)
     result = image.index_copy(0, chosen, changed.index_select(0, chosen).to(image.dtype))
     return _compressed(result, [each.jpeg_quality for each in drawn])
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
