@@ -50,7 +50,8 @@ def test_measure(tmp_path):
     assert "torch" in log and re.search(r"\d+ passed", log)
     for name in ("paper-float32", "small-float32"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["frame_ms"]["median"] > 0
-    assert json.loads((tmp_path / "rates.json").read_text())["cameras_keyframes_per_s"]["2"] > 0
+    rates = json.loads((tmp_path / "rates.json").read_text())
+    assert len(rates) == 4 and all(value > 0 for figures in rates.values() for value in figures.values()), rates
     assert "frames/s" in (tmp_path / "training_speed.md").read_text()
     files = [file for file in tmp_path.iterdir() if file.is_file()]
     assert len(files) <= 8 and sum(file.stat().st_size for file in files) < 64 * MIB
@@ -59,13 +60,13 @@ def test_measure(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_train_leaves_weights_to_go_on_from(tmp_path):
-    first = gpu_minutes(tmp_path / "1", "train", "--device", "cpu", "--tiny", "--seconds", 150)
+    first = gpu_minutes(tmp_path / "1", "train", "--device", "cpu", "--tiny", "--seconds", 240)
     assert fates(tmp_path / "1", "train")["train"] == "exit 0", (tmp_path / "1" / "train.log").read_text()
     assert first.returncode == 0 and (tmp_path / "1" / "contact_sheet.png").exists()
     assert (tmp_path / "1" / "log.jsonl").read_text().count("validation") >= 1
     weights = tmp_path / "1" / "basenet.safetensors"
     assert not weights.exists() and list(weights.parent.glob("basenet.safetensors.part1of*"))
-    gpu_minutes(tmp_path / "2", "train", "--device", "cpu", "--tiny", "--seconds", 90, "--init", weights)
+    gpu_minutes(tmp_path / "2", "train", "--device", "cpu", "--tiny", "--seconds", 240, "--init", weights)
     assert fates(tmp_path / "2", "train")["train"] == "exit 0", (tmp_path / "2" / "train.log").read_text()
     assert load_network(tmp_path / "2" / "basenet.safetensors")[1].height == 64
 
