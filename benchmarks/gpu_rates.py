@@ -35,7 +35,7 @@ from dvmvs_core.data.synthetic.clips import SyntheticClips  # noqa: E402
 from dvmvs_core.engine import DepthEngine  # noqa: E402
 from dvmvs_core.model.dvmvs import build_network  # noqa: E402
 
-CLIPS, FRAMES = 8, 6
+FRAMES = 6
 WARM_UP = 6
 
 
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=60.0, help="no figure is begun after so many")
     parser.add_argument("--keyframes", type=int, default=60)
+    parser.add_argument("--clips", type=int, default=8, help="rendered at once")
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--width", type=int, default=320)
     options = parser.parse_args()
@@ -67,15 +68,16 @@ def _figures(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], ob
     precision = "float16" if options.device.startswith("cuda") else "float32"
     yield "cameras_keyframes_per_s", lambda: _cameras(size, precision, options)
     for one in (half, size):
-        yield f"renderer_{one[1]}x{one[0]}_frames_per_s", lambda one=one: _renderer(one, options.device)
+        yield f"renderer_{one[1]}x{one[0]}_frames_per_s", lambda one=one: _renderer(one, options)
     yield "graphs_and_compile_ms", lambda: _compile(size, precision, options)
 
 
-def _renderer(size: tuple[int, int], device: str) -> dict[str, float]:
+def _renderer(size: tuple[int, int], options: argparse.Namespace) -> dict[str, float]:
     """Frames a second that are rendered, and drawn by one core."""
+    device = options.device
     clips = SyntheticClips(*size, FRAMES, textures=64, device=device)
     started = time.perf_counter()
-    shots = [clips.draw(CLIPS, index) for index in range(3)]
+    shots = [clips.draw(options.clips, index) for index in range(3)]
     drawn_s = time.perf_counter() - started
     rendered_s = []
     for drawn in shots:  # the first one compiles nothing, but fills caches and pools
@@ -84,7 +86,7 @@ def _renderer(size: tuple[int, int], device: str) -> dict[str, float]:
         clips.render(drawn)
         _wait(device)
         rendered_s.append(time.perf_counter() - started)
-    frames = CLIPS * FRAMES
+    frames = options.clips * FRAMES
     return {"rendered": round(frames / min(rendered_s[1:]), 1), "drawn_by_a_core": round(3 * frames / drawn_s, 1)}
 
 

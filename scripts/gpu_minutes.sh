@@ -94,7 +94,7 @@ measure() {
   benchmark "small-$half" --precision "$half"
   [[ -z $tiny ]] && benchmark scaling --preset paper --precision "$half" --reference no --scaling
   step rates 60 "$python" benchmarks/gpu_rates.py "$OUT/rates.json" --device "$device" --keyframes "$keyframes" \
-    $([[ -n $tiny ]] && echo --seconds 900 --height 64 --width 96)
+    $([[ -n $tiny ]] && echo --seconds 900 --clips 1 --height 64 --width 96)
   step training 60 "$python" -m dvmvs_core train base --device "$device" --out "$scratch/profile" \
     --profile "$OUT/training_speed.md" "${sizes[@]}"
 }
@@ -125,8 +125,7 @@ collect() { # run folder: weights in parts, the log and the newest contact sheet
 }
 
 if [[ -n $tiny ]]; then
-  sizes=(--height 64 --width 96 --batch-size 1 --frames 3 --held-out-batches 1 --log-steps 1 --workers 1)
-  [[ $mode == measure ]] && sizes+=(--steps 2)
+  sizes=(--height 64 --width 96 --batch-size 1 --frames 3 --held-out-batches 1 --log-steps 1 --workers 1 --steps 2)
 else
   sizes=(--height 256 --width 320 --batch-size 24 --frames 6 --held-out-batches 4 --precision bfloat16)
 fi

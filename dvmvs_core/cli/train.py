@@ -93,7 +93,8 @@ class _Network(_Common):
     warm_up_steps: OptionalCount = None
     """steps of each stage until that rate; by default 100, published 1"""
     deadline: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
-    """end so many seconds after the process started, start-up and the last export included, instead of --minutes"""
+    """end so many seconds after the process started, start-up and the last export included, instead of --minutes;
+    with --steps, whichever comes first"""
     part_mib: OptionalCount = None
     """write the weights in parts of so many MiB, too; --init takes NETWORK.safetensors from its parts"""
     log_steps: Count = 20

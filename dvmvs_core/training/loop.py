@@ -70,7 +70,8 @@ class LoopConfig:
     Args:
         steps: optimiser steps of the whole run; or give `minutes` or `deadline_s`.
         minutes: wall-clock minutes of the whole run, earlier parts of a resumed one counted in.
-        deadline_s: seconds from the start of the process to the end of its last export, start-up counted in.
+        deadline_s: seconds from the start of the process to the end of its last export, start-up counted in; with
+            `steps`, whichever comes first.
         seed: of every random number that is drawn here.
         loss: which error is minimised.
         edge_weight: weight of the edge loss beside it, 0 for none, as published.
@@ -114,13 +115,13 @@ class LoopConfig:
     def __post_init__(self) -> None:
         """Refuse a run without an end."""
         given = [length for length in (self.steps, self.minutes, self.deadline_s) if length is not None]
-        if len(given) != 1:
+        if not given or (self.minutes is not None and len(given) > 1):
             raise ConfigError(
-                f"give either steps or minutes or a deadline; got steps={self.steps}, minutes={self.minutes} and"
-                f" deadline={self.deadline_s}"
+                "give either steps or minutes or a deadline, or steps that end at a deadline at the latest; got"
+                f" steps={self.steps}, minutes={self.minutes} and deadline={self.deadline_s}"
             )
-        if given[0] <= 0:
-            raise ConfigError(f"a run must last longer than 0; got {given[0]}")
+        if min(given) <= 0:
+            raise ConfigError(f"a run must last longer than 0; got {min(given)}")
         if self.part_mib is not None and self.part_mib < 1:
             raise ConfigError(f"parts of the weights must be of at least 1 MiB; got {self.part_mib}")
 
@@ -196,10 +197,12 @@ class Trainer:
     @property
     def progress(self) -> float:
         """The part of the run that is over, 0…1."""
-        if self.config.steps is not None:
-            return min(1.0, self.step / self.config.steps)
+        by_steps = 0.0 if self.config.steps is None else min(1.0, self.step / self.config.steps)
         if self._deadline is not None:
-            return self.elapsed_s / (self.elapsed_s + self._left_s) if self._left_s > 0.0 else 1.0
+            by_time = self.elapsed_s / (self.elapsed_s + self._left_s) if self._left_s > 0.0 else 1.0
+            return max(by_steps, by_time)
+        if self.config.steps is not None:
+            return by_steps
         return min(1.0, self.elapsed_s / (60.0 * self.config.minutes))
 
     @property

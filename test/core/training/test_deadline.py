@@ -79,9 +79,18 @@ def test_progress_goes_from_0_to_1_so_that_the_learning_rate_falls(age, tiny, wa
     assert trainer.progress == 0.75
 
 
+def test_steps_end_before_their_deadline_or_at_it(age, tiny, wall_stream, held_out, tmp_path):
+    for steps, reached in ((2, 2), (1000, None)):
+        config = LoopConfig(steps=steps, deadline_s=100.0)
+        trainer = Trainer(build_network(tiny), wall_stream, held_out, STAGES, config, tmp_path / str(steps))
+        if reached is None:
+            age[0] = 90.0
+        assert trainer.run() and trainer.step == (reached or 0)
+
+
 def test_a_run_has_one_length():
     with pytest.raises(ConfigError, match="either steps or minutes or a deadline"):
-        LoopConfig(steps=3, deadline_s=5.0)
+        LoopConfig(minutes=3, deadline_s=5.0)
     with pytest.raises(ConfigError, match="longer than 0; got -1"):
         LoopConfig(deadline_s=-1.0)
     with pytest.raises(ConfigError, match="at least 1 MiB; got 0"):
