@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.measured_around import REACHES
+from dvmvs_core.data.synthetic.defects import sent
 from dvmvs_core.model.regulariser import RegulariserInputs
 
 LEFT_OUT = 0.2
@@ -29,9 +29,6 @@ DISTURBED = 0.7
 DEVIATION = 0.2
 """Of the disturbance of log depth: of its smooth part and of the whole image alike."""
 
-FOLLOWS = 0.5
-"""How much of the smooth part the depth shows that was scaled to measured depth around."""
-
 GRID = (4, 5)
 """Cells of the grid that the smooth part is drawn on."""
 
@@ -42,22 +39,17 @@ def augmented(inputs: RegulariserInputs, random: np.random.Generator) -> Regular
         inputs = _disturbed(inputs, random)
     levels = {name: getattr(inputs, name) for name in ("level4", "level8", "level16", "level32")}
     keep = random.random((len(levels), len(inputs.image), 1, 1, 1)) >= LEFT_OUT
-    kept = torch.from_numpy(keep).to(inputs.image)
+    kept = sent(torch.from_numpy(keep).float(), inputs.image.device)
     return inputs._replace(**{name: level * one for (name, level), one in zip(levels.items(), kept, strict=True)})
 
 
 def _disturbed(inputs: RegulariserInputs, random: np.random.Generator) -> RegulariserInputs:
     def normal(*size: int) -> Tensor:
-        return torch.from_numpy(random.normal(0, DEVIATION, (len(inputs.image), 1, *size))).to(inputs.image)
+        return on_device(random.normal(0, DEVIATION, (len(inputs.image), 1, *size)))
 
-    chosen = torch.from_numpy(random.random((len(inputs.image), 1, 1, 1)) < DISTURBED).to(inputs.image)
-    change = chosen * (normal(1, 1) + _resized(normal(*GRID), inputs.network.shape[-2:]))
-    mean = functional.adaptive_avg_pool2d(change, GRID).mean(dim=(2, 3), keepdim=True)
-    fits = inputs.fits.clone()
-    scaled = len(REACHES)  # behind the planes
-    fits[:, scaled : scaled + 1] += FOLLOWS * _resized(change - mean, fits.shape[-2:])
-    return inputs._replace(network=inputs.network + change, fits=fits)
+    def on_device(drawn: np.ndarray) -> Tensor:
+        return sent(torch.from_numpy(drawn).float(), inputs.image.device)
 
-
-def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(maps, size=tuple(size), mode="bilinear")
+    chosen = on_device(random.random((len(inputs.image), 1, 1, 1)) < DISTURBED)
+    smooth = functional.interpolate(normal(*GRID), size=tuple(inputs.network.shape[-2:]), mode="bilinear")
+    return inputs._replace(network=inputs.network + chosen * (normal(1, 1) + smooth))

@@ -41,6 +41,7 @@ from dvmvs_core.model.regulariser import (
     save_regulariser,
 )
 from dvmvs_core.runtime.devices import resolve_device
+from dvmvs_core.training.deadline import Deadline
 from dvmvs_core.training.interruption import stop_on_signal
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at
@@ -133,6 +134,8 @@ class RegulariserTrainer:
         self.config = plan.loop
         self.step = 0
         self.elapsed_s = 0.0
+        self._deadline = None if plan.loop.deadline_s is None else Deadline(plan.loop.deadline_s)
+        self._left_s = math.inf
         device = resolve_device(plan.device)
         self._device = device
         torch.manual_seed(plan.loop.seed)
@@ -162,18 +165,18 @@ class RegulariserTrainer:
     @property
     def progress(self) -> float:
         """The part of the run that is over, 0…1."""
-        return self.config.progress(self.step, self.elapsed_s)
+        return self.config.progress(self.step, self.elapsed_s, self._left_s)
 
     def run(self) -> bool:
         """Record and train to the end of the run, or until the first Ctrl-C or SIGTERM.
 
-        Either way a checkpoint and the weights are written. Time counts from the first step on.
+        Either way a checkpoint and the weights are written. Time counts from the first step on, but for a deadline.
 
         Returns:
             Whether the end was reached.
 
         Raises:
-            DataError: if nothing can be recorded, or the last checkpoint cannot be written.
+            DataError: if nothing can be recorded, in time, or the last checkpoint cannot be written.
             WeightsError: if the last weights cannot be written.
         """
         folders = (self._held_out, self._clips)
@@ -185,11 +188,13 @@ class RegulariserTrainer:
             if not self._wait_for_clips(recording, stop, show):
                 return False
             last_saved = last_validated = self.elapsed_s
+            self._look_at_the_deadline()
             clock = time.monotonic()
             while self.progress < 1.0 and not stop():
                 self.train_step()
                 now = time.monotonic()
                 self.elapsed_s, clock = self.elapsed_s + now - clock, now
+                self._look_at_the_deadline()
                 if self.step % self.config.log_steps == 0:
                     self._log_training()
                 show(self.progress, self.elapsed_s, f"step {self.step}, {len(self._files)} clips")
@@ -252,6 +257,7 @@ class RegulariserTrainer:
             WeightsError: if they cannot be written.
             DataError: if a held-out clip cannot be read.
         """
+        started = time.monotonic()
         figures = self.validate()
         self._log({"held_out": figures})
         metadata = {
@@ -265,6 +271,8 @@ class RegulariserTrainer:
             "versions": versions(),
         }
         save_regulariser(self.weights, self._average.network, metadata)
+        if self._deadline is not None:
+            self._deadline.note_export(time.monotonic() - started)
         return figures
 
     def save(self) -> None:
@@ -322,9 +330,20 @@ class RegulariserTrainer:
                 )
             if not running:
                 return True
+            self._look_at_the_deadline()
+            if self._left_s <= 0.0:
+                raise DataError(
+                    f"{self.plan.out} holds {clips} clips and {held_out} held-out ones of the {first} and"
+                    f" {self.plan.held_out} that training begins with, and its deadline of {self.config.deadline_s:g} s"
+                    " is near; give more seconds or workers, or go on with resume"
+                )
             show(0.0, 0.0, f"recording: {held_out} of {self.plan.held_out} held out, {clips} clips")
             time.sleep(0.2)
         return False
+
+    def _look_at_the_deadline(self) -> None:
+        if self._deadline is not None:
+            self._left_s = self._deadline.left_s()
 
     def _drawn(self, random: np.random.Generator) -> Keyframes:
         """The keyframes of a step."""
