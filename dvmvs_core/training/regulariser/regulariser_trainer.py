@@ -32,7 +32,6 @@ from dvmvs_core.config import SIZE_MULTIPLE
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.environment import versions
 from dvmvs_core.model.regulariser import (
-    Regularised,
     Regulariser,
     RegulariserInputs,
     load_regulariser,
@@ -52,7 +51,7 @@ from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
 from dvmvs_core.training.regulariser.input_augmentation import augmented
 from dvmvs_core.training.regulariser.recording import Walks
 from dvmvs_core.training.regulariser.recording_processes import ClipFolder, RecordingProcesses
-from dvmvs_core.training.regulariser.regulariser_loss import regulariser_loss
+from dvmvs_core.training.regulariser.regulariser_loss import keyframes_loss
 from dvmvs_core.training.run_folder import RunFolder
 from dvmvs_core.training.stopwatch import Stopwatch
 
@@ -228,10 +227,7 @@ class RegulariserTrainer:
             inputs = augmented(prepared(keyframes.inputs), random)
             inputs = RegulariserInputs(*(part.contiguous(memory_format=torch.channels_last) for part in inputs))
         with clock("forward"):
-            with self._arithmetic.forward():
-                answer = self.network(inputs)
-            answer = Regularised(*(part.float() for part in answer))
-            loss = regulariser_loss(answer, keyframes.log_truth, keyframes.valid)
+            loss = keyframes_loss(self.network, inputs, keyframes, self._arithmetic)
         with clock("backward"):
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
