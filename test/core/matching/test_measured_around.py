@@ -50,6 +50,15 @@ def test_a_plane_goes_through_where_matching_knows_nothing(plane):
     assert np.abs(blind[0] - plane)[hole].max() > 0.2, "with clear scores it would have been believed"
 
 
+def test_matches_along_a_diagonal_make_a_plane(plane):
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    score, margin, parallax = clear()
+    score[np.abs(x - y) > 4] = 0
+    fits, _ = fitted_depths(plane, plane, score, margin, parallax)
+    at_its_end = (slice(0, 3), slice(0, 3))
+    np.testing.assert_allclose(fits[1][at_its_end], plane[at_its_end], atol=0.01)
+
+
 def test_the_networks_depth_takes_the_scale_of_what_was_measured(plane):
     fits, _ = fitted_depths(plane, plane - 0.4, *clear())
     np.testing.assert_allclose(fits[2], plane, atol=1e-4)
