@@ -7,10 +7,13 @@ OUT ?= out/demo
 VIEW ?=
 PYTEST_ARGS ?=
 WORKERS ?= 2
+MINUTES ?= 10
+FIRST ?= 0
+SOAK_OUT ?= out/soak
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo test test-all fuzz soak lint clean
 
 # .venv holds its own ROS 2: a distribution sourced in this shell would mix its libraries in.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
@@ -38,6 +41,12 @@ test: setup ## run the tests but the slow ones (PYTEST_ARGS='-k keyframes' for s
 
 test-all: setup ## run all tests: builds, compilers, whole trainings and long recordings too
 	@$(pytest) $(PYTEST_ARGS)
+
+fuzz: setup ## damage recordings, messages and files at random for MINUTES=10, and read them
+	@.venv/bin/python test/fuzz/fuzz_run.py --minutes $(MINUTES) --first $(FIRST)
+
+soak: setup ## run the node at full rate for MINUTES=10 with a random fault every few seconds, and judge it
+	@.venv/bin/python benchmarks/soak.py --minutes $(MINUTES) --out '$(SOAK_OUT)'
 
 lint: setup ## check style and imports with ruff
 	@.venv/bin/ruff check .

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.sequence import PoseItem, Sequence, SequenceItem
 from dvmvs_core.process_memory import resident_bytes
 from dvmvs_core.types import Frame

@@ -30,8 +30,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.cli.main import main as dvmvs
-from dvmvs_core.data.atomic import replacing
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.environment import fingerprint
 from dvmvs_core.evaluation.figures import CONSTANT_MEDIAN, read_figures

@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.evaluation.pictures import encode_png

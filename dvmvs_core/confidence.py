@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
 from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
 
@@ -225,11 +226,9 @@ def load_coefficients(path: Path, cues: tuple[str, ...] = CUES) -> Coefficients:
     Raises:
         WeightsError: if the file is missing, or is of other cues.
     """
-    try:
+    with foreign(f"{path} must hold the coefficients of confidence", WeightsError, "; install it again"):
         stored = json.loads(path.read_text())
         bias, weights = float(stored["bias"]), {name: float(value) for name, value in stored["weights"].items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path} must hold the coefficients of confidence: {error!r}; install it again") from error
     if set(weights) != set(cues):
         raise WeightsError(
             f"{path} must weigh {', '.join(cues)}; got {', '.join(weights)}. Run dvmvs weights calibrate"

@@ -71,6 +71,10 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+MAX_SIDE, MAX_HYPOTHESES = 8192, 1024
+"""Beyond what any network has: a damaged header must not claim any memory."""
+
+
 def _require_depth_range(min_depth_m: float, max_depth_m: float) -> None:
     _require(
         0 < min_depth_m < max_depth_m,
@@ -129,13 +133,17 @@ class ModelConfig(_Config):
                 isinstance(size, int) and size > 0 and size % SIZE_MULTIPLE == 0,
                 f"{name} must be a positive multiple of {SIZE_MULTIPLE}; got {size!r}",
             )
+            _require(size <= MAX_SIDE, f"{name} must be at most {MAX_SIDE}; got {size}")
         _require(
             self.network != "fusionnet" or min(self.height, self.width) > SIZE_MULTIPLE,
             f"fusionnet warps its hidden state, which needs at least 2 cells a side: height and width of at least"
             f" {2 * SIZE_MULTIPLE}; got {self.height} and {self.width}",
         )
         _require_depth_range(self.min_depth_m, self.max_depth_m)
-        _require(self.depth_hypotheses >= 2, f"depth_hypotheses must be at least 2; got {self.depth_hypotheses}")
+        _require(
+            2 <= self.depth_hypotheses <= MAX_HYPOTHESES,
+            f"depth_hypotheses must be at least 2 and at most {MAX_HYPOTHESES}; got {self.depth_hypotheses}",
+        )
         _require(
             len(self.extractor_channels) == 5,
             f"extractor_channels must have 5 entries, one a stage; got {self.extractor_channels!r}",

@@ -38,6 +38,10 @@ class DataError(DvmvsError):
     """A scene folder, a bag or a training set is missing a part or holds a broken one."""
 
 
+class DamagedError(DvmvsError):
+    """Bytes are not what they should be; whoever read them knows where they came from, and says so in another error."""
+
+
 class WeightsError(DvmvsError):
     """A weights file is broken, or does not fit the network that it should fill."""
 

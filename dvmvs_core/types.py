@@ -21,7 +21,8 @@ def check_intrinsics(K: np.ndarray) -> np.ndarray:
     """Return K as float64 (3, 3).
 
     Raises:
-        FrameError: if it has another shape, holds NaN or infinity, or a focal length is not positive.
+        FrameError: if it has another shape, holds NaN or infinity, a focal length is not positive, or it does not end
+            with the row 0 0 1, so that it may have no inverse.
     """
     K = np.asarray(K, dtype=np.float64)
     if K.shape != (3, 3):
@@ -32,6 +33,8 @@ def check_intrinsics(K: np.ndarray) -> np.ndarray:
         raise FrameError(
             f"K must have positive focal lengths; got fx={K[0, 0]:g}, fy={K[1, 1]:g}. Calibrate the camera"
         )
+    if not np.allclose(K[2], (0.0, 0.0, 1.0), atol=1e-6):
+        raise FrameError(f"K must end with the row 0 0 1; got {K[2].tolist()}. Calibrate the camera")
     return K
 
 

@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +30,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.types import Frame
 from dvmvs_ros.depth.config import NodeConfig
 from dvmvs_ros.depth.drops import NO_FAULT, DropReason
@@ -51,6 +50,7 @@ from dvmvs_ros.diagnostics.report import PERIOD_S, Diagnostics
 from dvmvs_ros.diagnostics.statistics import Stage, Statistics
 from dvmvs_ros.distro import decode_image
 from dvmvs_ros.messages.conversions import camera_from_message, make_header, stamp_to_ns
+from dvmvs_ros.process.guard import GuardedNode
 from dvmvs_ros.process.log_forwarding import RosLogHandler
 from dvmvs_ros.process.main_program import ros_process, spin
 from dvmvs_ros.process.qos import output_qos
@@ -62,6 +62,9 @@ if TYPE_CHECKING:
 WAITING_CHECK_PERIOD_S = 0.1
 STATUS_DEPTH = 100
 NOTE_PERIOD_S = 30.0
+
+FORMAT_CHANGE = 16
+"""How many times the pixels of its camera_info an image may have that is decoded at all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ class _Job:
     submitted_s: float
 
 
-class DepthNode(LifecycleNode):
+class DepthNode(GuardedNode, LifecycleNode):
     """Publishes dense metric depth of a camera whose pose is known, through TF or messages.
 
     Args:
@@ -130,6 +133,8 @@ class DepthNode(LifecycleNode):
                 self._statistics,
                 live=lambda: self._settings.live,
                 depth_range_m=lambda: self._outputs.range_m(self._settings.live),
+                busy_s=lambda: self._worker.busy_s,
+                unforeseen=self.unforeseen,
             )
             undo.callback(self._diagnostics.destroy)
             status = "~/frame_status"
@@ -165,6 +170,7 @@ class DepthNode(LifecycleNode):
             ),
             on_error=self._on_engine_error,
             on_reset=self._engine.reset,
+            on_unforeseen=self.unforeseen.report,
             queue_size=config.worker_queue_size,
         )
         self._estimate = Estimator(self._engine, newer_waits=self._worker.has_waiting)
@@ -176,13 +182,14 @@ class DepthNode(LifecycleNode):
             on_frame=self._on_frame,
             on_drop=self._drop,
             on_jump=self._on_jump,
+            on_unforeseen=self.unforeseen.report,
             now_ns=self._now_ns,
             queue_size=config.image_queue_size,
             max_wait_ns=int(config.transform_timeout_s * 1e9),
         )
         self._jump = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
-            post_callback=lambda _: self._on_clock_jump(),
+            post_callback=self.guarded(lambda _: self._on_clock_jump()),
         )
         self._timers_running = [
             self._every(WAITING_CHECK_PERIOD_S, self._update),
@@ -293,19 +300,25 @@ class DepthNode(LifecycleNode):
         )
         self._inputs.watch.hear(Input.IMAGE)
         try:
-            image = decode_image(message)
-            if stamp_ns == 0:
-                raise MessageError("the image has no stamp, so no pose can be found for it; set header.stamp")
-            if not arrival.camera_frame_id:
-                raise MessageError("the image has no frame_id; set it, or the parameter camera_frame")
+            with foreign("the image cannot be read", MessageError):
+                image = self._decode(message, arrival)
         except MessageError as error:
             self._drop(arrival, DropReason.BAD_IMAGE, str(error))
             return
         self._statistics.add_stage(Stage.DECODE, _ms_since(arrival.received_s))
         arrival = replace(arrival, decoded_s=time.perf_counter())
-        self._inputs.camera_frame, self._inputs.stamp_ns = arrival.camera_frame_id, stamp_ns
-        self._inputs.age_s = (arrival.received_ns - stamp_ns) * 1e-9
+        self._inputs.note_image(arrival.camera_frame_id, stamp_ns, (arrival.received_ns - stamp_ns) * 1e-9)
         self._sync.add_image(image, arrival)
+
+    def _decode(self, message: Image | CompressedImage, arrival: Arrival) -> np.ndarray:
+        """The pixels of a message, of no more of them than its camera has."""
+        if arrival.stamp_ns == 0:
+            raise MessageError("the image has no stamp, so no pose can be found for it; set header.stamp")
+        if not arrival.camera_frame_id:
+            raise MessageError("the image has no frame_id; set it, or the parameter camera_frame")
+        most, known = self._config.max_image_pixels, self._sync.largest_pixels()
+        # A camera may go over to a larger format, and its camera_info come after the image; but not to any.
+        return decode_image(message, most if known is None else min(most, FORMAT_CHANGE * known))
 
     def _update(self) -> None:
         if self._sync is not None:  # a transform may have come just before the node was deactivated
@@ -321,12 +334,12 @@ class DepthNode(LifecycleNode):
     def _on_jump(self) -> None:
         """The images went back in time: nothing from before may be used again."""
         self.get_logger().warning("the images' stamps went back: keyframes and recurrent state start anew")
-        self._inputs.transforms.clear()
+        self._inputs.clear_poses()
         self._forget(DropReason.TIME_JUMP, "time went back")
 
     def _on_clock_jump(self) -> None:
         self.get_logger().warning("time went back: keyframes and recurrent state start anew")
-        self._inputs.transforms.clear()
+        self._inputs.clear_poses()
         self._sync.clear(DropReason.TIME_JUMP)
         self._forget(DropReason.TIME_JUMP, "time went back")
 
@@ -340,14 +353,15 @@ class DepthNode(LifecycleNode):
 
     def _reset(self) -> str:
         self._require_active()
+        self._inputs.clear_poses()
         self._forget(DropReason.RESET, "the node was reset")
-        return "keyframes and recurrent state start anew"
+        return "keyframes, recurrent state and poses start anew"
 
     def _save_cloud(self) -> str:
         self._require_active()
         config = self._settings.live
         predictions = self._recent_keyframes.latest(config.cloud_keyframes)
-        path, points = save_cloud(predictions, config.points_kept, Path(config.cloud_folder).expanduser())
+        path, points = save_cloud(predictions, config.points_kept, self._config.cloud_folder)
         return f"{points} points of {len(predictions)} keyframes saved to {path}"
 
     def _require_active(self) -> None:
@@ -362,7 +376,6 @@ class DepthNode(LifecycleNode):
             self._statistics.add_stage(Stage.QUEUE, _ms_since(job.submitted_s))
             started_s = time.perf_counter()
             estimate = self._estimate(job.frame, config, outputs.wants_depth(), outputs.wants_confidence(config))
-        self._statistics.add_decision(estimate.decision)
         status = FrameStatus(job.frame.stamp_ns, estimate.decision)
         if estimate.prediction is not None:
             engine_done_s = time.perf_counter()
@@ -380,11 +393,13 @@ class DepthNode(LifecycleNode):
                 measurement_stamps_ns=prediction.measurement_stamps_ns,
                 has_depth=True,
             )
+        # Last, so that an image that fails on the way out is counted once, as an error.
+        self._statistics.add_decision(estimate.decision)
         self._publish_status(arrival, status)
 
     def _on_engine_error(self, job: _Job, error: Exception) -> None:
         if not isinstance(error, DvmvsError):
-            self._warn("".join(traceback.format_exception(error)))
+            self.unforeseen.report(error, "the engine")
         self._drop(job.arrival, DropReason.ENGINE_ERROR, f"{type(error).__name__}: {error}")
 
     def _drop(self, arrival: Arrival, reason: DropReason, detail: str) -> None:

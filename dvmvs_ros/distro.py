@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -26,6 +28,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
+from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.transforms import TransformTree
 from dvmvs_core.errors import (
     MessageError,
@@ -40,6 +43,7 @@ from dvmvs_ros.messages.conversions import (
     matrix_from_transform,
     stamp_to_ns,
 )
+from dvmvs_ros.messages.pose_admission import PoseAdmission
 from dvmvs_ros.process.qos import subscription_qos
 
 try:
@@ -72,12 +76,15 @@ class Transforms(Protocol):
     def clear(self) -> None:
         """Forget every moving transform; static ones stay."""
 
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget what is later than a time."""
+
     def close(self) -> None:
         """Stop listening."""
 
 
 def open_transforms(
-    node: Node, cache_s: float, on_change: Callable[[], None], warn: Callable[[str], None]
+    node: Node, cache_s: float, on_change: Callable[[], None], warn: Callable[[str], None], admission: PoseAdmission
 ) -> Transforms:
     """Listen to /tf and /tf_static.
 
@@ -86,24 +93,29 @@ def open_transforms(
         cache_s: how far back transforms are remembered, seconds.
         on_change: called after each message that brought transforms.
         warn: called with a line for each transform that had to be refused.
+        admission: says which are believed.
     """
     if tf2_ros is not None:
-        return Tf2Transforms(node, cache_s, on_change)
-    return TreeTransforms(node, cache_s, on_change, warn)
+        return Tf2Transforms(node, cache_s, on_change, warn, admission)
+    return TreeTransforms(node, cache_s, on_change, warn, admission)
 
 
-def decode_image(message: Image | CompressedImage) -> np.ndarray:
+def decode_image(message: Image | CompressedImage, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
     """Return an image message as (H, W, 3) uint8 RGB, through cv_bridge where only it knows the encoding.
+
+    Args:
+        message: the image.
+        max_pixels: largest image that is decoded.
 
     Raises:
         MessageError: unknown encoding, fewer bytes than height × step, or no JPEG or PNG.
     """
     if isinstance(message, CompressedImage):
-        return image_from_compressed_message(message)
+        return image_from_compressed_message(message, max_pixels)
     try:
-        return image_from_message(message)
+        return image_from_message(message, max_pixels)
     except MessageError:
-        if cv_bridge is None:
+        if cv_bridge is None or message.height * message.width > max_pixels:
             raise
         try:
             return np.array(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
@@ -125,15 +137,35 @@ def tf2_frames(yaml: str) -> list[str]:
 class Tf2Transforms:
     """tf2_ros behind `Transforms`."""
 
-    def __init__(self, node: Node, cache_s: float, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        cache_s: float,
+        on_change: Callable[[], None],
+        warn: Callable[[str], None],
+        admission: PoseAdmission,
+    ) -> None:
         class Listener(tf2_ros.TransformListener):
             def callback(self, data: TFMessage) -> None:
-                super().callback(data)
+                admission.hear()
+                for stamped in data.transforms:
+                    admit(stamped)
                 on_change()
 
             def static_callback(self, data: TFMessage) -> None:
                 super().static_callback(data)
                 on_change()
+
+        def admit(stamped: TransformStamped) -> None:
+            stamp_ns = stamp_to_ns(stamped.header.stamp)
+            try:
+                # What tf2 refuses, it says itself.
+                admission.admit(
+                    stamped.child_frame_id, stamp_ns, lambda: self._buffer.set_transform(stamped, "default_authority")
+                )
+            except TransformError as error:
+                admission.note_refused(str(error))
+                warn(f"a transform was ignored: {error}")
 
         # Without a node: with one, the buffer makes a service and a clock callback that outlive it. The node itself
         # clears it when time jumps.
@@ -171,6 +203,10 @@ class Tf2Transforms:
         """Forget every moving transform."""
         self._buffer.clear()
 
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget every moving transform, since tf2 cannot forget some."""
+        self._buffer.clear()
+
     def close(self) -> None:
         """Stop listening."""
         self._listener.unregister()
@@ -179,8 +215,16 @@ class Tf2Transforms:
 class TreeTransforms:
     """The core's tree of transforms behind `Transforms`, fed as tf2_ros feeds its buffer."""
 
-    def __init__(self, node: Node, cache_s: float, on_change: Callable[[], None], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        cache_s: float,
+        on_change: Callable[[], None],
+        warn: Callable[[str], None],
+        admission: PoseAdmission,
+    ) -> None:
         self._node = node
+        self._admission = admission
         self._tree = TransformTree(cache_s)
         self._on_change = on_change
         self._warn = warn
@@ -210,12 +254,17 @@ class TreeTransforms:
         """Forget every moving transform."""
         self._tree.clear()
 
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget moving transforms that are later than a time."""
+        self._tree.forget_after(stamp_ns)
+
     def close(self) -> None:
         """Stop listening."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
     def _on_moving(self, message: TFMessage) -> None:
+        self._admission.hear()
         self._add(message, static=False)
 
     def _on_static(self, message: TFMessage) -> None:
@@ -225,15 +274,15 @@ class TreeTransforms:
         for stamped in message.transforms:
             parent, child = stamped.header.frame_id, stamped.child_frame_id
             t, q = stamped.transform.translation, stamped.transform.rotation
+            stamp_ns = stamp_to_ns(stamped.header.stamp)
             try:
-                self._tree.set_transform(
-                    parent,
-                    child,
-                    stamp_to_ns(stamped.header.stamp),
-                    (t.x, t.y, t.z),
-                    (q.x, q.y, q.z, q.w),
-                    static,
-                )
+                place = (t.x, t.y, t.z), (q.x, q.y, q.z, q.w)
+                add = partial(self._tree.set_transform, parent, child, stamp_ns, *place, static)
+                if static:
+                    add()
+                else:
+                    self._admission.admit(child, stamp_ns, add)
             except TransformError as error:
+                self._admission.note_refused(str(error))
                 self._warn(f"a transform was ignored: {error}")
         self._on_change()

@@ -27,7 +27,6 @@ from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -57,6 +56,7 @@ from dvmvs_ros.messages.conversions import (
 )
 from dvmvs_ros.messages.message_log import type_name
 from dvmvs_ros.messages.sending_order import SendingOrder
+from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
 from dvmvs_ros.process.remote_parameters import remote_parameters
 from dvmvs_ros.recorder_node import spin_until_settled
@@ -109,7 +109,7 @@ PARAMETERS = (
 """(name, default, description)."""
 
 
-class EvaluationNode(Node):
+class EvaluationNode(GuardedNode):
     """Scores a depth node from outside, by what it publishes."""
 
     def __init__(self, **arguments) -> None:
@@ -181,7 +181,7 @@ class EvaluationNode(Node):
                     " subscribes to images; is it active? Else name image_topic and camera_info_topic"
                 )
             self.get_logger().info("waiting for the depth node", throttle_duration_sec=5.0)
-            executor.spin_once(timeout_sec=POLL_S)
+            guarded_spin(executor, POLL_S)
         return topics
 
     def _subscribe(self, topics: EvaluationTopics) -> None:

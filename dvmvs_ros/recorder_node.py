@@ -20,7 +20,6 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -29,6 +28,7 @@ from tf2_msgs.msg import TFMessage
 from dvmvs_core.data.bag_writer import TF_STATIC
 from dvmvs_core.errors import ConfigError
 from dvmvs_ros.messages.message_log import MessageLog, type_name
+from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
 from dvmvs_ros.process.remote_parameters import remote_parameters
 
@@ -64,7 +64,7 @@ LONGEST_END_S = 5.0
 """A camera never ends: this long after the signal to stop, a recording ends in any case."""
 
 
-class RecorderNode(Node):
+class RecorderNode(GuardedNode):
     """Writes serialised messages to an mcap, each with the time of its arrival."""
 
     def __init__(self, **arguments) -> None:
@@ -75,6 +75,7 @@ class RecorderNode(Node):
         ):
             self.declare_parameter(name, "", ParameterDescriptor(description=description, read_only=True))
         self._last_arrival_s = time.monotonic()
+        self._failure: OSError | None = None
 
     def record(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Record until stopped, and then until all that was sent before has arrived.
@@ -88,15 +89,17 @@ class RecorderNode(Node):
         with closing(MessageLog(Path(out))) as log:
             for topic, message_type in TOPICS.items():
                 if topic != IMAGE:
-                    self._subscribe(log, topic, message_type)
+                    self._subscribe(log, topic, message_type, stop)
             if known_to := self.get_parameter("known_to").value:
                 remote_parameters(self, known_to, (), executor, stop, math.inf)
             # Last, since a player waits for those who listen to images.
-            self._subscribe(log, IMAGE, Image)
+            self._subscribe(log, IMAGE, Image, stop)
             self.get_logger().info(f"recording to {out}")
             spin_until_settled(executor, stop, lambda: self._last_arrival_s)
+            if self._failure is not None:
+                raise self._failure
 
-    def _subscribe(self, log: MessageLog, topic: str, message_type: type) -> None:
+    def _subscribe(self, log: MessageLog, topic: str, message_type: type, stop: threading.Event) -> None:
         name = self.resolve_topic_name(topic)
         log.open(name, type_name(message_type))
         durability = DurabilityPolicy.TRANSIENT_LOCAL if topic == TF_STATIC else DurabilityPolicy.VOLATILE
@@ -104,7 +107,13 @@ class RecorderNode(Node):
         ends = message_type is not DiagnosticArray  # diagnostics never end
 
         def write(data: bytes) -> None:
-            log.write(name, time.time_ns(), data)
+            if self._failure is not None:
+                return
+            try:
+                log.write(name, time.time_ns(), data)
+            except OSError as error:  # no space: a recording with holes is none
+                self._failure = error
+                stop.set()
             if ends:
                 self._last_arrival_s = time.monotonic()
 
@@ -123,7 +132,7 @@ def spin_until_settled(
     """
     stopped_s, quiet_rounds, newest_s = None, 0, last_arrival_s()
     while True:
-        executor.spin_once(timeout_sec=POLL_S)
+        guarded_spin(executor, POLL_S)
         now_s = time.monotonic()
         quiet_rounds = quiet_rounds + 1 if last_arrival_s() == newest_s else 0
         newest_s = last_arrival_s()

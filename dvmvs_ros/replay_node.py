@@ -29,7 +29,6 @@ from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -38,7 +37,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.bag import BagTopics
 from dvmvs_core.data.bag_writer import depth_pixels
 from dvmvs_core.data.camera_view import NEVER
@@ -57,6 +56,7 @@ from dvmvs_ros.messages.conversions import (
     transform_message,
 )
 from dvmvs_ros.play_clock import PlayClock
+from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end, spin_until
 from dvmvs_ros.process.remote_parameters import remote_parameters
 
@@ -101,7 +101,7 @@ PARAMETERS = (
 """(name, default, description). Only `rate` can change while it plays."""
 
 
-class ReplayNode(Node):
+class ReplayNode(GuardedNode):
     """Publishes a recording.
 
     Publishers are reliable, which suits subscribers of either kind. Images that still have the distortion of their lens
@@ -179,7 +179,7 @@ class ReplayNode(Node):
             stamp_ns = item.frame.stamp_ns
             self._time.run_to(stamp_ns)
             while (left_s := self._time.left_s) > 0 and not self._stop.is_set():
-                self._executor.spin_once(timeout_sec=min(left_s, POLL_S))
+                guarded_spin(self._executor, min(left_s, POLL_S))
             if self._stop.is_set():
                 return
             self._publish(item)
@@ -290,7 +290,7 @@ class ReplayNode(Node):
 
         while wanted and not self._stop.is_set() and (reason := missing()):
             self.get_logger().info(reason, throttle_duration_sec=5.0)
-            self._executor.spin_once(timeout_sec=POLL_S)
+            guarded_spin(self._executor, POLL_S)
         # Both sides of each connection must know of each other; this side being ready says nothing of the other.
         for listener in self.get_subscriptions_info_by_topic(self._image.topic_name):
             name = f"{listener.node_namespace.rstrip('/')}/{listener.node_name}"

@@ -49,11 +49,11 @@ def run(options: Options) -> None:
 
     import torch
 
+    from dvmvs_core.atomic import replacing
     from dvmvs_core.benchmark.compare import compare, describe
     from dvmvs_core.benchmark.growth import growth
     from dvmvs_core.benchmark.scaling import points, scaling
     from dvmvs_core.cli.progress import progress
-    from dvmvs_core.data.atomic import replacing
     from dvmvs_core.evaluation.environment import command_line, hardware, now, versions
     from dvmvs_core.runtime.devices import resolve_device
 

@@ -108,7 +108,7 @@ def run(options: Scannet | SevenScenes | TumRgbd | IclNuim | RgbdScenes) -> None
         DataError: if there is nothing to export, or a scene could not be.
         OutputError: if OUT cannot be written.
     """
-    from dvmvs_core.data.atomic import replacing
+    from dvmvs_core.atomic import replacing
     from dvmvs_core.data.exporters.runner import export
     from dvmvs_core.errors import DataError
 

@@ -97,7 +97,7 @@ def _file_name(options: Options, sequence: Sequence) -> str:
 
 
 def _write(path: Path, sequence: Sequence, entries: list[IndexEntry]) -> None:
-    from dvmvs_core.data.atomic import replacing
+    from dvmvs_core.atomic import replacing
     from dvmvs_core.data.keyframe_index import format_index
 
     with replacing(path) as unfinished:

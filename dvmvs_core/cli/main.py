@@ -5,26 +5,18 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The `dvmvs` command: finds the subcommand, parses its options and turns known failures into one line.
+"""The `dvmvs` command from its first line: from here on, Ctrl-C and SIGTERM end it in order and with one line.
 
-A subcommand is a module of this package with a frozen dataclass `Options` (or a union of them, for commands with
-commands of their own) and a function `run(options)`, which may return an exit code. Only the module asked for is
-imported, and it imports what is heavy inside `run`, so that every `--help` answers at once.
+Next to nothing is imported before the signals are taken, since what comes after takes seconds to import, and libraries
+turn a KeyboardInterrupt in their first lines into whatever they like. `dispatch` has the rest.
 """
 
 from __future__ import annotations
 
-import difflib
-import errno
-import importlib
-import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
-
-from dvmvs_core import __version__
-from dvmvs_core.cpu import share_cores
-from dvmvs_core.errors import DvmvsError
+import time
 
 COMMANDS = {
     "predict": "depth of every keyframe of a sequence, as one npz and pictures",
@@ -39,46 +31,36 @@ COMMANDS = {
     "weights": "list, describe, import and export checkpoints",
 }
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+EXIT_SIGNAL = 128
+"""Exit codes of signals begin here, as a shell has them: 130 for Ctrl-C, 143 for SIGTERM."""
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
-        return 0 if arguments else EXIT_USAGE
-    command, *rest = arguments
-    if command == "--version":
-        print(f"dvmvs {__version__}")
-        return 0
-    if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
-        print(f"dvmvs: there is no command {command!r}; {hint}", file=sys.stderr)
-        return EXIT_USAGE
-    _show_warnings()
-    share_cores()
-    try:
-        code = _run(command, rest)
-        sys.stdout.flush()
-        return code
-    except DvmvsError as error:
-        return _fail(command, error)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough, as `head` does; Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
-    except OSError as error:  # no space, no permission: for the user to mend
-        return _fail(command, _no_space(error) if error.errno in NO_SPACE else error)
-    except KeyboardInterrupt:
-        print("dvmvs: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+PATIENCE_S = 2.0
+"""One Ctrl-C may come twice, from the terminal and from a parent; a second after so long ends the process at once."""
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal came; a KeyboardInterrupt, so that whoever cleans up after Ctrl-C does so after SIGTERM too."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: what stands behind `dvmvs`; None for the process's own, which then obeys signals.
+    """
+    if arguments is None:
+        return _as_program()
+    from dvmvs_core.cli.dispatch import dispatch
+
+    return dispatch(arguments)
 
 
 def _run(command: str, arguments: list[str]) -> int:
+    import importlib
+
     import tyro
 
     module = importlib.import_module(f"dvmvs_core.cli.{command}")
@@ -92,37 +74,28 @@ def _run(command: str, arguments: list[str]) -> int:
     return module.run(options) or 0
 
 
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
-    return (
-        "usage: dvmvs COMMAND ...\n\nDense metric depth from one moving camera with known poses.\n\n"
-        f"commands:\n{commands}\n\n"
-        "dvmvs COMMAND --help describes a command; dvmvs --version prints the version."
-    )
+def _as_program() -> int:
+    came: list[float] = []
 
+    def on_signal(number: int, _frame: object) -> None:
+        if not came:
+            came[:] = number, time.monotonic()
+            raise Interruption
+        if time.monotonic() - came[1] > PATIENCE_S:
+            os._exit(EXIT_SIGNAL + number)
 
-def _fail(command: str, error: Exception | str) -> int:
-    print(f"dvmvs {command}: {' '.join(str(error).split())}", file=sys.stderr)
-    return EXIT_FAILURE
-
-
-def _no_space(error: OSError) -> str:
-    place = error.filename or "a file"
-    return (
-        f"{place} cannot be written: {error.strerror}. Free some space there, or in TMPDIR where temporary files go,"
-        " and run it again; nothing half-written was left"
-    )
-
-
-def _show_warnings() -> None:
-    package = logging.getLogger("dvmvs_core")
-    if not any(isinstance(handler, _StderrHandler) for handler in package.handlers):
-        package.addHandler(_StderrHandler(logging.WARNING))
-
-
-class _StderrHandler(logging.Handler):
-    """One line a warning, to whatever stderr is at the time: a progress bar may have put itself before it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"dvmvs: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+    for number in WORDS:
+        signal.signal(number, on_signal)
+    code = 1
+    try:
+        code = main(sys.argv[1:])
+    except BaseException:
+        # Whatever came of it: an ImportError of a library that was interrupted in its first lines, say.
+        if not came:
+            raise
+    for number in WORDS:
+        signal.signal(number, signal.SIG_IGN)  # all is done, and Python takes a while to end
+    if came:
+        code = EXIT_SIGNAL + int(came[0])
+        print(f"dvmvs: {WORDS[signal.Signals(came[0])]}", file=sys.stderr, flush=True)
+    return code

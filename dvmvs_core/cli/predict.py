@@ -121,15 +121,14 @@ def _predict(options: Options, engine, one, folder: Path, pictures: int) -> tupl
 
 
 def _predict_published(options: Options, engine, one) -> None:
-    import tempfile
-
+    from dvmvs_core.atomic import unfinished_folder
     from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.predict import PREDICTIONS
     from dvmvs_core.evaluation.published import write_published
     from dvmvs_core.evaluation.score import score_predictions
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished", dir=options.out) as unfinished:
-        path, latencies = _predict(options, engine, one, Path(unfinished), pictures=0)
+    with unfinished_folder(options.out / PREDICTIONS) as unfinished:
+        path, latencies = _predict(options, engine, one, unfinished, pictures=0)
         score = None
         if one.sequence.has_depth:
             with progress(f"scoring {one.name}", len(latencies)) as advance:

@@ -251,7 +251,7 @@ def _train_everything(options: Everything, processes: Processes) -> bool:
 
 
 def _measure(options: Pairnet | Fusionnet, processes: Processes) -> bool:
-    from dvmvs_core.data.atomic import replacing
+    from dvmvs_core.atomic import replacing
     from dvmvs_core.training.speed import measure_speed, speed_report
 
     steps = options.steps or SPEED_STEPS

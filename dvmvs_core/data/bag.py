@@ -32,6 +32,7 @@ from dvmvs_core.data.camera_view import AUTO, Rectification, is_raw_topic, is_re
 from dvmvs_core.data.image_message import COLOUR_ENCODINGS
 from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
 from dvmvs_core.errors import DataError, MessageError, TransformError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import Frame
 
@@ -131,16 +132,17 @@ class BagSequence(Sequence):
         usable = 0
         for image, world_T_cam in self._posed_images(transforms):
             try:
-                recorded = image.colour()
-                camera = self._camera_of(image.stamp_ns, recorded)
-                pixels, K = self._view(recorded, camera)
-                seen = self._view.seen
+                with foreign(f"image {image.index} cannot be used", MessageError):
+                    recorded = image.colour()
+                    camera = self._camera_of(image.stamp_ns, recorded)
+                    pixels, K = self._view(recorded, camera)
+                    seen = self._view.seen
+                    frame = Frame(pixels, K, world_T_cam, image.stamp_ns, image.index)
             except MessageError as error:
                 self._drop(DAMAGED, error)
                 self.unreadable.add(image.index)
                 continue
             usable += 1
-            frame = Frame(pixels, K, world_T_cam, image.stamp_ns, image.index)
             sensor_depth = depths.near(image.stamp_ns, camera) if depths else None
             if sensor_depth is not None and self._view.applies_to(camera):
                 size = pixels.shape[:2]
@@ -213,10 +215,8 @@ class BagSequence(Sequence):
                 f"{self.path}: {self.camera_info_topic} must be of the size of {self.image_topic},"
                 f" {image.size[1]}×{image.size[0]}; got {camera.width}×{camera.height}"
             )
-        try:
+        with foreign(f"{self.path}, topic {self.camera_info_topic}"):
             self._view(np.zeros((*image.size, 3), np.uint8), camera)
-        except MessageError as error:
-            raise DataError(f"{self.path}, topic {self.camera_info_topic}: {error}") from error
 
     def _camera_of(self, stamp_ns: int, pixels: np.ndarray) -> CameraModel:
         camera = self._camera.at(stamp_ns)

@@ -15,7 +15,8 @@ from dvmvs_core.data.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bag_images import base_topic
 from dvmvs_core.data.camera_info import CameraModel, read_camera_info
 from dvmvs_core.data.camera_view import camera_key
-from dvmvs_core.errors import DataError, MessageError
+from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
@@ -35,15 +36,15 @@ class BagCamera:
         self.topic = topic
         self._stamps: list[int] = []
         self._cameras: list[CameraModel] = []
-        try:
+        with foreign(f"{files.path}, topic {topic}"):
             for message in files.messages({topic}):
                 info = deserialise(message.data, CAMERA_INFO)
                 camera = read_camera_info(info)
                 if not self._cameras or camera_key(self._cameras[-1]) != camera_key(camera):
                     self._stamps.append(info.header.stamp.sec * 10**9 + info.header.stamp.nanosec)
                     self._cameras.append(camera)
-        except MessageError as error:
-            raise DataError(f"{files.path}, topic {topic}: {error}") from error
+        if not self._cameras:
+            raise DataError(f"{files.path}, topic {topic}: no camera_info could be read")
 
     def at(self, stamp_ns: int) -> CameraModel:
         """Return the newest intrinsics at a time, or the first of all."""

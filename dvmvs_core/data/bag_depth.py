@@ -124,6 +124,10 @@ class BagDepth:
                 f" {_size(depth.shape)} at {message.stamp_ns} ns"
             )
         camera = self._camera.at(message.stamp_ns) if self._camera else camera
+        if depth.shape != (camera.height, camera.width):
+            raise MessageError(
+                f"{self._camera.topic} is of {camera.width}×{camera.height} for depth of {_size(depth.shape)}"
+            )
         return rectify_depth(depth, camera) if self._is_raw and camera.lens else depth
 
     def _points(self, message: ImageMessage) -> np.ndarray:

@@ -9,7 +9,7 @@
 
 A bag that `rosbags` opens is read through its index, in the order of time. Where it does not (a recorder that was
 killed leaves no index and no metadata.yaml) each file is read from front to back as far as it goes, and `notes` says
-so. `rosbags` meets damaged files with exceptions of every kind, which is why all of them are caught around it.
+so.
 """
 
 from __future__ import annotations
@@ -22,19 +22,23 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from urllib.parse import quote
 
 import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from dvmvs_core.data.mcap_salvage import salvage_mcap
-from dvmvs_core.data.sqlite_pages import is_cut, whole_rows
+from dvmvs_core.data.inflate import bound_rosbags, inflation_bound
+from dvmvs_core.data.mcap_salvage import inflates_to, salvage_mcap
+from dvmvs_core.data.sqlite_pages import is_cut, open_sqlite, stores_rows, whole_rows
 from dvmvs_core.errors import DataError, MessageError
+from dvmvs_core.foreign import foreign, reason
 
 logger = logging.getLogger(__name__)
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
+
+LARGEST_METADATA = 16_000_000
+"""Bytes of a metadata.yaml that is read; one of a thousand topics has half a million."""
 
 
 class RawMessage(NamedTuple):
@@ -86,10 +90,10 @@ class BagFiles:
             try:
                 yield from source.messages(topics)
             except Exception as error:
-                note = f"{source.path} is damaged ({_one_line(error)}): messages after the damage are missing"
+                note = f"{source.path} is damaged ({reason(error)}): messages after the damage are missing"
                 if note not in self.notes:
                     self.notes.append(note)
-                    self.faults[source.path.name] = f"damaged ({_one_line(error)}); messages after it are missing"
+                    self.faults[source.path.name] = f"damaged ({reason(error)}); messages after it are missing"
                     logger.warning(note)
 
     def of_type(self, message_type: str) -> list[str]:
@@ -100,26 +104,27 @@ class BagFiles:
         try:
             return [_IndexedSource(self.path)]
         except Exception as error:
-            reason = _one_line(error)
+            why = reason(error)
         if self.path.is_file():
-            return [self._salvage(self.path, reason)]
+            return [self._salvage(self.path, why)]
         files = sorted((f for f in self.path.iterdir() if f.suffix in STORAGE_SUFFIXES), key=_natural_order)
         if not files:
-            raise DataError(f"{self.path} must hold *.mcap or *.db3 files; found none ({reason})")
-        self.notes.append(f"{self.path} does not open as a whole ({reason}), so its files were read one by one")
+            raise DataError(f"{self.path} must hold *.mcap or *.db3 files; found none ({why})")
+        self.notes.append(f"{self.path} does not open as a whole ({why}), so its files were read one by one")
         return [self._open_file(file) for file in files]
 
     def _open_file(self, file: Path) -> _Source:
         try:
             return _IndexedSource(file)
         except Exception as error:
-            return self._salvage(file, _one_line(error))
+            return self._salvage(file, reason(error))
 
-    def _salvage(self, file: Path, reason: str) -> _Source:
-        source = _CutMcap(file) if file.suffix == ".mcap" else _CutSqlite(file)
+    def _salvage(self, file: Path, why: str) -> _Source:
+        with foreign(f"{file} cannot be read"):
+            source = _CutMcap(file) if file.suffix == ".mcap" else _CutSqlite(file)
         count = sum(topic.count for topic in source.topics.values())
-        self.notes.append(f"{file} is cut off or damaged ({reason}): {count} messages could still be read")
-        self.faults[file.name] = f"cut off or damaged ({reason}); {count} messages could still be read"
+        self.notes.append(f"{file} is cut off or damaged ({why}): {count} messages could still be read")
+        self.faults[file.name] = f"cut off or damaged ({why}); {count} messages could still be read"
         return source
 
 
@@ -137,9 +142,18 @@ class _IndexedSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        bound_rosbags()
         for file in path.glob("*.db3") if path.is_dir() else [path] if path.suffix == ".db3" else []:
             if is_cut(file):
                 raise DataError(f"{file.name} ends early")
+            if not stores_rows(file):
+                raise DataError(f"{file.name} makes up its rows instead of storing them")
+        for file in path.glob("*.mcap") if path.is_dir() else [path] if path.suffix == ".mcap" else []:
+            if inflates_to(file) > inflation_bound(file.stat().st_size):
+                raise DataError(f"{file.name} would become far larger than it is")
+        metadata = path / "metadata.yaml"
+        if path.is_dir() and metadata.stat().st_size > LARGEST_METADATA:
+            raise DataError(f"{metadata.name} has {metadata.stat().st_size} bytes")
         with Reader(path) as reader:
             self.topics = {name: Topic(info.msgtype or "", info.msgcount) for name, info in reader.topics.items()}
 
@@ -182,7 +196,9 @@ class _CutSqlite:
                 yield RawMessage(topic, log_ns, data)
 
     def _rows(self) -> Iterator[tuple[str, str, int, bytes]]:
-        database = self._open()
+        if not stores_rows(self.path):
+            return
+        database = open_sqlite(self.path)
         try:
             names = {key: (name, kind) for key, name, kind in database.execute("SELECT id, name, type FROM topics")}
             rows = database.execute("SELECT id, topic_id, timestamp, data FROM messages ORDER BY id")
@@ -191,14 +207,14 @@ class _CutSqlite:
                 whole = at < len(self._whole) and self._whole[at] == row
                 if whole and key in names and isinstance(data, bytes):
                     yield *names[key], log_ns, data
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             logger.debug("%s: reading ended: %s", self.path, error)
         finally:
             database.close()
 
     def _find_whole(self) -> np.ndarray:
         """Ids of the messages that SQLite does not fill up with zeros."""
-        database = self._open()
+        database = open_sqlite(self.path)
         try:
             found = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
             return whole_rows(self.path, found[0]) if found else np.empty(0, np.int64)
@@ -207,12 +223,6 @@ class _CutSqlite:
         finally:
             database.close()
 
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(f"file:{quote(str(self.path))}?immutable=1", uri=True)
-        # Without this, SQLite refuses a file that is shorter than its header says.
-        database.execute("PRAGMA writable_schema = ON")
-        return database
-
 
 def deserialise(data: bytes, message_type: str) -> object:
     """Return a message of a standard type from its CDR bytes.
@@ -220,10 +230,8 @@ def deserialise(data: bytes, message_type: str) -> object:
     Raises:
         MessageError: if the bytes are not of that type.
     """
-    try:
+    with foreign(f"a {message_type} of {len(data)} bytes is damaged", MessageError):
         return typestore().deserialize_cdr(data, message_type)
-    except Exception as error:
-        raise MessageError(f"a {message_type} of {len(data)} bytes is damaged: {_one_line(error)}") from error
 
 
 @functools.cache
@@ -234,8 +242,4 @@ def typestore():
 
 def _natural_order(file: Path) -> list:
     """Split files are numbered without leading zeros: bag_2 comes before bag_10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]

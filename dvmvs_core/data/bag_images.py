@@ -24,7 +24,9 @@ from dvmvs_core.data.image_message import (
     decode_image,
     is_depth_encoding,
 )
+from dvmvs_core.data.image_size import check_pixels
 from dvmvs_core.errors import MessageError
+from dvmvs_core.foreign import foreign
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
@@ -139,6 +141,8 @@ def _describe(message: ImageMessage) -> ImageTopic:
     fields = deserialise(message.data, message.message_type)
     header = (message.frame_id, message.stamp_ns, message.log_ns)
     if message.message_type == IMAGE:
+        with foreign(f"an image of {fields.width}×{fields.height} cannot be read", MessageError):
+            check_pixels(fields.height, fields.width, len(fields.data))
         encoding, size = fields.encoding, (fields.height, fields.width)
         return ImageTopic(*header, size, encoding, is_depth_encoding(encoding), encoding in COLOUR_ENCODINGS, False)
     is_depth = is_compressed_depth(fields.format)

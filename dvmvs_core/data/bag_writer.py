@@ -13,7 +13,7 @@ Poses become the chain odom → base_link (moving) → camera_optical_frame (sta
 from __future__ import annotations
 
 import logging
-import tempfile
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +22,14 @@ import numpy as np
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data import bag_messages
 from dvmvs_core.data.bag_files import typestore
 from dvmvs_core.data.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
 from dvmvs_core.data.quaternion import pose_matrix, quaternion_of
 from dvmvs_core.data.sequence import Sequence, SequenceItem
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import reason
 from dvmvs_core.geometry import inverse_pose, is_finite_pose
 
 logger = logging.getLogger(__name__)
@@ -83,22 +85,44 @@ def new_bag(out: Path, storage: str) -> Iterator[OpenBag]:
         DataError: if `out` exists.
     """
     check_new(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     # The storage file is named after its folder, so the unfinished bag has its last name in another folder.
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as unfinished:
-        folder = Path(unfinished) / out.name
-        with Writer(folder, version=BAG_VERSION, storage_plugin=STORAGES[storage]) as writer:
+    with unfinished_folder(out) as unfinished:
+        folder = unfinished / out.name
+        with writing(out):
+            writer = Writer(folder, version=BAG_VERSION, storage_plugin=STORAGES[storage])
+            writer.open()
+        try:
             yield OpenBag(writer)
+        finally:
+            with writing(out):
+                writer.close()
+        check_new(out)  # another writer may have been faster
         folder.rename(out)
 
 
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn what storage plugins raise on a full disk into one error.
+
+    Raises:
+        OSError: as it came.
+        DataError: in place of anything else.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise DataError(f"{out} cannot be written: {reason(error)}. Is there space left?") from error
+
+
 def check_new(out: Path) -> None:
-    """Refuse a path where something lies.
+    """Refuse a path where something lies, be it a link that leads nowhere.
 
     Raises:
         DataError: if it exists.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise DataError(f"{out} exists already; remove it or choose another name")
 
 
@@ -125,7 +149,8 @@ class OpenBag:
         """Write a message, of `bag_messages` or serialised, on a topic that was opened, with the time of recording."""
         connection = self._connections[topic]
         data = message if isinstance(message, bytes) else typestore().serialize_cdr(message, connection.msgtype)
-        self._writer.write(connection, log_ns, data)
+        with writing(self._writer.path):
+            self._writer.write(connection, log_ns, data)
 
 
 class SequenceRecorder:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dvmvs_core.errors import FrameError, MessageError
+from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
+from dvmvs_core.errors import MessageError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.types import check_intrinsics
 
 EQUIDISTANT = ("equidistant", "fisheye")
@@ -133,6 +135,8 @@ def camera_model(
     """
     if height <= 0 or width <= 0:
         raise MessageError(f"camera_info must state the image's size; got width {width} and height {height}")
+    if height * width > MAX_IMAGE_PIXELS:
+        raise MessageError(f"camera_info must be of at most {MAX_IMAGE_PIXELS} pixels; got {width}×{height}")
     projection = np.asarray(p, dtype=np.float64).reshape(3, 4)[:, :3]
     raw_K = np.asarray(k, dtype=np.float64).reshape(3, 3)
     K = projection if projection[0, 0] else raw_K
@@ -142,7 +146,7 @@ def camera_model(
         rotation = np.eye(3) if r is None or not np.any(r) else np.array(r, dtype=np.float64).reshape(3, 3)
         lens = Lens(distortion_model, window.intrinsics(raw_K), coefficients, rotation)
     rows, columns = window.size(height, width)
-    try:
+    if not 0 < rows * columns <= MAX_IMAGE_PIXELS:
+        raise MessageError(f"camera_info: roi and binning leave an image of {columns}×{rows}")
+    with foreign("camera_info", MessageError):
         return CameraModel(check_intrinsics(window.intrinsics(K)), rows, columns, lens)
-    except FrameError as error:
-        raise MessageError(f"camera_info: {error}") from error

@@ -19,15 +19,16 @@ import struct
 import cv2
 import numpy as np
 
-from dvmvs_core.data.image_message import DEPTH_ENCODINGS
+from dvmvs_core.data.image_message import DEPTH_ENCODINGS, MILLIMETRES_TO_METRES
+from dvmvs_core.data.image_size import PNG_MAGIC, decode_encoded
 from dvmvs_core.data.rvl import decode_rvl
 from dvmvs_core.errors import MessageError
+from dvmvs_core.foreign import foreign, quoted
 
 TRANSPORT, RVL = "compressedDepth", "compressedDepth rvl"
 
 HEADER = struct.Struct("<iff")
 
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -52,7 +53,7 @@ def decode_compressed_depth(image_format: str, data) -> np.ndarray:
     encoding, data = depth_encoding(image_format), bytes(data)
     if encoding not in DEPTH_ENCODINGS:
         raise MessageError(
-            f"compressed depth must be of {', '.join(DEPTH_ENCODINGS)}; its format says {image_format!r}"
+            f"compressed depth must be of {', '.join(DEPTH_ENCODINGS)}; its format says {quoted(image_format)}"
         )
     a = b = None
     if TRANSPORT in image_format:
@@ -62,28 +63,33 @@ def decode_compressed_depth(image_format: str, data) -> np.ndarray:
         data = data[HEADER.size :]
     values = decode_rvl(data) if RVL in image_format else _decode_png(image_format, data)
     if encoding != "32FC1":
-        # Through float64, as depth read from a PNG file is.
-        return (values / 1000.0).astype(np.float32)
+        return MILLIMETRES_TO_METRES[values]
     if a is None or not (np.isfinite(a) and np.isfinite(b) and a > 0):
         raise MessageError(f"32FC1 depth needs compressedDepth's positive quantisation; got a = {a}, b = {b}")
-    steps = values.astype(np.float64) - b
-    seen = (values > 0) & (steps > 0)
-    return np.where(seen, a / np.where(seen, steps, 1.0), 0.0).astype(np.float32)
+    # For each of the values that 16 bits have, and not for each pixel in float64.
+    every = np.arange(1 << 16)
+    steps = every - float(b)
+    seen = (every > 0) & (steps > 0)
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinitely far
+        metres = np.where(seen, a / np.where(seen, steps, 1.0), 0.0).astype(np.float32)
+    return np.where(np.isfinite(metres), metres, np.float32(0))[values]
 
 
 def _decode_png(image_format: str, data: bytes) -> np.ndarray:
     """The values (H, W) uint16 of a PNG."""
     if not data.startswith(PNG_MAGIC):
         raise MessageError(
-            f"compressed depth must be a PNG or RVL, which keep every value; the format is {image_format!r}."
+            f"compressed depth must be a PNG or RVL, which keep every value; the format is {quoted(image_format)}."
             " Record it with compressedDepth's format set to png or rvl"
         )
     if PNG_END not in data:  # OpenCV would fill in the missing rows
         raise MessageError("the PNG of a depth image was cut off")
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.ndim != 2:
-        found = "a damaged one" if values is None else f"{values.dtype} of shape {values.shape}"
-        raise MessageError(f"compressed depth must be a PNG of 16 bits and one channel; got {found}")
+    with foreign("compressed depth must be a PNG of 16 bits and one channel", MessageError):
+        values = decode_encoded(data, cv2.IMREAD_UNCHANGED)
+    if values.dtype != np.uint16 or values.ndim != 2:
+        raise MessageError(
+            f"compressed depth must be a PNG of 16 bits and one channel; got {values.dtype} of shape {values.shape}"
+        )
     return values
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from dvmvs_core.errors import MessageError
+from dvmvs_core.foreign import foreign, shortened
 
 POINT_TYPES = {7: "f4", 8: "f8"}
 """Datatypes of sensor_msgs/msg/PointField that coordinates may have, as numpy types less their byte order."""
@@ -56,7 +57,20 @@ def cloud_points(message) -> np.ndarray:
     """
     fields = {field.name: field for field in message.fields}
     if not {"x", "y", "z"} <= set(fields) or any(fields[axis].datatype not in POINT_TYPES for axis in "xyz"):
-        raise MessageError(f"a point cloud must have floating-point fields x, y, z; got {', '.join(fields) or 'none'}")
+        raise MessageError(
+            f"a point cloud must have floating-point fields x, y, z; got {shortened(', '.join(fields)) or 'none'}"
+        )
+    sizes = {axis: np.dtype(POINT_TYPES[fields[axis].datatype]).itemsize for axis in "xyz"}
+    # numpy believes offsets of gigabytes, and reads there.
+    if any(fields[axis].offset + size > message.point_step for axis, size in sizes.items()):
+        raise MessageError(
+            f"the fields x, y, z of a point cloud must lie within its {message.point_step} bytes a point"
+        )
+    with foreign("a point cloud is damaged", MessageError):
+        return _finite_points(message, fields)
+
+
+def _finite_points(message, fields: dict) -> np.ndarray:
     order = ">" if message.is_bigendian else "<"
     point = np.dtype(
         {

@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS, check_pixels, decode_encoded
 from dvmvs_core.errors import MessageError
+from dvmvs_core.foreign import foreign, quoted
 
 FULL_SCALE = 257
 """65535 / 255: what sixteen-bit values are divided by."""
@@ -77,11 +79,22 @@ COLOUR_ENCODINGS: dict[str, ColourEncoding] = {
 }
 """Encodings of sensor_msgs/image_encodings that hold colour or grey."""
 
+MILLIMETRES_TO_METRES = (np.arange(1 << 16) / 1000.0).astype(np.float32)
+"""The float32 metres of each uint16 of millimetres: exact, and without an array of float64 for a large image."""
+
 DEPTH_ENCODINGS: dict[str, str] = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 """Encoding to the numpy type of one pixel, less its byte order."""
 
 
-def decode_image(encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data) -> np.ndarray:
+def decode_image(
+    encoding: str,
+    height: int,
+    width: int,
+    step: int,
+    is_bigendian: bool | int,
+    data,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> np.ndarray:
     """Decode a colour or grey image.
 
     Sixteen-bit values keep their upper half, as cv_bridge converts them: the same brightness in every image, whatever
@@ -94,6 +107,7 @@ def decode_image(encoding: str, height: int, width: int, step: int, is_bigendian
         step: bytes from the start of one row to the start of the next, padding included.
         is_bigendian: byte order of sixteen-bit values.
         data: the message's bytes, as any object with the buffer protocol.
+        max_pixels: largest image that is decoded.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous, sharing no memory with the message.
@@ -104,7 +118,7 @@ def decode_image(encoding: str, height: int, width: int, step: int, is_bigendian
     """
     if encoding not in COLOUR_ENCODINGS:
         raise MessageError(
-            f"image encoding must be one of {', '.join(COLOUR_ENCODINGS)}; got {encoding!r}. "
+            f"image encoding must be one of {', '.join(COLOUR_ENCODINGS)}; got {quoted(encoding)}. "
             "Convert it on the way, for example with image_proc"
         )
     layout = COLOUR_ENCODINGS[encoding]
@@ -113,18 +127,21 @@ def decode_image(encoding: str, height: int, width: int, step: int, is_bigendian
             raise MessageError(f"{encoding} joins pixels in pairs, so its size must be even; got {width}×{height}")
     value = np.dtype(layout.value_type).newbyteorder(">" if is_bigendian else "<")
     rows = _rows(encoding, height, width, step, layout.channels * value.itemsize, data, layout.chroma_rows)
-    values = np.ascontiguousarray(rows).view(value).astype(value.newbyteorder("="), copy=False)
-    return _eight_bits(layout.to_rgb(values.reshape(len(rows), width, layout.channels)))
+    with foreign(f"an image of {width}×{height} in {encoding} cannot be decoded", MessageError):
+        check_pixels(height, width, rows.size, max_pixels)
+        values = np.ascontiguousarray(rows).view(value).astype(value.newbyteorder("="), copy=False)
+        return _eight_bits(layout.to_rgb(values.reshape(len(rows), width, layout.channels)))
 
 
-def decode_compressed(image_format: str, data) -> np.ndarray:
-    """Decode a CompressedImage: JPEG, PNG, or whatever else OpenCV reads.
+def decode_compressed(image_format: str, data, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+    """Decode a CompressedImage: JPEG or PNG.
 
     Args:
         image_format: the message's `format`, such as "jpeg", "png" or "bayer_rggb8; jpeg compressed ". What
             compressed_image_transport writes before the semicolon tells a mosaic from a grey image; what it writes
             behind tells the order of colours. The compression itself is seen in the data.
         data: the message's bytes, as any object with the buffer protocol.
+        max_pixels: largest image that is decoded; its header is asked before its pixels are.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous. The camera's own rows and columns: no EXIF orientation is applied.
@@ -133,14 +150,14 @@ def decode_compressed(image_format: str, data) -> np.ndarray:
         MessageError: if the bytes are no image, or hold depth.
     """
     if "compressedDepth" in image_format:
-        raise MessageError(f"a colour image is needed, and {image_format!r} is depth; check the topic")
-    data = np.frombuffer(data, np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise MessageError(
-            f"compressed image must be a whole JPEG or PNG; got {data.size} bytes of format {image_format!r}"
-            " that cannot be decoded"
-        )
+        raise MessageError(f"a colour image is needed, and {quoted(image_format)} is depth; check the topic")
+    said = f"compressed image must be a whole JPEG or PNG; got {len(data)} bytes of format {quoted(image_format)}"
+    with foreign(f"{said} that cannot be decoded", MessageError):
+        return _compressed_pixels(image_format, decode_encoded(data, cv2.IMREAD_UNCHANGED, max_pixels))
+
+
+def _compressed_pixels(image_format: str, pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of what a compressed image holds."""
     name, _, rest = (part.strip() for part in image_format.partition(";"))
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     grey = name.rstrip("0123456789") if name.startswith("bayer_") else "mono"
@@ -148,7 +165,7 @@ def decode_compressed(image_format: str, data) -> np.ndarray:
     colour = "rgb" if "compressed rgb" in rest else "bgr"
     layout = _LAYOUTS.get({1: grey, 3: colour, 4: f"{colour}a"}.get(channels, ""))
     if layout is None:
-        raise MessageError(f"compressed image must have 1, 3 or 4 channels; got {channels} of format {image_format!r}")
+        raise MessageError(f"compressed image must have 1, 3 or 4 channels; got {channels}")
     return _eight_bits(layout.to_rgb(pixels))
 
 
@@ -170,13 +187,14 @@ def decode_depth(encoding: str, height: int, width: int, step: int, is_bigendian
         MessageError: as `decode_image`.
     """
     if encoding not in DEPTH_ENCODINGS:
-        raise MessageError(f"depth encoding must be one of {', '.join(DEPTH_ENCODINGS)}; got {encoding!r}")
+        raise MessageError(f"depth encoding must be one of {', '.join(DEPTH_ENCODINGS)}; got {quoted(encoding)}")
     pixel = np.dtype((">" if is_bigendian else "<") + DEPTH_ENCODINGS[encoding])
     rows = _rows(encoding, height, width, step, pixel.itemsize, data)
+    with foreign(f"a depth image of {width}×{height} cannot be decoded", MessageError):
+        check_pixels(height, width, rows.size)
     values = np.ascontiguousarray(rows).view(pixel)
     if pixel.kind == "u":
-        # Through float64, as depth read from a PNG is, so that a bag and its folder agree to the last bit.
-        return (values / 1000.0).astype(np.float32)
+        return MILLIMETRES_TO_METRES[values]
     depth = values.astype(np.float32)
     depth[~(np.isfinite(depth) & (depth > 0))] = 0.0
     return depth

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.sequence import PoseItem
+from dvmvs_core.data.text_lines import read_lines
 from dvmvs_core.errors import ConfigError, DataError
+from dvmvs_core.foreign import quoted
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 
 TRACKING_LOST = "TRACKING LOST"
@@ -107,17 +109,15 @@ def read_index(path: Path) -> list[IndexEntry]:
     Raises:
         DataError: if it cannot be read, is empty, or a line names no measurement frame.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} must be a keyframe index file; {error}") from error
     entries = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in read_lines(path, "must be a keyframe index file"):
         names = line.split()
         if line.strip() == TRACKING_LOST:
             entries.append(IndexEntry(None))
         elif len(names) == 1:
-            raise DataError(f"{path}, line {number} must name a reference and its measurement frames; got {line!r}")
+            raise DataError(
+                f"{path}, line {number} must name a reference and its measurement frames; got {quoted(line.strip())}"
+            )
         elif names:
             entries.append(IndexEntry(names[0], tuple(names[1:])))
     if not entries:

@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import lz4.frame
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from dvmvs_core.data.inflate import inflate_part, inflation_bound
 
 MAGIC = b"\x89MCAP0\r\n"
-SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x0F
+SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x08, 0x0F
+
+LARGEST_INDEX = 1 << 20
+"""Bytes of an entry of the index: it has ten for each channel."""
 
 RECORD_HEAD = struct.Struct("<BQ")
 CHUNK_HEAD = struct.Struct("<QQQI")
@@ -70,16 +67,40 @@ def salvage_mcap(path: Path) -> Iterator[SalvagedMessage]:
                 continue
 
 
+def inflates_to(path: Path) -> int:
+    """Return to how many bytes the chunks of a file inflate in one pass, by what it says of them.
+
+    Chunks say so themselves, and so does the index by which they are read, which may name one any number of times.
+    """
+    in_chunks = in_index = 0
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            return 0
+        while len(head := stream.read(RECORD_HEAD.size)) == RECORD_HEAD.size:
+            opcode, length = RECORD_HEAD.unpack(head)
+            end = stream.tell() + length
+            if opcode == CHUNK:
+                in_chunks += CHUNK_HEAD.unpack(stream.read(CHUNK_HEAD.size))[2]
+            elif opcode == CHUNK_INDEX:
+                content = stream.read(min(length, LARGEST_INDEX))
+                in_index += struct.unpack_from("<Q", content, len(content) - 8)[0]
+            stream.seek(end)
+    return max(in_chunks, in_index)
+
+
 def _top_records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """The records of a file in order, those inside chunks in the place of their chunk."""
     size = os.fstat(stream.fileno()).st_size
+    left = inflation_bound(size)
     while len(head := stream.read(RECORD_HEAD.size)) == RECORD_HEAD.size:
         opcode, length = RECORD_HEAD.unpack(head)
         if opcode == DATA_END:
             return
         content = stream.read(min(length, size - stream.tell()))  # a damaged length may be beyond any memory
         if opcode == CHUNK:
-            yield from _records(_decompress(content))
+            chunk = _decompress(content, left)
+            left -= len(chunk)
+            yield from _records(chunk)
         elif len(content) == length:
             yield opcode, content
         if len(content) < length:
@@ -98,20 +119,14 @@ def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
-def _decompress(chunk: bytes) -> bytes:
-    """The records of a chunk, as far as they come out of what there is of it."""
+def _decompress(chunk: bytes, bound: int) -> bytes:
+    """The records of a chunk, as far as they come out of what there is of it, up to a bound."""
     try:
         compression, after = _text(chunk, CHUNK_HEAD.size)
         data = chunk[after + 8 :]
-        if compression == "":
-            return data
-        if compression == "zstd":
-            return zstd.ZstdDecompressor().decompress(data)
-        if compression == "lz4":
-            return lz4.frame.LZ4FrameDecompressor().decompress(data)
-    except (struct.error, UnicodeDecodeError, zstd.ZstdError, RuntimeError, EOFError):
-        pass
-    return b""
+        return inflate_part(compression, data, max(bound, 0))
+    except Exception:  # whatever struct and the decompressors raise over damaged data
+        return b""
 
 
 def _uint16(content: bytes, offset: int = 0) -> int:

@@ -25,7 +25,7 @@ IDENTITY: Quaternion = (0.0, 0.0, 0.0, 1.0)
 
 def normalised(q: Quaternion) -> Quaternion:
     """Return q scaled to length 1."""
-    norm = math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
+    norm = math.hypot(*q)
     return (q[0] / norm, q[1] / norm, q[2] / norm, q[3] / norm)
 
 

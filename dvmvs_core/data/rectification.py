@@ -19,6 +19,7 @@ import numpy as np
 
 from dvmvs_core.data.camera_info import EQUIDISTANT, CameraModel, Lens
 from dvmvs_core.errors import FrameError, MessageError
+from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import check_intrinsics
 
@@ -95,17 +96,16 @@ def undistort_maps(lens: Lens, new_K: np.ndarray, new_size: tuple[int, int]) -> 
     wanted = COEFFICIENTS.get(lens.model)
     if wanted is None:
         raise MessageError(
-            f"camera_info: distortion_model must be one of {', '.join(COEFFICIENTS)}; got {lens.model!r}."
+            f"camera_info: distortion_model must be one of {', '.join(COEFFICIENTS)}; got {quoted(lens.model)}."
             " Rectify the images before, and give their topic a name with rect in it"
         )
     if lens.coefficients.size not in wanted or not np.isfinite(lens.coefficients).all():
         raise MessageError(
             f"camera_info: {lens.model} must have {' or '.join(map(str, wanted))} finite coefficients;"
-            f" got {lens.coefficients.tolist()}"
+            f" got {quoted(lens.coefficients.tolist())}"
         )
-    try:
+    with foreign("camera_info: k of the raw image", MessageError):
         raw_K = check_intrinsics(lens.K)
-    except FrameError as error:
-        raise MessageError(f"camera_info: k of the raw image: {error}") from error
     rectify = cv2.fisheye if lens.model in EQUIDISTANT else cv2
-    return rectify.initUndistortRectifyMap(raw_K, lens.coefficients, lens.R, new_K, new_size[::-1], cv2.CV_32FC1)
+    with foreign("camera_info: this lens cannot be rectified", MessageError):
+        return rectify.initUndistortRectifyMap(raw_K, lens.coefficients, lens.R, new_K, new_size[::-1], cv2.CV_32FC1)

@@ -22,12 +22,10 @@ import struct
 
 import numpy as np
 
-from dvmvs_core.errors import MessageError
+from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS, check_pixels
+from dvmvs_core.errors import DamagedError, MessageError
 
 SIZE = struct.Struct("<II")
-
-MOST_PIXELS = 1 << 26
-"""Larger images are not believed: a damaged header would claim any memory."""
 
 MOST_DIGITS = 10
 """Digits of the longest number, of 30 bits."""
@@ -46,8 +44,12 @@ def decode_rvl(data: bytes) -> np.ndarray:
         raise MessageError(f"an RVL image must begin with {SIZE.size} bytes of size; got {len(data)} in all")
     width, height = SIZE.unpack_from(data)
     pixels = width * height
-    if not 0 < pixels <= MOST_PIXELS:
-        raise MessageError(f"an RVL image must have 1 to {MOST_PIXELS} pixels; its header says {width}×{height}")
+    try:
+        check_pixels(height, width, len(data))
+    except DamagedError as error:
+        raise MessageError(
+            f"an RVL image must have 1 to {MAX_IMAGE_PIXELS} pixels and their data; its header says {width}×{height}"
+        ) from error
     numbers = _numbers(data[SIZE.size :])
     place, coded = _places(numbers.tolist(), pixels)
     steps = numbers[coded]

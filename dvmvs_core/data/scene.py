@@ -19,14 +19,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from dvmvs_core.data.image_message import MILLIMETRES_TO_METRES
+from dvmvs_core.data.image_size import decode_encoded
 from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
-from dvmvs_core.errors import DataError, FrameError
+from dvmvs_core.data.text_lines import read_lines, seconds_to_ns, to_numbers
+from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.types import Frame, check_intrinsics, check_pose
 
@@ -39,6 +42,9 @@ FIRST_STAMP_NS = 1_000_000_000
 """Stamp of the first image where a scene has no stamps.txt: not 0, which ROS reads as "no time given"."""
 
 MILLIMETRES = 1000.0
+
+LARGEST_FILE = 1 << 29
+"""Bytes of an image file that are read at most: more than 64 million pixels of eight bytes take."""
 
 UNREADABLE = "cannot be read"
 """Reason in `dropped` of an image that is damaged."""
@@ -152,11 +158,10 @@ class SceneSequence(Sequence):
             return [FIRST_STAMP_NS + round(i * 1e9 / FRAMES_PER_SECOND) for i in range(len(self))]
         stamps_ns = []
         for line, words in _read_words(path):
-            try:
-                # Decimal: a float has too few digits for nanoseconds of today's clock.
-                stamps_ns.append(int(Decimal(words[0]).scaleb(9).to_integral_value()))
-            except (InvalidOperation, ValueError, OverflowError) as error:
-                raise DataError(f"{path}, line {line} must be a time in seconds; got {words[0]!r}") from error
+            stamp_ns = seconds_to_ns(words[0])
+            if stamp_ns is None:
+                raise DataError(f"{path}, line {line} must be a time in seconds; got {quoted(words[0])}")
+            stamps_ns.append(stamp_ns)
         _check_count(path, len(stamps_ns), len(self))
         for line, (earlier, later) in enumerate(zip(stamps_ns, stamps_ns[1:], strict=False), start=2):
             if later <= earlier:
@@ -173,12 +178,11 @@ def read_intrinsics(path: Path) -> np.ndarray:
         DataError: if the file is missing, or does not hold intrinsics.
     """
     rows = [_numbers(words, None, f"{path}, line {line}") for line, words in _read_words(path)]
-    if [len(row) for row in rows] != [3, 3, 3]:
-        raise DataError(f"{path} must hold 3 lines of 3 numbers; got lines of {[len(row) for row in rows]} numbers")
-    try:
+    lengths = [len(row) for row in rows]
+    if lengths != [3, 3, 3]:
+        raise DataError(f"{path} must hold 3 lines of 3 numbers; got {len(rows)} lines of {quoted(lengths)} numbers")
+    with foreign(str(path)):
         return check_intrinsics(np.array(rows))
-    except FrameError as error:
-        raise DataError(f"{path}: {error}") from error
 
 
 def read_poses(path: Path, faults: dict[str, str] | None = None) -> np.ndarray:
@@ -219,11 +223,9 @@ def read_poses(path: Path, faults: dict[str, str] | None = None) -> np.ndarray:
 def _pose(words: list[str], place: str) -> np.ndarray:
     """The pose that the words of a line say."""
     numbers = _numbers(words, 16, place)
-    try:
+    with foreign(place):
         world_T_cam = check_pose(np.array(numbers).reshape(4, 4))
-    except FrameError as error:
-        raise DataError(f"{place}: {error}") from error
-    return _exact(world_T_cam) if is_finite_pose(world_T_cam) else world_T_cam
+        return _exact(world_T_cam) if is_finite_pose(world_T_cam) else world_T_cam
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -247,7 +249,7 @@ def read_depth(path: Path) -> np.ndarray:
             f"{path} must be a one-channel uint16 image of millimetres; got {millimetres.dtype} of shape"
             f" {millimetres.shape}"
         )
-    return (millimetres / MILLIMETRES).astype(np.float32)
+    return MILLIMETRES_TO_METRES[millimetres]
 
 
 def decode_image(path: Path, flags: int, expected: str) -> np.ndarray:
@@ -261,23 +263,12 @@ def decode_image(path: Path, flags: int, expected: str) -> np.ndarray:
     Raises:
         DataError: if it is missing, cut off or damaged.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    with foreign(f"{path} cannot be read"), path.open("rb") as file:
+        data = file.read(LARGEST_FILE + 1)
     if not _is_whole(data):
         raise DataError(f"{path} must be {expected}; it ends early or is no png or jpg. Copy it again")
-    image = _imdecode(data, flags)
-    if image is None:
-        raise DataError(f"{path} must be {expected}; it is damaged. Copy it again")
-    return image
-
-
-def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
+    with foreign(f"{path} must be {expected}", advice=". Copy it again"):
+        return decode_encoded(data, flags)
 
 
 def _is_whole(data: bytes) -> bool:
@@ -312,10 +303,7 @@ def _pair_depths(folder: Path, images: list[Path]) -> list[Path | None]:
 
 def _numbers(words: list[str], count: int | None, place: str) -> list[float]:
     """The numbers of a line, `count` of them if given."""
-    try:
-        numbers = [float(word) for word in words]
-    except ValueError as error:
-        raise DataError(f"{place}: {error}") from error
+    numbers = to_numbers(words, place)
     if count is not None and len(numbers) != count:
         raise DataError(f"{place} must hold {count} numbers; got {len(numbers)}")
     return numbers
@@ -323,11 +311,7 @@ def _numbers(words: list[str], count: int | None, place: str) -> list[float]:
 
 def _read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The number of each line that is not empty, and its words."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} must be a text file of numbers; {error}") from error
-    for line, content in enumerate(text.splitlines(), start=1):
+    for line, content in read_lines(path, "must be a text file of numbers"):
         if words := content.replace(",", " ").split():
             yield line, words
 

@@ -19,16 +19,46 @@ Source: https://www.sqlite.org/fileformat2.html
 from __future__ import annotations
 
 import os
+import sqlite3
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 import numpy as np
 
 FILE_HEADER_BYTES = 100
 INTERIOR, LEAF = 0x05, 0x0D
 LARGEST_PAGE = 65536
+
+
+def open_sqlite(path: Path) -> sqlite3.Connection:
+    """Open a file to read it, also where it was cut off."""
+    database = sqlite3.connect(f"file:{quote(str(path))}?immutable=1", uri=True)
+    # Without this, SQLite refuses a file that is shorter than its header says.
+    database.execute("PRAGMA writable_schema = ON")
+    return database
+
+
+def stores_rows(path: Path) -> bool:
+    """Return whether the tables of a bag are tables, and their columns stored.
+
+    A view or a generated column is a program: it may make rows without end out of a small file.
+    """
+    database = open_sqlite(path)
+    try:
+        for table in ("topics", "messages"):
+            kinds = database.execute("SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)).fetchall()
+            if [kind for kind, _ in kinds] != ["table"] or "virtual" in kinds[0][1].lower():
+                return False
+            if any(hidden for *_, hidden in database.execute(f"PRAGMA table_xinfo({table})")):
+                return False
+    except (sqlite3.Error, UnicodeDecodeError):
+        return False
+    finally:
+        database.close()
+    return True
 
 
 def is_cut(path: Path) -> bool:

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -33,10 +31,12 @@ import torch
 
 from dvmvs_core.data.exporters.split import TRAIN, VALIDATION
 from dvmvs_core.data.exporters.text_files import read_words
+from dvmvs_core.data.npz import read_arrays
 from dvmvs_core.data.scene import MILLIMETRES, read_intrinsics, read_poses
 from dvmvs_core.data.subsequences import subsequences
 from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.preprocess import Preprocessor
 
@@ -95,11 +95,9 @@ def read_training_frame(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: if the file is missing, cut off, or does not hold both.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            image, depth = arrays["image"], arrays["depth"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as a training frame ({error}); export it again") from error
+    with foreign(f"{path} cannot be read as a training frame", advice="; export it again"):
+        arrays = read_arrays(path, ("image", "depth"))
+    image, depth = arrays["image"], arrays["depth"]
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"{path}: image must be uint8 (H, W, 3); got {image.dtype} {image.shape}")
     if depth.dtype != np.uint16 or depth.shape != image.shape[:2]:

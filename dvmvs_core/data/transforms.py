@@ -40,9 +40,22 @@ from dvmvs_core.errors import (
     TransformExtrapolationError,
     TransformLookupError,
 )
+from dvmvs_core.foreign import quoted, shortened
 
-SHORTEST_QUATERNION = 1e-9
-"""A quaternion shorter than this has no direction; others are normalised, as by tf2."""
+LENGTH_TOLERANCE = 0.01
+"""How far the squared length of a quaternion may be from 1; others are refused, as by tf2."""
+
+MAX_CHAIN = 1000
+"""Frames of one chain, as in tf2."""
+
+MAX_FRAMES = 10_000
+"""Frames of one tree: names that never end must not fill the memory."""
+
+MAX_NAME = 1000
+"""Characters of a frame's name."""
+
+MAX_SAMPLES = 100_000
+"""Transforms kept on one edge of a tree that forgets: ten seconds at 10 kHz."""
 
 FRAMES_NAMED = 12
 """How many frames an error message names at most."""
@@ -98,6 +111,9 @@ class _MovingEdge:
             del self._samples[:expired]
             if stamp_ns < oldest_kept:
                 return False
+            if len(self.stamps) >= MAX_SAMPLES:
+                del self.stamps[: MAX_SAMPLES // 2]
+                del self._samples[: MAX_SAMPLES // 2]
         first = bisect_left(self.stamps, stamp_ns)
         after = bisect_right(self.stamps, stamp_ns)
         if sample not in self._samples[first:after]:
@@ -110,6 +126,11 @@ class _MovingEdge:
         if expired > 0:
             del self.stamps[:expired]
             del self._samples[:expired]
+
+    def forget_after(self, stamp_ns: int) -> None:
+        first = bisect_right(self.stamps, stamp_ns)
+        del self.stamps[first:]
+        del self._samples[first:]
 
     def clear(self) -> None:
         self.stamps.clear()
@@ -181,44 +202,62 @@ class TransformTree:
             False if the transform is older than the cache reaches and was ignored.
 
         Raises:
-            TransformError: empty or equal frame names, a value that is not finite, or a quaternion of length 0.
+            TransformError: empty, equal or overlong frame names, a value that is not finite, a quaternion whose length
+                is not 1, or more static frames than a tree can have.
         """
         parent, child = _without_slash(parent), _without_slash(child)
         if not parent or not child:
             raise TransformError(
-                f"a transform must name both its frames; got frame_id {parent!r} and child_frame_id {child!r}"
+                "a transform must name both its frames; got"
+                f" frame_id {quoted(parent)} and child_frame_id {quoted(child)}"
             )
         if parent == child:
-            raise TransformError(f"a transform must join two frames; got {parent!r} as parent and as child")
+            raise TransformError(f"a transform must join two frames; got {quoted(parent)} as parent and as child")
+        if max(len(parent), len(child)) > MAX_NAME:
+            raise TransformError(f"a frame's name must have at most {MAX_NAME} characters; got {quoted(child)}")
         translation = tuple(map(float, translation))
         quaternion = tuple(map(float, quaternion))
         if not all(map(math.isfinite, translation + quaternion)):
             raise TransformError(
-                f"the transform from {child!r} to {parent!r} must be finite; got translation {translation}"
+                f"the transform from {quoted(child)} to {quoted(parent)} must be finite; got translation {translation}"
                 f" and quaternion {quaternion}"
             )
-        if math.hypot(*quaternion) < SHORTEST_QUATERNION:
+        length = math.hypot(*quaternion)
+        if not abs(length * length - 1.0) < LENGTH_TOLERANCE:
             raise TransformError(
-                f"the quaternion of the transform from {child!r} to {parent!r} must have length 1; got {quaternion}."
-                " A message that was never filled has length 0"
+                f"the quaternion of the transform from {quoted(child)} to {quoted(parent)} must have length 1; got"
+                f" {quaternion}. A message that was never filled has length 0"
             )
         sample = _Sample(parent, translation, normalised(quaternion))
         with self._lock:
+            if len(self._frames) >= MAX_FRAMES and not {parent, child} <= self._frames:
+                self._make_room(child)
             self._frames.update((parent, child))
+            edge = self._edges.pop(child, None)  # to the end: edges stay in the order of their last transform
             if static:
                 self._edges[child] = _StaticEdge(sample)
                 return True
-            edge = self._edges.get(child)
             if not isinstance(edge, _MovingEdge):
-                edge = self._edges[child] = _MovingEdge(self._cache_ns)
+                edge = _MovingEdge(self._cache_ns)
+            self._edges[child] = edge
             return edge.add(stamp_ns, sample)
+
+    def _make_room(self, child: str) -> None:
+        """Forget the half of the moving edges that were not heard of for longest."""
+        moving = [name for name, edge in self._edges.items() if isinstance(edge, _MovingEdge)]
+        if not moving:
+            raise TransformError(f"there are {MAX_FRAMES} static frames already; {quoted(child)} is one too many")
+        for name in moving[: (len(moving) + 1) // 2]:
+            del self._edges[name]
+        parents = (edge.newest.parent for edge in self._edges.values() if edge.newest)
+        self._frames = {*self._edges, *parents}
 
     def set_pose(
         self, parent: str, child: str, stamp_ns: int, parent_T_child: np.ndarray, static: bool = False
     ) -> bool:
         """Add parent_T_child (4, 4) at one time; otherwise as `set_transform`."""
         if not np.isfinite(parent_T_child).all():
-            raise TransformError(f"the transform from {child!r} to {parent!r} must be finite")
+            raise TransformError(f"the transform from {quoted(child)} to {quoted(parent)} must be finite")
         rotation = quaternion_of(parent_T_child[:3, :3])
         return self.set_transform(parent, child, stamp_ns, parent_T_child[:3, 3], rotation, static)
 
@@ -235,8 +274,9 @@ class TransformTree:
         with self._lock:
             for frame in (target, source):
                 if frame not in self._frames:
+                    known = self._known_frames()
                     raise TransformLookupError(
-                        f"the frame {frame!r} is not known; {self._known_frames()}. Is it published, and spelt so?"
+                        f"the frame {quoted(frame)} is not known; {known}. Is it published, and spelt so?"
                     )
             upward = self._ancestors(source, stamp_ns, until={target})
             downward = self._ancestors(target, stamp_ns, until=set(upward))
@@ -272,6 +312,13 @@ class TransformTree:
                 if isinstance(edge, _MovingEdge):
                     edge.forget_before(stamp_ns)
 
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget moving transforms that are later than a time."""
+        with self._lock:
+            for edge in self._edges.values():
+                if isinstance(edge, _MovingEdge):
+                    edge.forget_after(stamp_ns)
+
     def frames(self) -> list[str]:
         """Return the names of all frames heard of, sorted."""
         with self._lock:
@@ -286,24 +333,28 @@ class TransformTree:
         frame = _without_slash(frame)
         with self._lock:
             if frame not in self._frames:
-                raise TransformLookupError(f"the frame {frame!r} is not known; {self._known_frames()}")
+                raise TransformLookupError(f"the frame {quoted(frame)} is not known; {self._known_frames()}")
             return self._lineage(frame)[-1]
 
     def _ancestors(self, frame: str, stamp_ns: int, until: set[str]) -> list[str]:
         """The frame and its ancestors at a time, up to one in `until`, the root, or an edge without data."""
-        chain = [frame]
+        chain = {frame: None}  # in order, as a list, and its members found at once
         while frame not in until:
             edge = self._edges.get(frame)
             frame = edge.parent(stamp_ns) if edge else None
             if frame is None:
                 break
             if frame in chain:
+                names = list(chain)
+                loop = [shortened(name) for name in (*names[names.index(frame) :][:FRAMES_NAMED], frame)]
                 raise TransformError(
-                    f"the transforms form a loop: {' → '.join((*chain[chain.index(frame) :], frame))}."
+                    f"the transforms form a loop: {' → '.join(loop)}."
                     " Two publishers disagree about which frame is the parent"
                 )
-            chain.append(frame)
-        return chain
+            chain[frame] = None
+            if len(chain) > MAX_CHAIN:
+                raise TransformError(f"a chain of transforms must have at most {MAX_CHAIN} frames; it has more")
+        return list(chain)
 
     def _product(self, chain: list[str], stamp_ns: int) -> tuple[Vector, Quaternion]:
         """top_T_first of a chain of frames, each with its edge upward."""
@@ -315,11 +366,11 @@ class TransformTree:
 
     def _lineage(self, frame: str) -> list[str]:
         """The frame and its ancestors by the newest parent of each edge."""
-        chain = [frame]
+        chain = {frame: None}
         while (edge := self._edges.get(frame)) and edge.newest and edge.newest.parent not in chain:
             frame = edge.newest.parent
-            chain.append(frame)
-        return chain
+            chain[frame] = None
+        return list(chain)
 
     def _no_path(self, target: str, source: str, stamp_ns: int, ends: tuple[str, str]) -> TransformError:
         """Say why two chains, which ended at `ends`, did not meet."""
@@ -327,8 +378,8 @@ class TransformTree:
         joined = set(self._lineage(target)) & set(self._lineage(source))
         if not joined and not cleared:
             return TransformConnectivityError(
-                f"no chain of transforms joins {source!r} to {target!r}: {source!r} hangs below"
-                f" {self._lineage(source)[-1]!r}, {target!r} below {self._lineage(target)[-1]!r};"
+                f"no chain of transforms joins {quoted(source)} to {quoted(target)}: {quoted(source)} hangs below"
+                f" {quoted(self._lineage(source)[-1])}, {quoted(target)} below {quoted(self._lineage(target)[-1])};"
                 f" {self._known_frames()}"
             )
         for end in ends:
@@ -336,7 +387,7 @@ class TransformTree:
             if isinstance(edge, _MovingEdge) and edge.parent(stamp_ns) is None:
                 return _extrapolation(target, source, stamp_ns, end, edge)
         return TransformExtrapolationError(
-            f"the chain from {source!r} to {target!r} did not exist at {_seconds(stamp_ns)}", stamp_ns
+            f"the chain from {quoted(source)} to {quoted(target)} did not exist at {_seconds(stamp_ns)}", stamp_ns
         )
 
     def _known_frames(self) -> str:
@@ -344,23 +395,24 @@ class TransformTree:
         if not frames:
             return "no transform was received at all"
         more = len(frames) - FRAMES_NAMED
-        return f"known frames: {', '.join(frames[:FRAMES_NAMED])}" + (f" and {more} more" if more > 0 else "")
+        named = ", ".join(map(shortened, frames[:FRAMES_NAMED]))
+        return f"known frames: {named}" + (f" and {more} more" if more > 0 else "")
 
 
 def _extrapolation(
     target: str, source: str, stamp_ns: int, child: str, edge: _MovingEdge
 ) -> TransformExtrapolationError:
     """Name the edge that has no transform around a time, and the times it has."""
-    wanted = f"the transform from {source!r} to {target!r} at {_seconds(stamp_ns)} needs"
+    wanted = f"the transform from {quoted(source)} to {quoted(target)} at {_seconds(stamp_ns)} needs"
     if not edge.stamps:
         return TransformExtrapolationError(
-            f"{wanted} {child!r} in its parent, of which nothing was received yet", stamp_ns
+            f"{wanted} {quoted(child)} in its parent, of which nothing was received yet", stamp_ns
         )
     oldest, newest = edge.stamps[0], edge.stamps[-1]
     side, near = ("before the oldest", oldest) if stamp_ns < oldest else ("after the newest", newest)
     return TransformExtrapolationError(
-        f"{wanted} {child!r} in {edge.newest.parent!r}, which is known from {_seconds(oldest)} to {_seconds(newest)}:"
-        f" {_seconds(abs(stamp_ns - near))} {side}",
+        f"{wanted} {quoted(child)} in {quoted(edge.newest.parent)}, which is known from {_seconds(oldest)} to"
+        f" {_seconds(newest)}: {_seconds(abs(stamp_ns - near))} {side}",
         stamp_ns,
         oldest,
         newest,

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from dvmvs_core import confidence
+from dvmvs_core.atomic import replacing
 from dvmvs_core.confidence import WITHIN
-from dvmvs_core.data.atomic import replacing
 from dvmvs_core.data.synthetic.camera_clips import clip_frame, with_defects
 from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.engine import DepthEngine

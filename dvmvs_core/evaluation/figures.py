@@ -39,13 +39,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.boundaries import DepthSteps
 from dvmvs_core.evaluation.metrics import NAMES, DepthMetrics, mean_metrics
 from dvmvs_core.evaluation.score import SequenceScore
 from dvmvs_core.evaluation.sure_and_wrong import SureAndWrong
 from dvmvs_core.evaluation.timeline import Stretches
+from dvmvs_core.foreign import foreign
 
 CONSTANT_MEDIAN, PLANE_SWEEP = "constant_median", "plane_sweep"
 FIGURES = "figures.json"
@@ -121,16 +122,14 @@ def read_figures(path: Path) -> dict:
         DataError: if it is neither.
     """
     file = path / FIGURES if path.is_dir() else path
-    try:
+    with foreign(f"{path} must be the folder of an earlier --report or the file of an earlier --json"):
         figures = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} must be the folder of an earlier --report or the file of an earlier --json: {error}"
-        ) from error
     if not isinstance(figures, dict) or not {"sequences", "all", "weights", "latency_ms"} <= figures.keys():
         raise DataError(f"{file} must hold the figures of dvmvs evaluate; it is some other JSON")
     needed = {"per_keyframe", "latencies_ms", "faults", "steps"}
-    if any(not needed <= part.keys() for part in figures["sequences"]):
+    with foreign(f"{file} must hold the figures of dvmvs evaluate"):
+        complete = all(needed <= part.keys() for part in figures["sequences"])
+    if not complete:
         raise DataError(f"{file} comes from an older dvmvs evaluate, which kept too little to compare; run it again")
     return figures
 

@@ -10,12 +10,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data.camera_view import hide_unseen
 from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.sequence import Sequence, SequenceItem
@@ -154,11 +154,11 @@ def write_predictions(
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The pictures of a run that fails half-way must not lie among those of the run before.
-    with tempfile.TemporaryDirectory(prefix=".unfinished", dir=folder) as unfinished:
+    with unfinished_folder(folder / PICTURES) as unfinished:
         with PredictionWriter(folder / PREDICTIONS) as writer:
             for prediction, item in islice(predictions, limit):
                 if pictures_every and len(writer) % pictures_every == 0:
-                    _write_picture(Path(unfinished) / f"{item.frame.index:05d}.png", prediction, item)
+                    _write_picture(unfinished / f"{item.frame.index:05d}.png", prediction, item)
                 writer.append(prediction)
             if not len(writer):
                 raise DataError(
@@ -167,7 +167,7 @@ def write_predictions(
                 )
         if pictures_every:
             (folder / PICTURES).mkdir(exist_ok=True)
-        for picture in Path(unfinished).iterdir():
+        for picture in unfinished.iterdir():
             os.replace(picture, folder / PICTURES / picture.name)
         return writer.latencies_ms
 

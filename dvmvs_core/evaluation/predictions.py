@@ -14,6 +14,7 @@ measurement_index (N, M), -1 = none; stamp_ns (N,); K (3, 3); world_T_cam (N, 4,
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -24,8 +25,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
-from dvmvs_core.errors import DataError
+from dvmvs_core.atomic import replacing
+from dvmvs_core.data.image_size import check_pixels
+from dvmvs_core.data.npz import array_names, open_array, read_arrays
+from dvmvs_core.errors import DamagedError, DataError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.types import DepthPrediction
 
 IMAGES = ("depth", "confidence")
@@ -33,7 +37,18 @@ IMAGES = ("depth", "confidence")
 
 CHUNK_BYTES = 1 << 20
 
-REQUIRED = ("depth", "frame_index", "measurement_index", "stamp_ns", "K", "world_T_cam", "latency_ms")
+SMALL = {
+    "frame_index": ("iu", (None,)),
+    "measurement_index": ("iu", (None, None)),
+    "stamp_ns": ("iu", (None,)),
+    "K": ("f", (3, 3)),
+    "world_T_cam": ("f", (None, 4, 4)),
+    "latency_ms": ("f", (None,)),
+}
+"""The other arrays that a file must have: kinds of numpy types, and shape; None for any number, the first that of
+predictions."""
+
+REQUIRED = ("depth", *SMALL)
 
 
 class PredictionWriter:
@@ -140,22 +155,35 @@ class PredictionReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                missing = [name for name in REQUIRED if name not in arrays.files]
-                if missing:
-                    raise DataError(f"{path} must hold predictions; it lacks {', '.join(missing)}")
-                self.has_confidence = "confidence" in arrays.files
-                self.frame_index: np.ndarray = arrays["frame_index"]
-                self.measurement_index: np.ndarray = arrays["measurement_index"]
-                self.stamp_ns: np.ndarray = arrays["stamp_ns"]
-                self.K: np.ndarray = arrays["K"]
-                self.world_T_cam: np.ndarray = arrays["world_T_cam"]
-                self.latency_ms: np.ndarray = arrays["latency_ms"]
-                # Files of before there was a choice do not say.
-                self.refined = "refined" in arrays.files and bool(len(self)) and bool(arrays["refined"].all())
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} cannot be read as predictions: {error}. Run dvmvs predict again") from error
+        with foreign(f"{path} cannot be read as predictions", advice=". Run dvmvs predict again"):
+            names = array_names(path)
+            missing = [name for name in REQUIRED if name not in names]
+            if missing:
+                raise DamagedError(f"it lacks {', '.join(missing)}")
+            self.has_confidence = "confidence" in names
+            arrays = read_arrays(path, [name for name in (*SMALL, "refined") if name in names])
+            self._check(arrays)
+            self.frame_index: np.ndarray = arrays["frame_index"]
+            self.measurement_index: np.ndarray = arrays["measurement_index"]
+            self.stamp_ns: np.ndarray = arrays["stamp_ns"]
+            self.K: np.ndarray = arrays["K"]
+            self.world_T_cam: np.ndarray = arrays["world_T_cam"]
+            self.latency_ms: np.ndarray = arrays["latency_ms"]
+            # Files of before there was a choice do not say.
+            self.refined = "refined" in names and bool(len(self)) and bool(arrays["refined"].all())
+
+    @staticmethod
+    def _check(arrays: dict[str, np.ndarray]) -> None:
+        """Refuse arrays that are of other shapes or kinds than the writer's."""
+        count = len(arrays["frame_index"]) if arrays["frame_index"].ndim else 0
+        for name, array in arrays.items():
+            kind, shape = SMALL.get(name, ("b", (None,)))
+            wanted = shape if name == "K" else (count, *shape[1:])
+            fits = array.ndim == len(wanted) and all(
+                n in (None, size) for n, size in zip(wanted, array.shape, strict=True)
+            )
+            if not fits or array.dtype.kind not in kind:
+                raise DamagedError(f"{name} of {count} must have shape {wanted}; got {array.dtype} of {array.shape}")
 
     def __len__(self) -> int:
         """Return the number of predictions."""
@@ -178,14 +206,20 @@ class PredictionReader:
         return self._images("confidence") if self.has_confidence else repeat(None, len(self))
 
     def _images(self, name: str) -> Iterator[np.ndarray]:
-        with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as entry:
-            np.lib.format.read_magic(entry)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
-            size = int(np.prod(shape[1:])) * dtype.itemsize
+        with (
+            foreign(f"{self._path} cannot be read as predictions", advice=". Run dvmvs predict again"),
+            zipfile.ZipFile(self._path) as archive,
+            open_array(archive, name) as (entry, shape, dtype, fortran),
+        ):
+            if dtype != np.float32 or len(shape) != 3 or shape[0] != len(self) or fortran:
+                raise DamagedError(f"{name} must be float32 of ({len(self)}, h, w); got {dtype} of {shape}")
+            if len(self):
+                check_pixels(*shape[1:], self._path.stat().st_size)
+            size = math.prod(shape[1:]) * dtype.itemsize
             for _ in range(shape[0]):
                 data = entry.read(size)
                 if len(data) < size:
-                    raise DataError(f"{self._path} ends early; run dvmvs predict again")
+                    raise DamagedError("it ends early")
                 yield np.frombuffer(data, dtype).reshape(shape[1:])
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.evaluation.metrics import NAMES
 from dvmvs_core.evaluation.predictions import PredictionReader, write_images
 from dvmvs_core.evaluation.score import SequenceScore

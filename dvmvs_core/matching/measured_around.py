@@ -5,8 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What a cell's depth should be by what was measured around it: planes fitted to clear matches, and the network's depth
-brought to their scale.
+"""What a cell's depth should be by what was measured around it: planes fitted to clear matches.
 
 Surfaces of rooms are planes, and the inverse depth of a plane is linear in the pixel. Symbols: (q, r) cells of the
 quarter-resolution grid.
@@ -22,36 +21,24 @@ NEAREST_M, FARTHEST_M = 0.25, 20.0
 REACHES = (3.0, 8.0)
 """Deviation, in cells, of the windows that planes are fitted in."""
 
-SCALE_REACH = 8.0
-"""The same for the scale of the network's depth."""
+CLEAR_SCORE, CLEAR_PARALLAX_PX = 0.3, 4.0
+"""Score of images alone and parallax of a 25 % depth step from which on a match counts in full."""
 
-CLEAR_SCORE, CLEAR_MARGIN, CLEAR_PARALLAX_PX = 0.3, 0.5, 4.0
-"""Score of images alone, margin, and parallax of a 25 % depth step, from which on a match counts in full."""
-
-_LEAST_WEIGHT, _RIDGE, _DOUBT = 1e-4, 1e-3, 0.02
+_LEAST_WEIGHT, _RIDGE = 1e-4, 1e-3
 
 
-def fitted_depths(
-    log_depth: np.ndarray, network: np.ndarray, score: np.ndarray, margin: np.ndarray, parallax: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return log depths (3, q, r) by planes of two reaches and by the network, and the weight (q, r) of each match.
+def fitted_depths(log_depth: np.ndarray, score: np.ndarray, parallax: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return log depths (2, q, r) by planes of two reaches, and the weight (q, r) of each match.
 
     Args:
         log_depth: (q, r) float32, matched.
-        network: (q, r) float32 log depth of the network.
         score: (q, r) float32 of images alone at the matched plane.
-        margin: (q, r) float32 of the matched plane over the others.
         parallax: (q, r) float32 pixels that a depth step of 25 % moves the point.
     """
-    tells = np.minimum(parallax / CLEAR_PARALLAX_PX, 1)
-    weight = np.clip(cv2.blur(score, (3, 3)) / CLEAR_SCORE, 0, 1) ** 2 * tells
+    weight = np.clip(cv2.blur(score, (3, 3)) / CLEAR_SCORE, 0, 1) ** 2 * np.minimum(parallax / CLEAR_PARALLAX_PX, 1)
     inverse = np.exp(-log_depth)
-    planes = [
-        -np.log(np.clip(_plane(inverse, weight + _LEAST_WEIGHT, reach), 1 / FARTHEST_M, 1 / NEAREST_M))
-        for reach in REACHES
-    ]
-    scaled = network + _smooth(log_depth - network, np.clip(margin / CLEAR_MARGIN, 0, 1) * tells)
-    return np.stack([*planes, scaled]), weight
+    planes = [_plane(inverse, weight + _LEAST_WEIGHT, reach) for reach in REACHES]
+    return -np.log(np.clip(np.stack(planes), 1 / FARTHEST_M, 1 / NEAREST_M)), weight
 
 
 def _plane(values: np.ndarray, weight: np.ndarray, reach: float) -> np.ndarray:
@@ -72,10 +59,3 @@ def _plane(values: np.ndarray, weight: np.ndarray, reach: float) -> np.ndarray:
     vx, vy = vx - mean * mean_x, vy - mean * mean_y
     determinant = xx * yy - xy**2
     return mean + ((vx * yy - vy * xy) * (x - mean_x) + (vy * xx - vx * xy) * (y - mean_y)) / determinant
-
-
-def _smooth(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted mean (q, r) of the values around each cell, and of all where nothing around has weight."""
-    mean = (weight * values).sum() / (weight.sum() + 1e-6)
-    around = cv2.GaussianBlur(weight * (values - mean), (0, 0), SCALE_REACH)
-    return mean + around / (cv2.GaussianBlur(weight, (0, 0), SCALE_REACH) + _DOUBT)

@@ -84,7 +84,7 @@ def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
     position = ((log_cells - found.nearest) / found.step).astype(np.float32)
     in_bands(window_rows, height, position, found.scores, found.images_alone, WINDOW, windows, windows_alone, clear)
     margin = np.clip(found.margin, 0, MOST_MARGIN)
-    fits, weight = fitted_depths(log_cells, _means(found.network), clear[..., 0], _means(found.margin), found.parallax)
+    fits, weight = fitted_depths(log_cells, clear[..., 0], found.parallax)
     offset = np.float32(np.median(found.log_depth))
     maps = (
         found.log_depth - offset,

@@ -22,7 +22,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from dvmvs_core.atomic import replacing, unfinished_folder
 from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
-from dvmvs_core.errors import ConfigError, WeightsError
+from dvmvs_core.errors import WeightsError
+from dvmvs_core.foreign import foreign, reason
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 
 FORMAT = "dvmvs-1"
@@ -112,15 +113,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     Raises:
         WeightsError: If it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         # safetensors' own file writer would leave it readable by its owner only.
-        unfinished.write_bytes(save(dict(tensors), dict(header)))
-        os.replace(unfinished, path)
+        content = save(dict(tensors), dict(header))
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.parent}")
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(content)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot write {path}: {error}; is its folder there and writable?") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load_network(
@@ -149,8 +150,11 @@ def load_network(
             f"{info.path} is of preset {config.preset}; {preset} was asked for: choose another preset or file"
         )
     prefix = f"{name}/"
-    with _opened(info.path) as file:
+    with foreign(f"{info.path} cannot be read", WeightsError), _opened(info.path) as file:
         tensors = {key[len(prefix) :]: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
+        with torch.device("meta"):  # its header may describe a network that no memory holds
+            outline = build_network(config).state_dict()
+        _check_fit(outline, tensors, f"{info.path}, {name}")
     built = build_network(config)
     fill(built, tensors, source=f"{info.path}, {name}")
     return built.eval(), config
@@ -166,7 +170,7 @@ def read_info(path_or_name: str | Path) -> CheckpointInfo:
         WeightsError: If there is no such checkpoint, or it is not one.
     """
     path = _resolve(path_or_name)
-    with _opened(path) as file:
+    with foreign(f"{path} cannot be read", WeightsError), _opened(path) as file:
         header = file.metadata() or {}
         sizes = {key: file.get_slice(key).get_shape() for key in file.keys()}
     if header.get("format") != FORMAT:
@@ -174,13 +178,11 @@ def read_info(path_or_name: str | Path) -> CheckpointInfo:
             f"{path} must be a checkpoint of format {FORMAT}; its header says {header.get('format')!r}."
             " Released checkpoints are imported with: dvmvs weights import DIR OUT.safetensors"
         )
-    try:
+    with foreign(
+        f"{path} has a header that this version cannot read", WeightsError, "; was it written by a newer one?"
+    ):
         networks = {k: ModelConfig.from_dict(v) for k, v in json.loads(header["networks"]).items()}
         metadata = json.loads(header["metadata"])
-    except (KeyError, ValueError, AttributeError, TypeError, ConfigError) as error:
-        raise WeightsError(
-            f"{path} has a header that this version cannot read ({error}); was it written by a newer one?"
-        ) from error
     if not networks:
         raise WeightsError(f"{path} must hold at least one network; it holds none")
     parameters = {
@@ -196,9 +198,9 @@ def list_shipped() -> list[str]:
 
 def _format_of(path: Path) -> str | None:
     try:
-        with safe_open(path, framework="pt") as file:
+        with _opened(path) as file:
             return (file.metadata() or {}).get("format")
-    except (OSError, SafetensorError):
+    except WeightsError:
         return None
 
 
@@ -249,7 +251,7 @@ def export_released(path_or_name: str | Path, directory: str | Path, network: st
             layout cannot.
     """
     directory = Path(directory)
-    if directory.exists():
+    if os.path.lexists(directory):
         raise WeightsError(f"{directory} exists already; remove it or choose another folder")
     loaded, config = load_network(path_or_name, network)
     if config.refinement_channels:
@@ -259,9 +261,8 @@ def export_released(path_or_name: str | Path, directory: str | Path, network: st
         )
     names = _RELEASED_FILES[config.network]
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as temporary:
-            unfinished = Path(temporary) / directory.name
+        with unfinished_folder(directory) as temporary:
+            unfinished = temporary / directory.name
             unfinished.mkdir()
             for name in names:
                 # Their torch is older than the zip container.
@@ -294,15 +295,13 @@ def _released_network(directory: Path) -> str:
 
 def _read_released(path: Path) -> dict[str, Tensor]:
     """The state dictionary of one released file, under flat pyramid names."""
-    try:
+    with foreign(
+        f"{path} cannot be read as a state dictionary: it is truncated, not a torch file, or holds more than"
+        " tensors, which is refused because it could run code",
+        WeightsError,
+    ):
         # Released files hold CUDA tensors, hence map_location.
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers below torch.load raise anything from EOFError to UnpicklingError
-        reason = str(error).strip().splitlines()
-        raise WeightsError(
-            f"{path} cannot be read as a state dictionary: it is truncated, not a torch file, or holds more than"
-            f" tensors, which is refused because it could run code ({reason[0] if reason else type(error).__name__})"
-        ) from error
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
         raise WeightsError(f"{path} must hold a dictionary of tensors; it holds {_describe(state)}")
     return {_NESTED_PYRAMID_KEY.sub(r"\1.\2", str(key)): tensor for key, tensor in state.items()}
@@ -338,14 +337,14 @@ def _opened(path: Path):
     """The file, opened for reading; every way in which it can be broken is a WeightsError."""
     try:
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
+    except Exception as error:
         if _is_pickle(path):
             raise WeightsError(
                 f"{path} is a pickle (a torch file?), which is not loaded because it could run code; safetensors is"
                 " needed. Released checkpoints are imported with: dvmvs weights import DIR OUT.safetensors"
             ) from error
         raise WeightsError(
-            f"{path} is truncated or not a safetensors file ({error}); copy or download it again"
+            f"{path} is truncated or not a safetensors file ({reason(error)}); copy or download it again"
         ) from error
 
 
@@ -362,6 +361,12 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         WeightsError: If they are others, or hold NaN or infinity; it begins with the source.
     """
     expected = module.state_dict()
+    _check_fit(expected, tensors, source)
+    module.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in tensors.items()})
+
+
+def _check_fit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuses tensors that are not exactly those of a network, or not finite."""
     problems = [
         *_listed("missing", [key for key in expected if key not in tensors]),
         *_listed("unexpected", [key for key in tensors if key not in expected]),
@@ -375,12 +380,11 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
         ),
     ]
     if not problems:
-        tensors = {key: tensor.to(expected[key].dtype) for key, tensor in tensors.items()}
+        tensors = {key: tensor.float() for key, tensor in tensors.items()}
         # By numpy: torch's threads would wait for one another at each of hundreds of small tensors.
         problems = _listed("NaN or infinite", [k for k, t in tensors.items() if not np.isfinite(t.numpy()).all()])
     if problems:
         raise WeightsError(f"{source}: the tensors do not fit the network. {'. '.join(problems)}")
-    module.load_state_dict(tensors)
 
 
 def _listed(kind: str, names: list[str]) -> list[str]:

@@ -19,12 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
+from dvmvs_core.foreign import foreign
 
 IMAGE_MEAN, IMAGE_SCALE = 127.0, 128.0
 """Its input is (image − mean) / scale of RGB values 0…255."""
@@ -156,13 +156,10 @@ def load_lite0(stages: int = len(STAGES), path: Path = WEIGHTS) -> Lite0:
     """
     network = Lite0(stages)
     wanted = network.state_dict()
-    try:
+    with foreign(f"cannot read the encoder's weights {path}", WeightsError, "; install the package again"):
         tensors = load_file(path)
+    with foreign(
+        f"{path} does not hold EfficientNet-Lite0", WeightsError, "; benchmarks/convert_lite0.py makes the file"
+    ):
         network.load_state_dict({name: tensors[name].float() for name in wanted})
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"cannot read the encoder's weights {path}: {error}; install the package again") from error
-    except (KeyError, RuntimeError) as error:
-        raise WeightsError(
-            f"{path} does not hold EfficientNet-Lite0: {error}; benchmarks/convert_lite0.py makes the file"
-        ) from error
     return network.eval().requires_grad_(False)

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +67,10 @@ class RunFolder:
         Raises:
             DataError: if there is none, or it is broken.
         """
-        try:
+        if not self.checkpoint.exists():
+            raise DataError(f"{self.path} holds no {CHECKPOINT_NAME} to resume from; start without resume")
+        with foreign(f"{self.checkpoint} cannot be read, so it cannot be resumed from"):
             return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
-            raise DataError(f"{self.path} holds no {CHECKPOINT_NAME} to resume from; start without resume") from error
-        except Exception as error:  # the readers below torch.load raise anything from EOFError to UnpicklingError
-            raise DataError(f"{self.checkpoint} cannot be read, so it cannot be resumed from: {error}") from error
 
     def log(self, entry: dict[str, Any]) -> None:
         """Add a line to the log; a run does not end because of one that cannot be written."""

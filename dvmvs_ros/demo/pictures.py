@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.evaluation.pictures import depth_strip, encode_png
 from dvmvs_core.evaluation.score import resize_truth

@@ -35,8 +35,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.cpu import share_cores
-from dvmvs_core.data.atomic import replacing
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.errors import DvmvsError

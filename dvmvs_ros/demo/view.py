@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from sensor_msgs.msg import PointCloud2
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.bag_files import BagFiles, deserialise
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError

@@ -10,11 +10,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from dvmvs_core.config import EngineConfig, KeyframeConfig
 from dvmvs_core.errors import ConfigError
+from dvmvs_core.foreign import quoted
 from dvmvs_ros.depth.mounting import parse_mounting
 from dvmvs_ros.depth.settings import FROM_TF, SETTINGS
 from dvmvs_ros.messages.conversions import CloudFilter
@@ -43,6 +45,8 @@ class NodeConfig:
         worker_queue_size: frames that may wait for the engine.
         depth_encoding: "32FC1" or "16UC1".
         depth_size: "network" or "input".
+        max_image_pixels: largest image that is decoded.
+        cloud_folder: where ~/save_cloud writes to, absolute.
     """
 
     weights: str
@@ -61,6 +65,8 @@ class NodeConfig:
     worker_queue_size: int
     depth_encoding: str
     depth_size: str
+    max_image_pixels: int
+    cloud_folder: Path
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,9 @@ class LiveConfig:
         preview_min_depth_m: depth of the preview's red end.
         preview_max_depth_m: depth of its blue end.
         preview_max_rate_hz: highest rate of previews; 0 for no limit.
-        cloud_folder: where ~/save_cloud writes to.
+        warn_latency_s: age of depth above which diagnostics warn.
+        error_latency_s: age above which they report an error.
+        warn_drop_ratio: share of images dropped above which they warn.
         cloud_keyframes: latest keyframes that it joins.
     """
 
@@ -98,7 +106,9 @@ class LiveConfig:
     preview_min_depth_m: float
     preview_max_depth_m: float
     preview_max_rate_hz: float
-    cloud_folder: str
+    warn_latency_s: float
+    error_latency_s: float
+    warn_drop_ratio: float
     cloud_keyframes: int
 
 
@@ -151,19 +161,29 @@ def build_config(values: dict[str, Value]) -> NodeConfig:
         ),
         mounting=mounting,
         camera_frame=values["camera_frame"] or None,
+        cloud_folder=_folder("cloud_folder", values["cloud_folder"]),
         **{
             name: values[name]
             for name in NodeConfig.__dataclass_fields__
-            if name not in ("network", "engine", "mounting", "camera_frame")
+            if name not in ("network", "engine", "mounting", "camera_frame", "cloud_folder")
         },
     )
+
+
+def _folder(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, OSError, ValueError) as error:  # the home folder of somebody who does not exist
+        raise ConfigError(f"{name} must be a folder; got {quoted(text)}: {error}") from error
 
 
 def _check(values: dict[str, Value]) -> None:
     for setting in SETTINGS:
         value = values[setting.name]
         if setting.choices and value not in setting.choices:
-            raise ConfigError(f"{setting.name} must be one of {', '.join(map(repr, setting.choices))}; got {value!r}")
+            raise ConfigError(
+                f"{setting.name} must be one of {', '.join(map(repr, setting.choices))}; got {quoted(value)}"
+            )
     for name in ("weights", "world_frame", "cloud_folder"):
         if not values[name]:
             raise ConfigError(f"{name} must not be empty")
@@ -172,6 +192,11 @@ def _check(values: dict[str, Value]) -> None:
         low, high = (values[name] for name in names)
         if low >= high:
             raise ConfigError(f"{names[0]} must be less than {names[1]}; got {low:g} and {high:g}")
+    if values["warn_latency_s"] >= values["error_latency_s"]:
+        raise ConfigError(
+            f"warn_latency_s must be less than error_latency_s; got {values['warn_latency_s']:g} and"
+            f" {values['error_latency_s']:g}"
+        )
     if not values["confidence"]:
         for name in ("depth_min_confidence", "points_min_confidence"):
             if values[name] > 0:

@@ -16,7 +16,7 @@ class DropReason(Enum):
     """One reason for each way to lose an image. The values are keys of `/diagnostics` and of `~/frame_status`."""
 
     BAD_IMAGE = "bad_image"
-    """Unknown encoding, fewer bytes than it claims, or no stamp."""
+    """Unknown encoding, fewer bytes than it claims, damaged, too large, or no stamp."""
     BAD_CAMERA_INFO = "bad_camera_info"
     """The camera_info is of another size than the image, or of a lens that cannot be rectified."""
     NO_CAMERA_INFO = "no_camera_info"
@@ -35,6 +35,8 @@ class DropReason(Enum):
     """A newer frame took its place before the engine was free."""
     ENGINE_ERROR = "engine_error"
     """The engine failed on this frame."""
+    INTERNAL_ERROR = "internal_error"
+    """Something unforeseen happened on the way to the engine; the log has it."""
     RESET = "reset"
     """The node was reset while it was waiting."""
     STOPPED = "stopped"

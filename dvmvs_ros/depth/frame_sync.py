@@ -22,8 +22,10 @@ import numpy as np
 
 from dvmvs_core.data.camera_info import CameraModel
 from dvmvs_core.errors import FrameError, MessageError, TransformError, TransformExtrapolationError
+from dvmvs_core.foreign import reason
 from dvmvs_core.types import Frame
 from dvmvs_ros.depth.drops import DropReason
+from dvmvs_ros.diagnostics.unforeseen import log_unforeseen
 
 JUMP_NS = 100_000_000
 """Stamps that go back by less are late deliveries, by more a bag that starts over."""
@@ -83,6 +85,7 @@ class FrameSync:
         on_frame: called with each complete frame.
         on_drop: called for each image that is given up, the reason and a sentence for a person.
         on_jump: called when the images' stamps go back in time, after the queue was cleared.
+        on_unforeseen: told of an exception that cost an image, and of what was being done.
         now_ns: the clock that `max_wait_ns` is measured by.
         queue_size: images that may wait; one more pushes the oldest out.
         max_wait_ns: longest time that an image waits.
@@ -97,6 +100,7 @@ class FrameSync:
         on_frame: Callable[[Frame, Arrival], None],
         on_drop: Callable[[Arrival, DropReason, str], None],
         on_jump: Callable[[], None],
+        on_unforeseen: Callable[[Exception, str], None] = log_unforeseen,
         now_ns: Callable[[], int],
         queue_size: int,
         max_wait_ns: int,
@@ -107,6 +111,7 @@ class FrameSync:
         self._on_frame = on_frame
         self._on_drop = on_drop
         self._on_jump = on_jump
+        self._on_unforeseen = on_unforeseen
         self._now_ns = now_ns
         self._queue_size = queue_size
         self._max_wait_ns = max_wait_ns
@@ -158,8 +163,8 @@ class FrameSync:
                 return
             self._waiting.popleft()
             if isinstance(outcome, Frame):
-                self._on_frame(outcome, waiting.arrival)
-            else:
+                outcome = self._hand_on(outcome, waiting.arrival)
+            if isinstance(outcome, _Obstacle):
                 self._on_drop(waiting.arrival, outcome.reason, outcome.detail)
 
     def clear(self, reason: DropReason) -> None:
@@ -168,7 +173,28 @@ class FrameSync:
         while self._waiting:
             self._on_drop(self._waiting.popleft().arrival, reason, "it was still waiting for its transform")
 
+    def largest_pixels(self) -> int | None:
+        """Return the pixels of the largest image that a camera_info speaks of; None before the first."""
+        return max((camera.height * camera.width for camera in self._cameras.values()), default=None)
+
+    def _hand_on(self, frame: Frame, arrival: Arrival) -> _Obstacle | None:
+        try:
+            self._on_frame(frame, arrival)
+        except Exception as error:
+            return self._unforeseen(error, "handing a frame on")
+        return None
+
     def _try(self, waiting: _Waiting) -> Frame | _Obstacle:
+        try:
+            return self._frame(waiting)
+        except Exception as error:
+            return self._unforeseen(error, "making a frame of an image")
+
+    def _unforeseen(self, error: Exception, doing: str) -> _Obstacle:
+        self._on_unforeseen(error, doing)
+        return _Obstacle(DropReason.INTERNAL_ERROR, f"{type(error).__name__}: {reason(error)}", False)
+
+    def _frame(self, waiting: _Waiting) -> Frame | _Obstacle:
         image, arrival = waiting
         if not self._cameras and self._camera_fault:
             return _Obstacle(DropReason.BAD_CAMERA_INFO, self._camera_fault, True)

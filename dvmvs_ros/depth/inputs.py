@@ -24,6 +24,7 @@ from dvmvs_ros.depth.settings import COMPRESSED, FROM_ODOMETRY, FROM_TF, NETWORK
 from dvmvs_ros.diagnostics.input_watch import InputWatch
 from dvmvs_ros.diagnostics.motion_watch import MotionWatch
 from dvmvs_ros.distro import Transforms, open_transforms
+from dvmvs_ros.messages.pose_admission import PoseAdmission
 from dvmvs_ros.messages.pose_messages import PoseMessages
 from dvmvs_ros.process.qos import sensor_qos
 
@@ -42,6 +43,7 @@ class Inputs:
 
     Attributes:
         transforms: where poses come from.
+        admission: which of them are believed.
         rectification: makes frames' images of the messages'.
         watch: when each input was last heard of.
         motion: how the camera moved.
@@ -62,10 +64,11 @@ class Inputs:
         on_poses: Callable[[], None],
         warn: Callable[[str], None],
     ) -> None:
+        self.admission = PoseAdmission(config.transform_cache_s, lambda: node.get_clock().now().nanoseconds)
         with ExitStack() as undo:
             poses_changed = node.create_guard_condition(on_poses)
             undo.callback(node.destroy_guard_condition, poses_changed)
-            self.transforms = _open_poses(node, config, poses_changed.trigger, warn)
+            self.transforms = _open_poses(node, config, poses_changed.trigger, warn, self.admission)
             undo.callback(self.transforms.close)
             # First the intrinsics: the executor serves subscriptions in this order, and an image's own come with it.
             self.camera_info = node.create_subscription(
@@ -97,6 +100,17 @@ class Inputs:
             f"images from {self.image.topic_name}, intrinsics from {self.camera_info.topic_name}, poses {self._poses}"
         )
 
+    def note_image(self, camera_frame: str, stamp_ns: int, age_s: float) -> None:
+        """Take note of an image: its optical frame, its time, and how old it was when it arrived, seconds."""
+        self.camera_frame, self.stamp_ns, self.age_s = camera_frame, stamp_ns, age_s
+        if self.admission.note_image(stamp_ns):
+            self.transforms.forget_after(stamp_ns + self.admission.limit_ns)
+
+    def clear_poses(self) -> None:
+        """Forget all moving transforms and what time it is, as after a jump."""
+        self.transforms.clear()
+        self.admission.clear()
+
     def close(self) -> None:
         """Stop listening."""
         self._open.close()
@@ -113,9 +127,13 @@ def _subscribe_to_images(
 
 
 def _open_poses(
-    node: Node, config: NodeConfig, on_change: Callable[[], None], warn: Callable[[str], None]
+    node: Node,
+    config: NodeConfig,
+    on_change: Callable[[], None],
+    warn: Callable[[str], None],
+    admission: PoseAdmission,
 ) -> Transforms:
-    transforms = open_transforms(node, config.transform_cache_s, on_change, warn)
+    transforms = open_transforms(node, config.transform_cache_s, on_change, warn, admission)
     if config.pose_source == FROM_TF:
         return transforms
     message_type = Odometry if config.pose_source == FROM_ODOMETRY else PoseStamped
@@ -129,4 +147,5 @@ def _open_poses(
         transforms,
         on_change,
         warn,
+        admission,
     )

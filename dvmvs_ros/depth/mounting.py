@@ -13,6 +13,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from dvmvs_core.errors import ConfigError
+from dvmvs_core.foreign import quoted
+
+SHORTEST, LONGEST = 0.1, 10.0
+"""Lengths of a quaternion that a person may write for one of length 1, such as 1 1 1 1."""
 
 
 def parse_mounting(text: str) -> np.ndarray:
@@ -30,9 +34,9 @@ def parse_mounting(text: str) -> np.ndarray:
     except ValueError:
         numbers = []
     if len(numbers) not in (6, 7) or not np.isfinite(numbers).all():
-        raise ConfigError(f"mounting must be 'x y z roll pitch yaw' or 'x y z qx qy qz qw'; got {text!r}")
+        raise ConfigError(f"mounting must be 'x y z roll pitch yaw' or 'x y z qx qy qz qw'; got {quoted(text)}")
     turn = numbers[3:]
-    if len(turn) == 4 and not np.any(turn):
+    if len(turn) == 4 and not SHORTEST < np.hypot.reduce(turn) < LONGEST:
         raise ConfigError(f"mounting's quaternion must have length 1; got {turn}")
     body_T_camera = np.eye(4)
     rotation = Rotation.from_quat(turn) if len(turn) == 4 else Rotation.from_euler("xyz", turn)

@@ -94,7 +94,7 @@ class Parameters:
         changed = {parameter.name: parameter.value for parameter in changes if parameter.name in known}
         if not changed:
             return SetParametersResult(successful=True)
-        fixed = sorted(name for name in changed if not known[name].live)
+        fixed = sorted(name for name in changed if not (known[name].live or known[name].at_start))
         if fixed and not self._may_change():
             return SetParametersResult(
                 successful=False,
@@ -104,6 +104,8 @@ class Parameters:
         values = {**self._values(), **changed}
         try:
             build_config(values)
+            if fixed := sorted(name for name in changed if known[name].at_start and changed[name] != self[name]):
+                raise ConfigError(f"{', '.join(fixed)} can be given at the node's start only")
             # The last check before rclpy applies the values, so nothing can refuse them any more.
             self._live = build_live(values)
         except ConfigError as error:

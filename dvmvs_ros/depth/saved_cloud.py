@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
 from dvmvs_core.geometry import backproject
 from dvmvs_core.types import DepthPrediction

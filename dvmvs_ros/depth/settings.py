@@ -15,6 +15,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 
 from dvmvs_core.config import MATCHING_MODES, MODES, NETWORKS, PRECISIONS, KeyframeConfig
 from dvmvs_core.data.camera_view import AUTO, RECTIFY
+from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
 
 _KEYFRAMES = KeyframeConfig()
 
@@ -38,6 +39,7 @@ class Setting:
         choices: the values allowed, for text; empty for free text.
         read_only: whether it can be given at start only.
         live: whether it can change while the node is configured; it then holds from the next depth image on.
+        at_start: whether it can be given at start only, and what is wrong with another value is still said.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     read_only: bool = False
     live: bool = False
+    at_start: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the ROS descriptor."""
@@ -184,6 +187,13 @@ SETTINGS = (
         100_000,
         live=True,
     ),
+    Setting(
+        "max_image_pixels",
+        MAX_IMAGE_PIXELS,
+        "Largest image that is decoded, pixels; its header is asked before its pixels are.",
+        1,
+        1_000_000_000,
+    ),
     Setting("image_queue_size", 30, "Images that may wait for their transform.", 1, 10_000),
     Setting("transform_timeout_s", 1.0, "Longest time that an image waits for its transform, seconds.", 0.0, 3600.0),
     Setting("transform_cache_s", 10.0, "How far back transforms are remembered, seconds.", 0.1, 36_000.0),
@@ -200,6 +210,30 @@ SETTINGS = (
         "Silence of images, camera_info or poses after which the node says so, seconds.",
         0.1,
         3600.0,
+        live=True,
+    ),
+    Setting(
+        "warn_latency_s",
+        1.0,
+        "Age of depth when it is published, from the image's arrival, above which /diagnostics warns, seconds.",
+        0.001,
+        3600.0,
+        live=True,
+    ),
+    Setting(
+        "error_latency_s",
+        5.0,
+        "The same above which it reports an error.",
+        0.001,
+        3600.0,
+        live=True,
+    ),
+    Setting(
+        "warn_drop_ratio",
+        0.5,
+        "Share of the images dropped in the last seconds, for whatever reason, above which /diagnostics warns.",
+        0.0,
+        1.0,
         live=True,
     ),
     Setting(
@@ -276,8 +310,9 @@ SETTINGS = (
     Setting(
         "cloud_folder",
         "~/.ros/dvmvs_clouds",
-        "Folder that the service ~/save_cloud writes to; it is made when needed.",
-        live=True,
+        "Folder that the service ~/save_cloud writes to; it is made when needed. Given at start only, so that nobody on"
+        " the network can have files written elsewhere.",
+        at_start=True,
     ),
     Setting(
         "cloud_keyframes", 10, "Latest keyframes whose points ~/save_cloud joins into one cloud.", 1, 1000, live=True

@@ -10,9 +10,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from dvmvs_ros.diagnostics.unforeseen import log_unforeseen
 
 Job = TypeVar("Job")
 
@@ -28,6 +31,7 @@ class InferenceWorker(Generic[Job]):
         on_superseded: called with each job that a newer one pushed out, in the thread that submitted it.
         on_error: called with the job and the exception when `run` raises; the worker goes on.
         on_reset: called in the worker's thread, between two jobs, after `reset`.
+        on_unforeseen: told of an exception of `on_error` or `on_reset`, and of what was being done; the worker goes on.
         queue_size: jobs that may wait while one is running.
     """
 
@@ -38,12 +42,15 @@ class InferenceWorker(Generic[Job]):
         on_superseded: Callable[[Job], None],
         on_error: Callable[[Job, Exception], None],
         on_reset: Callable[[], None],
+        on_unforeseen: Callable[[Exception, str], None] = log_unforeseen,
         queue_size: int = 1,
     ) -> None:
         self._run = run
         self._on_superseded = on_superseded
         self._on_error = on_error
         self._on_reset = on_reset
+        self._on_unforeseen = on_unforeseen
+        self._busy_since_s: float | None = None
         self._queue_size = queue_size
         self._jobs: deque[Job] = deque()
         self._reset_wanted = False
@@ -69,6 +76,12 @@ class InferenceWorker(Generic[Job]):
     def has_waiting(self) -> bool:
         """Return whether a job waits behind the running one."""
         return bool(self._jobs)
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has been at the job at hand, seconds; 0 if there is none."""
+        since_s = self._busy_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def reset(self) -> list[Job]:
         """Take all waiting jobs back and have `on_reset` called before the next one; returns the jobs."""
@@ -98,10 +111,18 @@ class InferenceWorker(Generic[Job]):
                     return
                 reset, self._reset_wanted = self._reset_wanted, False
                 job = self._jobs.popleft() if self._jobs and not reset else None
-            if reset:
-                self._on_reset()
-            elif job is not None:
-                try:
-                    self._run(job)
-                except Exception as error:  # one bad frame must not end the stream
-                    self._on_error(job, error)
+            self._busy_since_s = time.monotonic()
+            try:
+                if reset:
+                    self._on_reset()
+                elif job is not None:
+                    self._do(job)
+            except Exception as error:
+                self._on_unforeseen(error, "the inference thread")
+            self._busy_since_s = None
+
+    def _do(self, job: Job) -> None:
+        try:
+            self._run(job)
+        except Exception as error:  # one bad frame must not end the stream
+            self._on_error(job, error)

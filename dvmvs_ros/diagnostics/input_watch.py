@@ -34,18 +34,23 @@ class InputWatch:
         self._clock = clock
         self._started_s = clock()
         self._heard_s: dict[Input, float] = {}
+        self._excused_s = self._started_s
 
     def hear(self, what: Input) -> None:
         """Note that an input came."""
         self._heard_s[what] = self._clock()
+
+    def excuse(self) -> None:
+        """Note that nothing can be heard now, since the node is busy: silence counts from here."""
+        self._excused_s = self._clock()
 
     def ever(self, what: Input) -> bool:
         """Return whether an input has come at all."""
         return what in self._heard_s
 
     def silence_s(self, what: Input) -> float:
-        """Return for how long nothing came of an input, counted from the start if it never did."""
-        return self._clock() - self._heard_s.get(what, self._started_s)
+        """Return for how long nothing came of an input while the node could hear, from the start if it never did."""
+        return self._clock() - max(self._heard_s.get(what, self._started_s), self._excused_s)
 
     def missing(self, timeout_s: float) -> Input | None:
         """Return the input whose absence keeps depth from coming, None if they all come.

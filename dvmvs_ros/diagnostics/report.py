@@ -28,6 +28,7 @@ from dvmvs_ros.diagnostics.memory import memory_values
 from dvmvs_ros.diagnostics.quiet_log import QuietLog
 from dvmvs_ros.diagnostics.statistics import Happening, Statistics
 from dvmvs_ros.diagnostics.topic_hints import TopicHints
+from dvmvs_ros.diagnostics.unforeseen import Unforeseen
 from dvmvs_ros.messages.pose_messages import PoseMessages
 from dvmvs_ros.process.qos import output_qos
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 PERIOD_S = 1.0
 REPEAT_S = 30.0
 FRAMES_NAMED = 12
+
+SILENT_S = 2.0
+"""Poses come many times a second; after so long without any, they have stopped."""
 
 CLOCKS_APART_S = 60.0
 """Poses that are this far from the images in time are not late: one of the two has another clock."""
@@ -54,6 +58,8 @@ class Diagnostics:
         statistics: its counts.
         live: gives the configuration that holds now.
         depth_range_m: gives nearest and farthest depth that can be published now.
+        busy_s: gives for how long the network has been at the image at hand.
+        unforeseen: what was unforeseen so far.
     """
 
     def __init__(
@@ -64,6 +70,8 @@ class Diagnostics:
         statistics: Statistics,
         live: Callable[[], LiveConfig],
         depth_range_m: Callable[[], tuple[float, float]],
+        busy_s: Callable[[], float],
+        unforeseen: Unforeseen,
     ) -> None:
         self._node = node
         self._config = config
@@ -71,6 +79,9 @@ class Diagnostics:
         self._statistics = statistics
         self._live = live
         self._depth_range_m = depth_range_m
+        self._busy_s = busy_s
+        self._unforeseen = unforeseen
+        self._unforeseen_before = unforeseen.count
         self._warn = QuietLog(node.get_logger().warning, REPEAT_S)
         self._hints = TopicHints(node)
         self._publisher = node.create_lifecycle_publisher(
@@ -83,6 +94,8 @@ class Diagnostics:
         Args:
             inputs: what the node listens to.
         """
+        if self._busy_s():
+            inputs.watch.excuse()
         message = DiagnosticArray(status=[self._input(inputs), self._poses(inputs), self._depth(), self._network()])
         message.header.stamp = self._node.get_clock().now().to_msg()
         for status in message.status:
@@ -128,9 +141,17 @@ class Diagnostics:
 
     def _poses(self, inputs: Inputs) -> DiagnosticStatus:
         world, camera = self._config.world_frame, inputs.camera_frame
-        motion = inputs.motion.motion()
+        motion, admission = inputs.motion.motion(), inputs.admission
         failures = self._statistics.drops(DropReason.NO_TRANSFORM)
-        values = {"pose source": self._config.pose_source, "failures": str(failures)}
+        values = {
+            "pose source": self._config.pose_source,
+            "failures": str(failures),
+            "poses refused": str(admission.refused),
+        }
+        if admission.latest:
+            values["last refused because"] = admission.latest
+        if admission.silence_s is not None:
+            values["silence of poses s"] = f"{admission.silence_s:.1f}"
         newest_ns = inputs.transforms.newest_ns(world, camera) if camera else None
         if newest_ns is not None:
             # Against the images and not the clock: what counts is whether poses keep up with them.
@@ -154,6 +175,8 @@ class Diagnostics:
                 level, text = WARN, complaint
             else:
                 text = motion.remark() or text
+        if level == OK and admission.recent:
+            level, text = WARN, f"{admission.refused} poses were refused, the last because {admission.recent}"
         return self._status("poses", level, text, values)
 
     def _missing_pose(self, inputs: Inputs) -> str:
@@ -170,31 +193,59 @@ class Diagnostics:
             f"{f' and {more} more' if more > 0 else ''}"
         )
         newest_ns = transforms.newest_ns(world, camera)
+        if newest_ns is None and inputs.admission.recent:
+            newest_ns = inputs.admission.latest_stamp_ns
         if newest_ns is not None and abs(apart_s := (newest_ns - inputs.stamp_ns) * 1e-9) > CLOCKS_APART_S:
             return (
                 f"{text}. The newest is {abs(apart_s):.0f} s {'after' if apart_s > 0 else 'before'} the last image: are"
                 " the stamps of both of one clock? See use_sim_time, and the clocks of the computers"
             )
+        text += self._since_when(inputs)
         try:
             transforms.lookup(world, camera, inputs.stamp_ns)
         except TransformError as error:
             return f"{text}. {error}"
         return text
 
+    @staticmethod
+    def _since_when(inputs: Inputs) -> str:
+        """Whether poses come at all, and are of no use, or have stopped."""
+        silence_s = inputs.admission.silence_s
+        if silence_s is None:
+            return ""
+        if silence_s > SILENT_S:
+            return f". Poses have stopped coming {silence_s:.0f} s ago"
+        refused = inputs.admission.recent
+        return f". Poses do come, but are refused: {refused}" if refused else ". Poses do come, but not for this time"
+
     def _depth(self) -> DiagnosticStatus:
         statistics = self._statistics
-        lost = statistics.lost_tracking()
+        lost, live = statistics.lost_tracking(), self._live()
         low, high = self._depth_range_m()
         rate_hz = statistics.rate_hz(Happening.DEPTH)
         busy = statistics.recent_drops()[DropReason.WORKER_BUSY]
-        text = f"{rate_hz:.1f} depth images a second"
+        latency_s, busy_s, dropped = statistics.recent_latency_s(), self._busy_s(), statistics.drop_ratio()
+        level, text = OK, f"{rate_hz:.1f} depth images a second"
         if busy:
             text += "; the network is slower than the camera, so it takes the newest image each time"
+        if lost:
+            level, text = WARN, "tracking is lost: images come without a pose"
+        worst_s = max(latency_s, busy_s)
+        if worst_s > live.warn_latency_s:
+            level = ERROR if worst_s > live.error_latency_s else WARN
+            late = f"depth is {latency_s:.1f} s old when it is published (95 %)"
+            text += f"; busy for {busy_s:.1f} s with one image" if busy_s > latency_s else f"; {late}"
+        if dropped > live.warn_drop_ratio:
+            level = max(level, WARN)
+            text += f"; {100 * dropped:.0f} % of the images are dropped"
         return self._status(
             "depth",
-            WARN if lost else OK,
-            "tracking is lost: images come without a pose" if lost else text,
+            level,
+            text,
             {
+                "latency of late p95 s": f"{latency_s:.3f}",
+                "busy with one image s": f"{busy_s:.3f}",
+                "images dropped of late %": f"{100 * dropped:.0f}",
                 "depth for": self._live().depth_for,
                 "depth rate Hz": f"{rate_hz:.1f}",
                 "keyframe rate Hz": f"{statistics.rate_hz(Happening.KEYFRAME):.1f}",
@@ -208,12 +259,21 @@ class Diagnostics:
 
     def _network(self) -> DiagnosticStatus:
         config, model, device = self._config, self._engine.model_config, str(self._engine.device)
-        text = f"{model.network} of {config.weights} on {device}"
+        level, text = OK, f"{model.network} of {config.weights} on {device}"
+        unforeseen = self._unforeseen.count
+        if unforeseen > self._unforeseen_before:
+            level, text = WARN, f"something unforeseen happened: {self._unforeseen.latest}; the log has all of it"
+        self._unforeseen_before = unforeseen
+        same = self._nodes_of_this_name()
+        if same > 1:
+            name = self._node.get_fully_qualified_name()
+            level, text = ERROR, f"{same} nodes are named {name}, and answer every image each; give each its own name"
         return self._status(
             "engine",
-            OK,
+            level,
             text,
             {
+                "unforeseen errors": str(unforeseen),
                 "weights": config.weights,
                 "network": model.network,
                 "preset": model.preset,
@@ -224,6 +284,10 @@ class Diagnostics:
                 **memory_values(device),
             },
         )
+
+    def _nodes_of_this_name(self) -> int:
+        own = (self._node.get_name(), self._node.get_namespace())
+        return self._node.get_node_names_and_namespaces().count(own)
 
     def _status(self, part: str, level: bytes, text: str, values: dict[str, str]) -> DiagnosticStatus:
         return DiagnosticStatus(

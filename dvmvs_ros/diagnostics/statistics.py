@@ -26,6 +26,9 @@ WINDOW = 1000
 RATE_WINDOW_S = 5.0
 """Rates and recent drops are counted over so long."""
 
+LATENCY_WINDOW_S = 30.0
+"""How late depth is of late: long enough for a few images where they take seconds each."""
+
 LOST = (KeyframeDecision.TRACKING_LOST, KeyframeDecision.STILL_LOST, KeyframeDecision.INVALID_POSE)
 
 
@@ -76,6 +79,7 @@ class Statistics:
         self._last_decision: KeyframeDecision | None = None
         self._stages: dict[Stage, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
         self._times: dict[Happening, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self._recent_latencies: deque[tuple[float, float]] = deque(maxlen=WINDOW)
 
     def add_received(self) -> int:
         """Count an image, and return its running number, from 0."""
@@ -114,6 +118,7 @@ class Statistics:
             self._published += 1
             self._note(Happening.DEPTH)
             self._stages[Stage.TOTAL].append(latency_ms)
+            self._recent_latencies.append((self._clock(), latency_ms))
 
     def counts(self) -> dict[str, str]:
         """Return all counts that are not zero, as text."""
@@ -141,6 +146,21 @@ class Statistics:
             # Right after the start the window is not full yet.
             window_s = min(max(now_s - self._started_s, 1.0), RATE_WINDOW_S)
         return recent / window_s
+
+    def recent_latency_s(self) -> float:
+        """Return the 95th percentile of how late depth came of late, seconds; 0 if none came."""
+        with self._lock:
+            now_s = self._clock()
+            recent = [ms for time_s, ms in self._recent_latencies if now_s - time_s < LATENCY_WINDOW_S]
+        return float(np.percentile(recent, 95)) * 1e-3 if recent else 0.0
+
+    def drop_ratio(self) -> float:
+        """Return the share of the images of late that were dropped, for whatever reason."""
+        dropped = self.recent_drops().total()
+        with self._lock:
+            now_s = self._clock()
+            received = sum(now_s - time_s < RATE_WINDOW_S for time_s in self._times[Happening.IMAGE])
+        return min(1.0, dropped / received) if received else float(dropped > 0)
 
     def recent_drops(self) -> Counter[DropReason]:
         """Return what was dropped lately, by reason."""

@@ -24,7 +24,10 @@ from std_msgs.msg import Header
 from dvmvs_core.data.camera_info import CameraModel, read_camera_info
 from dvmvs_core.data.cloud import POINT_FIELDS, cloud_points_of
 from dvmvs_core.data.image_message import decode_compressed, decode_depth, decode_image
+from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.quaternion import normalised, pose_matrix, quaternion_of
+from dvmvs_core.errors import MessageError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.types import DepthPrediction
 
 NANOSECONDS = 1_000_000_000
@@ -76,9 +79,9 @@ def stamp_to_ns(stamp: Time) -> int:
 
 
 def ns_to_stamp(stamp_ns: int) -> Time:
-    """Return nanoseconds as a message's time."""
+    """Return nanoseconds as a message's time, the nearest that one can hold."""
     sec, nanosec = divmod(int(stamp_ns), NANOSECONDS)
-    return Time(sec=sec, nanosec=nanosec)
+    return Time(sec=min(max(sec, -(2**31)), 2**31 - 1), nanosec=nanosec)
 
 
 def make_header(stamp_ns: int, frame_id: str) -> Header:
@@ -86,22 +89,22 @@ def make_header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
 
 
-def image_from_message(message: Image) -> np.ndarray:
+def image_from_message(message: Image, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
     """Return the pixels as (H, W, 3) uint8 RGB, sharing no memory with the message.
 
     Raises:
         MessageError: unknown encoding, or fewer bytes than height × step.
     """
-    return decode_image(*_layout(message))
+    return decode_image(*_layout(message), max_pixels)
 
 
-def image_from_compressed_message(message: CompressedImage) -> np.ndarray:
+def image_from_compressed_message(message: CompressedImage, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
     """Return the pixels of a JPEG or PNG as (H, W, 3) uint8 RGB.
 
     Raises:
         MessageError: if the bytes are no image.
     """
-    return decode_compressed(message.format, message.data)
+    return decode_compressed(message.format, message.data, max_pixels)
 
 
 def depth_from_message(message: Image) -> np.ndarray:
@@ -119,7 +122,8 @@ def camera_from_message(message: CameraInfo) -> CameraModel:
     Raises:
         MessageError: if the camera is not calibrated, or its size is zero.
     """
-    return read_camera_info(message)
+    with foreign("camera_info cannot be read", MessageError):
+        return read_camera_info(message)
 
 
 def matrix_from_transform(transform: Transform) -> np.ndarray:

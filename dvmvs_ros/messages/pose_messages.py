@@ -14,6 +14,7 @@ never extrapolated, as transforms are; where the camera sits on the body comes f
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -26,6 +27,7 @@ from dvmvs_core.data.transforms import TransformTree
 from dvmvs_core.errors import TransformConnectivityError, TransformError, TransformLookupError
 from dvmvs_ros.distro import Transforms
 from dvmvs_ros.messages.conversions import stamp_to_ns
+from dvmvs_ros.messages.pose_admission import PoseAdmission
 from dvmvs_ros.process.qos import subscription_qos
 
 CAMERA = "camera"
@@ -45,6 +47,7 @@ class PoseMessages:
         transforms: TF; closed and cleared together with this.
         on_change: called after each message.
         warn: called with a line for each pose that had to be refused.
+        admission: says which are believed; None for all.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class PoseMessages:
         transforms: Transforms,
         on_change: Callable[[], None],
         warn: Callable[[str], None],
+        admission: PoseAdmission | None = None,
     ) -> None:
         self._node = node
+        self._admission = admission or PoseAdmission(cache_s, now_ns=lambda: 0)
         self._body_frame = body_frame
         self._mounting = mounting
         self._transforms = transforms
@@ -117,6 +122,11 @@ class PoseMessages:
         self._tree.clear()
         self._transforms.clear()
 
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget poses and moving transforms that are later than a time."""
+        self._tree.forget_after(stamp_ns)
+        self._transforms.forget_after(stamp_ns)
+
     def close(self) -> None:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)
@@ -137,9 +147,13 @@ class PoseMessages:
         p, q = pose.position, pose.orientation
         # A slash in front, as old drivers write it, is no part of a name; the tree drops it too.
         edge = (message.header.frame_id.removeprefix("/") or "world", body.removeprefix("/"))
+        self._admission.hear()
+        stamp_ns = stamp_to_ns(message.header.stamp)
         try:
-            self._tree.set_transform(*edge, stamp_to_ns(message.header.stamp), (p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+            place = (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
+            self._admission.admit(edge[1], stamp_ns, partial(self._tree.set_transform, *edge, stamp_ns, *place))
         except TransformError as error:
+            self._admission.note_refused(str(error))
             self._warn(f"a pose of {self.topic} was ignored: {error}")
         else:
             self._edge = edge

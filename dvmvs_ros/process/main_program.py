@@ -26,6 +26,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from dvmvs_core.errors import DvmvsError
+from dvmvs_ros.process.guard import guarded_spin
 from dvmvs_ros.process.parent import end_with_parent
 from dvmvs_ros.process.refusals import RCLError, refusal_line, secured
 from dvmvs_ros.process.transport import use_shared_memory_profile
@@ -91,7 +92,7 @@ def spin(stop: threading.Event, *nodes: Node) -> None:
         executor.add_node(node)
     try:
         while not stop.is_set():
-            executor.spin_once(timeout_sec=POLL_S)
+            guarded_spin(executor, POLL_S, *nodes)
     finally:
         executor.shutdown()
 
@@ -115,7 +116,7 @@ def spin_until(
         left_s = end_s - time.monotonic()
         if left_s <= 0 or stop.is_set():
             return False
-        executor.spin_once(timeout_sec=min(left_s, POLL_S))
+        guarded_spin(executor, min(left_s, POLL_S))
     return True
 
 

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # A room may import rooms of its own rank or below, and never in a circle.
 RANK = {
     "errors": 0,
+    "foreign": 0,
+    "atomic": 0,
     "cpu": 0,
     "process_memory": 0,
     "geometry": 0,
@@ -47,6 +49,8 @@ RANK = {
 
 ROS_MAY_IMPORT = {
     "errors",
+    "foreign",
+    "atomic",
     "cpu",
     "process_memory",
     "geometry",

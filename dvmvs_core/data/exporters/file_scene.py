@@ -20,6 +20,7 @@ import numpy as np
 from dvmvs_core.data.exporters.frames import ExportFrame, Scene, SkippedFrame
 from dvmvs_core.data.scene import decode_image, read_image
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,9 @@ class FileScene(Scene):
                 yield files
                 continue
             try:
-                image = self._convert_image(read_image(files.image))
-                depth = self._convert_depth(read_raw_depth(files.depth))
+                with foreign(f"{files.image} cannot be converted"):
+                    image = self._convert_image(read_image(files.image))
+                    depth = self._convert_depth(read_raw_depth(files.depth))
                 if depth.shape != image.shape[:2]:
                     raise DataError(f"depth is {_size(depth)} and its image {_size(image)}: not one camera")
             except DataError as error:

@@ -26,6 +26,7 @@ from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, Skipped
 from dvmvs_core.data.exporters.options import IclNuimOptions
 from dvmvs_core.data.exporters.text_files import read_rows
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import quoted
 
 K = np.array(((525.0, 0.0, 319.5), (0.0, 525.0, 239.5), (0.0, 0.0, 1.0)))
 PUBLISHED_K = np.array(((525.0, 0.0, 320.0), (0.0, 525.0, 240.0), (0.0, 0.0, 1.0)))
@@ -90,11 +91,13 @@ def _frames(
 def _read_poses(path: Path) -> list[tuple[int, np.ndarray]]:
     """The number and the pose (4, 4) of each block."""
     rows = read_rows(path)
-    headers = [int(row[0]) for row in rows if len(row) < 4]
+    headers = [row[0] for row in rows if len(row) < 4]
     matrix_rows = [row for row in rows if len(row) >= 4]
     if not rows or len(matrix_rows) != 4 * len(headers) or any(len(row) != 4 for row in matrix_rows):
         raise DataError(f"{path} must hold blocks of a line of numbers and 4 lines of 4; got {len(rows)} lines")
-    return list(zip(headers, np.array(matrix_rows).reshape(-1, 4, 4), strict=True))
+    if not all(number.is_integer() for number in headers):
+        raise DataError(f"{path} must number its poses; got {quoted(headers)}")
+    return list(zip(map(int, headers), np.array(matrix_rows).reshape(-1, 4, 4), strict=True))
 
 
 def _unchanged(depth: np.ndarray) -> np.ndarray:

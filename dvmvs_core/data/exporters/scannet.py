@@ -32,6 +32,7 @@ from dvmvs_core.data.exporters.published_warp import colour_samples, take_sample
 from dvmvs_core.data.exporters.registration import MILLIMETRES, DepthRegistration, check_transform
 from dvmvs_core.data.exporters.stamps import MICROSECOND_NS
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.geometry import inverse_pose
 
 
@@ -71,12 +72,14 @@ class _SensScene(Scene):
                 yield item
                 continue
             try:
-                image = sens.decode_colour(self._header, item.colour)
-                depth = sens.decode_depth(self._header, item.depth)
+                with foreign(f"frame {item.index} cannot be converted"):
+                    image = sens.decode_colour(self._header, item.colour)
+                    depth = sens.decode_depth(self._header, item.depth)
+                    frame = self._frame(item, image, depth)
             except DataError as error:
                 yield SkippedFrame(f"frame {item.index}", str(error))
             else:
-                yield self._frame(item, image, depth)
+                yield frame
 
     def _frame(self, item: sens.SensFrame, image: np.ndarray, depth: np.ndarray) -> ExportFrame:
         raise NotImplementedError

@@ -10,17 +10,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dvmvs_core.data.exporters.frames import Dataset, SceneInput, SkippedFrame
+from dvmvs_core.data.exporters.frames import Dataset, ExportFrame, Scene, SceneInput, SkippedFrame
 from dvmvs_core.data.exporters.options import ExportOptions
 from dvmvs_core.data.exporters.scene_folder import SceneFolder, read_record
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 
 POSE_FORMAT = "%.8e"
 """Of the training layout: 9 digits, a tenth of a micrometre at 10 m."""
@@ -71,8 +72,9 @@ def finished_scene(scene: SceneInput, out: Path, dataset: Dataset, options: Expo
             raise DataError(
                 f"{path} was exported with {key} {record.get(key)}, not {value}. Name another OUT, or remove it"
             )
-    skipped = tuple(SkippedFrame(**entry) for entry in record["skipped"])
-    return SceneReport(scene.name, record["frames"], record["lost_poses"], skipped, record["stamps"], resumed=True)
+    with foreign(f"{path} is in the way: its record of the export is damaged", advice=". Remove it"):
+        skipped = tuple(SkippedFrame(**entry) for entry in record["skipped"])
+        return SceneReport(scene.name, record["frames"], record["lost_poses"], skipped, record["stamps"], resumed=True)
 
 
 def export_scene(
@@ -98,14 +100,15 @@ def export_scene(
         OutputError: if it cannot be written. Nothing of it is left behind.
         ExportStopped: if `stopped` said so. Nothing of it is left behind.
     """
-    source = dataset.open(scene)
+    with foreign(f"{scene.path} cannot be read"):
+        source = dataset.open(scene)
     pose_format = dataset.published_pose_format if options.published else POSE_FORMAT
     folder = SceneFolder(out / scene.name, options.training, pose_format)
     try:
         located = lost_poses = 0
         skipped = []
         total = len(range(0, len(source), options.frame_skip))
-        for done, item in enumerate(source.frames(options.frame_skip), start=1):
+        for done, item in enumerate(_frames(scene, source, options.frame_skip), start=1):
             if stopped():
                 raise ExportStopped
             if isinstance(item, SkippedFrame):
@@ -123,13 +126,15 @@ def export_scene(
         report = SceneReport(scene.name, len(folder), lost_poses, tuple(skipped), folder.has_stamps)
         folder.finish(source.K, _record(report, dataset, options))
         on_progress(total, total)
-    except OSError as error:  # of reading: writing has its own
-        folder.discard()
-        raise DataError(f"{scene.path} cannot be read: {error.strerror or error}") from error
     except BaseException:
         folder.discard()
         raise
     return report
+
+
+def _frames(scene: SceneInput, source: Scene, step: int) -> Iterator[ExportFrame | SkippedFrame]:
+    with foreign(f"{scene.path} cannot be read"):
+        yield from source.frames(step)
 
 
 def _unusable(scene: SceneInput, lost_poses: int, skipped: list[SkippedFrame]) -> DataError:

@@ -14,16 +14,18 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from dvmvs_core.atomic import only_writer
 from dvmvs_core.data.exporters.frames import ExportFrame
 from dvmvs_core.data.exporters.stamps import SECOND_NS
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 
 RECORD = "export.json"
 """File in every finished scene that says how it was made."""
@@ -53,11 +55,19 @@ class SceneFolder:
         self._partial = path.with_name(f".{path.name}.partial")
         self._poses: list[np.ndarray] = []
         self._stamps_ns: list[int | None] = []
-        self.discard()
+        self._writers = ExitStack()
+        with writing(self._partial):
+            with suppress(FileExistsError):
+                self._partial.mkdir(parents=True)
+            if not self._writers.enter_context(only_writer(self._partial)):
+                self._writers.close()
+                raise OutputError(f"{path} is being written by another export. Wait for it or name another OUT")
         try:
             with writing(self._partial):
-                for folder in (self._partial,) if training else (self._partial / "images", self._partial / "depth"):
-                    folder.mkdir(parents=True)
+                for entry in self._partial.iterdir():
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                for folder in () if training else (self._partial / "images", self._partial / "depth"):
+                    folder.mkdir()
         except OutputError:
             self.discard()
             raise
@@ -99,7 +109,10 @@ class SceneFolder:
                 lines = (f"{stamp // SECOND_NS}.{stamp % SECOND_NS:09d}\n" for stamp in self._stamps_ns)
                 (self._partial / "stamps.txt").write_text("".join(lines))
             (self._partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+            if os.path.lexists(self.path):
+                raise OutputError(f"{self.path} was finished by another export meanwhile, and stays as it is")
             os.replace(self._partial, self.path)
+        self._writers.close()
 
     @property
     def has_stamps(self) -> bool:
@@ -112,6 +125,7 @@ class SceneFolder:
     def discard(self) -> None:
         """Remove what was written so far."""
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._writers.close()
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -122,12 +136,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    try:
-        return json.loads((path / RECORD).read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is in the way: it was not made by an export (no {RECORD}). Move it or name another OUT"
-        ) from error
+    with foreign(
+        f"{path} is in the way: it was not made by an export (no {RECORD})", advice=". Move it or name another OUT"
+    ):
+        return dict(json.loads((path / RECORD).read_text()))
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +30,20 @@ import cv2
 import numpy as np
 
 from dvmvs_core.data.exporters.frames import SkippedFrame
+from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS, check_pixels, decode_encoded
+from dvmvs_core.data.inflate import inflate_zlib
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 
 VERSION = 4
 COLOUR_COMPRESSIONS = {0: "raw", 1: "png", 2: "jpeg"}
 DEPTH_COMPRESSIONS = {0: "raw", 1: "zlib", 2: "occi"}
+
+MAX_DEPTH_PIXELS = 4_000_000
+"""Of a depth image: moving one into the colour camera takes 64 bytes a pixel, and ScanNet's have 300,000."""
+
+MAX_FRAMES = 10_000_000
+"""Four days at 30 frames a second."""
 
 _MATRIX = struct.Struct("<16f")
 _SIZES = struct.Struct("<ii4IfQ")
@@ -99,13 +107,11 @@ def read_header(path: Path) -> SensHeader:
         DataError: if it is no .sens file of version 4, has no calibration, or is compressed in a way that is not
             supported.
     """
-    try:
-        with path.open("rb") as file:
+    with foreign(f"{path} cannot be read"), path.open("rb") as file:
+        try:
             return _read_header(path, file)
-    except struct.error as error:
-        raise DataError(f"{path} ends inside its header. Copy it again") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        except struct.error as error:
+            raise DataError(f"{path} ends inside its header. Copy it again") from error
 
 
 def read_frames(path: Path, header: SensHeader, step: int = 1) -> Iterator[SensFrame | SkippedFrame]:
@@ -142,12 +148,11 @@ def decode_colour(header: SensHeader, data: bytes) -> np.ndarray:
         return np.frombuffer(data, np.uint8).reshape(height, width, 3)
     if header.colour_compression == "jpeg" and b"\xff\xd9" not in data[-1024:]:
         raise DataError("its jpeg image is cut off")  # libjpeg would fill it up with grey without a word
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    if image is None or image.shape[:2] != header.colour_size:
-        raise DataError(f"its {header.colour_compression} image is damaged or not {width}×{height}")
+    said = f"its {header.colour_compression} image is damaged or not {width}×{height}"
+    with foreign(said):
+        image = decode_encoded(data, cv2.IMREAD_COLOR)
+    if image.shape[:2] != header.colour_size:
+        raise DataError(said)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -159,10 +164,8 @@ def decode_depth(header: SensHeader, data: bytes) -> np.ndarray:
     """
     height, width = header.depth_size
     if header.depth_compression == "zlib":
-        try:
-            data = zlib.decompress(data)
-        except zlib.error as error:
-            raise DataError(f"its depth image is damaged: {error}") from error
+        with foreign("its depth image is damaged"):
+            data = inflate_zlib(data, height * width * 2)
     if len(data) != height * width * 2:
         raise DataError(f"its depth image must have {height * width * 2} bytes; got {len(data)}")
     return np.frombuffer(data, "<u2").astype(np.uint16).reshape(height, width)
@@ -181,8 +184,17 @@ def _read_header(path: Path, file: BinaryIO) -> SensHeader:
         file.read(_SIZES.size)
     )
     for camera, K in (("colour", K_colour), ("depth", K_depth)):
-        if not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
-            raise DataError(f"{path} has no calibration: its {camera} intrinsics are {K[:3, :3].tolist()}")
+        K = K[:3, :3]
+        if not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0 or np.linalg.matrix_rank(K) < 3:
+            raise DataError(f"{path} has no calibration: its {camera} intrinsics are {K.tolist()}")
+    for camera, size, most in (
+        ("colour", (colour_height, colour_width), MAX_IMAGE_PIXELS),
+        ("depth", (depth_height, depth_width), MAX_DEPTH_PIXELS),
+    ):
+        with foreign(f"{path} is damaged: the size of its {camera} images"):
+            check_pixels(*size, os.fstat(file.fileno()).st_size, most)
+    if frames > MAX_FRAMES:
+        raise DataError(f"{path} is damaged: it would have {frames} frames. Copy it again")
     if not (np.isfinite(shift) and shift > 0):
         raise DataError(f"{path} has no calibration: its depth shift must be positive; got {shift}")
     if colour not in COLOUR_COMPRESSIONS:

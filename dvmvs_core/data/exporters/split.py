@@ -9,11 +9,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from pathlib import Path
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.exporters.scene_folder import writing
 from dvmvs_core.data.exporters.text_files import read_words
 from dvmvs_core.errors import DataError
@@ -66,7 +66,5 @@ def write_split(out: Path, train: list[str], validation: list[str]) -> None:
         OutputError: if they cannot be written.
     """
     for list_name, names in ((TRAIN, train), (VALIDATION, validation)):
-        partial = out / f".{list_name}.partial"
-        with writing(out / list_name):
-            partial.write_text("".join(f"{name}\n" for name in names))
-            os.replace(partial, out / list_name)
+        with writing(out / list_name), replacing(out / list_name) as unfinished:
+            unfinished.write_text("".join(f"{name}\n" for name in names))

@@ -9,13 +9,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from dvmvs_core.data.exporters.text_files import read_words
+from dvmvs_core.data.text_lines import seconds_to_ns
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import shortened
 
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
@@ -39,14 +41,13 @@ def read_stamped_lines(path: Path, count: int) -> tuple[np.ndarray, list[list[st
     stamps_ns: list[int] = []
     lines = []
     for number, (seconds, *words) in read_words(path, count):
-        try:
-            stamp_ns = int(Decimal(seconds) * SECOND_NS)
-        except (InvalidOperation, ValueError, OverflowError) as error:
-            raise DataError(f"{path}, line {number} must begin with a time in seconds; got {seconds}") from error
+        stamp_ns = seconds_to_ns(seconds)
+        if stamp_ns is None:
+            raise DataError(f"{path}, line {number} must begin with a time in seconds; got {shortened(seconds)}")
         if stamps_ns and stamp_ns < stamps_ns[-1]:
             before = Decimal(stamps_ns[-1]) / SECOND_NS
             raise DataError(
-                f"{path}, line {number}: stamps must not go back; got {seconds} s after {before} s. Sort it"
+                f"{path}, line {number}: stamps must not go back; got {shortened(seconds)} s after {before} s. Sort it"
             )
         if not stamps_ns or stamp_ns > stamps_ns[-1]:
             stamps_ns.append(stamp_ns)

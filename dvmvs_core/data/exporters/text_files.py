@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dvmvs_core.data.text_lines import read_lines, to_numbers
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import shortened
 
 
 def read_words(path: Path, count: int | None = None) -> list[tuple[int, list[str]]]:
@@ -24,18 +26,15 @@ def read_words(path: Path, count: int | None = None) -> list[tuple[int, list[str
     Raises:
         DataError: if the file cannot be read, or a line has another number of words.
     """
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise DataError(f"{path} cannot be read: {reason}") from error
     lines = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in read_lines(path):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         if count is not None and len(words) != count:
-            raise DataError(f"{path}, line {number} must hold {count} words; got {len(words)}: {line.strip()[:60]}")
+            raise DataError(
+                f"{path}, line {number} must hold {count} words; got {len(words)}: {shortened(line.strip())}"
+            )
         lines.append((number, words))
     return lines
 
@@ -46,10 +45,4 @@ def read_rows(path: Path, count: int | None = None) -> list[list[float]]:
     Raises:
         DataError: if the file cannot be read, or a line has another number of words, or one is not a number.
     """
-    rows = []
-    for number, words in read_words(path, count):
-        try:
-            rows.append([float(word) for word in words])
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
-    return rows
+    return [to_numbers(words, f"{path}, line {number}") for number, words in read_words(path, count)]

@@ -33,6 +33,7 @@ from dvmvs_core.data.exporters.options import TumRgbdOptions
 from dvmvs_core.data.exporters.stamps import MILLISECOND_NS, pair, read_stamped_lines
 from dvmvs_core.data.exporters.text_files import read_rows, read_words
 from dvmvs_core.data.exporters.trajectory import Trajectory, poses_of, rotations_of
+from dvmvs_core.data.text_lines import to_numbers
 from dvmvs_core.errors import DataError
 
 DEPTH_UNITS_PER_MM = 5
@@ -145,10 +146,7 @@ def _frames(folder: Path, max_gap_ns: int) -> list[FrameFiles | SkippedFrame]:
 
 def _read_trajectory(path: Path) -> Trajectory:
     stamps_ns, lines = read_stamped_lines(path, 8)
-    try:
-        numbers = np.array(lines, dtype=np.float64)
-    except ValueError as error:
-        raise DataError(f"{path} must hold numbers only: {error}") from error
+    numbers = np.array([to_numbers(words, str(path)) for words in lines])
     return Trajectory(stamps_ns, numbers[:, :3], numbers[:, 3:], path)
 
 
@@ -174,10 +172,8 @@ def _sorted_with_times(folder: Path, kind: str) -> tuple[list[Path], np.ndarray]
         raise DataError(
             f"{folder / kind} must hold one png a line of {kind}.txt; got {len(files)} for {len(lines)} lines"
         )
-    try:
-        return files, np.array([float(seconds) for _, (seconds, _) in lines])
-    except ValueError as error:
-        raise DataError(f"{folder / kind}.txt: {error}") from error
+    times = [to_numbers([seconds], f"{folder / kind}.txt, line {number}")[0] for number, (seconds, _) in lines]
+    return files, np.array(times)
 
 
 def _round_to_mm(depth: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.exporters.frames import ExportFrame
 from dvmvs_core.data.exporters.scene_folder import SceneFolder, read_record, writing
 from dvmvs_core.data.exporters.split import split_by_place, write_split
@@ -63,7 +64,7 @@ def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int],
     Raises:
         DataError: Where `out` exists or cannot be written, or no frame is asked for.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise DataError(f"{out} exists already; name a folder that does not, or move it away")
     rendered, K = render_sequence(seed, how.frames, how.height, how.width, how.samples)
     folder = SceneFolder(out, training=how.training, pose_format="%.12g")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.pictures import captioned, encode_png
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView

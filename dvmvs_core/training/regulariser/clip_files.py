@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.data.atomic import replacing
+from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
 from dvmvs_core.matching.regularise import MIDDLE_LOG_M
 from dvmvs_core.model.regulariser import RegulariserInputs

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
-from dvmvs_core.data.transforms import TransformTree
+from dvmvs_core.data import transforms
+from dvmvs_core.data.transforms import MAX_CHAIN, MAX_FRAMES, TransformTree
 from dvmvs_core.errors import (
     TransformConnectivityError,
     TransformError,
@@ -238,8 +239,8 @@ def test_a_transform_that_cannot_be_is_refused_and_leaves_no_trace(edge, said):
     assert tree.frames() == []
 
 
-@pytest.mark.parametrize("length", (0.5, 1.004, 2.0))
-def test_a_quaternion_of_any_other_length_is_normalised(length):
+@pytest.mark.parametrize("length", (0.996, 1.0, 1.004))
+def test_a_quaternion_of_nearly_length_1_is_normalised(length):
     tree = TransformTree()
     tree.set_transform("odom", "base", 0, (0, 0, 0), [length * value for value in QUARTER_TURN])
     assert np.allclose(tree.lookup("odom", "base", 0) @ (1, 0, 0, 1), (0, 1, 0, 1), atol=1e-15)
@@ -339,3 +340,92 @@ def test_the_newest_time_of_a_chain_is_that_of_its_slowest_edge():
     assert tree.newest_ns("map", "camera") is None and tree.newest_ns("map", "odom") is None
     tree.clear()
     assert tree.newest_ns("odom", "camera") is None
+
+
+@pytest.mark.parametrize(
+    "quaternion",
+    (
+        (1e200, 0, 0, 1e200),
+        (1e300, 1e300, 1e300, 1e300),
+        (0, 0, 0, 0.5),
+        (0, 0, 0, 2.0),
+        (0, 0, 0.5, 0.5),
+        (0, 0, 0, 1e-200),
+    ),
+)
+def test_a_quaternion_far_from_length_1_is_refused_as_by_tf2(quaternion):
+    tree = TransformTree()
+    with pytest.raises(TransformError, match="must have length 1"):
+        tree.set_transform("odom", "base", 0, (0, 0, 0), quaternion)
+    assert tree.frames() == []
+
+
+def test_a_chain_has_a_limit_as_in_tf2():
+    tree = TransformTree()
+    for i in range(MAX_CHAIN + 10):
+        tree.set_transform(f"frame{i}", f"frame{i + 1}", 0, (1, 0, 0), (0, 0, 0, 1), static=True)
+    ends = tree.lookup("frame0", f"frame{MAX_CHAIN - 1}", 5)
+    assert ends[0, 3] == MAX_CHAIN - 1
+    with pytest.raises(TransformError, match=f"at most {MAX_CHAIN} frames"):
+        tree.lookup("frame0", f"frame{MAX_CHAIN + 5}", 5)
+
+
+def test_the_cost_of_a_lookup_grows_with_the_chain_and_not_with_its_square():
+    def operations(frames: int) -> int:
+        """Function calls and comparisons of names that a lookup over a chain takes."""
+        counted = [0]
+
+        class Name(str):
+            __slots__ = ()
+            __hash__ = str.__hash__
+
+            def __eq__(self, other):
+                counted[0] += 1
+                return str.__eq__(self, other)
+
+        tree = TransformTree()
+        for i in range(frames):
+            tree.set_transform(Name(f"frame{i}"), Name(f"frame{i + 1}"), 0, (1, 0, 0), (0, 0, 0, 1), static=True)
+        counted[0] = 0
+        tree.lookup(Name("frame0"), Name(f"frame{frames}"), 5)
+        return counted[0]
+
+    assert operations(800) < 5 * operations(200) + 100
+
+
+def test_names_that_never_end_do_not_fill_the_memory_nor_keep_others_out():
+    tree = TransformTree(10.0)
+    for i in range(2 * MAX_FRAMES):
+        tree.set_transform(f"a{i}", f"b{i}", 0, (0, 0, 0), (0, 0, 0, 1))
+        if i % 100 == 0:
+            tree.set_transform("odom", "base", i, (i, 0, 0), (0, 0, 0, 1))
+    assert len(tree.frames()) <= MAX_FRAMES + 2
+    assert tree.lookup("odom", "base", 150)[0, 3] == 150, "what is heard of again and again is kept, with its past"
+    tree = TransformTree(10.0)
+    for i in range(MAX_FRAMES // 2):
+        tree.set_transform(f"a{i}", f"b{i}", 0, (0, 0, 0), (0, 0, 0, 1), static=True)
+    with pytest.raises(TransformError, match="one too many"):
+        tree.set_transform("a", "b", 0, (0, 0, 0), (0, 0, 0, 1), static=True)
+    with pytest.raises(TransformError, match="at most 1000 characters") as raised:
+        TransformTree().set_transform("x" * 10**6, "b", 0, (0, 0, 0), (0, 0, 0, 1))
+    assert len(str(raised.value)) < 300
+
+
+def test_what_is_later_than_a_time_can_be_forgotten():
+    tree = TransformTree(10.0)
+    hour_ns = 3600 * 10**9
+    tree.set_transform("odom", "base", 1, (1, 0, 0), (0, 0, 0, 1))
+    tree.set_transform("odom", "base", hour_ns, (9, 0, 0), (0, 0, 0, 1))
+    assert not tree.set_transform("odom", "base", 2, (2, 0, 0), (0, 0, 0, 1)), "it is too old for the one ahead"
+    tree.forget_after(10**9)
+    assert tree.set_transform("odom", "base", 2, (2, 0, 0), (0, 0, 0, 1))
+    assert tree.lookup("odom", "base", 2)[0, 3] == 2
+
+
+def test_an_edge_that_is_flooded_keeps_its_newest(monkeypatch):
+    monkeypatch.setattr(transforms, "MAX_SAMPLES", 100)
+    tree = TransformTree(10.0)
+    for i in range(1000):
+        tree.set_transform("odom", "base", i, (i, 0, 0), (0, 0, 0, 1))
+        assert len(tree._edges["base"].stamps) <= 100
+    assert tree.lookup("odom", "base", 999)[0, 3] == 999

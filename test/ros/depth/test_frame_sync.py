@@ -243,3 +243,30 @@ def test_a_lens_that_cannot_be_rectified_is_a_camera_info_that_cannot_be_used():
     bench.image(1)
     assert bench.drops == [(1 * SECOND, DropReason.BAD_CAMERA_INFO)]
     assert bench.details == ["nobody knows this lens"]
+
+
+def test_an_unforeseen_exception_costs_its_image_and_names_it():
+    bench = Bench()
+    unforeseen = []
+    bench.sync._on_unforeseen = lambda error, doing: unforeseen.append((type(error), doing))
+    bench.known_ns = (0, 100 * SECOND)
+    bench.sync.add_camera_info(0, CAMERA)
+    whole, bench.sync._view = bench.sync._view, lambda image, camera: 1 // 0
+    bench.image(1.0)
+    assert bench.drops == [(SECOND, DropReason.INTERNAL_ERROR)]
+    assert "ZeroDivisionError" in bench.details[0]
+    bench.sync._view, bench.sync._on_frame = whole, lambda frame, arrival: [][0]
+    bench.image(2.0)
+    assert bench.drops[1] == (2 * SECOND, DropReason.INTERNAL_ERROR)
+    bench.sync._on_frame = bench.on_frame
+    bench.image(3.0)
+    assert bench.frames == [3 * SECOND]
+    assert [kind for kind, _ in unforeseen] == [ZeroDivisionError, IndexError]
+
+
+def test_it_knows_how_large_images_may_be():
+    bench = Bench()
+    assert bench.sync.largest_pixels() is None
+    bench.sync.add_camera_info(0, CAMERA)
+    bench.sync.add_camera_info(1, CameraModel(K, 12, 16))
+    assert bench.sync.largest_pixels() == 12 * 16

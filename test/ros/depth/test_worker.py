@@ -138,3 +138,34 @@ def test_stop_finishes_the_running_job_and_gives_the_others_back(make_bench):
     bench.permission.release()
     stopper.join(timeout=WAIT_S)
     assert given_back == [2] and bench.done == [1]
+
+
+def test_what_fails_while_failing_does_not_end_the_thread(make_bench):
+    unforeseen = []
+    bench = make_bench()
+    bench.worker._on_unforeseen = lambda error, doing: (unforeseen.append(error), bench.finished.release())
+
+    def fail(*_) -> None:
+        raise RuntimeError("on the way out")
+
+    bench.worker._on_error, bench.worker._on_reset = fail, fail
+    bench.worker.submit("bad")
+    bench.allow(1)
+    bench.worker.reset()
+    assert bench.finished.acquire(timeout=WAIT_S)
+    assert [str(error) for error in unforeseen] == ["on the way out"] * 2
+    bench.worker.submit("good")
+    bench.allow(1)
+    assert bench.done == ["good"]
+
+
+def test_it_tells_for_how_long_it_has_been_at_a_job(make_bench):
+    bench = make_bench()
+    assert bench.worker.busy_s == 0.0
+    bench.worker.submit("one")
+    assert bench.started.acquire(timeout=WAIT_S)
+    first = bench.worker.busy_s
+    assert 0 < first < bench.worker.busy_s
+    bench.allow(1)
+    bench.worker.stop()
+    assert bench.worker.busy_s == 0.0

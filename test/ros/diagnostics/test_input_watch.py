@@ -67,3 +67,17 @@ def test_a_silence_ends_and_begins_again(clock, watch):
     watch.hear(Input.IMAGE)
     watch.hear(Input.POSE)
     assert watch.missing(5.0) is None
+
+
+def test_silence_does_not_count_while_the_node_is_busy():
+    clock = Clock()
+    watch = InputWatch(clock)
+    watch.hear(Input.IMAGE)
+    clock.now_s += 60.0
+    watch.excuse()
+    assert watch.missing(5.0) is None
+    clock.now_s += 4.0
+    assert watch.missing(5.0) is None
+    clock.now_s += 2.0
+    assert watch.missing(5.0) is Input.IMAGE
+    assert watch.silence_s(Input.IMAGE) == 6.0

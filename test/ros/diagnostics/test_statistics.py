@@ -73,3 +73,22 @@ def test_tracking_is_lost_until_the_next_good_pose():
     assert statistics.lost_tracking()
     statistics.add_decision(KeyframeDecision.FIRST)
     assert not statistics.lost_tracking()
+
+
+def test_how_late_depth_is_of_late_and_how_much_is_dropped():
+    clock = Clock()
+    statistics = Statistics(clock)
+    assert statistics.recent_latency_s() == 0.0 == statistics.drop_ratio()
+    for latency_ms in (100.0,) * 50:
+        statistics.add_received()
+        statistics.add_published(latency_ms)
+    assert statistics.recent_latency_s() == pytest.approx(0.1)
+    clock.now_s += 40.0
+    for _ in range(2):
+        statistics.add_received()
+        statistics.add_published(15_000.0)
+    assert statistics.recent_latency_s() == pytest.approx(15.0), "what was long ago does not hide it"
+    statistics.add_drop(DropReason.WORKER_BUSY)
+    assert statistics.drop_ratio() == pytest.approx(0.5)
+    clock.now_s += 40.0
+    assert statistics.recent_latency_s() == 0.0 == statistics.drop_ratio()

@@ -146,3 +146,33 @@ def test_a_header_that_ends_early_or_makes_no_sense_is_refused(tmp_path, write):
         sens.read_header(path)
     with pytest.raises(DataError, match="cannot be read: No such file"):
         sens.read_header(tmp_path / "missing.sens")
+
+
+@pytest.mark.parametrize(
+    ("offset", "kind", "number", "said"),
+    (
+        (8, "<I", 0, "the size of its colour images"),
+        (12, "<I", 0, "the size of its colour images"),
+        (8, "<I", 2**32 - 1, "the size of its colour images"),
+        (16, "<I", 0, "the size of its depth images"),
+        (20, "<I", 2**31, "the size of its depth images"),
+        (28, "<Q", 2**63, "frames"),
+        (28, "<Q", 2**64 - 1, "frames"),
+        (-256, "<f", 0.0, "has no calibration"),
+    ),
+)
+def test_a_header_of_nonsense_is_refused(write, tools, offset, kind, number, said):
+    path = write([frame(tools, 0)])
+    data = bytearray(path.read_bytes())
+    sizes = 4 + 8 + len("StructureSensor") + 4 * 64
+    struct.pack_into(kind, data, sizes + offset, number)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=said):
+        sens.read_header(path)
+    # A singular K with positive focal lengths: its last row is zero.
+    path = write([frame(tools, 0)])
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<3f", data, sizes - 256 + 4 * 8, 0.0, 0.0, 0.0)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="has no calibration"):
+        sens.read_header(path)

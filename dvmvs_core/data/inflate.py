@@ -1,0 +1,108 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Compressed data, inflated with a bound: a few kilobytes of zlib, zstd or lz4 can claim any memory."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from types import SimpleNamespace
+from typing import BinaryIO
+
+import lz4.frame
+from rosbags.rosbag2 import reader, storage_mcap
+
+from dvmvs_core.errors import DamagedError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+INFLATED_ANYWAY, INFLATED_PER_BYTE = 100_000_000, 200
+"""What is believed of compressed data: so many bytes in all, and beyond that so many for each byte."""
+
+
+def inflation_bound(compressed_bytes: int) -> int:
+    """Return the most bytes that so many bytes of compressed data may become."""
+    return max(INFLATED_ANYWAY, INFLATED_PER_BYTE * compressed_bytes)
+
+
+def inflate_zlib(data: bytes, size: int) -> bytes:
+    """Return a zlib stream that holds so many bytes.
+
+    Raises:
+        DamagedError: if it holds another number.
+        zlib.error: if it is damaged.
+    """
+    stream = zlib.decompressobj()
+    inflated = stream.decompress(data, size + 1)
+    if len(inflated) != size or not stream.eof:
+        raise DamagedError(
+            f"compressed data must hold {size} bytes; they hold {'more' if len(inflated) > size else 'less'}"
+        )
+    return inflated
+
+
+def inflate_part(compression: str, data: bytes, bound: int) -> bytes:
+    """Return what comes out of a stream that may be cut off, up to a bound.
+
+    Args:
+        compression: "zstd", "lz4", or empty for none.
+        data: the stream.
+        bound: most bytes to make.
+    """
+    if compression == "":
+        return data
+    if compression == "zstd":
+        return zstd.ZstdDecompressor().decompress(data, bound)
+    if compression == "lz4":
+        return lz4.frame.LZ4FrameDecompressor().decompress(data, bound)
+    return b""
+
+
+def bound_rosbags() -> None:
+    """Have rosbags inflate with a bound, where it would fill memory or disk with whatever a chunk or file becomes."""
+    storage_mcap.DECOMPRESSORS.update(lz4=_chunk("lz4"), zstd=_chunk("zstd"))
+    reader.zstd = SimpleNamespace(open=_BoundedFile, decompress=lambda data: _whole("zstd", data, None))
+
+
+def _chunk(compression: str):
+    return lambda data, size: _whole(compression, data, size)
+
+
+def _whole(compression: str, data: bytes, size: int | None) -> bytes:
+    bound = inflation_bound(len(data))
+    if size is not None and size > bound:
+        raise DamagedError(f"{len(data)} compressed bytes cannot be {size}, as their chunk says; it is damaged")
+    inflated = inflate_part(compression, data, bound + 1)
+    if len(inflated) > bound:
+        raise DamagedError(f"{len(data)} compressed bytes would become more than {bound}; they are damaged")
+    return inflated
+
+
+class _BoundedFile:
+    """A file of one or more zstd frames, read within the bound of its size."""
+
+    def __init__(self, file: BinaryIO, mode: str) -> None:
+        self._file = zstd.open(file, mode)
+        self._bound = inflation_bound(file.seek(0, 2))
+        file.seek(0)
+
+    def __enter__(self) -> _BoundedFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._bound -= len(data)
+        if self._bound < 0:
+            raise DamagedError("a compressed bag would become far larger than it is; it is damaged")
+        return data

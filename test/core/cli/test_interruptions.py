@@ -1,0 +1,155 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Ctrl-C, SIGTERM, little memory, full disks, second writers: one line, the right code, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dvmvs_core.data.bag_writer import check_new, new_bag
+from dvmvs_core.data.exporters.scene_folder import OutputError, SceneFolder
+from dvmvs_core.errors import DataError
+
+MARK = "the first import is done"
+
+
+def start(*arguments: object, **options) -> subprocess.Popen:
+    """`dvmvs ARGUMENTS` as a program, which says on stdout when its first lines are done."""
+    code = (
+        "import sys, signal\n"
+        "from dvmvs_core.cli import main as program\n"
+        "take = signal.signal\n"
+        "def told(number, handler):\n"
+        "    before = take(number, handler)\n"
+        f"    if number == signal.SIGTERM and handler is not signal.SIG_IGN: print({MARK!r}, flush=True)\n"
+        "    return before\n"
+        "program.signal.signal = told\n"
+        "sys.argv[0] = 'dvmvs'\n"
+        "sys.exit(program.main())\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
+@pytest.mark.parametrize("after_s", (0.0, 0.05, 0.2, 0.5, 1.0, 2.0))
+def test_a_signal_at_any_moment_is_one_line(make_scene, weights, tmp_path, number, after_s):
+    scene, out = make_scene(frames=30), tmp_path / "out"
+    process = start("predict", scene, "--weights", weights, "--out", out)
+    assert process.stdout.readline().strip() == MARK
+    time.sleep(after_s)
+    process.send_signal(number)
+    said, err = process.communicate()
+    if process.returncode == 0:
+        pytest.skip("it was done before the signal came")
+    assert process.returncode == 128 + number, err
+    assert "Traceback" not in err and "Error" not in err, err
+    assert err.splitlines()[-1] == ("dvmvs: interrupted" if number == signal.SIGINT else "dvmvs: ended by SIGTERM")
+    assert not (out / "predictions.npz").exists()
+    assert not out.exists() or [path.name for path in out.rglob("*") if path.is_file()] == []
+
+
+def test_too_little_memory_is_one_line(make_scene, weights, tmp_path):
+    def little():
+        resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000))
+
+    process = start("predict", make_scene(frames=4), "--weights", weights, "--out", tmp_path / "out", preexec_fn=little)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("dvmvs predict: there is too little memory, or a library cannot be loaded")
+
+
+@pytest.mark.parametrize("storage", ("mcap", "sqlite3"))
+def test_a_bag_on_a_full_disk_is_one_line(make_scene, tmp_path, storage):
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    process = start("bag", make_scene(frames=15), tmp_path / "bag", "--storage", storage, preexec_fn=full)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("dvmvs bag: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scene"]
+
+
+def test_a_bag_is_not_written_to_where_something_lies_be_it_a_link_to_nothing(dvmvs, make_scene, tmp_path):
+    out = tmp_path / "bag"
+    out.symlink_to(tmp_path / "nowhere")
+    scene = make_scene(frames=4)
+    for image in (scene / "images").iterdir():
+        image.write_bytes(b"")
+    code, _, err = dvmvs("bag", scene, out)
+    assert code == 1 and "exists already" in err, "it is refused before the first frame is read"
+    with pytest.raises(DataError, match="exists already"):
+        check_new(out)
+
+
+def test_of_two_writers_of_a_bag_the_second_is_told(tmp_path):
+    out = tmp_path / "bag"
+    with pytest.raises(DataError, match="exists already"), new_bag(out, "mcap"):
+        with new_bag(out, "mcap"):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["bag"]
+
+
+def test_of_two_exports_of_a_scene_the_second_is_told_and_the_first_goes_on(tmp_path):
+    import numpy as np
+
+    from dvmvs_core.data.exporters.frames import ExportFrame
+
+    frame = ExportFrame(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), np.uint16), np.eye(4))
+    first = SceneFolder(tmp_path / "scene", False, "%g")
+    first.add(frame)
+    with pytest.raises(OutputError, match="is being written by another export"):
+        SceneFolder(tmp_path / "scene", False, "%g")
+    first.add(frame)
+    first.finish(np.eye(3), {})
+    assert len(list((tmp_path / "scene" / "images").iterdir())) == 2
+    third = SceneFolder(tmp_path / "scene", False, "%g")
+    third.add(frame)
+    with pytest.raises(OutputError, match="was finished by another export"):
+        third.finish(np.eye(3), {})
+    third.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["scene"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_one_line(dvmvs, make_scene, tmp_path):
+    scene = make_scene(frames=4)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    code, _, err = dvmvs("bag", scene, closed / "bag")
+    assert (code, err.count("\n")) == (1, 1) and "Permission denied" in err
+
+
+def test_a_place_that_cannot_be_a_folder_is_one_line(dvmvs, make_scene, weights, tmp_path):
+    scene = make_scene(frames=9)
+    (tmp_path / "file").write_text("x")
+    for arguments in (
+        ("bag", scene, tmp_path / "file" / "bag"),
+        ("keyframes", scene, "--out", tmp_path / "file" / "index"),
+        ("predict", scene, "--weights", weights, "--out", tmp_path / "file" / "out"),
+        ("evaluate", scene, "--weights", weights, "--json", tmp_path / "file" / "figures.json"),
+    ):
+        code, _, err = dvmvs(*arguments)
+        assert code == 1 and err.splitlines()[-1].startswith(f"dvmvs {arguments[0]}: "), err
+        assert "Traceback" not in err

@@ -1,0 +1,307 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Files that are damaged, foreign, or claim more than they hold: one clear error each, and no more memory than that."""
+
+from __future__ import annotations
+
+import io
+import os
+import sqlite3
+import struct
+import subprocess
+import sys
+import zipfile
+
+import lz4.frame
+import numpy as np
+import pytest
+from rosbags.rosbag2 import Reader
+
+from dvmvs_core.data import bag_messages
+from dvmvs_core.data.bag_files import BagFiles
+from dvmvs_core.data.depth_projection import cloud_points
+from dvmvs_core.data.inflate import INFLATED_ANYWAY, bound_rosbags, zstd
+from dvmvs_core.data.mcap_salvage import inflates_to
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.scene import read_intrinsics, read_poses
+from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
+from dvmvs_core.data.training_scenes import read_training_frame
+from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError
+from dvmvs_core.evaluation.predictions import REQUIRED, PredictionReader
+
+
+def whole_predictions() -> dict[str, np.ndarray]:
+    return {
+        "depth": np.ones((2, 4, 6), np.float32),
+        "frame_index": np.array([1, 2]),
+        "measurement_index": np.array([[0], [1]]),
+        "stamp_ns": np.array([10, 20]),
+        "K": np.eye(3),
+        "world_T_cam": np.stack([np.eye(4)] * 2),
+        "latency_ms": np.ones(2),
+    }
+
+
+def read_all(path) -> None:
+    reader = PredictionReader(path)
+    list(reader.depths())
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    def write(**changes):
+        arrays = {**whole_predictions(), **changes}
+        np.savez(tmp_path / "predictions.npz", **{name: array for name, array in arrays.items() if array is not None})
+        return tmp_path / "predictions.npz"
+
+    return write
+
+
+def test_predictions_that_are_whole_are_read(predictions):
+    reader = PredictionReader(predictions())
+    assert len(list(reader.depths())) == len(reader) == 2
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_predictions_without_an_array_are_refused(predictions, name):
+    with pytest.raises(DataError, match=f"cannot be read as predictions: it lacks {name}"):
+        read_all(predictions(**{name: None}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    (
+        {"stamp_ns": np.array([10])},
+        {"frame_index": np.array(1)},
+        {"frame_index": np.array([1, 2, 3])},
+        {"K": np.eye(4)},
+        {"K": np.array(["a"] * 9).reshape(3, 3)},
+        {"world_T_cam": np.eye(4)},
+        {"depth": np.ones((3, 4, 6), np.float32)},
+        {"depth": np.ones((2, 4, 6))},
+        {"depth": np.ones((2, 24), np.float32)},
+        {"latency_ms": np.ones((2, 1))},
+        {"measurement_index": np.array([0, 1])},
+        {"refined": np.array([True])},
+    ),
+)
+def test_predictions_whose_arrays_disagree_are_refused(predictions, changes):
+    with pytest.raises(DataError, match="cannot be read as predictions"):
+        read_all(predictions(**changes))
+
+
+def test_an_npy_named_npz_a_folder_and_cut_off_predictions_are_refused(predictions, tmp_path):
+    path = predictions()
+    whole = path.read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 5):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match="cannot be read as predictions"):
+            read_all(path)
+    np.save(tmp_path / "x.npy", np.ones(3))
+    (tmp_path / "x.npy").rename(path)
+    with pytest.raises(DataError, match="cannot be read as predictions"):
+        read_all(path)
+    with pytest.raises(DataError, match="cannot be read as predictions"):
+        read_all(tmp_path)
+    with pytest.raises(DataError, match="No such file"):
+        read_all(tmp_path / "missing.npz")
+
+
+def archive(path, entries: dict[str, bytes], compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+    return path
+
+
+def npy(shape: str, descr: str = "'|u1'", data: bytes = b"") -> bytes:
+    """An npy file with whatever header."""
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
+
+
+@pytest.mark.parametrize(
+    "image",
+    (
+        npy("(1000000, 1000000, 1)"),
+        npy("(4, 6, 3"),
+        npy("(4, 6, 3)", "'|O'", b"x"),
+        npy("(4, 6, 3)", "[('a', '<f4')]", b"x" * 10),
+        npy("(4, 6, 'x')"),
+        npy("(-4, -6, 3)", data=bytes(72)),
+        npy("4"),
+        npy("(4, 6, 3)", data=bytes(71)),
+        npy("((((((((((((((((((((("),
+        b"\x93NUMPY\x03\x00" + bytes(8),
+        b"",
+    ),
+)
+def test_a_training_frame_that_claims_or_means_nonsense_is_refused(tmp_path, image):
+    path = archive(tmp_path / "0.npz", {"image.npy": image, "depth.npy": npy("(4, 6)", "'<u2'", bytes(48))})
+    with pytest.raises(DataError, match="cannot be read as a training frame|must be uint8"):
+        read_training_frame(path)
+
+
+def test_a_training_frame_packed_in_a_way_of_another_age_is_refused(tmp_path):
+    path = archive(tmp_path / "0.npz", {"image.npy": npy("(4, 6, 3)", data=bytes(72)), "depth.npy": b""})
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = data.index(signature)
+        struct.pack_into("<H", data, at + offset, 99)  # a method of compression that Python does not know
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="cannot be read as a training frame"):
+        read_training_frame(path)
+
+
+def test_a_bomb_in_a_training_frame_is_refused_before_it_is_inflated(tmp_path):
+    side = 20_000
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file, file.open("image.npy", "w") as entry:
+        entry.write(npy(f"({side}, {side}, 3)"))
+        for _ in range(side // 100):
+            entry.write(bytes(side * 3 * 100))
+    assert len(buffer.getvalue()) < 2_000_000
+    (tmp_path / "0.npz").write_bytes(buffer.getvalue())
+    with pytest.raises(DataError, match="would inflate"):
+        read_training_frame(tmp_path / "0.npz")
+
+
+@pytest.mark.parametrize(
+    "word", ("1e308000000", "1e400", "1e999980", "-1e999980", "nan", "inf", "x", "9" * 5000, "1e10")
+)
+def test_a_stamp_that_is_no_time_is_none(word):
+    assert seconds_to_ns(word) is None
+
+
+@pytest.mark.parametrize(("word", "ns"), (("1.5", 1_500_000_000), ("1700000000.123456789", 1_700_000_000_123_456_789)))
+def test_a_stamp_keeps_its_nanoseconds(word, ns):
+    assert seconds_to_ns(word) == ns
+
+
+def test_a_sparse_text_file_costs_one_line(tmp_path):
+    """A gigabyte of zeros, as a crash leaves them, read in a process that has a tenth of that to spare."""
+    path = tmp_path / "poses.txt"
+    with path.open("wb") as file:
+        os.ftruncate(file.fileno(), 10**9)
+    code = (
+        "import resource, sys; from pathlib import Path; from dvmvs_core.data.scene import read_poses\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n    read_poses(Path(sys.argv[1]))\nexcept Exception as error:\n    print(type(error).__name__)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    name, kilobytes = done.stdout.split()
+    assert name == "DataError" and int(kilobytes) < 100_000
+
+
+def test_a_foreign_word_is_shown_in_part(tmp_path):
+    path = tmp_path / "poses.txt"
+    path.write_text("x" * (LONGEST_LINE - 10))
+    with pytest.raises(DataError) as raised:
+        read_poses(path)
+    assert len(str(raised.value).replace(str(path), "")) < 200
+    path.write_text("1 2 3\n" * 100_000)
+    with pytest.raises(DataError) as raised:
+        read_intrinsics(path)
+    assert len(str(raised.value).replace(str(path), "")) < 300
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="cannot be read"):
+        list(read_lines(path))
+
+
+def mcap_with_chunk(compression: str, data: bytes, size: int, chunks: int = 1) -> bytes:
+    """An mcap of one chunk, or of several that are alike."""
+    chunk = struct.pack("<QQQI", 0, 1, size, 0) + struct.pack("<I", len(compression)) + compression.encode()
+    chunk += struct.pack("<Q", len(data)) + data
+    magic = b"\x89MCAP0\r\n"
+    header = struct.pack("<I", 4) + b"ros2" + struct.pack("<I", 0)
+    return (
+        magic
+        + struct.pack("<BQ", 1, len(header))
+        + header
+        + (struct.pack("<BQ", 6, len(chunk)) + chunk) * chunks
+        + struct.pack("<BQ", 0x0F, 4)
+        + bytes(4)
+        + struct.pack("<BQQQI", 2, 20, 0, 0, 0)
+        + magic
+    )
+
+
+@pytest.mark.parametrize("compression", ("zstd", "lz4"))
+def test_a_chunk_that_becomes_far_larger_than_its_file_is_not_inflated(tmp_path, compression):
+    zeros = bytes(2 * INFLATED_ANYWAY)
+    packed = zstd.compress(zeros) if compression == "zstd" else lz4.frame.compress(zeros)
+    if compression == "zstd":
+        assert len(packed) < 100_000
+    path = tmp_path / "bomb.mcap"
+    path.write_bytes(mcap_with_chunk(compression, packed, len(zeros)))
+    with pytest.raises(DataError):
+        BagFiles(path)
+    bound_rosbags()
+    with pytest.raises(DamagedError, match="compressed bytes"), Reader(path) as reader:
+        list(reader.messages())
+
+
+def test_many_chunks_that_become_far_larger_than_their_file_are_not_inflated_all(tmp_path):
+    path = tmp_path / "bombs.mcap"
+    each = INFLATED_ANYWAY // 4
+    for chunks, fits in ((4, True), (5, False)):
+        path.write_bytes(mcap_with_chunk("zstd", zstd.compress(bytes(each)), each, chunks))
+        assert (inflates_to(path) <= INFLATED_ANYWAY) is fits
+        with pytest.raises(DataError, match="holds no message"):
+            BagFiles(path)
+
+
+def test_a_database_that_computes_its_rows_is_not_read(make_bag, tmp_path):
+    bag = make_bag("sqlite3", frames=3)
+    (file,) = (path for path in bag.iterdir() if path.suffix == ".db3")
+    assert len(list(open_sequence(file).items())) == 3
+    with sqlite3.connect(file) as database:
+        database.execute("ALTER TABLE messages RENAME TO stored")
+        database.execute(
+            "CREATE VIEW messages AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+            " SELECT i AS id, 1 AS topic_id, i AS timestamp, zeroblob(900000000) AS data FROM n"
+        )
+    database.close()
+    with pytest.raises(DataError, match="holds no message"):
+        open_sequence(file)
+
+
+def test_weights_whose_header_describes_a_network_that_no_memory_holds_are_refused(tmp_path):
+    import json
+
+    import torch
+    from safetensors.torch import save_file
+
+    from dvmvs_core.config import preset
+    from dvmvs_core.model.checkpoint import FORMAT, load_network
+
+    config = preset("small").to_dict()
+    for change in ({"hyper_channels": 2**20}, {"depth_hypotheses": 2**40}, {"height": 2**30, "width": 2**30}):
+        header = {
+            "format": FORMAT,
+            "networks": json.dumps({"fusionnet": {**config, **change}}),
+            "metadata": "{}",
+        }
+        save_file({"fusionnet/x": torch.zeros(1)}, tmp_path / "w.safetensors", header)
+        with pytest.raises(WeightsError, match="do not fit|cannot read"):
+            load_network(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("offset", (2**31 - 2, 2**31, 2**32 - 1, 17))
+def test_a_point_cloud_whose_fields_lie_beyond_its_points_is_refused(offset):
+    """numpy takes the offset, and the process dies where it reads."""
+    message = bag_messages.cloud(10**9, "lidar", np.ones((5, 5), np.float32))
+    assert len(cloud_points(message)) == 5
+    message.fields[2].offset = offset
+    with pytest.raises(MessageError, match="must lie within its 20 bytes a point"):
+        cloud_points(message)
+    message.fields[2].offset = 8
+    message.point_step = 0
+    with pytest.raises(MessageError):
+        cloud_points(message)

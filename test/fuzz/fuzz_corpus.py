@@ -1,0 +1,246 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Whole recordings, messages and files of every kind that is read, and small: what mutations start from."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tempfile
+import zlib
+from functools import cache
+from pathlib import Path
+
+import cv2
+import lz4.frame
+import numpy as np
+from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
+
+from dvmvs_core.data import bag_messages
+from dvmvs_core.data.bag_files import typestore
+from dvmvs_core.data.compressed_depth import HEADER
+
+SIZE = (12, 16)
+K = np.array(((20.0, 0.0, 7.5), (0.0, 20.0, 5.5), (0.0, 0.0, 1.0)))
+FRAMES = 3
+SECOND = 10**9
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    """A colour image (12, 16, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+def depth(seed: int = 0) -> np.ndarray:
+    """Millimetres (12, 16), some of them missing."""
+    values = np.random.default_rng(seed).integers(500, 4000, SIZE).astype(np.uint16)
+    values[:3, :4] = 0
+    return values
+
+
+def encoded(image: np.ndarray, suffix: str, *options: int) -> bytes:
+    """An image as a file."""
+    return cv2.imencode(suffix, image, options)[1].tobytes()
+
+
+@cache
+def images() -> list[bytes]:
+    """JPEGs and PNGs of every kind that cameras send."""
+    return [
+        encoded(picture(), ".jpg"),
+        encoded(picture(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        encoded(picture()[..., 0], ".jpg"),
+        encoded(picture(), ".png"),
+        encoded(picture()[..., 0], ".png"),
+        encoded(np.dstack((picture(), picture(1)[..., :1])), ".png"),
+        encoded(depth(), ".png"),
+    ]
+
+
+def rvl(values: np.ndarray) -> bytes:
+    """A depth image as RVL: see `dvmvs_core.data.rvl`."""
+    nibbles: list[int] = []
+
+    def put(number: int) -> None:
+        while True:
+            digit, number = number & 7, number >> 3
+            nibbles.append(digit | (8 if number else 0))
+            if not number:
+                return
+
+    flat, at, before = values.ravel().astype(int).tolist(), 0, 0
+    while at < len(flat):
+        zeros = next((i for i, value in enumerate(flat[at:]) if value), len(flat) - at)
+        at += zeros
+        others = next((i for i, value in enumerate(flat[at:]) if not value), len(flat) - at)
+        put(zeros)
+        put(others)
+        for value in flat[at : at + others]:
+            step, before = value - before, value
+            put(2 * step if step >= 0 else -2 * step - 1)
+        at += others
+    nibbles += [0] * (-len(nibbles) % 8)
+    words = [int("".join(f"{nibble:x}" for nibble in nibbles[i : i + 8]), 16) for i in range(0, len(nibbles), 8)]
+    return struct.pack("<II", values.shape[1], values.shape[0]) + struct.pack(f"<{len(words)}I", *words)
+
+
+@cache
+def compressed_depths() -> list[bytes]:
+    """What follows a format in compressedDepth: PNG of millimetres, of quantised inverse depth, and RVL."""
+    header = HEADER.pack(0, 100.0, 1.0)
+    return [header + encoded(depth(), ".png"), header + rvl(depth()), encoded(depth(), ".png"), rvl(depth())]
+
+
+def transform(stamp_ns: int, parent: str, child: str, x: float = 0.0) -> object:
+    """A TFMessage of one transform."""
+    return bag_messages.transform(stamp_ns, parent, child, (x, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+
+
+@cache
+def messages() -> list[tuple[str, bytes]]:
+    """Serialised messages of every type that is read, with their types."""
+    new, header = bag_messages.new, bag_messages.header(SECOND, "camera")
+    compressed = new(
+        "sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=np.frombuffer(images()[0], np.uint8)
+    )
+    points = np.random.default_rng(0).random((5, 5)).astype(np.float32)
+    made = [
+        ("sensor_msgs/msg/Image", bag_messages.image(SECOND, "camera", picture(), "rgb8")),
+        ("sensor_msgs/msg/Image", bag_messages.image(SECOND, "camera", depth(), "16UC1")),
+        ("sensor_msgs/msg/Image", bag_messages.image(SECOND, "camera", picture()[..., 0], "bayer_rggb8")),
+        ("sensor_msgs/msg/CameraInfo", bag_messages.camera_info(SECOND, "camera", K, SIZE)),
+        ("sensor_msgs/msg/CompressedImage", compressed),
+        ("sensor_msgs/msg/PointCloud2", bag_messages.cloud(SECOND, "lidar", points)),
+        ("tf2_msgs/msg/TFMessage", transform(SECOND, "odom", "camera")),
+    ]
+    return [(kind, bytes(typestore().serialize_cdr(message, kind))) for kind, message in made]
+
+
+def _write_bag(path: Path, storage: StoragePlugin, compressed: bool, images_too: bool = False) -> None:
+    writer = Writer(path, version=8, storage_plugin=storage)
+    if compressed:
+        writer.compression_mode = CompressionMode.STORAGE
+    with writer:
+        connections = {}
+
+        def write(topic: str, kind: str, stamp_ns: int, message: object) -> None:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
+            writer.write(connections[topic], stamp_ns, typestore().serialize_cdr(message, kind))
+
+        write("/tf_static", "tf2_msgs/msg/TFMessage", 0, transform(0, "base", "camera"))
+        for i in range(FRAMES):
+            stamp_ns = SECOND + i * SECOND // 10
+            write("/tf", "tf2_msgs/msg/TFMessage", stamp_ns, transform(stamp_ns, "odom", "base", 0.1 * i))
+            info = bag_messages.camera_info(stamp_ns, "camera", K, SIZE)
+            write("/camera/camera_info", "sensor_msgs/msg/CameraInfo", stamp_ns, info)
+            if images_too:
+                data = np.frombuffer(images()[i], np.uint8)
+                header = bag_messages.header(stamp_ns, "camera")
+                message = bag_messages.new("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=data)
+                write("/camera/image_rect/compressed", "sensor_msgs/msg/CompressedImage", stamp_ns, message)
+            else:
+                image = bag_messages.image(stamp_ns, "camera", picture(i), "rgb8")
+                write("/camera/image_rect", "sensor_msgs/msg/Image", stamp_ns, image)
+            image = bag_messages.image(stamp_ns, "camera", depth(i), "16UC1")
+            write("/camera/depth", "sensor_msgs/msg/Image", stamp_ns, image)
+
+
+@cache
+def bags() -> dict[str, list[bytes]]:
+    """Bag files, by their suffix: mcap plain and in chunks of zstd and lz4, and sqlite3."""
+    made: dict[str, list[bytes]] = {".mcap": [], ".db3": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (storage, compressed, images_too) in enumerate(
+            (
+                (StoragePlugin.MCAP, False, False),
+                (StoragePlugin.MCAP, True, False),
+                (StoragePlugin.MCAP, True, True),
+                (StoragePlugin.SQLITE3, False, False),
+            )
+        ):
+            path = Path(folder) / f"bag{i}"
+            _write_bag(path, storage, compressed, images_too)
+            (file,) = (file for file in path.iterdir() if file.suffix in made)
+            made[file.suffix].append(file.read_bytes())
+    return made
+
+
+@cache
+def npz_predictions() -> list[dict[str, np.ndarray]]:
+    """The arrays of a file of predictions."""
+    return [
+        {
+            "depth": np.ones((2, *SIZE), np.float32),
+            "confidence": np.ones((2, *SIZE), np.float32),
+            "frame_index": np.array([1, 2]),
+            "measurement_index": np.array([[0, -1], [1, 0]]),
+            "stamp_ns": np.array([SECOND, 2 * SECOND]),
+            "K": K,
+            "world_T_cam": np.stack([np.eye(4)] * 2),
+            "latency_ms": np.array([1.0, 2.0]),
+            "refined": np.array([False, True]),
+        }
+    ]
+
+
+@cache
+def npz_frames() -> list[dict[str, np.ndarray]]:
+    """The arrays of a training frame."""
+    return [{"image": picture(), "depth": depth()}]
+
+
+def npy(array: np.ndarray) -> bytes:
+    """An array as an npy file."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+@cache
+def sens() -> list[bytes]:
+    """ScanNet recordings: colour as JPEG and raw, depth as zlib and raw."""
+    made = []
+    for colour, depth_compression in ((2, 1), (0, 0), (1, 1)):
+        header = struct.pack("<I", 4) + struct.pack("<Q", 6) + b"Sensor"
+        for matrix in (K, np.eye(4), K, np.eye(4)):
+            whole = np.eye(4)
+            whole[: len(matrix), : len(matrix)] = matrix
+            header += whole.astype("<f4").tobytes()
+        header += struct.pack("<ii4IfQ", colour, depth_compression, SIZE[1], SIZE[0], SIZE[1], SIZE[0], 1000.0, FRAMES)
+        frames = b""
+        for i in range(FRAMES):
+            image = {0: picture(i).tobytes(), 1: encoded(picture(i), ".png"), 2: encoded(picture(i), ".jpg")}[colour]
+            values = depth(i).tobytes()
+            values = zlib.compress(values) if depth_compression else values
+            pose = np.eye(4, dtype="<f4")
+            frames += pose.tobytes() + struct.pack("<4Q", i * 1000, i * 1000, len(image), len(values)) + image + values
+        made.append(header + frames)
+    return made
+
+
+@cache
+def texts() -> dict[str, list[bytes]]:
+    """Text files, by what reads them."""
+    poses = "".join(" ".join(map(str, np.eye(4).ravel())) + "\n" for _ in range(FRAMES))
+    return {
+        "poses": [poses.encode()],
+        "intrinsics": [b"20 0 7.5\n0 20 5.5\n0 0 1\n"],
+        "stamps": [b"1.0\n1.1\n1.2\n"],
+        "index": [b"00003.png 00000.png 00001.png\nTRACKING LOST\n00009.png 00007.png\n"],
+        "trajectory": [b"# time tx ty tz qx qy qz qw\n1.0 0 0 0 0 0 0 1\n1.1 0.1 0 0 0 0 0 1\n"],
+        "figures": [json.dumps({"sequences": [], "all": {}, "weights": "", "latency_ms": {}}).encode()],
+        "record": [json.dumps({"frames": 3, "lost_poses": 0, "stamps": True, "skipped": []}).encode()],
+        "mounting": [b"0.1 0 0.2 0 0 0", b"0.1 0 0.2 0 0 0 1"],
+    }
+
+
+def lz4_chunk(data: bytes) -> bytes:
+    """Data as an lz4 frame."""
+    return lz4.frame.compress(data)
