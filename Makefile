@@ -13,7 +13,7 @@ SOAK_OUT ?= out/soak
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fuzz soak lint clean
+.PHONY: help setup demo test test-all fuzz soak lint gpu-wheels clean
 
 # .venv holds its own ROS 2: a distribution sourced in this shell would mix its libraries in.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
@@ -51,6 +51,13 @@ soak: setup ## run the node at full rate for MINUTES=10 with a random fault ever
 lint: setup ## check style and imports with ruff
 	@.venv/bin/ruff check .
 
+# What a bare machine with torch and CUDA lacks; pure Python, but for kornia's half that reads images.
+gpu-wheels: setup ## fetch what scripts/gpu_minutes.sh takes to a machine without network, into .gpu/wheels
+	@rm -rf .gpu && .venv/bin/python -m pip download --disable-pip-version-check -q --no-deps --only-binary=:all: \
+		--python-version 3.12 --platform manylinux2014_x86_64 --platform any -c constraints.txt -d .gpu/wheels \
+		tyro typeguard docstring-parser typing-extensions kornia kornia-rs packaging pytest pluggy iniconfig pygments
+	@ls .gpu/wheels && du -sh .gpu
+
 clean: ## remove all that these targets made: .venv, out/, build output and caches
-	rm -rf .venv out build install log *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .gpu out build install log *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

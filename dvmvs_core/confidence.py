@@ -23,9 +23,11 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,8 +36,9 @@ from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
-from dvmvs_core.model.ray_matching import NeighbourhoodMeans, look_up, match_along_rays
+from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.ray_matching import NeighbourhoodMeans, match_at_pixels
+from dvmvs_core.model.warping import sampling_grid
 
 WITHIN = 1.1
 """Ratio of prediction and truth, the larger by the smaller, up to which a depth counts as right."""
@@ -66,6 +69,9 @@ EDGE_CELLS = 7
 MOST_MEASUREMENTS = 3
 """Measurement frames that are matched, the best first: more cost time and say little more."""
 
+MOST_PREDICTIONS = 3
+"""Earlier predictions that a new one is compared with, the last ones."""
+
 CUES = (
     "agreement",
     "unconfirmed",
@@ -92,15 +98,27 @@ class Coefficients:
     weights: tuple[float, ...]
 
 
-def choose_confidence(device: torch.device) -> Callable[..., Tensor]:
-    """Return the fastest function with the arguments and the result of `estimate_confidence` for a device."""
-    if device.type == "cpu":
-        try:
-            import dvmvs_core.runtime.confidence_kernels  # noqa: F401
-        except ImportError:  # numba is missing
-            return estimate_confidence
-        return compiled_confidence
-    return estimate_confidence
+class ConfidenceGeometry(NamedTuple):
+    """Where cameras see the rays of the reference frame, float32.
+
+    Attributes:
+        to_ray: (B, 3, 3) K⁻¹.
+        measurements: (M, B, 3, 4) K [R | t] at half resolution, from the reference frame to each measurement frame.
+        predictions: (N, B, 3, 4) K [R | t] to the camera of each earlier prediction.
+    """
+
+    to_ray: Tensor
+    measurements: Tensor
+    predictions: Tensor
+
+    def packed(self) -> Tensor:
+        """All of it as one tensor (1 + M + N, B, 3, 4)."""
+        return torch.cat([functional.pad(self.to_ray, (0, 1))[None], self.measurements, self.predictions])
+
+    @classmethod
+    def unpacked(cls, packed: Tensor, measurements: int) -> ConfidenceGeometry:
+        """What `packed` gave for that many measurement frames, as views."""
+        return cls(packed[0, :, :, :3], packed[1 : 1 + measurements], packed[1 + measurements :])
 
 
 def estimate_confidence(
@@ -115,7 +133,7 @@ def estimate_confidence(
 
     Args:
         depth: (B, H, W) metres, of the reference frame.
-        K: intrinsics at H×W, pixels.
+        K: intrinsics at H×W, pixels; poses and intrinsics are on the CPU.
         world_T_ref: pose of the reference frame.
         matching: (B, C, H/2, W/2) matching map of the reference frame.
         measurements: (matching map, pose) of each measurement frame, the best first.
@@ -128,11 +146,7 @@ def estimate_confidence(
         WeightsError: if the coefficients are damaged.
     """
     cues, in_view = confidence_cues(depth, K, world_T_ref, matching, measurements, predictions)
-    coefficients = load_coefficients(COEFFICIENTS)
-    log_odds = (cues * cues.new_tensor(coefficients.weights).view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
-    confidence = torch.sigmoid(log_odds + coefficients.bias)
-    fine = functional.interpolate(confidence, depth.shape[1:], mode="bilinear", align_corners=False)
-    return (fine * functional.interpolate(in_view[:, None].float(), depth.shape[1:]))[:, 0]
+    return _confidence(cues, in_view, depth.shape[1:])
 
 
 def confidence_cues(
@@ -148,31 +162,98 @@ def confidence_cues(
     Returns:
         The cues (B, F, h, w) in the order of `CUES`, and which cells a measurement frame has in view (B, h, w).
     """
+    measurements = measurements[:MOST_MEASUREMENTS]
+    geometry = confidence_geometry(K, world_T_ref, [T for _, T in measurements], [T for _, T in predictions])
+    return _cues(
+        depth,
+        matching,
+        [looks for looks, _ in measurements],
+        [past for past, _ in predictions],
+        ConfidenceGeometry(*(part.to(depth.device) for part in geometry)),
+    )
+
+
+def confidence_geometry(
+    K: Tensor, world_T_ref: Tensor, world_T_meas: Sequence[Tensor], world_T_past: Sequence[Tensor]
+) -> ConfidenceGeometry:
+    """Return the geometry of intrinsics (B, 3, 3) and poses (B, 4, 4), worked out on the CPU in float64."""
+    intrinsics, ref = K.double().numpy(), world_T_ref.double().numpy()
+
+    def projections(matrix: np.ndarray, poses: Sequence[Tensor]) -> Tensor:
+        found = [matrix @ (np.linalg.inv(pose.double().numpy()) @ ref)[:, :3] for pose in poses]
+        stacked = np.stack(found) if found else np.zeros((0, len(ref), 3, 4))
+        return torch.from_numpy(stacked.astype(np.float32))
+
+    return ConfidenceGeometry(
+        torch.from_numpy(np.linalg.inv(intrinsics).astype(np.float32)),
+        projections(np.diag((0.5, 0.5, 1.0)) @ intrinsics, world_T_meas),
+        projections(intrinsics, world_T_past),
+    )
+
+
+def confidence_step(packed: Tensor, depth: Tensor, matching: Tensor, *maps: Tensor) -> tuple[Tensor]:
+    """Confidence as a CUDA graph can hold it.
+
+    Args:
+        packed: of `ConfidenceGeometry`, for M measurement frames and MOST_PREDICTIONS predictions.
+        depth: (B, H, W) metres.
+        matching: (B, C, H/2, W/2) of the reference frame.
+        maps: matching map of each measurement frame, then each earlier prediction (B, 1, H, W).
+    """
+    frames = len(maps) - MOST_PREDICTIONS
+    cues, in_view = _cues(depth, matching, maps[:frames], maps[frames:], ConfidenceGeometry.unpacked(packed, frames))
+    return (_confidence(cues, in_view, depth.shape[1:]),)
+
+
+def _cues(
+    depth: Tensor,
+    matching: Tensor,
+    measurements: Sequence[Tensor],
+    predictions: Sequence[Tensor],
+    geometry: ConfidenceGeometry,
+) -> tuple[Tensor, Tensor]:
+    """`confidence_cues` from maps and geometry, without a wait of the host."""
     middle = STEP // 2
     cells = depth[:, None, middle::STEP, middle::STEP].float()  # (B, 1, h, w)
     size = cells.shape[-2:]
-    pixels = pixel_grid(*size, like=cells) * cells.new_tensor((STEP, STEP, 1.0)).view(3, 1)
-    pixels[:2] += middle
-    rays = torch.linalg.inv(K) @ pixels  # (B, 3, hw)
-    agreement, confirmed = _agreement(cells, rays, K, world_T_ref, predictions)
+    x, y, one = pixel_grid(*size, like=cells)
+    rays = geometry.to_ray @ torch.stack((x * STEP + middle, y * STEP + middle, one))  # (B, 3, hw)
+    agreement, confirmed = _agreement(cells, rays, predictions, geometry.predictions)
     reference = matching[:, :, middle // 2 :: STEP // 2, middle // 2 :: STEP // 2].float()
-    inverse_depths = cells.new_tensor(PLANES).view(1, -1, 1) / cells.flatten(2)  # (B, P, hw)
-    half_K = scale_intrinsics(K, 0.5)
-    matched = match_along_rays(
-        rays, inverse_depths, half_K, world_T_ref, reference.flatten(2), measurements[:MOST_MEASUREMENTS]
+    inverse_depth = 1.0 / cells.flatten(2)
+    # Plain numbers, since a tensor of them would have to be sent to the device first.
+    inverse_depths = torch.cat([inverse_depth * factor for factor in PLANES], dim=1)  # (B, P, hw)
+    matched = match_at_pixels(
+        inverse_depths,
+        reference.flatten(2),
+        ((looks, P[..., :3] @ rays, P[..., 3]) for looks, P in zip(measurements, geometry.measurements, strict=True)),
     )
     similarity, seen = (part.view(-1, len(PLANES), *size) for part in matched)
     cues = {"agreement": agreement, "unconfirmed": (~confirmed).float(), "edge": _edge(cells)}
-    shifts = torch.log(cells.new_tensor(PLANES)).abs().view(1, -1, 1, 1)
     means = NeighbourhoodMeans(similarity, seen, max(NEIGHBOURHOODS))
     for side in NEIGHBOURHOODS:
         near = means.over(side)  # (B, P, h, w)
-        here = near[:, :1]
-        cues[f"similarity_{side}"] = here
-        cues[f"fine_peak_{side}"] = here - near[:, FINE].amax(dim=1, keepdim=True)
-        cues[f"coarse_peak_{side}"] = here - near[:, COARSE].amax(dim=1, keepdim=True)
-        cues[f"shift_{side}"] = (torch.softmax(near * SHARPNESS, dim=1) * shifts).sum(dim=1, keepdim=True)
+        planes = near.split(1, dim=1)
+        weights = torch.softmax(near * SHARPNESS, dim=1).split(1, dim=1)
+        cues[f"similarity_{side}"] = planes[0]
+        cues[f"fine_peak_{side}"] = planes[0] - torch.maximum(*(planes[i] for i in FINE))
+        cues[f"coarse_peak_{side}"] = planes[0] - torch.maximum(*(planes[i] for i in COARSE))
+        cues[f"shift_{side}"] = _weighted_sum(weights, [abs(math.log(factor)) for factor in PLANES])
     return torch.cat([cues[name] for name in CUES], dim=1), seen[:, 0] > 0
+
+
+def _confidence(cues: Tensor, in_view: Tensor, size: Sequence[int]) -> Tensor:
+    coefficients = load_coefficients(COEFFICIENTS)
+    confidence = torch.sigmoid(_weighted_sum(cues.split(1, dim=1), coefficients.weights) + coefficients.bias)
+    fine = functional.interpolate(confidence, size, mode="bilinear", align_corners=False)
+    return (fine * functional.interpolate(in_view[:, None].float(), size))[:, 0]
+
+
+def _weighted_sum(maps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    total = torch.zeros_like(maps[0])
+    for part, weight in zip(maps, weights, strict=True):
+        total = torch.add(total, part, alpha=weight)
+    return total
 
 
 def compiled_confidence(
@@ -246,16 +327,18 @@ def _weight_table(coefficients: Coefficients) -> tuple[np.ndarray, np.float32]:
 
 
 def _agreement(
-    cells: Tensor, rays: Tensor, K: Tensor, world_T_ref: Tensor, predictions: Sequence[tuple[Tensor, Tensor]]
+    cells: Tensor, rays: Tensor, predictions: Sequence[Tensor], projections: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean agreement (B, 1, h, w) with the earlier predictions that have a point in view, and whether one has."""
     total = count = torch.zeros_like(cells)
-    points = _world_points(cells, rays, world_T_ref)
-    for depth, world_T_cam in predictions:
-        grid, z, in_view = look_up(points, K, world_T_cam, depth.shape[-2:])
+    points = rays * cells.flatten(2)
+    for depth, P in zip(predictions, projections, strict=True):
+        pixels = P[..., :3] @ points + P[..., 3:]
+        z = pixels[:, 2]
+        grid, in_view = sampling_grid(pixels[:, :2, None], z[:, None], depth.shape[-2:])
         seen = functional.grid_sample(depth.float(), grid, mode="nearest", align_corners=True)[:, 0, 0]
         disagreement = (seen.clamp(min=1e-3).log() - z.clamp(min=1e-3).log()).abs()
-        agreement = torch.exp(-disagreement / AGREEMENT_SCALE) * in_view
+        agreement = torch.exp(-disagreement / AGREEMENT_SCALE) * in_view[:, 0]
         total, count = total + agreement.view(cells.shape), count + in_view.view(cells.shape)
     return total / count.clamp(min=1.0), count > 0
 
@@ -267,8 +350,3 @@ def _edge(cells: Tensor) -> Tensor:
     for kernel in ((1, EDGE_CELLS), (EDGE_CELLS, 1)):
         extremes = functional.max_pool2d(extremes, kernel, 1, (kernel[0] // 2, kernel[1] // 2))
     return extremes.sum(dim=1, keepdim=True)
-
-
-def _world_points(cells: Tensor, rays: Tensor, world_T_cam: Tensor) -> Tensor:
-    """Points (B, 3, hw) in the world of depths (B, 1, h, w) along rays."""
-    return world_T_cam[:, :3, :3] @ (rays * cells.flatten(2)) + world_T_cam[:, :3, 3:]

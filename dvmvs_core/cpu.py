@@ -20,3 +20,11 @@ def share_cores() -> None:
     of `small` took 8.9 s, and 0.31 s with sleeping threads. OMP_WAIT_POLICY in the environment still has the last word.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which can be fewer than the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1

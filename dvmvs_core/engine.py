@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dvmvs_core.confidence import choose_confidence
+from dvmvs_core.choose_confidence import choose_confidence
+from dvmvs_core.confidence import MOST_PREDICTIONS
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
-from dvmvs_core.errors import FrameError
+from dvmvs_core.errors import DeviceError, FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
@@ -38,6 +39,7 @@ from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.past_keyframes import PastKeyframes, View
 from dvmvs_core.preprocess import Preprocessor, bytes_of
 from dvmvs_core.runtime.choose import choose_runner
+from dvmvs_core.runtime.device_memory import out_of_memory
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.runtime.timer import Timer, untimed
@@ -47,9 +49,6 @@ if TYPE_CHECKING:
     from dvmvs_core.matching.matcher import Matcher  # needs numba
 
 logger = logging.getLogger(__name__)
-
-CONFIDENCE_PREDICTIONS = 3
-"""Earlier predictions that a new one is compared with for its confidence."""
 
 
 class DepthEngine:
@@ -74,7 +73,7 @@ class DepthEngine:
         estimate_matched_confidence: what does so where depth was matched, with those of `matching.confidence`.
 
     Raises:
-        DeviceError: if the device does not exist here.
+        DeviceError: if the device does not exist here, or cannot run the network.
     """
 
     def __init__(
@@ -239,8 +238,14 @@ class DepthEngine:
         self.reset()
         self._camera = None
 
-    @torch.inference_mode()
     def _estimate(self, image: np.ndarray, reference: View, measurements: list[View]) -> Estimate:
+        try:
+            return self._estimate_on_device(image, reference, measurements)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(out_of_memory(error, self.model_config, self.device)) from error
+
+    @torch.inference_mode()
+    def _estimate_on_device(self, image: np.ndarray, reference: View, measurements: list[View]) -> Estimate:
         """Run the network and what follows it, one line a stage; nothing but the views' features changes."""
         image, resized = self._network_image(image)
         # First, since a runner may overwrite the reference frame's features at the next extraction.
@@ -301,11 +306,11 @@ class DepthEngine:
         with self._timer("confidence"):
             return self.estimate_confidence(
                 depth,
-                self._K.to(self.device),
-                reference.world_T_cam.to(self.device),
+                self._K,
+                reference.world_T_cam,
                 reference.matching,
-                [(view.matching, view.world_T_cam.to(self.device)) for view in measurements],
-                [(view.depth, view.world_T_cam.to(self.device)) for view in past[-CONFIDENCE_PREDICTIONS:]],
+                [(view.matching, view.world_T_cam) for view in measurements],
+                [(view.depth, view.world_T_cam) for view in past[-MOST_PREDICTIONS:]],
             )
 
     def _follow_camera(self, frame: Frame) -> None:

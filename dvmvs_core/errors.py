@@ -87,3 +87,9 @@ class TransformExtrapolationError(TransformError):
     def may_come(self) -> bool:
         """Whether waiting can help: the time asked for is not older than everything that is known."""
         return None in (self.stamp_ns, self.oldest_ns) or self.stamp_ns >= self.oldest_ns
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where it has none: CUDA's go on for several."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

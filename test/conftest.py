@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -44,3 +45,13 @@ def hololens() -> Path:
 def reference() -> Path:
     """Stand-in weights and golden figures of the published method."""
     return _folder("DVMVS_REFERENCE", "goldens")
+
+
+@pytest.fixture(scope="session")
+def failing_gpu():
+    """The module that makes a GPU fail: its `WARNINGS` are the ways, its file a script for other processes."""
+    path = Path(__file__).with_name("failing_gpu.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

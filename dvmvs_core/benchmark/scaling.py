@@ -23,7 +23,7 @@ from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 
 MEASUREMENT_FRAMES = (1, 2, 3, 5, 7)
 PLANES = (32, 64, 96, 128)
-RESOLUTIONS = ((256, 320), (384, 480), (480, 640), (640, 960))
+RESOLUTIONS = ((256, 320), (384, 480), (512, 640), (640, 960))
 
 
 def points() -> list[tuple[str, int | tuple[int, int]]]:

@@ -60,18 +60,18 @@ def run(options: Options) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     config = options.engine.config()
-    device = resolve_device(config.device)
+    resolve_device(config.device)
     network = _network(options)
+    with progress("keyframes", options.keyframes) as advance:
+        compared = compare(network, config, options.keyframes, options.reference == "yes", advance)
     figures = {
         "command": command_line(),
         "made": now(),
         "versions": versions(),
-        "hardware": hardware(device),
-        "device": str(device),
+        "hardware": hardware(torch.device(compared["device"])),
         **describe(network, config),
+        **compared,
     }
-    with progress("keyframes", options.keyframes) as advance:
-        figures.update(compare(network, config, options.keyframes, options.reference == "yes", advance))
     _print_comparison(figures)
     if options.scaling:
         with progress("scaling", len(points())) as advance:

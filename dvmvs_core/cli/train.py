@@ -50,9 +50,9 @@ class _Common:
     """length of the whole run in optimiser steps, instead of --minutes"""
     seed: Count = 0
     """of weights, worlds, order and augmentation"""
-    workers: Count = 1
-    """processes that make the batches of each part of the data ahead; a GPU renders worlds itself, but they must be
-    drawn for it: one process a CPU core"""
+    workers: OptionalCount = None
+    """processes that make the batches of each part of the data ahead; by default 1, and for a GPU, which renders worlds
+    itself but must have them drawn, one for each core but one"""
     threads: OptionalCount = None
     """CPU threads that compute"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
@@ -94,6 +94,11 @@ class _Network(_Common):
     """Adam's highest rate; by default 1e-3, published 1e-4"""
     warm_up_steps: OptionalCount = None
     """steps of each stage until that rate; by default 100, published 1"""
+    deadline: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """end so many seconds after the process started, start-up and the last export included, instead of --minutes;
+    with --steps, whichever comes first"""
+    part_mib: OptionalCount = None
+    """write the weights in parts of so many MiB, too; --init takes NETWORK.safetensors from its parts"""
     log_steps: Count = 20
     """steps between two lines of the log"""
     resume: bool = False
@@ -287,5 +292,6 @@ def _plan(options: _Common, loop: dict[str, Any]) -> RunPlan:
 def _network_loop(options: _Network) -> dict[str, Any]:
     from dvmvs_core.training.losses import DepthLoss
 
-    names = ("measurement_frames", "edge_weight", "learning_rate", "warm_up_steps", "log_steps")
-    return {**{name: getattr(options, name) for name in names}, "loss": DepthLoss(options.loss)}
+    names = ("measurement_frames", "edge_weight", "learning_rate", "warm_up_steps", "log_steps", "part_mib")
+    loop = {name: getattr(options, name) for name in names}
+    return {**loop, "deadline_s": options.deadline, "loss": DepthLoss(options.loss)}

@@ -37,6 +37,7 @@ from dvmvs_core.atomic import replacing, unfinished_folder
 from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.foreign import foreign, reason
+from dvmvs_core.model.checkpoint_parts import join_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 
 FORMAT = "dvmvs-1"
@@ -317,7 +318,7 @@ def _describe(state: object) -> str:
 def _resolve(path_or_name: str | Path) -> Path:
     """The file that a path or the name of a shipped checkpoint means."""
     path = Path(path_or_name)
-    if path.is_file():
+    if path.is_file() or (path.suffix == SUFFIX and join_parts(path)):
         return path
     if path.is_dir():
         raise WeightsError(

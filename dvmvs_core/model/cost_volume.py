@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
+from dvmvs_core.model.intrinsics import inverse, pixel_grid, scale_intrinsics
 from dvmvs_core.model.warping import warp_to_rays
 
 # Planes sampled at once: few enough for the samples to stay in cache, which on CPUs beats all at once.
@@ -127,11 +127,11 @@ def sweep_geometry(
     """
     with torch.autocast(K.device.type, enabled=False):
         half_K = scale_intrinsics(K.float(), 0.5)
-        to_ray = torch.linalg.inv(half_K)
+        to_ray = inverse(half_K)
         to_pixels = half_K
         if published_size is not None:
             scales = [1 - 1 / side for side in reversed(published_size)]
             to_pixels = torch.cat([half_K[:, :1] * scales[0], half_K[:, 1:2] * scales[1], half_K[:, 2:]], dim=1)
-        meas_T_ref = [torch.linalg.inv(pose.float()) @ world_T_ref.float() for pose in world_T_meas]
+        meas_T_ref = [inverse(pose.float()) @ world_T_ref.float() for pose in world_T_meas]
         homographies = [to_pixels @ transform[:, :3, :3] @ to_ray for transform in meas_T_ref]
         return homographies, [(to_pixels @ transform[:, :3, 3:])[..., 0] for transform in meas_T_ref]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import scale_intrinsics
+from dvmvs_core.model.intrinsics import inverse, scale_intrinsics
 from dvmvs_core.model.reprojection import backproject, project, splat, transform
 
 # Cells whose estimated depth is not above this hold nothing that could be looked up.
@@ -45,7 +45,7 @@ def reproject_depth(previous_depth: Tensor, previous_world_T_cam: Tensor, world_
         (B, 1, H/2, W/2) metres; 0 where no point fell.
     """
     with torch.autocast(previous_depth.device.type, enabled=False):
-        cam_T_previous = torch.linalg.inv(world_T_cam) @ previous_world_T_cam
+        cam_T_previous = inverse(world_T_cam) @ previous_world_T_cam
     return reproject_depth_by(cam_T_previous, previous_depth, K)
 
 
@@ -95,7 +95,7 @@ def warp_hidden_state(
         (B, C, H/32, W/32) in the current view.
     """
     with torch.autocast(hidden.device.type, enabled=False):
-        previous_T_cam = torch.linalg.inv(previous_world_T_cam) @ world_T_cam
+        previous_T_cam = inverse(previous_world_T_cam) @ world_T_cam
     return warp_hidden_state_by(previous_T_cam, hidden, depth_estimate, K)
 
 

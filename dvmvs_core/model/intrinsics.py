@@ -22,6 +22,11 @@ def scale_intrinsics(K: Tensor, scale: float) -> Tensor:
     return torch.cat([K[:, :2] * scale, K[:, 2:]], dim=1)
 
 
+def inverse(matrices: Tensor) -> Tensor:
+    """Inverses of (..., n, n) that are known to have one; unlike `torch.linalg.inv` it never waits for a GPU."""
+    return torch.linalg.inv_ex(matrices).inverse
+
+
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Homogeneous pixels (3, height·width) as (x, y, 1), row by row, float32 on the device of ``like``."""
     y, x = torch.meshgrid(

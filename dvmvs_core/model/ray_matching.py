@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dvmvs_core.model.intrinsics import inverse
 from dvmvs_core.model.warping import sampling_grid, warp_to_rays
 
 LEAST_NORM = 1e-3
@@ -46,7 +47,7 @@ def match_along_rays(
     Returns:
         Sum (B, P, N) over the measurement frames of the cosine between both looks, and how many have the point in view.
     """
-    transforms = ((looks, torch.linalg.inv(pose) @ world_T_ref) for looks, pose in measurements)
+    transforms = ((looks, inverse(pose) @ world_T_ref) for looks, pose in measurements)
     return match_at_pixels(
         inverse_depths,
         reference,
@@ -84,7 +85,7 @@ def look_up(points: Tensor, K: Tensor, world_T_cam: Tensor, size: tuple[int, int
     Returns:
         Sampling grid (B, 1, N, 2) over its image of `size`, depth (B, N) in it, and which points are in view (B, N).
     """
-    cam_T_world = torch.linalg.inv(world_T_cam)
+    cam_T_world = inverse(world_T_cam)
     pixels = K @ (cam_T_world[:, :3, :3] @ points + cam_T_world[:, :3, 3:])
     grid, in_view = sampling_grid(pixels[:, :2, None], pixels[:, 2][:, None], size)
     return grid, pixels[:, 2], in_view[:, 0]

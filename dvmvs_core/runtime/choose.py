@@ -14,8 +14,9 @@ import logging
 import torch
 
 from dvmvs_core.config import EngineConfig
-from dvmvs_core.errors import DeviceError
+from dvmvs_core.errors import DeviceError, first_line
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.runtime.device_memory import out_of_memory
 from dvmvs_core.runtime.devices import openvino_target, resolve_device
 from dvmvs_core.runtime.plain import PlainRunner
 from dvmvs_core.runtime.runner import Runner
@@ -30,34 +31,58 @@ def choose_runner(network: PairNet | FusionNet, config: EngineConfig) -> Runner:
         network: it is moved to the device and put in evaluation mode.
         config: of which `device`, `precision` and `mode` count.
 
+    On device "auto", a GPU that cannot run it is left for the CPU, with a warning.
+
     Raises:
-        DeviceError: if the device does not exist here, the mode is "fast" and what it needs is missing, or the mode is
-            "reference" in another precision than float32.
+        DeviceError: if the device does not exist here or cannot run the network, the mode is "fast" and what it needs
+            is missing, or the mode is "reference" in another precision than float32.
     """
     device, target = resolve_device(config.device), openvino_target(config.device)
-    network = network.to(device).eval()
-    if device.type == "cuda" and config.precision == "float32":
-        # By default cuDNN rounds the factors of float32 convolutions to 10 bits.
-        torch.backends.cudnn.allow_tf32 = False
-    if config.mode == "reference":
-        if config.precision != "float32":
-            raise DeviceError(
-                f"mode reference runs in precision float32; got {config.precision}: choose mode auto or fast"
-            )
-        return PlainRunner(network, keeps_features=False)
-    strict = config.mode == "fast"
+    if config.mode == "reference" and config.precision != "float32":
+        raise DeviceError(f"mode reference runs in precision float32; got {config.precision}: choose mode auto or fast")
     if device.type == "cuda":
-        from dvmvs_core.runtime.cuda_runner import CudaRunner
+        try:
+            return _cuda_runner(network, device, config)
+        except DeviceError as error:
+            if config.device != "auto" or config.mode == "fast":
+                raise
+            logger.warning("%s; depth comes from the CPU", error)
+            device = torch.device("cpu")
+    network = network.to(device).eval()
+    if config.mode == "reference":
+        return PlainRunner(network, keeps_features=False)
+    return _cpu_runner(network, target, config)
 
-        return CudaRunner(network, device, getattr(torch, config.precision), strict)
+
+def _cuda_runner(network: PairNet | FusionNet, device: torch.device, config: EngineConfig) -> Runner:
+    from dvmvs_core.runtime.checked_runner import CheckedRunner
+
+    # By default cuDNN rounds the factors of float32 convolutions to 10 bits; with half precision, the depth heads are
+    # such convolutions.
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        network = network.to(device).eval()
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(out_of_memory(error, network.config, device)) from error
+    except Exception as error:  # the driver is missing, too old, or lost its GPU
+        raise DeviceError(
+            f"{device} cannot be used ({type(error).__name__}: {first_line(error)}); check the driver with nvidia-smi,"
+            " or choose device cpu"
+        ) from error
+    if config.mode == "reference":
+        return PlainRunner(network, keeps_features=False)
+    return CheckedRunner(network, device, config)
+
+
+def _cpu_runner(network: PairNet | FusionNet, target: str | None, config: EngineConfig) -> Runner:
     try:
         from dvmvs_core.runtime.openvino_runner import OpenVinoRunner
     except ImportError as error:
-        if strict or target is not None:
+        if config.mode == "fast" or target is not None:
             raise DeviceError(
                 f"mode {config.mode} on device {config.device} needs OpenVINO and numba ({error}); pip install openvino"
                 " numba, or choose device cpu with mode auto"
             ) from error
         logger.warning("OpenVINO or numba cannot be loaded (%s): depth takes two to four times as long", error)
         return PlainRunner(network, keeps_features=True, description="plain network, for want of OpenVINO or numba")
-    return OpenVinoRunner(network, target or "CPU", config.precision, strict)
+    return OpenVinoRunner(network, target or "CPU", config.precision, config.mode == "fast")

@@ -5,10 +5,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""A function of tensors that is captured once as a CUDA graph and then replayed."""
+"""A function as CUDA graphs: captured once for each combination of input shapes, then replayed."""
 
 from __future__ import annotations
 
+import functools
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,13 +20,21 @@ from torch import Tensor
 WARM_UP_CALLS = 3
 """Calls before a capture, in which libraries choose kernels and allocate, which a capture forbids."""
 
-MAX_GRAPHS = 8
-"""Graphs kept of one function; each holds its memory. One a number of measurement frames and of cameras is usual."""
+MAX_GRAPHS = 16
+"""Graphs kept of one function: one a number of measurement frames. The one that was not used for longest goes first."""
 
 
 @dataclass
-class _Graph:
-    graph: torch.cuda.CUDAGraph
+class Graph:
+    """What was captured.
+
+    Attributes:
+        replay: runs it on what `inputs` hold.
+        inputs: on the device, to be overwritten.
+        outputs: which each replay overwrites.
+    """
+
+    replay: Callable[[], None]
     inputs: list[Tensor]
     outputs: tuple[Tensor, ...]
 
@@ -32,41 +42,59 @@ class _Graph:
 class CudaGraphs:
     """Calls a function; on a CUDA device from a graph for each combination of input shapes.
 
+    All graphs of a device share one pool of memory, so that they need no more than the largest of them. Therefore a
+    replay of one may overwrite the outputs of all: use or copy them before the next call of any.
+
     Args:
         function: from tensors to a tuple of tensors, without a wait of the host and without a branch on values.
-        device: where its tensors live.
+        device: where it runs.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], device: torch.device) -> None:
         self._function = function
         self._device = device
-        self._graphs: dict[tuple, _Graph] = {}
+        self._graphs: OrderedDict[tuple, Graph] = OrderedDict()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The function's outputs; on CUDA the next call overwrites them."""
+        """The function's outputs.
+
+        Args:
+            inputs: on the device, or in pinned memory of the host.
+        """
         if self._device.type != "cuda":
             return self._function(*inputs)
         shapes = tuple((x.shape, x.dtype) for x in inputs)
-        if shapes not in self._graphs:
+        if shapes in self._graphs:
+            self._graphs.move_to_end(shapes)
+        else:
             if len(self._graphs) == MAX_GRAPHS:
-                self._graphs.pop(next(iter(self._graphs)))
-            self._graphs[shapes] = self._capture(inputs)
-        captured = self._graphs[shapes]
-        for static, given in zip(captured.inputs, inputs, strict=True):
+                self._graphs.popitem(last=False)
+            self._graphs[shapes] = capture(self._function, inputs, self._device)
+        graph = self._graphs[shapes]
+        for static, given in zip(graph.inputs, inputs, strict=True):
             static.copy_(given, non_blocking=True)
-        captured.graph.replay()
-        return captured.outputs
+        graph.replay()
+        return graph.outputs
 
-    def _capture(self, inputs: tuple[Tensor, ...]) -> _Graph:
-        with torch.cuda.device(self._device):
-            static = [x.clone() for x in inputs]
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(WARM_UP_CALLS):
-                    self._function(*static)
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                outputs = self._function(*static)
-        return _Graph(graph, static, outputs)
+
+def capture(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...], device: torch.device) -> Graph:
+    """Capture a call of a function on a CUDA device."""
+    with torch.cuda.device(device):
+        static = [torch.empty_like(x, device=device).copy_(x) for x in inputs]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_CALLS):
+                function(*static)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, of a camera that runs already, may allocate in the meantime.
+        with torch.cuda.graph(graph, pool=_pool(device), capture_error_mode="thread_local"):
+            outputs = function(*static)
+    return Graph(graph.replay, static, outputs)
+
+
+@functools.cache
+def _pool(device: torch.device) -> tuple[int, int]:
+    """The pool of memory that all graphs of a device share."""
+    return torch.cuda.graph_pool_handle()

@@ -7,9 +7,10 @@
 
 """PairNet and FusionNet on CUDA, without one wait of the host between image and depth.
 
-All geometry is worked out on the host in float64 and sent in one small tensor; everything else stays on the device.
-Each of the two steps (features, depth) is captured once as a graph and then replayed, so that a keyframe costs
-the host a few microseconds. In half precision, geometry, matching, gates, state and depth heads stay float32.
+All geometry is worked out on the host in float64 and sent in one small pinned tensor; everything else stays on the
+device. Each of the two steps (features, depth) is captured once as a graph and then replayed, so that a keyframe costs
+the host a few microseconds. Depth has a graph for each number of measurement frames; without memory, FusionNet runs the
+same one on zeros. In half precision, geometry, matching, gates, state and depth heads stay float32.
 
 Symbols: B batch, M measurement frames.
 """
@@ -18,13 +19,13 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dvmvs_core.errors import DeviceError
+from dvmvs_core.errors import DeviceError, first_line
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.cost_volume import plane_sweep
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
@@ -51,7 +52,7 @@ class CudaRunner:
         strict: fail where the fused plane sweep cannot run on a CUDA device, instead of doing without.
 
     Raises:
-        DeviceError: if it is strict and Triton is missing.
+        DeviceError: if it is strict and the fused plane sweep cannot run.
     """
 
     keeps_features = True
@@ -62,7 +63,8 @@ class CudaRunner:
         self.timer: Timer = untimed
         self._dtype = dtype
         self._network = _prepared(network, device, dtype)
-        self._sweep = _choose_sweep(device, strict)
+        self._no_memory = _no_memory(self._network, device)
+        self._sweep = choose_sweep(device, strict)
         self._features = CudaGraphs(self._features_step, device)
         self._depth = CudaGraphs(self._depth_step, device)
         graphs = "CUDA graphs" if device.type == "cuda" else "plain operators"
@@ -86,21 +88,22 @@ class CudaRunner:
         previous: PreviousKeyframe | None,
     ) -> tuple[Tensor, LSTMState | None]:
         """As in `Runner`."""
-        remembers = isinstance(self._network, FusionNet) and previous is not None
+        past = self._no_memory
+        if past and previous is not None:
+            past = (previous.depth, *previous.state)
         height, width = reference.matching.shape[-2:]
         geometry = step_geometry(
             world_T_ref,
             world_T_meas,
             K,
-            previous.world_T_cam if remembers else None,
+            previous.world_T_cam if previous is not None else None,
             (height, width),
             self.config.exact_sampling,
         )
         packed = geometry.packed()
         if self.device.type == "cuda":
-            packed = packed.pin_memory().to(self.device, non_blocking=True)
-        past = (previous.depth, *previous.state) if remembers else ()
-        depth, *state = self._depth(packed, image, *reference, torch.stack(list(measurements)), *past)
+            packed = packed.pin_memory()
+        depth, *state = self._depth(packed, image, *reference, *past, *measurements)
         return depth.clone(), LSTMState(*(x.clone() for x in state)) if state else None
 
     def _features_step(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -120,11 +123,12 @@ class CudaRunner:
         eighth: Tensor,
         sixteenth: Tensor,
         matching: Tensor,
-        measurements: Tensor,
-        *past: Tensor,
+        *maps: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Depth, and the new state; `past` is the last depth, hidden and cell state, or nothing."""
+        """Depth, and the new state; `maps` are FusionNet's last depth, hidden and cell state, then the measurements."""
         network = self._network
+        remembered = len(self._no_memory)
+        past, measurements = maps[:remembered], torch.stack(maps[remembered:])
         geometry = StepGeometry.unpacked(packed, len(measurements))
         # A timer may wait for the device, which a capture forbids.
         timer = untimed if self.device.type == "cuda" else self.timer
@@ -154,12 +158,10 @@ class CudaRunner:
         image = image.to(self._dtype, memory_format=torch.channels_last)
         if isinstance(network, PairNet):
             return (network.decode(image, features, costs).full,)
-        state = None
-        if past:
-            previous_depth, hidden, cell = past
-            estimate = lstm_depth_estimate(reproject_depth_by(geometry.cam_T_previous, previous_depth, geometry.K))
-            lstm_K = scale_intrinsics(geometry.K, 1 / 32)
-            state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
+        previous_depth, hidden, cell = past
+        estimate = lstm_depth_estimate(reproject_depth_by(geometry.cam_T_previous, previous_depth, geometry.K))
+        lstm_K = scale_intrinsics(geometry.K, 1 / 32)
+        state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
         pyramid, decoded, state = network.decode(image, features, costs, state)
         depth = pyramid.full
         if network.refinement is not None:
@@ -188,19 +190,51 @@ def _prepared(network: PairNet | FusionNet, device: torch.device, dtype: torch.d
     return network
 
 
-def _choose_sweep(device: torch.device, strict: bool):
-    """The fused plane sweep on CUDA; where Triton is missing, or on a CPU, the one of torch operators."""
+def _no_memory(network: PairNet | FusionNet, device: torch.device) -> tuple[Tensor, ...]:
+    """Depth (1, 1, H, W), hidden and cell state before the first keyframe; PairNet has none of them."""
+    if isinstance(network, PairNet):
+        return ()
+    depth = torch.zeros(1, 1, network.config.height, network.config.width)
+    return tuple(x.to(device) for x in (depth, *network.zero_state()))
+
+
+def choose_sweep(device: torch.device, strict: bool) -> Callable[..., Tensor]:
+    """The fused plane sweep on CUDA; where it cannot run, or on a CPU, the one of torch operators.
+
+    Raises:
+        DeviceError: if it is strict and the fused one cannot run on a CUDA device.
+    """
     if device.type != "cuda":
         return plane_sweep
     try:
         from dvmvs_core.runtime.triton_sweep import triton_sweep
 
+        check_sweep(triton_sweep, device)
         return triton_sweep
-    except ImportError as error:
+    except Exception as error:  # missing, no C compiler to load kernels with, an unknown chip, …
+        reason = f"the fused plane sweep cannot run ({type(error).__name__}: {first_line(error)})"
         if strict:
             raise DeviceError(
-                f"mode fast needs Triton on CUDA, which cannot be loaded ({error}); pip install triton, or choose mode"
+                f"{reason}; mode fast needs it on CUDA: pip install triton, with a C compiler at hand, or choose mode"
                 " auto"
             ) from error
-        logger.warning("Triton cannot be loaded (%s): the plane sweep runs as separate steps", error)
+        logger.warning("%s: it runs as separate steps", reason)
         return plane_sweep
+
+
+def check_sweep(sweep: Callable[..., Tensor], device: torch.device) -> None:
+    """Compare a plane sweep with the plain one on a small example.
+
+    Raises:
+        DeviceError: if they differ.
+    """
+    noise = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 1, 9, 16, 24, generator=noise).to(device)
+    homographies = (torch.eye(3) + 0.01 * torch.randn(2, 1, 3, 3, generator=noise)).to(device)
+    translations = torch.randn(2, 1, 3, generator=noise).to(device)
+    for masked in (True, False):
+        arguments = (maps[0], maps[1:], homographies, translations, torch.linspace(0.05, 4, 8).to(device), masked)
+        wrong = (sweep(*arguments) - plane_sweep(*arguments)).abs() > 1e-3
+        # A sample on a border to the last digit may fall on either side of it.
+        if not float(wrong.float().mean()) < 0.01:
+            raise DeviceError("it differs from the plain one")

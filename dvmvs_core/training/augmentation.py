@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.data.synthetic.defects import Defects, apply_defects, draw_defects
+from dvmvs_core.data.synthetic.defects import Defects, apply_defects, draw_defects, sent
 from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_SCALE, IMAGE_STD
 
 SCALE_RANGES = ((0.8, 1.25), (0.666, 1.5))
@@ -105,21 +105,21 @@ def augment_clip(batch: ClipBatch, draws: Sequence[ClipDraw], min_depth_m: float
         max_depth_m: no scale takes a surface farther away than this.
     """
     device = batch.depth.device
-    turned = torch.tensor([draw.turned for draw in draws]).to(device, non_blocking=True)
-    image, depth, world_T_cam = (_turn(part, turned) for part in batch[:3])
     numbers = [
-        (*draw.scale_range, draw.scale_share, draw.gamma, draw.contrast, draw.brightness, *draw.order) for draw in draws
+        (*draw.scale_range, draw.scale_share, draw.gamma, draw.contrast, draw.brightness, *draw.order, draw.turned)
+        for draw in draws
     ]
-    table = torch.tensor(numbers, dtype=torch.float32).to(device, non_blocking=True)
+    table = sent(torch.tensor(numbers, dtype=torch.float32), device)
+    image, depth, world_T_cam = (_turn(part, table[:, 9] > 0) for part in batch[:3])
     scale = _scales(depth, table[:, :3], min_depth_m, max_depth_m)
     world_T_cam = torch.cat([world_T_cam[..., :3], world_T_cam[..., 3:] * _metres(scale)], -1)
-    image = apply_defects(_recolour(image, *table[:, 3:6].unbind(1), table[:, 6:]), [draw.defects for draw in draws])
+    image = apply_defects(_recolour(image, *table[:, 3:6].unbind(1), table[:, 6:9]), [draw.defects for draw in draws])
     return _training_clip(image, depth * scale.view(-1, 1, 1, 1), world_T_cam, batch.K)
 
 
 def _training_clip(image: Tensor, depth: Tensor, world_T_cam: Tensor, K: Tensor) -> TrainingClip:
-    mean = torch.from_numpy(IMAGE_MEAN).to(image.device).view(3, 1, 1)
-    std = torch.from_numpy(IMAGE_STD).to(image.device).view(3, 1, 1)
+    statistics = sent(torch.from_numpy(np.stack((IMAGE_MEAN, IMAGE_STD))), image.device)
+    mean, std = statistics.view(2, 3, 1, 1)
     return TrainingClip((image - mean) / std, depth.float(), world_T_cam.float(), K.float())
 
 

@@ -36,10 +36,12 @@ from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.pictures import encode_png
 from dvmvs_core.model.checkpoint import save_checkpoint
+from dvmvs_core.model.checkpoint_parts import write_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.training.augmentation import augment_clip, draw_clip, prepare_clip
 from dvmvs_core.training.clip_loss import ClipLoss
 from dvmvs_core.training.data import HeldOut
+from dvmvs_core.training.deadline import Deadline
 from dvmvs_core.training.interruption import stop_on_signal
 from dvmvs_core.training.losses import DepthLoss, LossMeter
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at, recompute_batch_norm
@@ -65,8 +67,10 @@ class LoopConfig:
     """How long and how to optimise.
 
     Args:
-        steps: optimiser steps of the whole run; or give `minutes`.
-        minutes: wall-clock minutes of the whole run, earlier parts of a resumed one counted in; or give `steps`.
+        steps: optimiser steps of the whole run; or give `minutes` or `deadline_s`.
+        minutes: wall-clock minutes of the whole run, earlier parts of a resumed one counted in.
+        deadline_s: seconds from the start of the process to the end of its last export, start-up counted in; with
+            `steps`, whichever comes first.
         seed: of every random number that is drawn here.
         loss: which error is minimised.
         edge_weight: weight of the edge loss beside it, 0 for none, as published.
@@ -83,10 +87,12 @@ class LoopConfig:
         log_steps: steps between two lines of the log.
         save_minutes: minutes between two checkpoints.
         validate_minutes: minutes between two validations, each of which also writes the weights.
+        part_mib: size of the parts that weights are written in, too, MiB; None for none.
     """
 
     steps: int | None = None
     minutes: float | None = None
+    deadline_s: float | None = None
     seed: int = 0
     loss: DepthLoss = DepthLoss.L1_INVERSE
     edge_weight: float = 0.0
@@ -103,14 +109,20 @@ class LoopConfig:
     log_steps: int = 20
     save_minutes: float = 5.0
     validate_minutes: float = 10.0
+    part_mib: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run without an end."""
-        if (self.steps is None) == (self.minutes is None):
-            raise ConfigError(f"give either steps or minutes; got steps={self.steps} and minutes={self.minutes}")
-        length = self.minutes if self.steps is None else self.steps
-        if length <= 0:
-            raise ConfigError(f"a run must last longer than 0; got {length}")
+        given = [length for length in (self.steps, self.minutes, self.deadline_s) if length is not None]
+        if not given or (self.minutes is not None and len(given) > 1):
+            raise ConfigError(
+                "give either steps or minutes or a deadline, or steps that end at a deadline at the latest; got"
+                f" steps={self.steps}, minutes={self.minutes} and deadline={self.deadline_s}"
+            )
+        if min(given) <= 0:
+            raise ConfigError(f"a run must last longer than 0; got {min(given)}")
+        if self.part_mib is not None and self.part_mib < 1:
+            raise ConfigError(f"parts of the weights must be of at least 1 MiB; got {self.part_mib}")
 
     def progress(self, step: int, elapsed_s: float) -> float:
         """Return the part of the run that is over, 0…1, after that many steps and seconds."""
@@ -157,6 +169,8 @@ class Trainer:
         self.elapsed_s = 0.0
         self.bad_steps = 0
         self.best: dict[str, float] = {}
+        self._deadline = None if config.deadline_s is None else Deadline(config.deadline_s)
+        self._left_s = math.inf
         self.network = network.to(self.processes.device, memory_format=memory_format)
         self.stopwatch = Stopwatch(self.processes.device, exact_timing)
         self._folder = RunFolder(folder)
@@ -185,7 +199,13 @@ class Trainer:
     @property
     def progress(self) -> float:
         """The part of the run that is over, 0…1."""
-        return self.config.progress(self.step, self.elapsed_s)
+        by_steps = 0.0 if self.config.steps is None else min(1.0, self.step / self.config.steps)
+        if self._deadline is not None:
+            by_time = self.elapsed_s / (self.elapsed_s + self._left_s) if self._left_s > 0.0 else 1.0
+            return max(by_steps, by_time)
+        if self.config.steps is not None:
+            return by_steps
+        return min(1.0, self.elapsed_s / (60.0 * self.config.minutes))
 
     @property
     def stage(self) -> Stage:
@@ -208,6 +228,7 @@ class Trainer:
         last_saved = last_validated = self.elapsed_s
         with stop_on_signal() as stop, training_progress(self.processes.writes) as show:
             stopped, clock = False, time.monotonic()
+            self._left_s = self.processes.sums(self._own_left_s())[0]
             batches = self.clips(self.step) if self.progress < 1.0 else iter(())
             while self.progress < 1.0 and not stopped:
                 with self.stopwatch.phase("data"):
@@ -219,7 +240,9 @@ class Trainer:
                 # The clock of the first process is that of all, or they would part at the end of a stage.
                 own_s = now - clock if self.processes.writes else 0.0
                 clock = now
-                loss, passed_s, stops = self.processes.sums(loss / self.processes.size, own_s, float(stop()))
+                loss, passed_s, stops, self._left_s = self.processes.sums(
+                    loss / self.processes.size, own_s, float(stop()), self._own_left_s()
+                )
                 self.elapsed_s += passed_s
                 stopped = stops > 0
                 self._recent_losses.append(loss)
@@ -298,6 +321,7 @@ class Trainer:
             WeightsError: if the weights cannot be written.
             DataError: if the contact sheet cannot.
         """
+        started = time.monotonic()
         network = self.averaged_network()
         losses = self.validate(network)
         improved = [name for name, loss in losses.items() if loss < self.best.get(name, math.inf)]
@@ -314,7 +338,11 @@ class Trainer:
         for suffix in ("", "_best") if improved else ("",):
             path = self.folder / f"{name}{suffix}.safetensors"
             save_checkpoint(path, {name: network, **self._companions}, metadata)
+            if self.config.part_mib is not None:
+                write_parts(path, self.config.part_mib * 2**20)
         self._show(network, losses)
+        if self._deadline is not None:
+            self._deadline.note_export(time.monotonic() - started)
         return losses
 
     def save(self) -> None:
@@ -413,6 +441,10 @@ class Trainer:
         predicted_state = rng.random() < self.stage.predicted_state
         mirrored = (rng.random(frames) > 0.5).tolist() if self.config.mirror else None
         return measured, predicted_state, mirrored
+
+    def _own_left_s(self) -> float:
+        """Seconds left to train before the deadline: those of the first process count for all."""
+        return self._deadline.left_s() if self._deadline is not None and self.processes.writes else 0.0
 
     def _learning_rate(self) -> float:
         config = self.config

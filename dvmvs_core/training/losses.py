@@ -71,8 +71,10 @@ def masked_loss(kind: DepthLoss, prediction: Tensor, truth: Tensor) -> tuple[Ten
     """
     truth = resize_truth(truth, *prediction.shape[-2:])
     valid = truth != 0
-    # Both are masked before the arithmetic, since 1/0 would turn the gradient into NaN even where it is not used.
-    return pixel_losses(kind, prediction[valid], truth[valid]).sum(), valid.sum()
+    # Both are replaced before the arithmetic, since 1/0 would turn the gradient into NaN even where it is not used; a
+    # boolean index would have a GPU wait for how many are left.
+    known, compared = torch.where(valid, truth, 1.0), torch.where(valid, prediction, 1.0)
+    return torch.where(valid, pixel_losses(kind, compared, known), 0.0).sum(), valid.sum()
 
 
 def depth_loss(

@@ -97,15 +97,19 @@ def _pairwise_predictions(network: PairNet, clip: TrainingClip, measurement_fram
     batch, frames = clip.image.shape[:2]
     features = network.extract(clip.image.flatten(0, 1))
     matching = features.matching.unflatten(0, (batch, frames))
-    chosen = torch.tensor(
-        [nearest_frames(reference, frames, measurement_frames) for reference in range(frames)]
-    )  # (T, M)
+    nearest = [nearest_frames(reference, frames, measurement_frames) for reference in range(frames)]
+    chosen = list(zip(*nearest, strict=True))  # M times T frames
+
+    def taken(part: Tensor, column: Sequence[int]) -> Tensor:
+        # Frame by frame, since a list as an index would have to be sent to a GPU.
+        return torch.stack([part[:, frame] for frame in column], dim=1).flatten(0, 1)
+
     pyramid = network(
         clip.image.flatten(0, 1),
         features,
-        [matching[:, column].flatten(0, 1) for column in chosen.unbind(1)],
+        [taken(matching, column) for column in chosen],
         clip.world_T_cam.flatten(0, 1),
-        [clip.world_T_cam[:, column].flatten(0, 1) for column in chosen.unbind(1)],
+        [taken(clip.world_T_cam, column) for column in chosen],
         clip.K.repeat_interleave(frames, dim=0),
     )
     return pyramid, clip.depth.flatten(0, 1)

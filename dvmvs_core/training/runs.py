@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from dvmvs_core.config import ModelConfig
+from dvmvs_core.cpu import usable_cores
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.training.data import DataPart, held_out_clips, parse_data, training_sources
 from dvmvs_core.training.loop import LoopConfig, Trainer, describe
@@ -28,6 +29,8 @@ from dvmvs_core.training.streams import ClipStream, Part
 EPOCH_STEPS = 5000
 """Steps that stand for an epoch where the data has no end."""
 HELD_OUT_BATCHES = 8
+HELD_OUT_CLIPS = 8
+"""Most clips of such a batch: those of a GPU's batches would take minutes to draw."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class RunPlan:
         loop: settings of the loop; what is None or missing is the schedule's.
         batch_size: clips a step in each process; None takes the schedule's.
         frames: of a clip; None takes the schedule's.
-        workers: processes that make the batches of each part of the data ahead.
+        workers: processes that make the batches of each part of the data ahead; None takes one, and for a GPU, which
+            renders faster than a process draws, as many as there are other cores.
         held_out_batches: for validation and for calibration, of each part of the data.
         epoch_steps: steps of an epoch of the published schedule; None takes one pass over the folders, or 5000.
         tensorboard: whether to write for TensorBoard.
@@ -66,7 +70,7 @@ class RunPlan:
     loop: dict[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
     frames: int | None = None
-    workers: int = 1
+    workers: int | None = None
     held_out_batches: int = HELD_OUT_BATCHES
     epoch_steps: int | None = None
     tensorboard: bool = False
@@ -102,9 +106,10 @@ def build_trainer(plan: RunPlan, processes: Processes, **trainer_options: Any) -
     sources = training_sources(parts, size, frames, config.seed, device)
     stages = _stages(plan, network.config, parts, sources, config, batch_size * processes.size)
     on_gpu = processes.device.type == "cuda"
+    workers = plan.workers if plan.workers is not None else _usual_workers(on_gpu)
     stream = ClipStream(
         [
-            Part(source, part.weight, plan.workers, rendered_here=part.synthetic and on_gpu)
+            Part(source, part.weight, workers, rendered_here=part.synthetic and on_gpu)
             for part, source in zip(parts, sources, strict=True)
         ],
         batch_size,
@@ -114,7 +119,7 @@ def build_trainer(plan: RunPlan, processes: Processes, **trainer_options: Any) -
     return Trainer(
         network,
         stream,
-        held_out_clips(parts, sources, size, frames, batch_size, plan.held_out_batches, device),
+        held_out_clips(parts, sources, size, frames, min(batch_size, HELD_OUT_CLIPS), plan.held_out_batches, device),
         stages,
         config,
         plan.out,
@@ -134,10 +139,14 @@ def build_trainer(plan: RunPlan, processes: Processes, **trainer_options: Any) -
     )
 
 
+def _usual_workers(on_gpu: bool) -> int:
+    return max(1, usable_cores() - 1) if on_gpu else 1
+
+
 def _check_sizes(plan: RunPlan, config: LoopConfig, frames: int, batch_size: int) -> None:
     if frames < 2:
         raise ConfigError(f"a clip needs a reference frame and a measurement frame: at least 2 frames; got {frames}")
-    if plan.workers < 0:
+    if plan.workers is not None and plan.workers < 0:
         raise ConfigError(f"workers must be 0 or more; got {plan.workers}")
     positive = {
         "batch size": batch_size,

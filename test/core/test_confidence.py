@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from dvmvs_core import confidence as module
+from dvmvs_core.choose_confidence import choose_confidence
 from dvmvs_core.confidence import (
     AGREEMENT_SCALE,
     COEFFICIENTS,
     CUES,
-    choose_confidence,
     compiled_confidence,
     confidence_cues,
     estimate_confidence,
@@ -195,7 +195,6 @@ def test_the_compiled_one_sees_nothing_where_nothing_is_in_view():
 
 def test_a_cpu_runs_the_compiled_one_where_numba_is(monkeypatch):
     assert choose_confidence(torch.device("cpu")) is compiled_confidence
-    assert choose_confidence(torch.device("cuda:0")) is estimate_confidence
     monkeypatch.setitem(sys.modules, "dvmvs_core.runtime.confidence_kernels", None)
     assert choose_confidence(torch.device("cpu")) is estimate_confidence
 

@@ -36,6 +36,7 @@ RANK = {
     "runtime": 3,
     "matching": 3,
     "confidence": 3,
+    "choose_confidence": 3,
     "past_keyframes": 3,
     "estimate": 3,
     "engine": 3,

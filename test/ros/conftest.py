@@ -107,6 +107,7 @@ class NodeProcess:
         log: file for what it prints.
         remap: "from:=to" rules.
         arguments: what stands before the ROS arguments.
+        launcher: script that runs the module, and its arguments; Python itself by default.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class NodeProcess:
         log: Path,
         remap: tuple[str, ...] = (),
         arguments: tuple[str, ...] = (),
+        launcher: tuple[str, ...] = (),
     ) -> None:
         self._log = log
         file = log.with_suffix(".yaml")
@@ -126,7 +128,7 @@ class NodeProcess:
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", f"dvmvs_ros.{module}", *arguments),
+                    *(sys.executable, *launcher, "-m", f"dvmvs_ros.{module}", *arguments),
                     *("--ros-args", "--params-file", str(file), *rules),
                 ],
                 stdout=out,
@@ -180,10 +182,14 @@ def start_node(ros_environment, tmp_path_factory) -> Callable[..., NodeProcess]:
     processes = []
 
     def start(
-        module: str, parameters: dict, remap: tuple[str, ...] = (), arguments: tuple[str, ...] = ()
+        module: str,
+        parameters: dict,
+        remap: tuple[str, ...] = (),
+        arguments: tuple[str, ...] = (),
+        launcher: tuple[str, ...] = (),
     ) -> NodeProcess:
         log = tmp_path_factory.mktemp("node") / f"{module}.log"
-        processes.append(NodeProcess(module, parameters, ros_environment, log, remap, arguments))
+        processes.append(NodeProcess(module, parameters, ros_environment, log, remap, arguments, launcher))
         return processes[-1]
 
     yield start

@@ -171,11 +171,15 @@ class SyntheticClips:
         def here(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values).float().to(self.device)
 
-        worlds = [[part.to(self.device).expand(count, *part.shape) for part in shot.world] for shot in shots]
+        # Together, so that a GPU is sent a few large tensors.
+        worlds = [
+            torch.stack(parts).to(self.device).repeat_interleave(count, 0)
+            for parts in zip(*(shot.world for shot in shots), strict=True)
+        ]
         poses = [here(shot.path.world_T_cam) for shot in shots]
         intrinsics = [here(shot.K) for shot in shots]
         linear, depth = self._ready_renderer()(
-            WorldTensors(*(torch.cat(parts) for parts in zip(*worlds, strict=True))),
+            WorldTensors(*worlds),
             torch.cat(poses),
             torch.stack(intrinsics).repeat_interleave(count, 0),
             self.height,

@@ -92,10 +92,10 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     device = image.device
     steps = np.stack([np.random.default_rng(each.seed).normal(0.0, each.wander, frames) for each in drawn])
     numbers = np.concatenate([np.array([astuple(each)[:-2] for each in drawn]), np.cumsum(steps, 1)], 1)
-    table = torch.from_numpy(numbers.astype(np.float32)).to(device, non_blocking=True)
+    table = sent(torch.from_numpy(numbers.astype(np.float32)), device)
     gain, _, vignetting, noise, chroma, fine, wide = (column.view(-1, 1, 1, 1, 1) for column in table[:, :7].unbind(1))
     # One a clip, so that what a clip gets depends on no other clip of its batch.
-    generators = [torch.Generator(device).manual_seed(each.seed) for each in drawn]
+    generators = [_generator(device, each.seed) for each in drawn]
 
     def randn(*shape: int) -> Tensor:
         return torch.stack([torch.randn(shape, generator=generator, device=device) for generator in generators])
@@ -106,7 +106,7 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     changed = changed.clamp(0.0, 1.0)
     grain = noise * (0.4 + 1.2 * changed.sqrt()) * randn(frames, 1, height, width)
     small = randn(frames, 3, -(-height // _CHROMA_GRAIN), -(-width // _CHROMA_GRAIN)).flatten(0, 1)
-    luma = torch.tensor(_LUMA).to(device, non_blocking=True).view(3, 1, 1)
+    luma = sent(torch.tensor(_LUMA), device).view(3, 1, 1)
     small = small - (luma * small).sum(1, keepdim=True)
     tint = interpolate(small, (height, width), mode="bilinear", align_corners=False).view(image.shape)
     changed = changed + grain + chroma * tint
@@ -115,9 +115,18 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     far = avg_pool2d(flat, 7, 1, 3, count_include_pad=False).view(image.shape)
     changed = (changed + fine * (changed - near) + wide * (changed - far)).clamp(0.0, 1.0)
     # A clip without defects keeps its values to the last bit.
-    chosen = torch.tensor(flawed).to(device, non_blocking=True)
+    chosen = sent(torch.tensor(flawed), device)
     result = image.index_copy(0, chosen, changed.index_select(0, chosen).to(image.dtype))
     return _compressed(result, [each.jpeg_quality for each in drawn])
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small CPU tensor on a device; from pinned memory, or the host would wait for all that a GPU has to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _compressed(image: Tensor, quality: Sequence[float]) -> Tensor:
@@ -125,8 +134,8 @@ def _compressed(image: Tensor, quality: Sequence[float]) -> Tensor:
     chosen = [number for number, value in enumerate(quality) if value > 0]
     if not chosen:
         return image
-    where = torch.tensor(chosen).to(image.device, non_blocking=True)
-    values = torch.tensor([quality[number] for number in chosen]).to(image.device, non_blocking=True)
+    where = sent(torch.tensor(chosen), image.device)
+    values = sent(torch.tensor([quality[number] for number in chosen]), image.device)
     frames = image.index_select(0, where)
     coded = jpeg_codec_differentiable(frames.flatten(0, 1), values.repeat_interleave(image.shape[1]))
     return image.index_copy(0, where, coded.view(frames.shape).to(image.dtype))

@@ -1,0 +1,175 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""CUDA graphs as long as they can be trusted, and the plain network on the same GPU otherwise.
+
+A robot never starts blind, and never dies of its GPU: before the first frame, captured steps are compared with the
+plain network, and what fails later is done again by it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.errors import DeviceError, first_line
+from dvmvs_core.model.convlstm import LSTMState
+from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.model.features import ImageFeatures
+from dvmvs_core.runtime.cuda_runner import CudaRunner
+from dvmvs_core.runtime.device_memory import out_of_memory
+from dvmvs_core.runtime.plain import PlainRunner
+from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.runner import Runner
+from dvmvs_core.runtime.timer import Timer
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+"""Mean relative difference from the plain depth up to which a captured one is trusted."""
+
+
+class CheckedRunner:
+    """A `Runner` for CUDA.
+
+    Args:
+        network: on its device and in evaluation mode; it stays there for the case that graphs fail.
+        device: where to run.
+        config: of which precision and mode count; mode "fast" raises where "auto" does without graphs.
+
+    Raises:
+        DeviceError: if not even the plain network runs, or mode fast cannot keep what it promises.
+    """
+
+    keeps_features = True
+
+    def __init__(self, network: PairNet | FusionNet, device: torch.device, config: EngineConfig) -> None:
+        self.config = network.config
+        self.device = device
+        self._plain = PlainRunner(network, keeps_features=True, description="plain network on CUDA")
+        self._captured: CudaRunner | None = None
+        try:
+            captured = CudaRunner(network, device, getattr(torch, config.precision), config.mode == "fast")
+            _check(captured, self._plain, TOLERANCE[config.precision])
+            self._captured, failure = captured, None
+        except Exception as error:  # capture, drivers and compilers fail in many ways
+            # Its traceback would keep what was captured so far in memory.
+            captured, failure = None, error.with_traceback(None)
+        if failure is None:
+            return
+        if config.mode == "fast":
+            raise DeviceError(f"{self._reason(failure)}; mode fast does not go on without them") from failure
+        self._fall_back(failure)
+        self._check_plain()
+
+    @property
+    def description(self) -> str:
+        """What runs now, for a person."""
+        return self._running.description
+
+    @property
+    def timer(self) -> Timer:
+        """Is told of the parts of `depth`, where nothing is captured."""
+        return self._running.timer
+
+    @timer.setter
+    def timer(self, timer: Timer) -> None:
+        for runner in filter(None, (self._plain, self._captured)):
+            runner.timer = timer
+
+    def features(self, image: Tensor) -> ImageFeatures:
+        """As in `Runner`."""
+        if self._captured is not None:
+            try:
+                return self._captured.features(image)
+            except RuntimeError as error:
+                self._fall_back(error)
+        return self._plain.features(image)
+
+    def depth(
+        self,
+        image: Tensor,
+        reference: ImageFeatures,
+        measurements: Sequence[Tensor],
+        world_T_ref: Tensor,
+        world_T_meas: Sequence[Tensor],
+        K: Tensor,
+        previous: PreviousKeyframe | None,
+    ) -> tuple[Tensor, LSTMState | None]:
+        """As in `Runner`."""
+        arguments = (measurements, world_T_ref, world_T_meas, K, previous)
+        if self._captured is not None:
+            try:
+                return self._captured.depth(image, reference, *arguments)
+            except RuntimeError as error:
+                self._fall_back(error)
+                # Those of a graph may be overwritten, or of another precision.
+                reference = self._plain.features(image)
+        return self._plain.depth(image, reference, *arguments)
+
+    @property
+    def _running(self) -> Runner:
+        return self._captured or self._plain
+
+    def _fall_back(self, error: Exception) -> None:
+        """Go on with the plain network, and say so once."""
+        logger.warning("%s; depth goes on with the plain network on %s", self._reason(error), self.device)
+        timer, self._captured = self.timer, None
+        self.timer = timer
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, torch.OutOfMemoryError):
+            return out_of_memory(error, self.config, self.device)
+        return f"CUDA graphs cannot be used ({type(error).__name__}: {first_line(error)})"
+
+    def _check_plain(self) -> None:
+        try:
+            _trial(self._plain)
+        except torch.OutOfMemoryError as error:
+            raise DeviceError(out_of_memory(error, self.config, self.device)) from error
+        except Exception as error:
+            raise DeviceError(
+                f"{self.device} cannot run the network ({type(error).__name__}: {first_line(error)}); check the driver"
+                " with nvidia-smi, or choose device cpu"
+            ) from error
+
+
+def _check(captured: Runner, plain: Runner, tolerance: float) -> None:
+    """Compare depth of captured steps, with memory where the network has one, with the plain network's.
+
+    Raises:
+        DeviceError: if they differ.
+    """
+    for found, expected in zip(_trial(captured), _trial(plain), strict=True):
+        difference = float(((found - expected).abs() / expected).mean())
+        if not difference <= tolerance:
+            raise DeviceError(f"depth differs from the plain network's by {difference:.2g} in the mean")
+
+
+@torch.inference_mode()
+def _trial(runner: Runner) -> list[Tensor]:
+    """Depth (1, H, W) of two keyframes of noise, each measured against the same frame."""
+    height, width = runner.config.height, runner.config.width
+    noise = torch.Generator().manual_seed(0)
+    first, *images = (torch.randn(1, 3, height, width, generator=noise).to(runner.device) for _ in range(3))
+    K = torch.tensor(((width, 0.0, width / 2), (0.0, width, height / 2), (0.0, 0.0, 1.0)))[None]
+    poses = torch.eye(4).repeat(3, 1, 1, 1)
+    poses[:, 0, 0, 3] = 0.1 * torch.arange(3)
+    matching = [runner.features(first).matching]
+    depths, previous = [], None
+    for image, pose in zip(images, poses[1:], strict=True):
+        features = runner.features(image)
+        depth, state = runner.depth(image, features, matching, pose, [poses[0]], K, previous)
+        previous = PreviousKeyframe(depth[:, None], pose, state)
+        depths.append(depth)
+    return depths

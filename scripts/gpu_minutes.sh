@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# The few minutes on a lent GPU: everything in one command, each step under its own timeout, all output kept.
+#
+#   OUT=DIR scripts/gpu_minutes.sh measure [--seconds 240]
+#   OUT=DIR scripts/gpu_minutes.sh train   [--seconds 540] [--init WEIGHTS] [-- more options of `dvmvs train base`]
+#
+# OUT receives at most eight files of at most 16 MiB. The machine needs python3 with torch, triton, numba, numpy, OpenCV,
+# scipy, rich and safetensors; the other packages come along as wheels in .gpu/wheels (`make gpu-wheels`, before).
+# --device cpu --tiny runs the same steps in seconds on any machine, to try the script. PYTHON names the interpreter.
+set -uo pipefail # not -e: a step that fails must not keep the next one from running
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  sed -n '2,9p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+  exit 2
+}
+
+mode=${1:-}
+[[ $mode == measure || $mode == train ]] || usage
+shift
+seconds= device=cuda init= tiny= more=()
+while (($#)); do
+  case $1 in
+    --seconds | --device | --init) [[ $# -ge 2 ]] || usage && printf -v "${1#--}" '%s' "$2" && shift 2 ;;
+    --tiny) tiny=yes && shift ;;
+    --) shift && more=("$@") && break ;;
+    *) usage ;;
+  esac
+done
+: "${OUT:?name the folder for the results: OUT=DIR}" "${seconds:=$([[ $mode == measure ]] && echo 240 || echo 540)}"
+mkdir -p "$OUT"
+OUT=$(cd "$OUT" && pwd)
+log=$OUT/$mode.log
+python=${PYTHON:-python3}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 DVMVS_CACHE_DIR=$scratch/cache
+if ! "$python" -c 'import tyro, kornia, pytest' 2>/dev/null; then
+  for wheel in .gpu/wheels/*.whl; do "$python" -m zipfile -e "$wheel" "$scratch/packages"; done
+  PYTHONPATH+=:$scratch/packages
+fi
+
+left() { echo $((seconds - SECONDS)); }
+
+step() { # name, most seconds, command: run it within what is left, and keep its output and its fate
+  local name=$1 limit=$2 started=$SECONDS status
+  shift 2
+  [[ -n $tiny ]] && limit=$((10 * limit)) # the machine may be busy with other things
+  (($(left) < limit)) && limit=$(left)
+  printf '\n== %s, at most %s s: %s\n' "$name" "$limit" "$*" >>"$log"
+  if ((limit < 1)); then
+    echo "== $name: not begun, no time left" | tee -a "$log"
+    return
+  fi
+  timeout --signal=INT --kill-after=10 "$limit" "$@" >>"$log" 2>&1
+  status=$?
+  echo "== $name: exit $status after $((SECONDS - started)) s" | tee -a "$log"
+}
+
+benchmark() { # file, options: latency, stages and memory beside the reference path
+  step "benchmark $1" 45 "$python" -m dvmvs_core benchmark --device "$device" --keyframes "$keyframes" \
+    --json "$OUT/$1.json" "${@:2}"
+}
+
+versions() {
+  step versions 30 "$python" - <<'END'
+import importlib.metadata, platform, torch
+print(platform.platform(), platform.python_version(), "CUDA", torch.version.cuda, torch.cuda.is_available())
+if torch.cuda.is_available():
+    print(torch.cuda.get_device_properties(0))
+for name in ("torch", "triton", "numpy", "numba", "opencv-python", "opencv-python-headless", "kornia", "safetensors"):
+    try:
+        print(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        print(name, "missing")
+END
+  command -v nvidia-smi >/dev/null && step nvidia-smi 10 nvidia-smi
+}
+
+measure() {
+  local tests=(test/gpu) half=float16
+  keyframes=60
+  if [[ -n $tiny ]]; then
+    keyframes=1
+    tests=(test/gpu/test_inference_on_gpu.py -k "fused and 16-2")
+  fi
+  [[ $device == cpu ]] && export DVMVS_GPU_TESTS_ON=cpu half=bfloat16
+  benchmark paper-float32 --preset paper
+  benchmark "paper-$half" --preset paper --precision "$half"
+  # Its own configuration: pyproject's wants plugins that are not there.
+  step tests 100 "$python" -m pytest -c /dev/null --rootdir . --confcutdir test/gpu --import-mode importlib \
+    -p no:cacheprovider -q --durations 5 "${tests[@]}"
+  benchmark small-float32
+  benchmark "small-$half" --precision "$half"
+  [[ -z $tiny ]] && benchmark scaling --preset paper --precision "$half" --reference no --scaling
+  step rates 60 "$python" benchmarks/gpu_rates.py "$OUT/rates.json" --device "$device" --keyframes "$keyframes" \
+    $([[ -n $tiny ]] && echo --seconds 900 --clips 1 --height 64 --width 96)
+  step training 60 "$python" -m dvmvs_core train base --device "$device" --out "$scratch/profile" \
+    --profile "$OUT/training_speed.md" "${sizes[@]}"
+}
+
+train() {
+  local run=$scratch/run age_s
+  # What the shell has used up counts; a quarter minute is kept to copy.
+  age_s=$((SECONDS + 15))
+  step train "$((seconds - 5))" "$python" -m dvmvs_core train base --device "$device" --out "$run" \
+    --deadline "$((seconds - age_s))" --validate-minutes 1 --part-mib 15 ${init:+--init "$init"} "${sizes[@]}" \
+    "${more[@]}" &
+  local training=$! picture
+  # Copied as it goes: a machine that is taken away leaves what was there a minute ago.
+  while kill -0 "$training" 2>/dev/null; do
+    collect "$run"
+    sleep 5
+  done
+  wait "$training"
+  collect "$run"
+}
+
+collect() { # run folder: weights in parts, the log and the newest contact sheet
+  local picture
+  [[ -d $1 ]] || return
+  cp -p "$1"/basenet.safetensors.part*of* "$1"/log.jsonl "$OUT"/ 2>/dev/null
+  picture=$(ls -t "$1"/pictures/*.png 2>/dev/null | head -1)
+  [[ -n $picture ]] && cp -p "$picture" "$OUT/contact_sheet.png"
+}
+
+if [[ -n $tiny ]]; then
+  sizes=(--height 64 --width 96 --batch-size 1 --frames 3 --held-out-batches 1 --log-steps 1 --workers 1 --steps 2)
+else
+  sizes=(--height 256 --width 320 --batch-size 24 --frames 6 --held-out-batches 4 --precision bfloat16)
+fi
+versions
+"$mode"
+# Nothing may come back that is too large, or too much.
+find "$OUT" -maxdepth 1 -type f -size +16M -print -delete | sed 's/^/too large, left out: /' | tee -a "$log"
+ls -l "$OUT"

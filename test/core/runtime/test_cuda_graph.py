@@ -1,0 +1,75 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Graphs take their inputs, are captured once a shape, and the one that was not used for longest goes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dvmvs_core.runtime import cuda_graph
+from dvmvs_core.runtime.cuda_graph import CudaGraphs, Graph
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def captures(monkeypatch):
+    """Shapes of the first input of each capture; what is captured lies on the CPU, in fixed places as on a GPU."""
+    shapes = []
+
+    def capture(function, inputs, device):
+        assert device == CUDA
+        shapes.append(tuple(inputs[0].shape))
+        static = [x.clone() for x in inputs]
+        outputs = tuple(torch.zeros_like(x) for x in function(*static))
+
+        def replay():
+            for place, value in zip(outputs, function(*static), strict=True):
+                place.copy_(value)
+
+        return Graph(replay, static, outputs)
+
+    monkeypatch.setattr(cuda_graph, "capture", capture)
+    return shapes
+
+
+def test_a_shape_is_captured_once_and_replayed_on_other_numbers(captures):
+    graphs = CudaGraphs(lambda x, y: (x + y, x - y), CUDA)
+    for number in range(4):
+        x, y = torch.full((3,), float(number)), torch.ones(3)
+        total, difference = graphs(x, y)
+        assert torch.equal(total, x + 1) and torch.equal(difference, x - 1)
+    assert captures == [(3,)]
+    graphs(torch.zeros(3, dtype=torch.float64), torch.ones(3))
+    graphs(torch.zeros(2), torch.ones(2))
+    assert captures == [(3,), (3,), (2,)]
+
+
+def test_a_replay_overwrites_what_the_one_before_gave(captures):
+    graphs = CudaGraphs(lambda x: (2 * x,), CUDA)
+    (first,) = graphs(torch.ones(1))
+    graphs(torch.full((1,), 5.0))
+    assert first.item() == 10.0
+
+
+def test_the_least_recently_used_goes(captures, monkeypatch):
+    monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", 2)
+    graphs = CudaGraphs(lambda x: (x,), CUDA)
+    for size in (1, 2, 1, 3, 1, 2):
+        graphs(torch.zeros(size))
+    assert captures == [(1,), (2,), (3,), (2,)]
+
+
+def test_every_number_of_measurement_frames_that_can_come_has_a_place():
+    assert cuda_graph.MAX_GRAPHS > 7
+
+
+def test_elsewhere_the_function_runs_as_it_is(captures):
+    (found,) = CudaGraphs(lambda x: (x + 1,), torch.device("cpu"))(torch.zeros(2))
+    assert found.tolist() == [1.0, 1.0] and not captures

@@ -1,0 +1,102 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""The script for a lent GPU runs from end to end, on the CPU with tiny sizes, and keeps what it can of what fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dvmvs_core.model.checkpoint import load_network
+
+ROOT = Path(__file__).resolve().parents[2]
+MIB = 2**20
+
+
+def gpu_minutes(out, *arguments, python=sys.executable, **environment):
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts" / "gpu_minutes.sh"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": str(python), "OUT": str(out), **environment},
+    )
+
+
+def fates(out, mode) -> dict[str, str]:
+    """What became of each step."""
+    lines = re.findall(r"^== ([^:]+): (exit \d+|not begun)", (out / f"{mode}.log").read_text(), re.MULTILINE)
+    return dict(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_measure(tmp_path):
+    result = gpu_minutes(tmp_path, "measure", "--device", "cpu", "--tiny", "--seconds", 1400)
+    assert result.returncode == 0, result.stderr
+    log = (tmp_path / "measure.log").read_text()
+    found = fates(tmp_path, "measure")
+    assert len(found) >= 8 and set(found.values()) == {"exit 0"}, log
+    assert "torch" in log and re.search(r"\d+ passed", log)
+    for name in ("paper-float32", "small-float32"):
+        assert json.loads((tmp_path / f"{name}.json").read_text())["frame_ms"]["median"] > 0
+    rates = json.loads((tmp_path / "rates.json").read_text())
+    assert len(rates) == 4 and all(value > 0 for figures in rates.values() for value in figures.values()), rates
+    assert "frames/s" in (tmp_path / "training_speed.md").read_text()
+    files = [file for file in tmp_path.iterdir() if file.is_file()]
+    assert len(files) <= 8 and sum(file.stat().st_size for file in files) < 64 * MIB
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_train_leaves_weights_to_go_on_from(tmp_path):
+    first = gpu_minutes(tmp_path / "1", "train", "--device", "cpu", "--tiny", "--seconds", 800)
+    assert fates(tmp_path / "1", "train")["train"] == "exit 0", (tmp_path / "1" / "train.log").read_text()
+    assert first.returncode == 0 and (tmp_path / "1" / "contact_sheet.png").exists()
+    assert (tmp_path / "1" / "log.jsonl").read_text().count("validation") >= 1
+    weights = tmp_path / "1" / "basenet.safetensors"
+    assert not weights.exists() and list(weights.parent.glob("basenet.safetensors.part1of*"))
+    gpu_minutes(tmp_path / "2", "train", "--device", "cpu", "--tiny", "--seconds", 800, "--init", weights)
+    assert fates(tmp_path / "2", "train")["train"] == "exit 0", (tmp_path / "2" / "train.log").read_text()
+    assert load_network(tmp_path / "2" / "basenet.safetensors")[1].height == 64
+
+
+def test_a_step_that_fails_or_hangs_keeps_no_other_from_running(tmp_path):
+    """A Python that fails each time, or waits for ever."""
+    for name, body, fate in (("fails", "exit 3", "exit 3"), ("hangs", "exec sleep 100", "exit 124")):
+        python = tmp_path / name
+        python.write_text(f'#!/bin/bash\n[[ $1 == -c ]] && exit 0\necho "this is what it said"\n{body}\n')
+        python.chmod(0o755)
+        out = tmp_path / f"{name}_out"
+        result = gpu_minutes(out, "measure", "--seconds", 3, python=python)
+        assert result.returncode == 0, result.stderr
+        found = fates(out, "measure")
+        assert found["versions"] == fate and len(found) >= 8
+        assert "this is what it said" in (out / "measure.log").read_text()
+        if name == "hangs":
+            assert set(found.values()) <= {"exit 124", "not begun"} and "not begun" in found.values()
+
+
+def test_what_is_too_large_is_left_out_and_said(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "large.bin").write_bytes(bytes(17 * MIB))
+    gpu_minutes(out, "measure", "--seconds", 0)
+    assert not (out / "large.bin").exists() and "too large" in (out / "measure.log").read_text()
+    assert set(fates(out, "measure").values()) == {"not begun"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("both",), ("measure", "--fast"), ("train", "--seconds")])
+def test_a_wrong_call_says_how_it_is_called(tmp_path, arguments):
+    result = gpu_minutes(tmp_path, *arguments)
+    assert result.returncode == 2 and "gpu_minutes.sh measure" in result.stdout

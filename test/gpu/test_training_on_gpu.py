@@ -1,0 +1,63 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Worlds look on a GPU as on a CPU, and a run trains there, saves and goes on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dvmvs_core.data.synthetic.clips import SyntheticClips
+from dvmvs_core.training.processes import single_process
+from dvmvs_core.training.runs import RunPlan, build_trainer
+
+SIZE = (64, 96)
+
+
+def test_renderer(device):
+    here, there = (SyntheticClips(*SIZE, 3, textures=16, motion_blur=0.0, device=d) for d in (str(device), "cpu"))
+    found, expected = here.batch(2, 0), there.batch(2, 0)
+    assert found.depth.device.type == device.type
+    depth = found.depth.cpu()
+    # A ray along an edge may meet either side of it.
+    assert ((depth / expected.depth - 1).abs() > 1e-3).float().mean() < 0.01
+    assert torch.equal(found.world_T_cam.cpu(), expected.world_T_cam)
+    difference = (found.image.cpu().float() - expected.image.float()).abs()
+    assert difference.mean() < 3 and expected.image.float().std() > 10
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("network", ["basenet", "pairnet", "fusionnet"])
+def test_a_run_trains_saves_and_goes_on(device, tmp_path, network, precision):
+    processes = single_process(str(device))
+
+    def trainer(steps):
+        plan = RunPlan(
+            network,
+            tmp_path,
+            preset="base" if network == "basenet" else "small",
+            height=SIZE[0],
+            width=SIZE[1],
+            batch_size=1,
+            frames=3,
+            workers=1,
+            held_out_batches=1,
+            loop={"steps": steps, "precision": precision, "log_steps": 1},
+        )
+        return build_trainer(plan, processes)
+
+    first = trainer(2)
+    before = [p.clone() for p in first.network.parameters()]
+    assert first.run()
+    changed = [not torch.equal(a, b) for a, b in zip(before, first.network.parameters(), strict=True)]
+    assert any(changed) and all(torch.isfinite(p).all() for p in first.network.parameters())
+    again = trainer(3)
+    again.resume()
+    assert again.step == 2
+    assert all(torch.equal(a, b) for a, b in zip(first.network.parameters(), again.network.parameters(), strict=True))
+    assert again.run() and again.step == 3
