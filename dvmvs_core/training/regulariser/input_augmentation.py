@@ -7,7 +7,7 @@
 
 """What is done to inputs in training, so that the regulariser does not rely on what is better on worlds than elsewhere.
 
-Symbols: B batch, h×w cells, q×r = h/2×w/2.
+Symbols: B batch, h×w cells.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.measured_around import REACHES
 from dvmvs_core.model.regulariser import RegulariserInputs
 
 LEFT_OUT = 0.2
@@ -28,9 +27,6 @@ DISTURBED = 0.7
 
 DEVIATION = 0.2
 """Of the disturbance of log depth: of its smooth part and of the whole image alike."""
-
-FOLLOWS = 0.5
-"""How much of the smooth part the depth shows that was scaled to measured depth around."""
 
 GRID = (4, 5)
 """Cells of the grid that the smooth part is drawn on."""
@@ -51,13 +47,7 @@ def _disturbed(inputs: RegulariserInputs, random: np.random.Generator) -> Regula
         return torch.from_numpy(random.normal(0, DEVIATION, (len(inputs.image), 1, *size))).to(inputs.image)
 
     chosen = torch.from_numpy(random.random((len(inputs.image), 1, 1, 1)) < DISTURBED).to(inputs.image)
-    change = chosen * (normal(1, 1) + _resized(normal(*GRID), inputs.network.shape[-2:]))
-    mean = functional.adaptive_avg_pool2d(change, GRID).mean(dim=(2, 3), keepdim=True)
-    fits = inputs.fits.clone()
-    scaled = len(REACHES)  # behind the planes
-    fits[:, scaled : scaled + 1] += FOLLOWS * _resized(change - mean, fits.shape[-2:])
-    return inputs._replace(network=inputs.network + change, fits=fits)
-
-
-def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(maps, size=tuple(size), mode="bilinear")
+    change = chosen * (
+        normal(1, 1) + functional.interpolate(normal(*GRID), size=inputs.network.shape[-2:], mode="bilinear")
+    )
+    return inputs._replace(network=inputs.network + change)
