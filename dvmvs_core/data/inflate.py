@@ -17,20 +17,13 @@ from typing import BinaryIO
 import lz4.frame
 from rosbags.rosbag2 import reader, storage_mcap
 
+from dvmvs_core.data.inflation_bound import inflation_bound
 from dvmvs_core.errors import DamagedError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
-
-INFLATED_ANYWAY, INFLATED_PER_BYTE = 100_000_000, 200
-"""What is believed of compressed data: so many bytes in all, and beyond that so many for each byte."""
-
-
-def inflation_bound(compressed_bytes: int) -> int:
-    """Return the most bytes that so many bytes of compressed data may become."""
-    return max(INFLATED_ANYWAY, INFLATED_PER_BYTE * compressed_bytes)
 
 
 def inflate_zlib(data: bytes, size: int) -> bytes:

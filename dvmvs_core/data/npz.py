@@ -22,7 +22,7 @@ from typing import IO
 
 import numpy as np
 
-from dvmvs_core.data.inflate import inflation_bound
+from dvmvs_core.data.inflation_bound import inflation_bound
 from dvmvs_core.errors import DamagedError
 
 SUFFIX = ".npy"

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -96,7 +97,9 @@ def _shared(
         return function
     target, lock = Target("CPU", "float32"), threading.Lock()
     sizes = tuple(tuple(example.shape) for example in examples())
-    exported = ExportedFunction(function, examples, target, network_key(network, target, sizes))
+    exported = ExportedFunction(
+        function, examples, target, network_key(network, target, sizes, inspect.getsource(function))
+    )
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         with lock:

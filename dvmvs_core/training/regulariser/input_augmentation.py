@@ -7,7 +7,7 @@
 
 """What is done to inputs in training, so that the regulariser does not rely on what is better on worlds than elsewhere.
 
-Symbols: B batch, h×w cells, q×r = h/2×w/2.
+Symbols: B batch, h×w cells.
 """
 
 from __future__ import annotations

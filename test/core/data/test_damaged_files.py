@@ -25,7 +25,8 @@ from rosbags.rosbag2 import Reader
 from dvmvs_core.data import bag_messages
 from dvmvs_core.data.bag_files import BagFiles
 from dvmvs_core.data.depth_projection import cloud_points
-from dvmvs_core.data.inflate import INFLATED_ANYWAY, bound_rosbags, zstd
+from dvmvs_core.data.inflate import bound_rosbags, zstd
+from dvmvs_core.data.inflation_bound import INFLATED_ANYWAY
 from dvmvs_core.data.mcap_salvage import inflates_to
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.scene import read_intrinsics, read_poses

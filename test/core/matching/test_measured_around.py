@@ -24,14 +24,14 @@ def plane() -> np.ndarray:
     return -np.log(0.3 + 0.004 * x + 0.003 * y).astype(np.float32)
 
 
-def clear(value: float = 1.0) -> tuple[np.ndarray, ...]:
-    """Score, margin and parallax that count in full."""
-    return tuple(np.full(SIZE, value * full, np.float32) for full in (0.3, 0.5, 4.0))
+def clear() -> tuple[np.ndarray, np.ndarray]:
+    """Score and parallax that count in full."""
+    return np.full(SIZE, 0.3, np.float32), np.full(SIZE, 4.0, np.float32)
 
 
 def test_a_true_plane_is_found(plane):
-    fits, weight = fitted_depths(plane, plane, *clear())
-    assert fits.shape == (3, *SIZE)
+    fits, weight = fitted_depths(plane, *clear())
+    assert fits.shape == (2, *SIZE)
     np.testing.assert_allclose(fits[0], plane, atol=0.005)
     np.testing.assert_allclose(fits[1], plane, atol=0.02)
     np.testing.assert_allclose(weight, 1, atol=1e-5)
@@ -41,23 +41,25 @@ def test_a_plane_goes_through_where_matching_knows_nothing(plane):
     hole = (slice(20, 28), slice(26, 34))
     wrong = plane.copy()
     wrong[hole] += 0.7
-    score, margin, parallax = clear()
+    score, parallax = clear()
     score[19:29, 25:35] = 0
-    fits, weight = fitted_depths(wrong, plane, score, margin, parallax)
+    fits, weight = fitted_depths(wrong, score, parallax)
     assert weight[22:26, 28:32].max() == 0
     np.testing.assert_allclose(fits[0][hole], plane[hole], atol=0.02)
-    blind, _ = fitted_depths(wrong, plane, *clear())
+    blind, _ = fitted_depths(wrong, *clear())
     assert np.abs(blind[0] - plane)[hole].max() > 0.2, "with clear scores it would have been believed"
 
 
-def test_the_networks_depth_takes_the_scale_of_what_was_measured(plane):
-    fits, _ = fitted_depths(plane, plane - 0.4, *clear())
-    np.testing.assert_allclose(fits[2], plane, atol=1e-4)
-    fits, _ = fitted_depths(plane, plane - 0.4, *clear(0.0))
-    np.testing.assert_allclose(fits[2], plane - 0.4, atol=1e-4)
+def test_matches_along_a_diagonal_make_a_plane(plane):
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    score, parallax = clear()
+    score[np.abs(x - y) > 4] = 0
+    fits, _ = fitted_depths(plane, score, parallax)
+    at_its_end = (slice(0, 3), slice(0, 3))
+    np.testing.assert_allclose(fits[1][at_its_end], plane[at_its_end], atol=0.01)
 
 
 def test_depth_stays_in_range():
     nearly_parallel = np.full(SIZE, np.log(30.0), np.float32)
-    fits, _ = fitted_depths(nearly_parallel, nearly_parallel, *clear())
-    np.testing.assert_allclose(np.exp(fits[:2]), 20.0, rtol=1e-5)
+    fits, _ = fitted_depths(nearly_parallel, *clear())
+    np.testing.assert_allclose(np.exp(fits), 20.0, rtol=1e-5)

@@ -51,8 +51,8 @@ def network() -> Regulariser:
 def test_untrained_it_nearly_returns_matched_depth(inputs):
     torch.manual_seed(0)
     answer = Regulariser().eval()(prepared(inputs))
-    coarser = functional.interpolate(torch.cat((inputs.prior, inputs.fits), dim=1), scale_factor=2.0, mode="bilinear")
-    others = torch.cat((inputs.network, coarser, torch.zeros_like(inputs.matched)), dim=1)
+    fits = functional.interpolate(inputs.fits, scale_factor=2.0, mode="bilinear")
+    others = torch.cat((fits, torch.zeros_like(inputs.matched)), dim=1)
     farthest = (others - inputs.matched).abs().amax(dim=1, keepdim=True)
     assert answer.log_depth.shape == (1, 1, HEIGHT, WIDTH)
     assert ((answer.coarse - inputs.matched).abs() <= 0.1 * farthest).all()
@@ -65,8 +65,8 @@ def test_untrained_it_nearly_returns_matched_depth(inputs):
 @torch.no_grad()
 def test_depth_is_between_its_candidates(inputs, network):
     answer = network(prepared(inputs))
-    coarser = functional.interpolate(torch.cat((inputs.prior, inputs.fits), dim=1), scale_factor=2.0, mode="bilinear")
-    candidates = torch.cat((inputs.matched, inputs.network, coarser, torch.zeros_like(inputs.matched)), dim=1)
+    fits = functional.interpolate(inputs.fits, scale_factor=2.0, mode="bilinear")
+    candidates = torch.cat((inputs.matched, fits, torch.zeros_like(inputs.matched)), dim=1)
     assert (answer.coarse >= candidates.amin(dim=1, keepdim=True) - 1e-5).all()
     assert (answer.coarse <= candidates.amax(dim=1, keepdim=True) + 1e-5).all()
     assert candidates.amin() <= answer.log_depth.min() and answer.log_depth.max() <= candidates.amax()
