@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from dvmvs_core.errors import DataError
 from dvmvs_core.training.regulariser.recording import Recorder, Walks
 
 logger = logging.getLogger(__name__)
+
+STOPPING_S = 2.0
+"""What they may take to end when they are told to."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,12 @@ class RecordingProcesses:
     def __exit__(self, *_exception: object) -> None:
         for process in self._processes:
             process.terminate()
+        end = time.monotonic() + STOPPING_S
         for process in self._processes:
-            process.join()
+            process.join(max(0.0, end - time.monotonic()))
+            if process.is_alive():  # in a compiler, which hears no signal for seconds
+                process.kill()
+                process.join()
 
     @property
     def running(self) -> bool:

@@ -50,7 +50,7 @@ from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, read_c
 from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
 from dvmvs_core.training.regulariser.input_augmentation import augmented
 from dvmvs_core.training.regulariser.recording import Walks
-from dvmvs_core.training.regulariser.recording_processes import ClipFolder, RecordingProcesses
+from dvmvs_core.training.regulariser.recording_processes import STOPPING_S, ClipFolder, RecordingProcesses
 from dvmvs_core.training.regulariser.regulariser_loss import keyframes_loss
 from dvmvs_core.training.run_folder import RunFolder
 from dvmvs_core.training.stopwatch import Stopwatch
@@ -268,7 +268,7 @@ class RegulariserTrainer:
         }
         save_regulariser(self.weights, self._average.network, metadata)
         if self._deadline is not None:
-            self._deadline.note_export(time.monotonic() - started)
+            self._deadline.note_export(time.monotonic() - started + STOPPING_S)
         return figures
 
     def save(self) -> None:
