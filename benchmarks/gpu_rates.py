@@ -28,8 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dvmvs_core.data.atomic import replacing  # noqa: E402
-
+from dvmvs_core.atomic import replacing  # noqa: E402
 from dvmvs_core.benchmark.frames import wall_frames  # noqa: E402
 from dvmvs_core.config import EngineConfig, preset  # noqa: E402
 from dvmvs_core.data.synthetic.clips import SyntheticClips  # noqa: E402

@@ -2,7 +2,7 @@
 # The few minutes on a lent GPU: everything in one command, each step under its own timeout, all output kept.
 #
 #   OUT=DIR scripts/gpu_minutes.sh measure [--seconds 240]
-#   OUT=DIR scripts/gpu_minutes.sh train   [--seconds 540] [--init WEIGHTS] [-- more options of `dvmvs train base`]
+#   OUT=DIR scripts/gpu_minutes.sh train   [--seconds 540] [--init WEIGHTS] [-- more of `dvmvs train regulariser`]
 #
 # OUT receives at most eight files of at most 16 MiB. The machine needs python3 with torch, triton, numba, numpy, OpenCV,
 # scipy, rich and safetensors; the other packages come along as wheels in .gpu/wheels (`make gpu-wheels`, before).
@@ -95,18 +95,22 @@ measure() {
   [[ -z $tiny ]] && benchmark scaling --preset paper --precision "$half" --reference no --scaling
   step rates 60 "$python" benchmarks/gpu_rates.py "$OUT/rates.json" --device "$device" --keyframes "$keyframes" \
     $([[ -n $tiny ]] && echo --seconds 900 --clips 1 --height 64 --width 96)
-  step training 60 "$python" -m dvmvs_core train base --device "$device" --out "$scratch/profile" \
+  local sizes=(--batch-size 24 --frames 6 --held-out-batches 4 --precision bfloat16)
+  [[ -n $tiny ]] && sizes=(--height 64 --width 96 --batch-size 1 --frames 3 --held-out-batches 1 --workers 1 --steps 2)
+  step training 60 "$python" -m dvmvs_core train fusionnet --init small --device "$device" --out "$scratch/profile" \
     --profile "$OUT/training_speed.md" "${sizes[@]}"
 }
 
 train() {
-  local run=$scratch/run age_s
+  local run=$scratch/run age_s workers sizes=(--precision bfloat16)
+  workers=$(($(nproc) > 3 ? $(nproc) - 2 : 1)) # the rest feeds the GPU
+  [[ -n $tiny ]] && sizes=(--height 64 --width 96 --clips 2 --held-out 1 --log-steps 1 --steps 2)
   # What the shell has used up counts; a quarter minute is kept to copy.
   age_s=$((SECONDS + 15))
-  step train "$((seconds - 5))" "$python" -m dvmvs_core train base --device "$device" --out "$run" \
-    --deadline "$((seconds - age_s))" --validate-minutes 1 --part-mib 15 ${init:+--init "$init"} "${sizes[@]}" \
+  step train "$((seconds - 5))" "$python" -m dvmvs_core train regulariser --device "$device" --out "$run" \
+    --deadline "$((seconds - age_s))" --validate-minutes 1 --workers "$workers" ${init:+--init "$init"} "${sizes[@]}" \
     "${more[@]}" &
-  local training=$! picture
+  local training=$!
   # Copied as it goes: a machine that is taken away leaves what was there a minute ago.
   while kill -0 "$training" 2>/dev/null; do
     collect "$run"
@@ -114,21 +118,32 @@ train() {
   done
   wait "$training"
   collect "$run"
+  pack "$run"
 }
 
-collect() { # run folder: weights in parts, the log and the newest contact sheet
-  local picture
-  [[ -d $1 ]] || return
-  cp -p "$1"/basenet.safetensors.part*of* "$1"/log.jsonl "$OUT"/ 2>/dev/null
-  picture=$(ls -t "$1"/pictures/*.png 2>/dev/null | head -1)
-  [[ -n $picture ]] && cp -p "$picture" "$OUT/contact_sheet.png"
+collect() { # run folder: weights and log, each whole
+  local name
+  for name in regulariser.safetensors log.jsonl; do
+    cp -p "$1/$name" "$OUT/.$name" 2>/dev/null && mv "$OUT/.$name" "$OUT/$name"
+  done
 }
 
-if [[ -n $tiny ]]; then
-  sizes=(--height 64 --width 96 --batch-size 1 --frames 3 --held-out-batches 1 --log-steps 1 --workers 1 --steps 2)
-else
-  sizes=(--height 256 --width 320 --batch-size 24 --frames 6 --held-out-batches 4 --precision bfloat16)
-fi
+pack() { # run folder: of the clips, the smallest, as many as go into two archives of at most 15 MiB
+  local clip archive
+  while read -r clip; do
+    for archive in "$OUT"/clips-{1,2}.tar; do
+      # An archive ends on a multiple of 10 KiB, and has half a KiB more for each file.
+      if (($(stat -c %s "$archive" 2>/dev/null || echo 0) + $(stat -c %s "$clip") + 20480 <= 15 * 2 ** 20)); then
+        tar -rf "$archive" -C "$1" "${clip#"$1/"}"
+        continue 2
+      fi
+    done
+    break
+  done < <(ls -Sr "$1"/clips/*.npz 2>/dev/null)
+  echo "clips: $(ls "$1"/clips/*.npz 2>/dev/null | wc -l) recorded, $(cat "$OUT"/clips-?.tar 2>/dev/null | tar -tif - | wc -l) kept" |
+    tee -a "$log"
+}
+
 versions
 "$mode"
 # Nothing may come back that is too large, or too much.

@@ -145,6 +145,9 @@ class Regulariser:
     """length of the whole run, from the first step on"""
     steps: OptionalCount = None
     """length of the whole run in optimiser steps, instead of --minutes"""
+    deadline: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """end so many seconds after the process started, start-up, recording and the last export included, instead of
+    --minutes; with --steps, whichever comes first"""
     init: OptionalFile = None
     """weights to start from; by default a network that gives back matched depth"""
     height: Count = 256
@@ -227,7 +230,9 @@ def _train_regulariser(options: Regulariser) -> bool:
 
     rate = options.learning_rate or (training.TUNING_RATE if options.init else training.LEARNING_RATE)
     names = ("minutes", "steps", "seed", "precision", "log_steps", "save_minutes", "validate_minutes")
-    loop = LoopConfig(learning_rate=rate, **{name: getattr(options, name) for name in names})
+    loop = LoopConfig(
+        learning_rate=rate, deadline_s=options.deadline, **{name: getattr(options, name) for name in names}
+    )
     names = ("out", "init", "height", "width", "workers", "clips", "held_out", "device")
     plan = training.RegulariserPlan(
         loop=loop, commands=(_command(),), **{name: getattr(options, name) for name in names}

@@ -97,7 +97,9 @@ def _shared(
         return function
     target, lock = Target("CPU", "float32"), threading.Lock()
     sizes = tuple(tuple(example.shape) for example in examples())
-    exported = ExportedFunction(function, examples, target, network_key(network, target, sizes, inspect.getsource(function)))
+    exported = ExportedFunction(
+        function, examples, target, network_key(network, target, sizes, inspect.getsource(function))
+    )
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         with lock:

@@ -124,9 +124,15 @@ class LoopConfig:
         if self.part_mib is not None and self.part_mib < 1:
             raise ConfigError(f"parts of the weights must be of at least 1 MiB; got {self.part_mib}")
 
-    def progress(self, step: int, elapsed_s: float) -> float:
-        """Return the part of the run that is over, 0…1, after that many steps and seconds."""
-        return min(1.0, step / self.steps if self.steps is not None else elapsed_s / (60.0 * self.minutes))
+    def progress(self, step: int, elapsed_s: float, left_s: float = math.inf) -> float:
+        """Return the part of the run that is over, 0…1, after that many steps and seconds, so many before its deadline.
+
+        The seconds left matter only to a run that has a deadline.
+        """
+        by_steps = 0.0 if self.steps is None else min(1.0, step / self.steps)
+        if self.deadline_s is not None:
+            return max(by_steps, elapsed_s / (elapsed_s + left_s) if left_s > 0.0 else 1.0)
+        return by_steps if self.steps is not None else min(1.0, elapsed_s / (60.0 * self.minutes))
 
 
 class Trainer:
@@ -199,13 +205,7 @@ class Trainer:
     @property
     def progress(self) -> float:
         """The part of the run that is over, 0…1."""
-        by_steps = 0.0 if self.config.steps is None else min(1.0, self.step / self.config.steps)
-        if self._deadline is not None:
-            by_time = self.elapsed_s / (self.elapsed_s + self._left_s) if self._left_s > 0.0 else 1.0
-            return max(by_steps, by_time)
-        if self.config.steps is not None:
-            return by_steps
-        return min(1.0, self.elapsed_s / (60.0 * self.config.minutes))
+        return self.config.progress(self.step, self.elapsed_s, self._left_s)
 
     @property
     def stage(self) -> Stage:

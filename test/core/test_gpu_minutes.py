@@ -14,11 +14,13 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from dvmvs_core.model.checkpoint import load_network
+from dvmvs_core.model.regulariser import load_regulariser, regulariser_metadata
+from dvmvs_core.training.regulariser.clip_files import read_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
@@ -62,13 +64,43 @@ def test_measure(tmp_path):
 def test_train_leaves_weights_to_go_on_from(tmp_path):
     first = gpu_minutes(tmp_path / "1", "train", "--device", "cpu", "--tiny", "--seconds", 800)
     assert fates(tmp_path / "1", "train")["train"] == "exit 0", (tmp_path / "1" / "train.log").read_text()
-    assert first.returncode == 0 and (tmp_path / "1" / "contact_sheet.png").exists()
-    assert (tmp_path / "1" / "log.jsonl").read_text().count("validation") >= 1
-    weights = tmp_path / "1" / "basenet.safetensors"
-    assert not weights.exists() and list(weights.parent.glob("basenet.safetensors.part1of*"))
+    assert first.returncode == 0, first.stderr
+    assert (tmp_path / "1" / "log.jsonl").read_text().count("held_out") == 1
+    weights = tmp_path / "1" / "regulariser.safetensors"
+    load_regulariser(weights)
+    assert {file.name for file in weights.parent.iterdir()} == {
+        "train.log",
+        "log.jsonl",
+        "regulariser.safetensors",
+        "clips-1.tar",
+    }
+    with tarfile.open(tmp_path / "1" / "clips-1.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    clips = sorted((tmp_path / "clips").iterdir())
+    assert len(clips) == 2 and read_clip(clips[0]).truth.shape[-2:] == (64, 96)
     gpu_minutes(tmp_path / "2", "train", "--device", "cpu", "--tiny", "--seconds", 800, "--init", weights)
     assert fates(tmp_path / "2", "train")["train"] == "exit 0", (tmp_path / "2" / "train.log").read_text()
-    assert load_network(tmp_path / "2" / "basenet.safetensors")[1].height == 64
+    commands = regulariser_metadata(tmp_path / "2" / "regulariser.safetensors")["commands"]
+    assert len(commands) == 2 and "--init regulariser.safetensors" in commands[1]
+
+
+def test_as_many_clips_come_back_as_two_archives_hold(tmp_path):
+    """A Python that records clips of several sizes, and ends."""
+    python = tmp_path / "python"
+    sizes = (4 * MIB, 12 * MIB, 9 * MIB, 5 * MIB, 20 * MIB)
+    lines = [f'truncate -s {size} "$run/clips/{number:05d}.npz"' for number, size in enumerate(sizes)]
+    found = 'while (($#)); do [[ $1 == --out ]] && run=$2; shift; done; [[ -n $run ]] || exit 0; mkdir -p "$run/clips"'
+    python.write_text("\n".join(("#!/bin/bash", found, *lines, "")))
+    python.chmod(0o755)
+    out = tmp_path / "out"
+    result = gpu_minutes(out, "train", "--seconds", 60, python=python)
+    names = []
+    for path in (out / "clips-1.tar", out / "clips-2.tar"):
+        assert path.stat().st_size <= 15 * MIB
+        with tarfile.open(path) as archive:
+            names.append(archive.getnames())
+    assert names == [["clips/00000.npz", "clips/00003.npz"], ["clips/00002.npz"]]
+    assert "clips: 5 recorded, 3 kept" in result.stdout
 
 
 def test_a_step_that_fails_or_hangs_keeps_no_other_from_running(tmp_path):

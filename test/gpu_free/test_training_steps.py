@@ -12,26 +12,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dvmvs_core.training.base_passes import draw_hints
-from dvmvs_core.training.tasks import task_of
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dvmvs_core.config import preset
 from dvmvs_core.data.synthetic import defects
 from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, example_inputs, prepared
 from dvmvs_core.training.augmentation import TrainingClip, augment_clip, draw_clip
-from dvmvs_core.training.loop import LoopConfig
+from dvmvs_core.training.clip_loss import ClipLoss
 from dvmvs_core.training.losses import DepthLoss
 from dvmvs_core.training.optimisation import WeightAverage
+from dvmvs_core.training.precision import Arithmetic
+from dvmvs_core.training.regulariser.clip_files import Keyframes
+from dvmvs_core.training.regulariser.input_augmentation import augmented
+from dvmvs_core.training.regulariser.regulariser_loss import keyframes_loss
 
 CLIPS, FRAMES, HEIGHT, WIDTH = 2, 3, 64, 96
 
 
 def network_on_cuda(name, on_cuda):
     with _disable_current_modes():
-        config = preset("base" if name == "basenet" else "small", network=name, height=HEIGHT, width=WIDTH)
-        network = build_network(config)
+        network = build_network(preset("small", network=name, height=HEIGHT, width=WIDTH))
     return on_cuda(network, trainable=True)
 
 
@@ -58,11 +60,10 @@ def conv_example():
     ],
 )
 def test_published_loss(fake_cuda, on_cuda, name, mirror, loss, precision):
-    config = LoopConfig(steps=1, edge_weight=1.0, loss=loss)
     mirrored = [True, False, True] if mirror else None
     with fake_cuda() as watch:
         network = network_on_cuda(name, on_cuda)
-        measure = task_of(network).loss(network, config, lambda value: value)
+        measure = ClipLoss(network, loss, 1.0, lambda value: value)
         clip = clip_on_cuda()
         for predicted_state in (True, False) if name == "fusionnet" else (False,):
             with torch.autocast("cuda", dtype=precision, enabled=precision is not None):
@@ -72,18 +73,23 @@ def test_published_loss(fake_cuda, on_cuda, name, mirror, loss, precision):
     watch.assert_capturable()
 
 
-@pytest.mark.parametrize("precision", [None, torch.bfloat16])
-def test_base_loss(fake_cuda, on_cuda, precision):
-    hints = draw_hints(np.random.default_rng(0), CLIPS, (HEIGHT // 4, WIDTH // 4))
-    with fake_cuda() as watch:
-        network = network_on_cuda("basenet", on_cuda)
-        measure = task_of(network).loss(network, LoopConfig(steps=1), lambda value: value)
-        clip = clip_on_cuda()
-        draws = type(hints)(*(torch.empty(part.shape, device="cuda") for part in vars(hints).values()))
-        with torch.autocast("cuda", dtype=precision, enabled=precision is not None):
-            value = measure(clip, 2, draws)
-        assert value.device.type == "cuda" and value.requires_grad
-    watch.assert_capturable()
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_regulariser_step(fake_cuda, on_cuda, precision):
+    arithmetic = Arithmetic(precision, torch.device("cuda"))
+    with fake_cuda() as drawing:
+        with _disable_current_modes():
+            network = Regulariser()
+        on_cuda(network, trainable=True)
+        blank = (torch.empty(CLIPS, *part.shape[1:], device="cuda") for part in example_inputs(HEIGHT, WIDTH))
+        keyframes = Keyframes(RegulariserInputs(*blank), torch.empty(CLIPS, 1, HEIGHT, WIDTH, device="cuda"))
+        drawing.waits.clear(), drawing.mixed.clear(), drawing.uploads.clear()
+        with type(drawing)() as watch:
+            loss = keyframes_loss(network, prepared(keyframes.inputs), keyframes, arithmetic)
+        assert loss.dtype == torch.float32 and loss.device.type == "cuda" and loss.requires_grad
+        watch.assert_capturable()
+        inputs = augmented(prepared(keyframes.inputs), np.random.default_rng(0))
+        assert all(part.device.type == "cuda" for part in inputs)
+    assert drawing.uploads and not drawing.waits and not drawing.mixed
 
 
 def test_augmentation(fake_cuda, monkeypatch):

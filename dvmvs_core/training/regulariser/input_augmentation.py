@@ -7,7 +7,7 @@
 
 """What is done to inputs in training, so that the regulariser does not rely on what is better on worlds than elsewhere.
 
-Symbols: B batch, h×w cells.
+Symbols: B batch, h×w cells, q×r = h/2×w/2.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dvmvs_core.data.synthetic.defects import sent
 from dvmvs_core.model.regulariser import RegulariserInputs
 
 LEFT_OUT = 0.2
@@ -38,16 +39,17 @@ def augmented(inputs: RegulariserInputs, random: np.random.Generator) -> Regular
         inputs = _disturbed(inputs, random)
     levels = {name: getattr(inputs, name) for name in ("level4", "level8", "level16", "level32")}
     keep = random.random((len(levels), len(inputs.image), 1, 1, 1)) >= LEFT_OUT
-    kept = torch.from_numpy(keep).to(inputs.image)
+    kept = sent(torch.from_numpy(keep).float(), inputs.image.device)
     return inputs._replace(**{name: level * one for (name, level), one in zip(levels.items(), kept, strict=True)})
 
 
 def _disturbed(inputs: RegulariserInputs, random: np.random.Generator) -> RegulariserInputs:
     def normal(*size: int) -> Tensor:
-        return torch.from_numpy(random.normal(0, DEVIATION, (len(inputs.image), 1, *size))).to(inputs.image)
+        return on_device(random.normal(0, DEVIATION, (len(inputs.image), 1, *size)))
 
-    chosen = torch.from_numpy(random.random((len(inputs.image), 1, 1, 1)) < DISTURBED).to(inputs.image)
-    change = chosen * (
-        normal(1, 1) + functional.interpolate(normal(*GRID), size=inputs.network.shape[-2:], mode="bilinear")
-    )
-    return inputs._replace(network=inputs.network + change)
+    def on_device(drawn: np.ndarray) -> Tensor:
+        return sent(torch.from_numpy(drawn).float(), inputs.image.device)
+
+    chosen = on_device(random.random((len(inputs.image), 1, 1, 1)) < DISTURBED)
+    smooth = functional.interpolate(normal(*GRID), size=tuple(inputs.network.shape[-2:]), mode="bilinear")
+    return inputs._replace(network=inputs.network + chosen * (normal(1, 1) + smooth))

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.model.regulariser import Regularised
+from dvmvs_core.model.regulariser import Regularised, Regulariser, RegulariserInputs
 from dvmvs_core.training.log_depth_losses import edge_mask, steps_loss, weighted_mean
+from dvmvs_core.training.precision import Arithmetic
+from dvmvs_core.training.regulariser.clip_files import Keyframes
 
 EDGE_WEIGHT = 3.0
 """Weight of pixels at an edge, over that of others."""
@@ -31,6 +33,22 @@ RIGHT = math.log(1.1)
 """Error of log depth up to which a cell counts as right."""
 
 FINE_WEIGHT, SATURATING_WEIGHT, COARSE_WEIGHT, STEPS_WEIGHT, CERTAINTY_WEIGHT = 5.0, 15.0, 3.0, 2.0, 0.5
+
+
+def keyframes_loss(
+    network: Regulariser, inputs: RegulariserInputs, keyframes: Keyframes, arithmetic: Arithmetic
+) -> Tensor:
+    """Return the loss of what the network answers, a scalar in float32.
+
+    Args:
+        network: is asked.
+        inputs: of the keyframes, `prepared` and perhaps augmented.
+        keyframes: with the truth.
+        arithmetic: that the network computes in.
+    """
+    with arithmetic.forward():
+        answer = network(inputs)
+    return regulariser_loss(Regularised(*(part.float() for part in answer)), keyframes.log_truth, keyframes.valid)
 
 
 def regulariser_loss(answer: Regularised, log_truth: Tensor, valid: Tensor) -> Tensor:

@@ -32,7 +32,6 @@ from dvmvs_core.config import SIZE_MULTIPLE
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.environment import versions
 from dvmvs_core.model.regulariser import (
-    Regularised,
     Regulariser,
     RegulariserInputs,
     load_regulariser,
@@ -41,6 +40,7 @@ from dvmvs_core.model.regulariser import (
     save_regulariser,
 )
 from dvmvs_core.runtime.devices import resolve_device
+from dvmvs_core.training.deadline import Deadline
 from dvmvs_core.training.interruption import stop_on_signal
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at
@@ -51,7 +51,7 @@ from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
 from dvmvs_core.training.regulariser.input_augmentation import augmented
 from dvmvs_core.training.regulariser.recording import Walks
 from dvmvs_core.training.regulariser.recording_processes import ClipFolder, RecordingProcesses
-from dvmvs_core.training.regulariser.regulariser_loss import regulariser_loss
+from dvmvs_core.training.regulariser.regulariser_loss import keyframes_loss
 from dvmvs_core.training.run_folder import RunFolder
 from dvmvs_core.training.stopwatch import Stopwatch
 
@@ -133,6 +133,8 @@ class RegulariserTrainer:
         self.config = plan.loop
         self.step = 0
         self.elapsed_s = 0.0
+        self._deadline = None if plan.loop.deadline_s is None else Deadline(plan.loop.deadline_s)
+        self._left_s = math.inf
         device = resolve_device(plan.device)
         self._device = device
         torch.manual_seed(plan.loop.seed)
@@ -162,18 +164,18 @@ class RegulariserTrainer:
     @property
     def progress(self) -> float:
         """The part of the run that is over, 0…1."""
-        return self.config.progress(self.step, self.elapsed_s)
+        return self.config.progress(self.step, self.elapsed_s, self._left_s)
 
     def run(self) -> bool:
         """Record and train to the end of the run, or until the first Ctrl-C or SIGTERM.
 
-        Either way a checkpoint and the weights are written. Time counts from the first step on.
+        Either way a checkpoint and the weights are written. Time counts from the first step on, but for a deadline.
 
         Returns:
             Whether the end was reached.
 
         Raises:
-            DataError: if nothing can be recorded, or the last checkpoint cannot be written.
+            DataError: if nothing can be recorded, in time, or the last checkpoint cannot be written.
             WeightsError: if the last weights cannot be written.
         """
         folders = (self._held_out, self._clips)
@@ -185,11 +187,13 @@ class RegulariserTrainer:
             if not self._wait_for_clips(recording, stop, show):
                 return False
             last_saved = last_validated = self.elapsed_s
+            self._look_at_the_deadline()
             clock = time.monotonic()
             while self.progress < 1.0 and not stop():
                 self.train_step()
                 now = time.monotonic()
                 self.elapsed_s, clock = self.elapsed_s + now - clock, now
+                self._look_at_the_deadline()
                 if self.step % self.config.log_steps == 0:
                     self._log_training()
                 show(self.progress, self.elapsed_s, f"step {self.step}, {len(self._files)} clips")
@@ -223,10 +227,7 @@ class RegulariserTrainer:
             inputs = augmented(prepared(keyframes.inputs), random)
             inputs = RegulariserInputs(*(part.contiguous(memory_format=torch.channels_last) for part in inputs))
         with clock("forward"):
-            with self._arithmetic.forward():
-                answer = self.network(inputs)
-            answer = Regularised(*(part.float() for part in answer))
-            loss = regulariser_loss(answer, keyframes.log_truth, keyframes.valid)
+            loss = keyframes_loss(self.network, inputs, keyframes, self._arithmetic)
         with clock("backward"):
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -252,6 +253,7 @@ class RegulariserTrainer:
             WeightsError: if they cannot be written.
             DataError: if a held-out clip cannot be read.
         """
+        started = time.monotonic()
         figures = self.validate()
         self._log({"held_out": figures})
         metadata = {
@@ -265,6 +267,8 @@ class RegulariserTrainer:
             "versions": versions(),
         }
         save_regulariser(self.weights, self._average.network, metadata)
+        if self._deadline is not None:
+            self._deadline.note_export(time.monotonic() - started)
         return figures
 
     def save(self) -> None:
@@ -322,9 +326,20 @@ class RegulariserTrainer:
                 )
             if not running:
                 return True
+            self._look_at_the_deadline()
+            if self._left_s <= 0.0:
+                raise DataError(
+                    f"{self.plan.out} holds {clips} clips and {held_out} held-out ones of the {first} and"
+                    f" {self.plan.held_out} that training begins with, and its deadline of {self.config.deadline_s:g} s"
+                    " is near; give more seconds or workers, or go on with resume"
+                )
             show(0.0, 0.0, f"recording: {held_out} of {self.plan.held_out} held out, {clips} clips")
             time.sleep(0.2)
         return False
+
+    def _look_at_the_deadline(self) -> None:
+        if self._deadline is not None:
+            self._left_s = self._deadline.left_s()
 
     def _drawn(self, random: np.random.Generator) -> Keyframes:
         """The keyframes of a step."""

@@ -22,7 +22,15 @@ pytest.importorskip("numba")
 
 from dvmvs_core.cli.main import main
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.model.regulariser import Regularised, example_inputs, load_regulariser, prepared, regulariser_metadata
+from dvmvs_core.model.regulariser import (
+    FITS,
+    Regularised,
+    example_inputs,
+    load_regulariser,
+    prepared,
+    regulariser_metadata,
+)
+from dvmvs_core.training import deadline
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.regulariser.clip_files import Keyframes, write_clip
 from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
@@ -34,7 +42,7 @@ HEIGHT, WIDTH = 64, 96
 
 
 def made_up_clip(seed: int, keyframes: int = 3) -> Keyframes:
-    """A floor or ceiling at some depth; fits know it, matching errs by 30 % of the depth in half of the image.
+    """A floor or ceiling at some depth; planes around know it, matching errs by 30 % of the depth in half of the image.
 
     Where it errs, its margin is 0: that can be learned.
     """
@@ -58,7 +66,7 @@ def made_up_clip(seed: int, keyframes: int = 3) -> Keyframes:
         margin=1 - lost,
         views=torch.ones_like(cells),
         prior=log_truth[..., ::4, ::4].clone(),
-        fits=log_truth[..., ::4, ::4].repeat(1, 2, 1, 1),
+        fits=log_truth[..., ::4, ::4].repeat(1, FITS, 1, 1),
         offset=offset.expand(-1, 1, HEIGHT // 4, WIDTH // 4).contiguous(),
     )
     return Keyframes(inputs, (log_truth + offset + 0.7).exp())
@@ -73,7 +81,7 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
-def trainer_for(folder, steps: int, **options) -> RegulariserTrainer:
+def trainer_for(folder, steps: int | None, **options) -> RegulariserTrainer:
     loop = LoopConfig(steps=steps, warm_up_steps=3, log_steps=1, **options.pop("loop", {}))
     plan = {"height": HEIGHT, "width": WIDTH, "workers": 0, "clips": 4, "held_out": 1, "device": "cpu"}
     return RegulariserTrainer(RegulariserPlan(folder, loop, **{**plan, **options}))
@@ -139,6 +147,27 @@ def test_ctrl_c_ends_with_a_checkpoint_and_weights(folder, monkeypatch):
     resumed.resume()
     assert resumed.step == 3
     assert not regulariser_metadata(folder / "regulariser.safetensors")["finished"]
+
+
+def test_a_run_ends_before_its_deadline_with_its_weights(folder, monkeypatch):
+    """Each step takes 10 s here, and starting took 40."""
+    age = [40.0]
+    monkeypatch.setattr(deadline, "process_age_s", lambda: age[0])
+    trainer = trainer_for(folder, None, loop={"deadline_s": 100.0})
+    step = trainer.train_step
+
+    def slow() -> float:
+        age[0] += 10.0
+        return step()
+
+    monkeypatch.setattr(trainer, "train_step", slow)
+    assert trainer.run() and trainer.step == 4, "20 s are kept for the export"
+    assert regulariser_metadata(trainer.weights)["finished"]
+
+
+def test_a_deadline_before_enough_is_recorded_is_said(tmp_path):
+    with pytest.raises(DataError, match="holds 0 clips and 0 held-out ones of the 4 and 1 .* deadline of 1 s is near"):
+        trainer_for(tmp_path / "run", None, workers=1, textures=8, loop={"deadline_s": 1.0}).run()
 
 
 def test_going_on_from_weights_keeps_how_they_came_about(folder):
