@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from dvmvs_core.choose_confidence import choose_confidence
 from dvmvs_core.confidence import MOST_PREDICTIONS
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
-from dvmvs_core.errors import DeviceError, FrameError
+from dvmvs_core.errors import FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
@@ -39,7 +39,7 @@ from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.past_keyframes import PastKeyframes, View
 from dvmvs_core.preprocess import Preprocessor, bytes_of
 from dvmvs_core.runtime.choose import choose_runner
-from dvmvs_core.runtime.device_memory import out_of_memory
+from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.runtime.timer import Timer, untimed
@@ -238,23 +238,19 @@ class DepthEngine:
         self.reset()
         self._camera = None
 
-    def _estimate(self, image: np.ndarray, reference: View, measurements: list[View]) -> Estimate:
-        try:
-            return self._estimate_on_device(image, reference, measurements)
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(out_of_memory(error, self.model_config, self.device)) from error
-
     @torch.inference_mode()
-    def _estimate_on_device(self, image: np.ndarray, reference: View, measurements: list[View]) -> Estimate:
+    def _estimate(self, image: np.ndarray, reference: View, measurements: list[View]) -> Estimate:
         """Run the network and what follows it, one line a stage; nothing but the views' features changes."""
-        image, resized = self._network_image(image)
-        # First, since a runner may overwrite the reference frame's features at the next extraction.
-        self._extract_missing(measurements)
-        features = self._features(image, resized, reference)
-        network_depth, state = self._depth(image, features, reference, measurements)
-        matched = self._match(reference, network_depth) if self._matcher else None
-        depth = network_depth if matched is None else torch.from_numpy(matched.depth)[None]
-        confidence = self._confidence(depth, matched, reference, measurements) if self.estimates_confidence else None
+        with enough_memory(self.model_config, self.device):
+            image, resized = self._network_image(image)
+            # First, since a runner may overwrite the reference frame's features at the next extraction.
+            self._extract_missing(measurements)
+            features = self._features(image, resized, reference)
+            network_depth, state = self._depth(image, features, reference, measurements)
+            matched = self._match(reference, network_depth) if self._matcher else None
+            depth = network_depth if matched is None else torch.from_numpy(matched.depth)[None]
+            views = (reference, measurements)
+            confidence = self._confidence(depth, matched, *views) if self.estimates_confidence else None
         return Estimate(resized, depth, network_depth, state, confidence)
 
     def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dvmvs_core.config import ModelConfig
+from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.dvmvs import FusionNet, build_network
 
 _MIB = 2**20
@@ -36,6 +39,23 @@ def out_of_memory(error: Exception, config: ModelConfig, device: torch.device) -
         f" {needed_mb(config):.0f} MiB besides CUDA's own, {_free(device)}; close other programs, choose a smaller"
         f" network, or device cpu ({str(error).split('.')[0].strip()})"
     )
+
+
+@contextlib.contextmanager
+def enough_memory(config: ModelConfig, device: torch.device) -> Iterator[None]:
+    """Say how much memory is needed where it runs out.
+
+    Args:
+        config: of the network.
+        device: where it runs.
+
+    Raises:
+        DeviceError: in place of torch's own error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(out_of_memory(error, config, device)) from error
 
 
 def needed_mb(config: ModelConfig) -> float:
