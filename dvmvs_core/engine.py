@@ -249,8 +249,9 @@ class DepthEngine:
             network_depth, state = self._depth(image, features, reference, measurements)
             matched = self._match(reference, network_depth) if self._matcher else None
             depth = network_depth if matched is None else torch.from_numpy(matched.depth)[None]
-            views = (reference, measurements)
-            confidence = self._confidence(depth, matched, *views) if self.estimates_confidence else None
+            confidence = None
+            if self.estimates_confidence:
+                confidence = self._confidence(depth, matched, reference, measurements)
         return Estimate(resized, depth, network_depth, state, confidence)
 
     def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
