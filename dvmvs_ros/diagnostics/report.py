@@ -176,7 +176,7 @@ class Diagnostics:
             else:
                 text = motion.remark() or text
         if level == OK and admission.recent:
-            level, text = WARN, f"{admission.refused} poses were refused, the last because {admission.recent}"
+            level, text = WARN, f"poses refused: {admission.refused}, the last because {admission.recent}"
         return self._status("poses", level, text, values)
 
     def _missing_pose(self, inputs: Inputs) -> str:

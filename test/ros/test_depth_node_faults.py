@@ -153,7 +153,7 @@ def test_a_transform_an_hour_ahead_is_refused_and_named(walk, client, diagnostic
 
     def said() -> bool:
         return any(
-            "poses were refused" in status.message and "after the last image" in status.message
+            "poses refused" in status.message and "after the last image" in status.message
             for message in diagnostics
             for status in message.status
             if status.name.endswith(": poses") and status.level == DiagnosticStatus.WARN
