@@ -16,6 +16,7 @@ than a few lines. Every case follows from its target and its number, so it can b
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import logging
 import multiprocessing
@@ -27,6 +28,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -81,10 +83,18 @@ def run_case(name: str, number: int, folder: Path) -> str:
     return outcome
 
 
-def quiet() -> None:
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
     """Keep what readers log of damage, and what numpy and decoders warn of, to themselves."""
-    logging.getLogger("dvmvs_core").setLevel(logging.CRITICAL)
-    warnings.simplefilter("ignore")
+    logger = logging.getLogger("dvmvs_core")
+    usual = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(usual)
 
 
 def _reset_peak() -> int:
@@ -119,10 +129,10 @@ def main() -> int:
     parser.add_argument("--case", type=int, help="this case only")
     parser.add_argument("--failures", type=int, default=50, help="end after so many")
     given = parser.parse_args()
-    quiet()
     faulthandler.enable()
     names = [given.target] if given.target else sorted(TARGETS)
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as temporary:
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with quiet(), tempfile.TemporaryDirectory(dir=memory) as temporary:
         folder = Path(temporary) / "case"
         if given.case is not None:
             print(run_case(names[0], given.case, folder))

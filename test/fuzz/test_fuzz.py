@@ -21,7 +21,8 @@ EACH = CASES // len(TARGETS) + 1
 
 @pytest.fixture(autouse=True)
 def silence():
-    quiet()
+    with quiet():
+        yield
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
