@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from dvmvs_core.matching.measured_around import fitted_depths
 from dvmvs_core.matching.score_windows import window_rows
@@ -25,6 +26,9 @@ from dvmvs_core.runtime.bands import in_bands
 
 MOST_MARGIN, MOST_VIEWS, COUNTED_VIEWS = 2.0, 6, 3.0
 """Margin and number of views from which on more say no more; views that count as 1."""
+
+MIDDLE_LOG_M = 0.7
+"""Log depth that the offset is told relative to: 2 m."""
 
 Regularise = Callable[[RegulariserInputs], Regularised]
 
@@ -109,8 +113,10 @@ def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
     return inputs, float(offset)
 
 
-MIDDLE_LOG_M = 0.7
-"""Log depth that the offset is told relative to: 2 m."""
+def unregularised(inputs: RegulariserInputs) -> Regularised:
+    """Answer with matched depth as it is."""
+    full = functional.interpolate(inputs.matched, scale_factor=2.0)
+    return Regularised(full, inputs.matched, torch.zeros_like(inputs.matched))
 
 
 def _means(cells: np.ndarray) -> np.ndarray:

@@ -25,8 +25,8 @@ from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matcher import Matcher
+from dvmvs_core.matching.regularise import unregularised
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS
-from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
 
 _SIDE = 32
 
@@ -41,7 +41,7 @@ def start_compiling(config: MatchingConfig) -> threading.Thread:
 
 def match_noise(config: MatchingConfig) -> None:
     """Match views of a few pixels, which calls every loop."""
-    matcher = Matcher(config, Describer(_blank_maps), _as_matched)
+    matcher = Matcher(config, Describer(_blank_maps), unregularised)
     noise = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
     K = np.array(((_SIDE, 0, _SIDE / 2), (0, _SIDE, _SIDE / 2), (0, 0, 1)), dtype=np.float64)
     depth = np.full((_SIDE, _SIDE), 2.0, np.float32)
@@ -58,8 +58,3 @@ def _blank_maps(pixels: Tensor) -> tuple[Tensor, ...]:
         torch.zeros(1, channels, max(1, _SIDE // stride), max(1, _SIDE // stride))
         for channels, stride in zip(LEVEL_CHANNELS, (4, 8, 16, 32), strict=True)
     )
-
-
-def _as_matched(inputs: RegulariserInputs) -> Regularised:
-    full = torch.zeros(1, 1, _SIDE, _SIDE)
-    return Regularised(full, inputs.matched, torch.zeros_like(inputs.matched))

@@ -20,8 +20,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from torch.nn import functional
 
 from dvmvs_core.config import MATCHING_PRESETS, EngineConfig
 from dvmvs_core.data.synthetic.camera_clips import clip_frame, with_defects
@@ -32,7 +30,7 @@ from dvmvs_core.matching.choose import shared_extractor
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.matcher import Matcher
-from dvmvs_core.matching.regularise import Regularise
+from dvmvs_core.matching.regularise import Regularise, unregularised
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, write_clip
 from dvmvs_core.training.setup import initial_network
@@ -109,12 +107,6 @@ class RecordingMatcher(Matcher):
     def _keep(self, inputs: RegulariserInputs) -> Regularised:
         self.asked = inputs
         return self._answer(inputs)
-
-
-def unregularised(inputs: RegulariserInputs) -> Regularised:
-    """Answer with matched depth as it is."""
-    full = functional.interpolate(inputs.matched, scale_factor=2.0)
-    return Regularised(full, inputs.matched, torch.zeros_like(inputs.matched))
 
 
 @dataclass(frozen=True)
