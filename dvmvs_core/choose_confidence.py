@@ -70,14 +70,19 @@ class CapturedConfidence:
         predictions: Sequence[tuple[Tensor, Tensor]],
     ) -> Tensor:
         """As `estimate_confidence`; of the predictions, the last MOST_PREDICTIONS count."""
-        arguments = (depth, K, world_T_ref, matching, measurements[:MOST_MEASUREMENTS], predictions[-MOST_PREDICTIONS:])
+        measurements, predictions = measurements[:MOST_MEASUREMENTS], predictions[-MOST_PREDICTIONS:]
+        arguments = (depth, K, world_T_ref, matching, measurements, predictions)
         if not self._trusted:
             return estimate_confidence(*arguments)
         try:
-            confidence = self._captured(*arguments)
-            if len(arguments[4]) not in self._checked:
+            packed = packed_geometry(K, world_T_ref, [T for _, T in measurements], [T for _, T in predictions])
+            if self._device.type == "cuda":
+                packed = packed.pin_memory()
+            past = [earlier for earlier, _ in predictions] + [depth[:, None]] * (MOST_PREDICTIONS - len(predictions))
+            confidence = self._step(packed, depth, matching, *(looks for looks, _ in measurements), *past)[0].clone()
+            if len(measurements) not in self._checked:
                 _check_confidence(confidence, estimate_confidence(*arguments))
-                self._checked.add(len(arguments[4]))
+                self._checked.add(len(measurements))
             return confidence
         except WeightsError:
             raise
@@ -85,21 +90,6 @@ class CapturedConfidence:
             logger.warning("confidence runs as separate steps, since its CUDA graph failed: %s", first_line(error))
             self._trusted = False
             return estimate_confidence(*arguments)
-
-    def _captured(
-        self,
-        depth: Tensor,
-        K: Tensor,
-        world_T_ref: Tensor,
-        matching: Tensor,
-        measurements: Sequence[tuple[Tensor, Tensor]],
-        predictions: Sequence[tuple[Tensor, Tensor]],
-    ) -> Tensor:
-        packed = packed_geometry(K, world_T_ref, [T for _, T in measurements], [T for _, T in predictions])
-        if self._device.type == "cuda":
-            packed = packed.pin_memory()
-        past = [earlier for earlier, _ in predictions] + [depth[:, None]] * (MOST_PREDICTIONS - len(predictions))
-        return self._step(packed, depth, matching, *(looks for looks, _ in measurements), *past)[0].clone()
 
 
 def packed_geometry(

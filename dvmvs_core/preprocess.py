@@ -37,14 +37,14 @@ def normalise(image: np.ndarray) -> np.ndarray:
 
 
 def normalised_tensor(image: Tensor) -> Tensor:
-    """Return (1, 3, h, w) from (h, w, 3), on any device: on a CPU number for number what `normalise` returns."""
+    """Return (B, 3, h, w) from (B, h, w, 3), on any device: on a CPU number for number what `normalise` returns."""
     import torch
 
     # Plain numbers, since a tensor of them would have to be sent to the device first.
     channels = [
         (image[..., c] / IMAGE_SCALE - float(IMAGE_MEAN[c])) / float(IMAGE_STD[c]) for c in range(image.shape[-1])
     ]
-    return torch.stack(channels)[None]
+    return torch.stack(channels, dim=1)
 
 
 def resized_tensor(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -119,7 +119,7 @@ class Preprocessor:
             resized = resized_tensor(sent.pin_memory().to(device, non_blocking=True), self.new_size)
         else:
             resized = torch.from_numpy(self.image(image)).to(device)
-        return normalised_tensor(resized), resized
+        return normalised_tensor(resized[None]), resized
 
     def depth(self, depth: np.ndarray) -> np.ndarray:
         """Return (h, w) from a depth image (H, W), by nearest neighbour: no depth is invented between surfaces."""

@@ -134,7 +134,7 @@ class Matcher:
         scores = self._scores(patches, to_half, maps, starts)
         in_bands(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
         images_alone = self._buffers("images alone", maps.shape)
-        if self.regularise:
+        if self.regularise is not None:
             in_bands(quarter_means, len(images_alone), scores, images_alone)
         in_bands(subtract_prior, len(scores), *prior_terms, scores)
         swept_depth, swept_margin, count = self._best(reference, scores, counts)
@@ -146,8 +146,6 @@ class Matcher:
             depth = self._refined(reference, patches, to_half, depth)
             if not c.consistency:
                 swept_depth = depth
-        # The buffer still holds what `_best` left there: the fine sweep has another number of planes.
-        agreed = self._buffers("agreed", scores.shape)
         if self.regularise is None:
             full, log_odds = self._upsampled(reference, depth), None
         else:
@@ -162,7 +160,7 @@ class Matcher:
                 prior,
                 agreement,
                 parallax,
-                agreed,
+                self._buffers("agreed", scores.shape),  # as `_best` left it
                 images_alone,
                 float(self._log_depths[0]),
                 float(self._step),
@@ -352,7 +350,7 @@ class Matcher:
         scores = self._averaged(swept, c.fine_neighbourhoods, 1)
         scores -= np.float32(c.fine_bias) * np.abs(self._fine_changes)
         colours = reference.descriptors.colours.astype(np.float32)
-        position, _, _ = self._positions(colours, scores, counts, c.fine_next_penalty)
+        position, _, _ = self._positions(colours, scores, counts, c.fine_next_penalty, "agreed finely")
         change = self._fine_changes[0] + position * (self._fine_changes[1] - self._fine_changes[0])
         return depth * np.exp(change)
 
@@ -365,15 +363,18 @@ class Matcher:
         return np.exp(self._log_depths[0] + position * self._step), margin, views
 
     def _positions(
-        self, colours: np.ndarray, scores: np.ndarray, counts: np.ndarray, next_penalty: float
+        self, colours: np.ndarray, scores: np.ndarray, counts: np.ndarray, next_penalty: float, kept_as: str = "agreed"
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Position (h, w) of the best plane after semi-global matching, margin (h, w), number of views (h, w)."""
+        """Position (h, w) of the best plane after semi-global matching, margin (h, w), number of views (h, w).
+
+        The scores that agree (h, w, P) stay in the buffer named `kept_as`.
+        """
         c = self.config
         height, width, _ = scores.shape
         across, down = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
         prices = [np.float32(x) for x in (c.jump_penalty, next_penalty, c.edge)]
         in_bands(jump_penalties, height, colours, *prices, across, down)
-        agreed = self._buffers("agreed", scores.shape)
+        agreed = self._buffers(kept_as, scores.shape)
         next_penalty, weight = np.float32(next_penalty), np.float32(0.25)
         in_bands(paths_across, height, scores, across, next_penalty, weight, agreed)
         in_bands(paths_down, width, scores, down, next_penalty, weight, agreed)

@@ -36,7 +36,7 @@ from torch.nn import functional
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.model.checkpoint import fill, stored_tensor, write_tensors
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS, SamePadConvolution, scaled_level
-from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_SCALE, IMAGE_STD
+from dvmvs_core.preprocess import normalised_tensor
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "regulariser.safetensors"
 
@@ -110,13 +110,7 @@ def example_inputs(height: int, width: int) -> RegulariserInputs:
 
 def prepared(inputs: RegulariserInputs) -> RegulariserInputs:
     """Return inputs whose image holds 0…255 and whose maps are Lite0's own as the network takes them."""
-    image = torch.cat(
-        [
-            (channel / IMAGE_SCALE - float(mean)) / float(deviation)
-            for channel, mean, deviation in zip(inputs.image.split(1, dim=1), IMAGE_MEAN, IMAGE_STD, strict=True)
-        ],
-        dim=1,
-    )
+    image = normalised_tensor(inputs.image.permute(0, 2, 3, 1))
     levels = [scaled_level(level) for level in inputs[-4:]]
     return RegulariserInputs(image, *inputs[1:-4], *levels)
 
