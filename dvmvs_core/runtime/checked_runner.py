@@ -14,7 +14,6 @@ plain network, and what fails later is done again by it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.runtime.cuda_runner import CudaRunner
-from dvmvs_core.runtime.device_memory import out_of_memory
+from dvmvs_core.runtime.device_memory import out_of_memory, working_device
 from dvmvs_core.runtime.plain import PlainRunner
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.runtime.runner import Runner
@@ -68,7 +67,8 @@ class CheckedRunner:
         if config.mode == "fast":
             raise DeviceError(f"{self._reason(failure)}; mode fast does not go on without them") from failure
         self._fall_back(failure)
-        self._check_plain()
+        with working_device(network.config, device, "run the network"):
+            _trial(self._plain)
 
     @property
     def description(self) -> str:
@@ -94,18 +94,8 @@ class CheckedRunner:
                 self._fall_back(error)
         return self._plain.features(image)
 
-    def depth(
-        self,
-        image: Tensor,
-        reference: ImageFeatures,
-        measurements: Sequence[Tensor],
-        world_T_ref: Tensor,
-        world_T_meas: Sequence[Tensor],
-        K: Tensor,
-        previous: PreviousKeyframe | None,
-    ) -> tuple[Tensor, LSTMState | None]:
-        """As in `Runner`."""
-        arguments = (measurements, world_T_ref, world_T_meas, K, previous)
+    def depth(self, image: Tensor, reference: ImageFeatures, *arguments) -> tuple[Tensor, LSTMState | None]:
+        """As in `Runner`, which names the other arguments."""
         if self._captured is not None:
             try:
                 return self._captured.depth(image, reference, *arguments)
@@ -131,17 +121,6 @@ class CheckedRunner:
         if isinstance(error, torch.OutOfMemoryError):
             return out_of_memory(error, self.config, self.device)
         return f"CUDA graphs cannot be used ({type(error).__name__}: {first_line(error)})"
-
-    def _check_plain(self) -> None:
-        try:
-            _trial(self._plain)
-        except torch.OutOfMemoryError as error:
-            raise DeviceError(out_of_memory(error, self.config, self.device)) from error
-        except Exception as error:
-            raise DeviceError(
-                f"{self.device} cannot run the network ({type(error).__name__}: {first_line(error)}); check the driver"
-                " with nvidia-smi, or choose device cpu"
-            ) from error
 
 
 def _check(captured: Runner, plain: Runner, tolerance: float) -> None:

@@ -14,9 +14,9 @@ import logging
 import torch
 
 from dvmvs_core.config import EngineConfig
-from dvmvs_core.errors import DeviceError, first_line
+from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
-from dvmvs_core.runtime.device_memory import out_of_memory
+from dvmvs_core.runtime.device_memory import working_device
 from dvmvs_core.runtime.devices import openvino_target, resolve_device
 from dvmvs_core.runtime.plain import PlainRunner
 from dvmvs_core.runtime.runner import Runner
@@ -60,15 +60,8 @@ def _cuda_runner(network: PairNet | FusionNet, device: torch.device, config: Eng
     # By default cuDNN rounds the factors of float32 convolutions to 10 bits; with half precision, the depth heads are
     # such convolutions.
     torch.backends.cudnn.allow_tf32 = False
-    try:
+    with working_device(network.config, device, "be used"):
         network = network.to(device).eval()
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(out_of_memory(error, network.config, device)) from error
-    except Exception as error:  # the driver is missing, too old, or lost its GPU
-        raise DeviceError(
-            f"{device} cannot be used ({type(error).__name__}: {first_line(error)}); check the driver with nvidia-smi,"
-            " or choose device cpu"
-        ) from error
     if config.mode == "reference":
         return PlainRunner(network, keeps_features=False)
     return CheckedRunner(network, device, config)

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""How much memory a network needs on a CUDA device, for the message when there is too little."""
+"""What is said where a CUDA device fails: how much memory a network needs, or what else is wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dvmvs_core.config import ModelConfig
-from dvmvs_core.errors import DeviceError
+from dvmvs_core.errors import DeviceError, first_line
 from dvmvs_core.model.dvmvs import FusionNet, build_network
 
 _MIB = 2**20
@@ -56,6 +56,30 @@ def enough_memory(config: ModelConfig, device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceError(out_of_memory(error, config, device)) from error
+
+
+@contextlib.contextmanager
+def working_device(config: ModelConfig, device: torch.device, failure: str) -> Iterator[None]:
+    """Say what to do where a device does not work: the driver is missing, too old, or lost its GPU.
+
+    Args:
+        config: of the network.
+        device: where it runs.
+        failure: what the device cannot do: "be used".
+
+    Raises:
+        DeviceError: in place of whatever was raised.
+    """
+    with enough_memory(config, device):
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise DeviceError(
+                f"{device} cannot {failure} ({type(error).__name__}: {first_line(error)}); check the driver with"
+                " nvidia-smi, or choose device cpu"
+            ) from error
 
 
 def needed_mb(config: ModelConfig) -> float:

@@ -33,7 +33,7 @@ import torch
 from torch import nn
 
 from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.errors import ConfigError, DataError, DvmvsError
+from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.pictures import encode_png
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.checkpoint_parts import write_parts
@@ -50,14 +50,14 @@ from dvmvs_core.training.pictures import contact_sheet
 from dvmvs_core.training.precision import Arithmetic, Precision, compile_parts
 from dvmvs_core.training.processes import Processes, share_batch_norm, single_process
 from dvmvs_core.training.progress import training_progress
-from dvmvs_core.training.run_folder import RunFolder
+from dvmvs_core.training.run_folder import RunFolder, attempt
+from dvmvs_core.training.skipped_steps import SkippedSteps
 from dvmvs_core.training.stages import Stage, enter_stage, stage_at
 from dvmvs_core.training.stopwatch import Stopwatch
 from dvmvs_core.training.tensorboard import Board
 
 logger = logging.getLogger(__name__)
 
-_MAX_BAD_STEPS = 20
 # Beside the seed of a run: what is drawn for a step, and for a clip.
 _STEP_DRAWS, _CLIP_DRAWS = 23, 29
 
@@ -173,7 +173,7 @@ class Trainer:
         self.config = config
         self.step = 0
         self.elapsed_s = 0.0
-        self.bad_steps = 0
+        self._skipped = SkippedSteps()
         self.best: dict[str, float] = {}
         self._deadline = None if config.deadline_s is None else Deadline(config.deadline_s)
         self._left_s = math.inf
@@ -295,7 +295,8 @@ class Trainer:
                 self._average.update(self.network, self.step)
             scaler.update()
             value = loss.item()
-        self._note_step(finite)
+        self._skipped.note(self.step, finite, self._folder.checkpoint)
+        self.step += 1
         return value
 
     def averaged_network(self) -> PairNet | FusionNet:
@@ -362,7 +363,7 @@ class Trainer:
                 "elapsed_s": self.elapsed_s,
                 "stage_index": self._stage_index,
                 "stage_start": self._stage_start,
-                "bad_steps": self.bad_steps,
+                "bad_steps": self._skipped.in_a_row,
                 "best": self.best,
                 "recent_losses": self._recent_losses,
             }
@@ -390,7 +391,7 @@ class Trainer:
         self._arithmetic.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.elapsed_s = state["elapsed_s"]
-        self.bad_steps = state["bad_steps"]
+        self._skipped.in_a_row = state["bad_steps"]
         self.best = state["best"]
         self._recent_losses = state["recent_losses"]
         if self.processes.writes:
@@ -456,24 +457,9 @@ class Trainer:
             config.final_rate,
         )
 
-    def _note_step(self, finite: bool) -> None:
-        self.bad_steps = 0 if finite else self.bad_steps + 1
-        if not finite:
-            logger.warning("step %d skipped: its gradient is not finite", self.step)
-        if self.bad_steps >= _MAX_BAD_STEPS:
-            raise DataError(
-                f"{self.bad_steps} steps in a row had no finite gradient; lower the learning rate and resume from"
-                f" {self._folder.checkpoint}"
-            )
-        self.step += 1
-
     def _attempt(self, write: Callable[[], Any]) -> None:
-        """Write on the way, where a failure is told but ends nothing."""
         if self.processes.writes:
-            try:
-                write()
-            except DvmvsError as error:
-                logger.warning("%s; training goes on", error)
+            attempt(write)
 
     def _show(self, network: PairNet | FusionNet, losses: dict[str, float]) -> None:
         sheet = contact_sheet(network, self._held_out.validation, self.config.measurement_frames)

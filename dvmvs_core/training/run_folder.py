@@ -12,13 +12,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dvmvs_core.atomic import replacing
-from dvmvs_core.errors import DataError
+from dvmvs_core.errors import DataError, DvmvsError
 from dvmvs_core.foreign import foreign
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,14 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_NAME = "last.pt"
 LOG_NAME = "log.jsonl"
 PICTURES_NAME = "pictures"
+
+
+def attempt(write: Callable[[], Any]) -> None:
+    """Write on the way, where a failure is told but ends nothing."""
+    try:
+        write()
+    except DvmvsError as error:
+        logger.warning("%s; training goes on", error)
 
 
 class RunFolder:

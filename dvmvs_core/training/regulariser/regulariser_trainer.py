@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from dvmvs_core.config import SIZE_MULTIPLE
-from dvmvs_core.errors import ConfigError, DataError, DvmvsError
+from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.environment import versions
 from dvmvs_core.model.regulariser import (
     Regulariser,
@@ -52,7 +52,8 @@ from dvmvs_core.training.regulariser.input_augmentation import augmented
 from dvmvs_core.training.regulariser.recording import Walks
 from dvmvs_core.training.regulariser.recording_processes import STOPPING_S, ClipFolder, RecordingProcesses
 from dvmvs_core.training.regulariser.regulariser_loss import keyframes_loss
-from dvmvs_core.training.run_folder import RunFolder
+from dvmvs_core.training.run_folder import RunFolder, attempt
+from dvmvs_core.training.skipped_steps import SkippedSteps
 from dvmvs_core.training.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,6 @@ HELD_OUT_SEED = 2**29 - 1
 """Worlds of this seed are never trained on."""
 
 _LOOK_STEPS = 50  # between two looks at what was recorded
-_MAX_BAD_STEPS = 20
 _DRAWS = 31  # beside the seed of a run
 
 
@@ -149,7 +149,7 @@ class RegulariserTrainer:
         self._folder = RunFolder(plan.out)
         self._commands = (*(regulariser_metadata(plan.init).get("commands", ()) if plan.init else ()), *plan.commands)
         self._losses: list[float] = []
-        self._bad_steps = 0
+        self._skipped = SkippedSteps()
         self._damaged: set[Path] = set()
         size = (plan.height, plan.width)
         self._clips = ClipFolder(plan.out / "clips", Walks(*size, self.config.seed, plan.textures), plan.clips)
@@ -200,10 +200,10 @@ class RegulariserTrainer:
                 if self.step % _LOOK_STEPS == 0:
                     recording.check()
                 if self.elapsed_s - last_validated >= 60.0 * self.config.validate_minutes:
-                    self._attempt(self.export)
+                    attempt(self.export)
                     last_validated = self.elapsed_s
                 if self.elapsed_s - last_saved >= 60.0 * self.config.save_minutes:
-                    self._attempt(self.save)
+                    attempt(self.save)
                     last_saved = self.elapsed_s
         self.save()
         self.export()
@@ -238,7 +238,9 @@ class RegulariserTrainer:
                 self._optimiser.step()
                 self._average.update(self.network, self.step)
             value = loss.item()
-        self._note_step(finite, value)
+        self._losses.append(value)
+        self._skipped.note(self.step, finite, self._folder.checkpoint)
+        self.step += 1
         return value
 
     def validate(self) -> dict[str, float | None]:
@@ -284,7 +286,7 @@ class RegulariserTrainer:
                 "optimiser": self._optimiser.state_dict(),
                 "step": self.step,
                 "elapsed_s": self.elapsed_s,
-                "bad_steps": self._bad_steps,
+                "bad_steps": self._skipped.in_a_row,
                 "losses": self._losses,
                 "commands": list(self._commands),
             }
@@ -302,7 +304,7 @@ class RegulariserTrainer:
             self._average.network.load_state_dict(state["average"])
             self._optimiser.load_state_dict(state["optimiser"])
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-            self._bad_steps, self._losses = state["bad_steps"], state["losses"]
+            self._skipped.in_a_row, self._losses = state["bad_steps"], state["losses"]
             self._commands = (*state["commands"], *self._commands)
         except (KeyError, RuntimeError, ValueError) as error:
             raise DataError(f"{self._folder.checkpoint} is no checkpoint of a regulariser: {error}") from error
@@ -365,25 +367,6 @@ class RegulariserTrainer:
         if size != wanted:
             raise DataError(f"{path} is of images of {size}, this run of {wanted}; choose another folder or that size")
         return keyframes
-
-    def _note_step(self, finite: bool, loss: float) -> None:
-        self._losses.append(loss)
-        self._bad_steps = 0 if finite else self._bad_steps + 1
-        if not finite:
-            logger.warning("step %d skipped: its gradient is not finite", self.step)
-        if self._bad_steps >= _MAX_BAD_STEPS:
-            raise DataError(
-                f"{self._bad_steps} steps in a row had no finite gradient; lower the learning rate and resume from"
-                f" {self._folder.checkpoint}"
-            )
-        self.step += 1
-
-    def _attempt(self, write: Callable[[], Any]) -> None:
-        """Write on the way, where a failure is told but ends nothing."""
-        try:
-            write()
-        except DvmvsError as error:
-            logger.warning("%s; training goes on", error)
 
     def _log_training(self) -> None:
         self._log(
