@@ -31,7 +31,7 @@ def share_one_heap() -> None:
 
 
 def return_free_memory() -> None:
-    """Return to the system what the heap holds and nothing uses, as after much was forgotten; takes some milliseconds."""
+    """Return to the system what the heap holds and nothing uses: some milliseconds."""
     if malloc_trim := _of_glibc("malloc_trim"):
         malloc_trim(ctypes.c_size_t(0))
 

@@ -27,18 +27,15 @@ import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from dvmvs_core.data.inflate import bound_rosbags, inflation_bound
-from dvmvs_core.data.mcap_salvage import inflates_to, salvage_mcap
-from dvmvs_core.data.sqlite_pages import is_cut, open_sqlite, stores_rows, whole_rows
+from dvmvs_core.data.bounded_rosbags import bound_rosbags
+from dvmvs_core.data.mcap_salvage import salvage_mcap
+from dvmvs_core.data.sqlite_pages import open_sqlite, stores_rows, whole_rows
 from dvmvs_core.errors import DataError, MessageError
 from dvmvs_core.foreign import foreign, reason
 
 logger = logging.getLogger(__name__)
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
-
-LARGEST_METADATA = 16_000_000
-"""Bytes of a metadata.yaml that is read; one of a thousand topics has half a million."""
 
 
 class RawMessage(NamedTuple):
@@ -143,17 +140,6 @@ class _IndexedSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         bound_rosbags()
-        for file in path.glob("*.db3") if path.is_dir() else [path] if path.suffix == ".db3" else []:
-            if is_cut(file):
-                raise DataError(f"{file.name} ends early")
-            if not stores_rows(file):
-                raise DataError(f"{file.name} makes up its rows instead of storing them")
-        for file in path.glob("*.mcap") if path.is_dir() else [path] if path.suffix == ".mcap" else []:
-            if inflates_to(file) > inflation_bound(file.stat().st_size):
-                raise DataError(f"{file.name} would become far larger than it is")
-        metadata = path / "metadata.yaml"
-        if path.is_dir() and metadata.stat().st_size > LARGEST_METADATA:
-            raise DataError(f"{metadata.name} has {metadata.stat().st_size} bytes")
         with Reader(path) as reader:
             self.topics = {name: Topic(info.msgtype or "", info.msgcount) for name, info in reader.topics.items()}
 

@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import sys
 import zlib
-from types import SimpleNamespace
-from typing import BinaryIO
 
 import lz4.frame
-from rosbags.rosbag2 import reader, storage_mcap
 
-from dvmvs_core.data.inflation_bound import inflation_bound
 from dvmvs_core.errors import DamagedError
 
 if sys.version_info >= (3, 14):
@@ -57,45 +53,3 @@ def inflate_part(compression: str, data: bytes, bound: int) -> bytes:
     if compression == "lz4":
         return lz4.frame.LZ4FrameDecompressor().decompress(data, bound)
     return b""
-
-
-def bound_rosbags() -> None:
-    """Have rosbags inflate with a bound, where it would fill memory or disk with whatever a chunk or file becomes."""
-    storage_mcap.DECOMPRESSORS.update(lz4=_chunk("lz4"), zstd=_chunk("zstd"))
-    reader.zstd = SimpleNamespace(open=_BoundedFile, decompress=lambda data: _whole("zstd", data, None))
-
-
-def _chunk(compression: str):
-    return lambda data, size: _whole(compression, data, size)
-
-
-def _whole(compression: str, data: bytes, size: int | None) -> bytes:
-    bound = inflation_bound(len(data))
-    if size is not None and size > bound:
-        raise DamagedError(f"{len(data)} compressed bytes cannot be {size}, as their chunk says; it is damaged")
-    inflated = inflate_part(compression, data, bound + 1)
-    if len(inflated) > bound:
-        raise DamagedError(f"{len(data)} compressed bytes would become more than {bound}; they are damaged")
-    return inflated
-
-
-class _BoundedFile:
-    """A file of one or more zstd frames, read within the bound of its size."""
-
-    def __init__(self, file: BinaryIO, mode: str) -> None:
-        self._file = zstd.open(file, mode)
-        self._bound = inflation_bound(file.seek(0, 2))
-        file.seek(0)
-
-    def __enter__(self) -> _BoundedFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self._bound -= len(data)
-        if self._bound < 0:
-            raise DamagedError("a compressed bag would become far larger than it is; it is damaged")
-        return data
