@@ -18,13 +18,12 @@ _M_ARENA_MAX = -8
 """Of glibc's malloc.h."""
 
 
-def share_one_heap() -> None:
-    """Let all threads take memory from one heap; call it before other threads start.
+def share_heaps() -> None:
+    """Let threads that start from now on share the heaps that are there, instead of getting their own; call it early.
 
-    glibc gives threads heaps of their own, up to eight for each core, and what is free in one is of no use to another.
-    Whenever the inference thread was started again, it filled the next heap with keyframes: a depth node that was
-    deactivated and activated at random grew from 1289 to 1537 MB in 19 minutes. With one heap it stays at what it uses.
-    MALLOC_ARENA_MAX in the environment still has the last word.
+    glibc makes up to eight heaps for each core, and what is free in one is of no use to another. Whenever the inference
+    thread was started again, it filled the next heap with keyframes: a depth node that was deactivated and activated
+    at random grew from 1289 to 1537 MB in 19 minutes. MALLOC_ARENA_MAX in the environment still has the last word.
     """
     if "MALLOC_ARENA_MAX" not in os.environ and (mallopt := _of_glibc("mallopt")):
         mallopt(_M_ARENA_MAX, 1)

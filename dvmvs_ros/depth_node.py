@@ -31,7 +31,7 @@ from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.process_memory import return_free_memory, share_one_heap
+from dvmvs_core.process_memory import return_free_memory, share_heaps
 from dvmvs_core.types import Frame
 from dvmvs_ros.depth.config import NodeConfig
 from dvmvs_ros.depth.drops import NO_FAULT, DropReason
@@ -442,7 +442,7 @@ def _ms_since(start_s: float) -> float:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the node until Ctrl-C or SIGTERM."""
     share_cores()
-    share_one_heap()
+    share_heaps()
     with ros_process(args) as stop:
         node = DepthNode()
         try:
