@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from dvmvs_core.data.bag_files import BagFiles, deserialise
-from dvmvs_core.data.compressed_depth import TRANSPORT, decode_compressed_depth, depth_encoding, is_compressed_depth
+from dvmvs_core.data.compressed_depth import TRANSPORT, decode_compressed_depth, is_compressed_depth
 from dvmvs_core.data.image_message import (
     COLOUR_ENCODINGS,
     decode_compressed,
     decode_depth,
     decode_image,
+    encoding_of,
     is_depth_encoding,
 )
 from dvmvs_core.data.image_size import check_pixels
@@ -96,7 +97,7 @@ class ImageTopic(NamedTuple):
     @property
     def is_grey(self) -> bool:
         """Whether the image has no colours, by what it says of itself."""
-        return depth_encoding(self.encoding) in GREY_ENCODINGS
+        return encoding_of(self.encoding) in GREY_ENCODINGS
 
 
 def image_topics(files: BagFiles) -> dict[str, ImageTopic]:

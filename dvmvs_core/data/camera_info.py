@@ -100,6 +100,10 @@ class Window:
 
 FULL = Window()
 
+OTHER_SCALE, SAME_SCALE = 0.2, 0.05
+"""Relative distance of the principal point from the middle beyond which K looks like that of another resolution, if it
+is so on both axes up to the second figure."""
+
 
 def read_camera_info(info) -> CameraModel:
     """Return what a CameraInfo message says, read by rclpy or by rosbags.
@@ -149,4 +153,32 @@ def camera_model(
     if not 0 < rows * columns <= MAX_IMAGE_PIXELS:
         raise MessageError(f"camera_info: roi and binning leave an image of {columns}×{rows}")
     with foreign("camera_info", MessageError):
-        return CameraModel(check_intrinsics(window.intrinsics(K)), rows, columns, lens)
+        K = check_intrinsics(window.intrinsics(K))
+        if not (window.x or window.y):  # a window of the sensor may lie anywhere on it
+            check_resolution(K, (rows, columns))
+        return CameraModel(K, rows, columns, lens)
+
+
+def check_resolution(K: np.ndarray, size: tuple[int, int]) -> str:
+    """Refuse intrinsics of another resolution than the image they come with.
+
+    Args:
+        K: (3, 3) intrinsics.
+        size: (H, W) of the image.
+
+    Returns:
+        A sentence where they look like those of another one, as far as the principal point tells; else an empty string.
+
+    Raises:
+        MessageError: if the principal point is outside the image.
+    """
+    height, width = size
+    scale_x, scale_y = (2.0 * K[0, 2] + 1.0) / width, (2.0 * K[1, 2] + 1.0) / height
+    scale = (scale_x + scale_y) / 2.0
+    said = f"the principal point ({K[0, 2]:g}, {K[1, 2]:g})"
+    alike = abs(scale_x - scale_y) < SAME_SCALE * abs(scale) and abs(scale - 1.0) > OTHER_SCALE
+    of = f"K looks like that of {scale * width:.0f}×{scale * height:.0f}: divide its first two rows by {scale:.3g}"
+    if not (0.0 < scale_x < 2.0 and 0.0 < scale_y < 2.0):
+        advice = of if alike else "Give K of the images as they are stored"
+        raise MessageError(f"{said} must be within the image of {width}×{height}. {advice}")
+    return f"{said} is far from the middle of images of {width}×{height}; {of}" if alike else ""
