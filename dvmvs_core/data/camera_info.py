@@ -25,6 +25,14 @@ from dvmvs_core.types import check_intrinsics
 EQUIDISTANT = ("equidistant", "fisheye")
 """Names of the Kannala-Brandt model; an equidistant lens bends straight lines with any coefficients, zeros too."""
 
+POLYNOMIAL = ("plumb_bob", "rational_polynomial")
+
+COEFFICIENTS = {
+    **dict.fromkeys(POLYNOMIAL, (4, 5, 8, 12, 14)),
+    **dict.fromkeys(EQUIDISTANT, (4,)),
+}
+"""How many coefficients each `distortion_model` may have; OpenCV tells the polynomial ones apart by their number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Lens:
@@ -144,7 +152,7 @@ def camera_model(
     projection = np.asarray(p, dtype=np.float64).reshape(3, 4)[:, :3]
     raw_K = np.asarray(k, dtype=np.float64).reshape(3, 3)
     K = projection if projection[0, 0] else raw_K
-    coefficients = np.array(d, dtype=np.float64)
+    coefficients = _without_padding(np.array(d, dtype=np.float64), distortion_model)
     lens = None
     if coefficients.any() or (distortion_model in EQUIDISTANT and coefficients.size):
         rotation = np.eye(3) if r is None or not np.any(r) else np.array(r, dtype=np.float64).reshape(3, 3)
@@ -157,6 +165,12 @@ def camera_model(
         if not (window.x or window.y):  # a window of the sensor may lie anywhere on it
             check_resolution(K, (rows, columns))
         return CameraModel(K, rows, columns, lens)
+
+
+def _without_padding(coefficients: np.ndarray, distortion_model: str) -> np.ndarray:
+    """The coefficients less zeros behind those that the model has: drivers fill up a list of fixed length."""
+    most = max((n for n in COEFFICIENTS.get(distortion_model, ()) if n <= coefficients.size), default=coefficients.size)
+    return coefficients if coefficients[most:].any() else coefficients[:most]
 
 
 def check_resolution(K: np.ndarray, size: tuple[int, int]) -> str:
