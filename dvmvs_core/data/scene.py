@@ -58,6 +58,13 @@ LARGEST_FILE = 1 << 29
 UNREADABLE, ODD_SIZE = "cannot be read", "of another size"
 """Reasons in `dropped`: an image that is damaged, and one that K.txt is not of."""
 
+POSE_FORMATS = {
+    7: ", as of a position and a quaternion. Write the 4×4 matrix of camera to world",
+    8: ", as of a TUM trajectory (time, position, quaternion). Write the 4×4 matrix of camera to world",
+    12: ", as of a 3×4 matrix. Add 0 0 0 1 to each line",
+}
+"""What lines of other lengths are, and what to do about them."""
+
 SAMPLED = 9
 """Images whose headers are asked for the size that most have."""
 
@@ -365,7 +372,7 @@ def _numbers(words: list[str], count: int | None, place: str) -> list[float]:
     """The numbers of a line, `count` of them if given."""
     numbers = to_numbers(words, place)
     if count is not None and len(numbers) != count:
-        raise DataError(f"{place} must hold {count} numbers; got {len(numbers)}")
+        raise DataError(f"{place} must hold {count} numbers; got {len(numbers)}{POSE_FORMATS.get(len(numbers), '')}")
     return numbers
 
 

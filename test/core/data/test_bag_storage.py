@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sqlite3
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -26,35 +24,10 @@ from dvmvs_core.errors import DataError
 
 SUFFIX = {"mcap": ".mcap", "sqlite3": ".db3"}
 
-INTO_THE_LOG = """
-import os, sqlite3, sys
-database = sqlite3.connect(sys.argv[1])
-database.execute("PRAGMA journal_mode = wal")
-database.execute("PRAGMA wal_autocheckpoint = 0")
-rows = sqlite3.connect(sys.argv[2]).execute("SELECT * FROM messages WHERE id > " + sys.argv[3])
-for row in rows:
-    database.execute("INSERT INTO messages VALUES (?, ?, ?, ?)", row)
-    database.commit()
-os._exit(0)  # as a recorder that is killed: nothing is moved from the log to the file
-"""
-
 
 def storage_file(bag):
     (file,) = (f for f in bag.iterdir() if f.suffix in (".mcap", ".db3"))
     return file
-
-
-def into_the_log(file, kept: int) -> None:
-    """Move the rows of a .db3 behind the first `kept` into its write-ahead log."""
-    whole = file.with_suffix(".whole")
-    shutil.copy(file, whole)
-    with sqlite3.connect(file) as database:
-        database.execute("DELETE FROM messages WHERE id > ?", (kept,))
-        database.commit()
-        database.execute("VACUUM")
-    subprocess.run((sys.executable, "-c", INTO_THE_LOG, str(file), str(whole), str(kept)), check=True)
-    whole.unlink()
-    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
 
 
 def assert_same_frames(bag, expected) -> None:
@@ -84,7 +57,7 @@ def rewritten(bag, out, storage, mode, zstd_format=CompressionFormat.ZSTD):
 
 @pytest.mark.parametrize("metadata", (True, False), ids=("with metadata.yaml", "without"))
 @pytest.mark.parametrize("kept", (0, 33))
-def test_rows_in_the_write_ahead_log_are_read_and_nothing_is_changed(make_bag, metadata, kept):
+def test_rows_in_the_write_ahead_log_are_read_and_nothing_is_changed(make_bag, into_the_log, metadata, kept):
     bag = make_bag("sqlite3", frames=14)
     expected = list(open_sequence(bag).items())
     file = storage_file(bag)
@@ -100,7 +73,7 @@ def test_rows_in_the_write_ahead_log_are_read_and_nothing_is_changed(make_bag, m
     assert_same_frames(open_sequence(file), expected)
 
 
-def test_a_log_beside_a_file_that_was_cut_gives_what_both_hold_and_never_zeros(make_bag):
+def test_a_log_beside_a_file_that_was_cut_gives_what_both_hold_and_never_zeros(make_bag, into_the_log):
     bag = make_bag("sqlite3", frames=30)
     expected = {item.frame.stamp_ns: item for item in open_sequence(bag).items()}
     file = storage_file(bag)
@@ -115,7 +88,7 @@ def test_a_log_beside_a_file_that_was_cut_gives_what_both_hold_and_never_zeros(m
     assert file.name in sequence.faults
 
 
-def test_a_log_that_was_cut_gives_its_whole_transactions(make_bag):
+def test_a_log_that_was_cut_gives_its_whole_transactions(make_bag, into_the_log):
     bag = make_bag("sqlite3", frames=14)
     expected = list(open_sequence(bag).items())
     file = storage_file(bag)

@@ -116,7 +116,11 @@ BROKEN = {
     "poses are too few": (lambda s: rewrite_poses(s, lambda p: p[:4]), "4 lines for 6 images: lines are missing"),
     "every pose has 12 numbers": (
         lambda s: rewrite_poses(s, lambda p: p[:, :12]),
-        "line 1 must hold 16 numbers; got 12",
+        "line 1 must hold 16 numbers; got 12, as of a 3×4 matrix. Add 0 0 0 1",
+    ),
+    "poses are a trajectory of TUM": (
+        lambda s: rewrite_poses(s, lambda p: p[:, :8]),
+        "got 8, as of a TUM trajectory .* Write the 4×4 matrix",
     ),
     "every pose is mirrored": (
         lambda s: rewrite_poses(s, lambda p: p * np.where(np.arange(16) % 4 == 0, -1.0, 1.0)),
