@@ -173,26 +173,36 @@ def _without_padding(coefficients: np.ndarray, distortion_model: str) -> np.ndar
     return coefficients if coefficients[most:].any() else coefficients[:most]
 
 
-def check_resolution(K: np.ndarray, size: tuple[int, int]) -> str:
-    """Refuse intrinsics of another resolution than the image they come with.
+def check_resolution(K: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuse intrinsics whose principal point is outside the image: they are of another resolution.
 
     Args:
         K: (3, 3) intrinsics.
         size: (H, W) of the image.
 
-    Returns:
-        A sentence where they look like those of another one, as far as the principal point tells; else an empty string.
-
     Raises:
-        MessageError: if the principal point is outside the image.
+        MessageError: if it is.
     """
-    height, width = size
-    scale_x, scale_y = (2.0 * K[0, 2] + 1.0) / width, (2.0 * K[1, 2] + 1.0) / height
-    scale = (scale_x + scale_y) / 2.0
-    said = f"the principal point ({K[0, 2]:g}, {K[1, 2]:g})"
-    alike = abs(scale_x - scale_y) < SAME_SCALE * abs(scale) and abs(scale - 1.0) > OTHER_SCALE
-    of = f"K looks like that of {scale * width:.0f}×{scale * height:.0f}: divide its first two rows by {scale:.3g}"
-    if not (0.0 < scale_x < 2.0 and 0.0 < scale_y < 2.0):
-        advice = of if alike else "Give K of the images as they are stored"
-        raise MessageError(f"{said} must be within the image of {width}×{height}. {advice}")
-    return f"{said} is far from the middle of images of {width}×{height}; {of}" if alike else ""
+    x, y = (2.0 * K[:2, 2] + 1.0) / (size[1], size[0])
+    if not (0.0 < x < 2.0 and 0.0 < y < 2.0):
+        advice = resolution_doubt(K, size).partition("; ")[2] or "give K of the images as they are stored"
+        raise MessageError(
+            f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) must be within the image of {size[1]}×{size[0]}; {advice}"
+        )
+
+
+def resolution_doubt(K: np.ndarray, size: tuple[int, int]) -> str:
+    """Return a sentence where intrinsics look like those of another resolution, as far as the principal point tells.
+
+    Args:
+        K: (3, 3) intrinsics.
+        size: (H, W) of the image.
+    """
+    x, y = (2.0 * K[:2, 2] + 1.0) / (size[1], size[0])
+    scale = (x + y) / 2.0
+    if abs(x - y) > SAME_SCALE * abs(scale) or abs(scale - 1.0) < OTHER_SCALE:
+        return ""
+    return (
+        f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) is far from the middle of {size[1]}×{size[0]}; K looks like"
+        f" that of {scale * size[1]:.0f}×{scale * size[0]:.0f}: divide its first two rows by {scale:.3g}"
+    )

@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from dvmvs_core.data.bit_depth import BitDepth
-from dvmvs_core.data.camera_info import check_resolution
+from dvmvs_core.data.camera_info import check_resolution, resolution_doubt
 from dvmvs_core.data.file_order import held_kinds, order_note, ordered_files
 from dvmvs_core.data.image_message import MILLIMETRES_TO_METRES, rgb_of
 from dvmvs_core.data.image_size import asks_to_be_turned, decode_encoded, encoded_size
@@ -102,7 +102,8 @@ class SceneSequence(Sequence):
         self._size = self._common_size()
         if self._size is not None:
             with foreign(str(path / "K.txt")):
-                self._note(check_resolution(self.K, self._size))
+                check_resolution(self.K, self._size)
+            self._note(f"{path / 'K.txt'}: {doubt}" if (doubt := resolution_doubt(self.K, self._size)) else "")
         self._note(order_note(self._images))
         if (path / "depth").is_dir() and not depths:
             held = held_kinds(path / "depth")

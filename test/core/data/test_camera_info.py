@@ -84,7 +84,7 @@ def test_zeros_behind_the_coefficients_of_a_model_are_padding(model, padded, lef
 
 def test_intrinsics_of_another_resolution_are_refused_unless_the_image_is_a_window():
     K = (500.0, 0, 320, 0, 500, 240, 0, 0, 1)
-    with pytest.raises(MessageError, match=r"\(320, 240\) must be within .* 320×240. K looks like that of 641×481"):
+    with pytest.raises(MessageError, match=r"\(320, 240\) must be within .* 320×240; K looks like that of 641×481"):
         camera_model(240, 320, K, np.zeros(12), ())
     corner = camera_model(480, 640, K, np.zeros(12), (), window=Window(400, 300, 160, 120))
     assert corner.K[0, 2] == -80

@@ -308,7 +308,7 @@ def test_a_stamp_that_ros_cannot_hold_is_refused(make_scene):
 def test_K_of_another_resolution_is_refused_or_named(make_scene):
     scene = make_scene(frames=2)
     np.savetxt(scene / "K.txt", np.diag((4.0, 4.0, 1.0)) @ SCENE_K)
-    with pytest.raises(DataError, match=r"K.txt: the principal point \(94, 70\) must be within the image of 48×36. K"):
+    with pytest.raises(DataError, match=r"K.txt: the principal point \(94, 70\) must be within the image of 48×36; K"):
         open_sequence(scene)
     np.savetxt(scene / "K.txt", np.diag((0.5, 0.5, 1.0)) @ SCENE_K)
     (note,) = open_sequence(scene).notes
