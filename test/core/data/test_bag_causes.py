@@ -214,8 +214,10 @@ def test_other_channels_of_a_healthy_recording_do_not_disturb(posed):
             posed.writer.write(connection, stamp_ns, data)
     posed.writer.add_connection("/other/image", "sensor_msgs/msg/Image", typestore=posed.store)
     posed.compressed(SECOND, b"\0\0\0\1", "h264", "/camera/video/compressed")
+    posed.image(SECOND, np.full((4, 6), 700, np.uint16), "/camera/infra", "mono16")
     bag = posed.open()
     assert (frames(bag), bag.notes, bag.faults, bag.image_topic) == ([0], [], {}, "/camera/image_rect")
+    assert not bag.has_depth
 
 
 @pytest.mark.parametrize("schema_encoding", ("jsonsch", "protobu", "ros1msg"))

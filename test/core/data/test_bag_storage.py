@@ -18,7 +18,6 @@ import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 
 from dvmvs_core.data.bag_files import typestore
-from dvmvs_core.data.inflate import zstd
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
 
@@ -140,9 +139,9 @@ def test_one_damaged_compressed_message_costs_itself_alone(make_bag, tmp_path):
         (key,) = database.execute("SELECT id FROM topics WHERE name = '/camera/image_rect'").fetchone()
         rows = database.execute("SELECT id, data FROM messages WHERE topic_id = ?", (key,)).fetchall()
         row, data = rows[2]
-        database.execute("UPDATE messages SET data = ? WHERE id = ?", (data[:40] + bytes(len(data) - 40), row))
+        database.execute("UPDATE messages SET data = ? WHERE id = ?", (data[:5] + b"\xff" * 20 + data[25:], row))
     database.close()
-    assert [item.frame.index for item in open_sequence(bag).items()] in ([0, 1, 3, 4, 5], [0, 1, 2, 3, 4])
+    assert [item.frame.index for item in open_sequence(bag).items()] == [0, 1, 3, 4, 5]
 
 
 def counts_zero(text: str) -> str:
@@ -182,7 +181,3 @@ def test_a_folder_that_is_nothing_says_what_it_holds(tmp_path):
         DataError, match=r"nor a rosbag2 \(metadata.yaml, \*.mcap or \*.db3\); it holds 2 .txt, 1 .heic"
     ):
         open_sequence(tmp_path)
-
-
-def test_a_chunk_of_zstd_is_no_serialised_message():
-    assert zstd.compress(b"\0\1\0\0")[:2] not in (b"\0\0", b"\0\1")
