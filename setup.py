@@ -52,6 +52,9 @@ TRAIN = ["tensorboard>=2.15"]
 # `make demo VIEW=rerun`. It needs numpy 2; Foxglove needs nothing.
 VIEW = ["rerun-sdk>=0.24"]
 
+# `dvmvs weights export --format onnx` needs the first and torch 2.5; the test of what it writes the second.
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
+
 EXTRAS = {
     # ROS 2 itself, for a machine without a ROS installation. tf2_msgs has no wheel: see pip_ros/.
     "ros": [
@@ -62,8 +65,10 @@ EXTRAS = {
     "reconstruct": RECONSTRUCT,
     "train": TRAIN,
     "view": VIEW,
+    "onnx": ONNX,
     "test": [
         *RECONSTRUCT,
+        *ONNX,
         "pytest>=8",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",

@@ -22,7 +22,9 @@ from torch import Tensor
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
+from dvmvs_core.model.lite0 import LEVEL_STAGES, Lite0
 from dvmvs_core.model.patch_matching import PATCH_CHANNELS
+from dvmvs_core.model.regulariser import Regularised, Regulariser, RegulariserInputs, example_inputs, prepared
 
 STATE = LSTMState._fields
 
@@ -86,6 +88,32 @@ def network_parts(network: PairNet | FusionNet) -> dict[str, Part]:
         inputs = ("depth", "cosines", "in_view", "matching", "decoded", "half")
         parts["refine"] = part(refine, inputs, ("refined_depth",))
     return parts
+
+
+def lite0_part(network: Lite0, height: int, width: int) -> Part:
+    """Return EfficientNet-Lite0 up to its maps at 1/4, 1/8, 1/16 and 1/32, for images of that size."""
+    inputs = _regulariser_shapes(height, width)
+
+    def maps(image: Tensor) -> tuple[Tensor, ...]:
+        outputs = network(image)
+        return tuple(outputs[stage] for stage in LEVEL_STAGES)
+
+    return Part(maps, {"image": inputs["image"]}, {name: inputs[name] for name in inputs if name.startswith("level")})
+
+
+def regulariser_part(network: Regulariser, height: int, width: int) -> Part:
+    """Return the regulariser for images of that size, which takes an image of 0…255 and Lite0's maps as they are."""
+    cells = (1, 1, height // 2, width // 2)
+    outputs = dict(zip(Regularised._fields, ((1, 1, height, width), cells, cells), strict=True))
+
+    def regularise(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(network(prepared(RegulariserInputs(*inputs))))
+
+    return Part(regularise, _regulariser_shapes(height, width), outputs)
+
+
+def _regulariser_shapes(height: int, width: int) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(example.shape) for name, example in example_inputs(height, width)._asdict().items()}
 
 
 def _shapes(network: PairNet | FusionNet) -> dict[str, tuple[int, ...]]:

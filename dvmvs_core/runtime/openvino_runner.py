@@ -60,7 +60,6 @@ class OpenVinoRunner:
     def __init__(self, network: PairNet | FusionNet, device: str, precision: str, strict: bool) -> None:
         self.config = network.config
         self.timer: Timer = untimed
-        self._network = network
         self._lock = threading.Lock()
         self._inverse_depths = network.inverse_depths.numpy()
         self._initial_state = network.zero_state() if isinstance(network, FusionNet) else None
