@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.data.synthetic.camera import develop, metered, sample_development, sample_intrinsics
-from dvmvs_core.data.synthetic.motion_blur import blur_motion
+from dvmvs_core.data.synthetic.motion_blur import blur_along, blur_motion, image_motion, reach_px
 from dvmvs_core.data.synthetic.paths import FRAME_RATE_HZ, CameraPath, clip_path, sequence_path
 from dvmvs_core.data.synthetic.renderer import Renderer
+from dvmvs_core.data.synthetic.sending import sent
 from dvmvs_core.data.synthetic.textures import TextureBank, build_texture_bank
 from dvmvs_core.data.synthetic.trajectories import drift
 from dvmvs_core.data.synthetic.world_tensors import WorldTensors
@@ -168,12 +169,14 @@ class SyntheticClips:
         """Render clips together and develop each by itself."""
         count = self.length
 
+        device = torch.device(self.device)
+
         def here(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values).float().to(self.device)
+            return sent(torch.from_numpy(values).float(), device)
 
         # Together, so that a GPU is sent a few large tensors.
         worlds = [
-            torch.stack(parts).to(self.device).repeat_interleave(count, 0)
+            sent(torch.stack(parts), device).repeat_interleave(count, 0)
             for parts in zip(*(shot.world for shot in shots), strict=True)
         ]
         poses = [here(shot.path.world_T_cam) for shot in shots]
@@ -187,10 +190,16 @@ class SyntheticClips:
             self.samples,
             self.shadows,
         )
-        for shot, K, light, z in zip(shots, intrinsics, linear.split(count), depth.split(count), strict=True):
-            camera = sample_development(shot.rng)
-            exposure_s = self.motion_blur * camera.exposure_s
-            image = develop(blur_motion(light, z, K, here(shot.path.velocity), exposure_s), camera, shot.rng)
+        cameras = [sample_development(shot.rng) for shot in shots]
+        depths = depth.split(count)
+        ways = [
+            image_motion(z, K, here(shot.path.velocity)) * (self.motion_blur * camera.exposure_s)
+            for shot, camera, z, K in zip(shots, cameras, depths, intrinsics, strict=True)
+        ]
+        reaches = _numbers(torch.stack([reach_px(way) for way in ways]))
+        parts = zip(shots, cameras, intrinsics, linear.split(count), depths, ways, reaches, strict=True)
+        for shot, camera, K, light, z, way, reach in parts:
+            image = develop(blur_along(light, way, reach), camera, shot.rng)
             noise = self.pose_noise * max(0.0, shot.rng.uniform(-2.0 / 3.0, 1.0))
             yield ClipBatch(image, z, here(drift(shot.rng, shot.path.world_T_cam, noise)), K)
 
@@ -203,6 +212,11 @@ class SyntheticClips:
         if self._renderer is None:
             self._renderer = Renderer(self._ready_bank().to(self.device))
         return self._renderer
+
+
+def _numbers(values: Tensor) -> list[float]:
+    """Values (N,) on the host, which waits for them once."""
+    return values.tolist()
 
 
 def render_sequence(
