@@ -149,9 +149,9 @@ def test_clips_are_rendered_together(fake_cuda, listings, monkeypatch):
     monkeypatch.setattr(camera, "generator", lambda device, seed: None)  # there is none of a fake device
     monkeypatch.setattr(clips_module, "_numbers", lambda values: listings.append("blur") or len(values) * [5.0])
     clips = SyntheticClips(HEIGHT, WIDTH, FRAMES, textures=8, device="cuda")
-    clips._renderer = Renderer(clips._ready_bank())
+    bank = clips.make_bank()
     with fake_cuda(allow_non_fake_inputs=True):
-        clips._renderer.bank = clips._renderer.bank.to("cuda")
+        clips._renderer = Renderer(bank.to("cuda"))
     drawn, waits = clips.draw(4, 0), []
     for count in (1, 3):
         shots, drawn = drawn[:count], drawn[count:]
