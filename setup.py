@@ -55,6 +55,9 @@ VIEW = ["rerun-sdk>=0.24"]
 # `dvmvs weights export --format onnx` needs the first and torch 2.5; the test of what it writes the second.
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 
+# The GPU's fused plane sweep; with torch's CUDA build it comes along. On a CPU its tests need it (1 GB).
+TRITON = ["triton>=3.2 ; sys_platform == 'linux'"]
+
 EXTRAS = {
     # ROS 2 itself, for a machine without a ROS installation. tf2_msgs has no wheel: see pip_ros/.
     "ros": [
@@ -66,6 +69,7 @@ EXTRAS = {
     "train": TRAIN,
     "view": VIEW,
     "onnx": ONNX,
+    "triton": TRITON,
     "test": [
         *RECONSTRUCT,
         *ONNX,

@@ -39,6 +39,8 @@ WHEELS = {
     "onnx==1.23.2": "manylinux_2_28_aarch64",
     "onnxruntime==1.32.0": "manylinux_2_28_aarch64",
     "onnxruntime==1.23.2": "manylinux_2_28_aarch64",
+    "triton==3.9.0": "manylinux_2_28_aarch64",
+    "triton==3.8.0": "manylinux_2_28_aarch64",
     "rerun-sdk==0.41.0": "manylinux_2_28_aarch64",
     "setuptools==79.0.1": "any",
     "pytest==9.2.0": "any",
@@ -94,7 +96,7 @@ def test_the_table_is_of_what_constraints_pin():
     assert set(WHEELS) | WITHOUT == set(pinned())
 
 
-@pytest.mark.parametrize("extra", ["", "reconstruct", "train", "view", "onnx", "test"])
+@pytest.mark.parametrize("extra", ["", "reconstruct", "train", "view", "onnx", "triton", "test"])
 def test_what_is_needed_has_a_wheel(extra):
     available = {name.partition("==")[0] for name in WHEELS} | OTHER_THAN_CONSTRAINED
     needed = needed_on_arm(extra)
