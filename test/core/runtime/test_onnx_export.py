@@ -236,12 +236,12 @@ def test_networks_of_matching_are_what_the_engine_runs(make_network, tmp_path):
     noise = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, *size, generator=noise)
     levels = player.run("lite0", {"image": image.numpy()})
-    for found, expected in zip(levels.values(), shared_extractor(*size)(image), strict=True):
+    for found, expected in zip(levels.values(), shared_extractor(*size, "float32")(image), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
     inputs = RegulariserInputs(*(torch.rand(x.shape, generator=noise) for x in example_inputs(*size)))
     inputs = inputs._replace(image=inputs.image * 255, **{k: torch.from_numpy(v) for k, v in levels.items()})
     answer = player.run("regulariser", {name: x.numpy() for name, x in inputs._asdict().items()})
-    for found, expected in zip(answer.values(), shared_regulariser(*size)(inputs), strict=True):
+    for found, expected in zip(answer.values(), shared_regulariser(*size, "float32")(inputs), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
