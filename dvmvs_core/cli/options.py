@@ -50,7 +50,9 @@ class BagOptions:
     depth_topic: _Topic = None
     """topic of sensor depth, or a PointCloud2 to project into the images"""
     pose_topic: _Topic = None
-    """Odometry or PoseStamped topic; by default only where /tf does not lead to the camera"""
+    """topic of Odometry, PoseStamped or PoseWithCovarianceStamped; by default only where /tf leads nowhere"""
+    tf_topic: _Topic = None
+    """topic of moving transforms; by default /tf, and those named tf in a namespace of the images"""
     world_frame: Annotated[str | None, tyro.conf.arg(metavar="FRAME")] = None
     """frame that poses are expressed in; by default odom, or else the root of the camera's tree"""
     rectify: Literal["auto", "always", "never"] = "auto"
@@ -80,6 +82,7 @@ class BagOptions:
             self.world_frame,
             self.pose_topic,
             self.rectify,
+            self.tf_topic,
         )
         return open_sequence(path, topics)
 
@@ -94,8 +97,8 @@ class EngineOptions:
     """which of the networks, where the weights hold both"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """auto, cpu, cuda, cuda:N, or openvino:CPU, :GPU or :NPU"""
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    """arithmetic of the network; the halves are for GPUs"""
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """arithmetic of the networks; auto is bfloat16 where depth is matched, on CPUs that compute in it, else float32"""
     mode: Literal["auto", "fast", "reference"] = "auto"
     """auto takes the fastest way that works here, fast fails where one is missing, reference is the plain network"""
     matching: Literal["auto", "off", "fast", "full"] = "auto"

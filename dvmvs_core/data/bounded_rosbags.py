@@ -16,11 +16,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 from rosbags.rosbag2 import reader, storage_mcap, storage_sqlite3
 from ruamel.yaml import YAML
 from ruamel.yaml.events import AliasEvent
 
-from dvmvs_core.data.inflate import inflate_part, zstd
+from dvmvs_core.data.inflate import inflate_message, inflate_whole, zstd
 from dvmvs_core.data.inflation_bound import inflation_bound
 from dvmvs_core.data.mcap_salvage import inflates_to
 from dvmvs_core.data.sqlite_pages import is_cut, stores_rows
@@ -34,8 +35,10 @@ more, the files are read one by one."""
 def bound_rosbags() -> None:
     """Have rosbags read with bounds from now on."""
     storage_mcap.DECOMPRESSORS.update(lz4=_chunk("lz4"), zstd=_chunk("zstd"))
-    reader.zstd = SimpleNamespace(open=_BoundedFile, decompress=lambda data: _whole("zstd", data, None))
+    reader.zstd = SimpleNamespace(open=_BoundedFile, decompress=inflate_message)
     reader.YAML = _BoundedYaml
+    # Messages are read by the types known here. A schema of another kind (JSON, protobuf) would have the file refused.
+    storage_mcap.get_msgdef = lambda schema: MessageDefinition(MessageDefinitionFormat.NONE, "")
     # The qualities of service of each topic are YAML of their own, which takes a millisecond, and are not used here.
     reader.parse_qos = storage_sqlite3.parse_qos = storage_mcap.parse_qos = lambda profiles: []
     reader.DirectoryReader.STORAGE_PLUGINS.update(mcap=_BoundedMcap, sqlite3=_StoredRows)
@@ -78,17 +81,7 @@ class _BoundedYaml(YAML):
 
 
 def _chunk(compression: str):
-    return lambda data, size: _whole(compression, data, size)
-
-
-def _whole(compression: str, data: bytes, size: int | None) -> bytes:
-    bound = inflation_bound(len(data))
-    if size is not None and size > bound:
-        raise DamagedError(f"{len(data)} compressed bytes cannot be {size}, as their chunk says; it is damaged")
-    inflated = inflate_part(compression, data, bound + 1)
-    if len(inflated) > bound:
-        raise DamagedError(f"{len(data)} compressed bytes would become more than {bound}; they are damaged")
-    return inflated
+    return lambda data, size: inflate_whole(compression, data, size)
 
 
 class _BoundedFile:

@@ -114,7 +114,8 @@ def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
     while position + RECORD_HEAD.size <= len(content):
         opcode, length = RECORD_HEAD.unpack_from(content, position)
         position += RECORD_HEAD.size
-        if position + length > len(content):
+        # No record has opcode 0: a chunk of zeros would be millions of them.
+        if position + length > len(content) or opcode == 0:
             return
         yield opcode, content[position : position + length]
         position += length

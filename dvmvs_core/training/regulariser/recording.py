@@ -94,7 +94,7 @@ class RecordingMatcher(Matcher):
     """
 
     def __init__(self, height: int, width: int, regularise: Regularise | None = None, preset: str = _PRESET) -> None:
-        super().__init__(MATCHING_PRESETS[preset], Describer(shared_extractor(height, width)), self._keep)
+        super().__init__(MATCHING_PRESETS[preset], Describer(shared_extractor(height, width, "float32")), self._keep)
         self.asked: RegulariserInputs | None = None
         self.disturb: Callable[[np.ndarray], np.ndarray] = np.asarray
         self._answer = regularise or unregularised
@@ -117,7 +117,7 @@ class Walks:
         height: of the images, pixels.
         width: of the images, pixels.
         seed: of worlds, cameras and disturbances.
-        textures: that the worlds of each kind share.
+        textures: that all worlds share.
         kinds: see CLIP_KINDS.
     """
 
@@ -139,6 +139,7 @@ class Walks:
                 seed=count * self.seed + kind,
                 textures=self.textures,
                 pose_noise=pose_noise,
+                texture_seed=count * self.seed,
             )
             for kind, (length, pose_noise) in enumerate(self.kinds)
         )

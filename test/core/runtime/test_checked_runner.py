@@ -95,7 +95,7 @@ def test_where_not_even_the_plain_network_runs_auto_takes_the_cpu_and_cuda_says_
     monkeypatch.setattr(PlainRunner, "features", no_memory)
     with pytest.raises(DeviceError, match=r"^cpu has too little free memory for fusionnet at 96x64: it needs about"):
         choose_runner(make_network("small"), EngineConfig(device="cuda"))
-    runner = choose_runner(make_network("small"), EngineConfig())
+    runner = choose_runner(make_network("small"), EngineConfig(precision="float32"))
     assert isinstance(runner, OpenVinoRunner) and caplog.messages[-1].endswith("depth comes from the CPU")
     assert_same(runner_depths(runner), expected)
 
@@ -108,6 +108,13 @@ def test_without_a_driver_auto_takes_the_cpu_and_cuda_says_what_to_do(make_netwo
     assert isinstance(choose_runner(make_network("small"), EngineConfig()), OpenVinoRunner)
     (line,) = caplog.messages
     assert line.startswith(failing_gpu.WARNINGS["no driver"])
+
+
+def test_factors_of_convolutions_keep_all_their_bits(make_network, failing_gpu, monkeypatch):
+    failing_gpu.fail("capture", monkeypatch.setattr)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    choose_runner(make_network("small"), EngineConfig(precision="float16"))
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_mode_fast_does_not_go_on_without_graphs(make_network, failing_gpu, monkeypatch):
