@@ -303,6 +303,8 @@ class _CutSqlite:
             database.close()
 
     def _count_rows(self) -> int:
+        if not stores_rows(self.path):
+            return 0
         database = open_sqlite(self.path)
         try:
             return database.execute("SELECT count(*) FROM messages").fetchone()[0]
