@@ -21,6 +21,7 @@ import time
 COMMANDS = {
     "predict": "depth of every keyframe of a sequence, as one npz and pictures",
     "evaluate": "predict, and score against sensor depth: eight metrics per keyframe, sequence and overall",
+    "check": "whether poses, K, clock and scale of a sequence agree with its images, in words",
     "keyframes": "which frames become keyframes, and their measurement frames, as an index file",
     "reconstruct": "one mesh from predicted or sensor depth, with a picture and its distance to the sensor's surface",
     "bag": "a scene folder as a rosbag2: image, camera_info, tf and sensor depth",
