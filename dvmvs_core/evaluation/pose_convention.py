@@ -8,8 +8,8 @@
 
 """Which convention of poses the images agree with: camera-to-world or its inverse, and the axes of the camera.
 
-Poses of a camera with axes c' are world_T_c' = world_T_cam cam_T_c'. The world's own axes make no difference to relative
-poses, so that a mirrored (left-handed) world with its mirrored camera shows as a c'_T_cam of determinant -1.
+Poses of a camera with axes c' are world_T_c' = world_T_cam cam_T_c'. The world's own axes make no difference to
+relative poses, so that a mirrored (left-handed) world with its mirrored camera shows as a c'_T_cam of determinant -1.
 """
 
 from __future__ import annotations

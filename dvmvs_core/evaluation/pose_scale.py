@@ -8,8 +8,8 @@
 
 """The scale of poses by sensor depth: at which scale the points of one image are seen where they are in another.
 
-A point of depth d at x_a is seen at R x_a d + t / s, if the poses are s times as large as the world. Compared as pixels,
-so that points and pairs without parallax say nothing instead of something wrong.
+A point of depth d at x_a is seen at R x_a d + t / s, if the poses are s times as large as the world. Compared as
+pixels, so that points and pairs without parallax say nothing instead of something wrong.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""The check of poses on rendered walks whose truth is known, each spoilt in one way: it names that one, and no other."""
+"""The check of poses on rendered walks, each spoilt in one known way: it names that one, and no other."""
 
 from __future__ import annotations
 
