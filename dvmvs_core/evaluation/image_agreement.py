@@ -172,7 +172,7 @@ class ImageAgreement:
             yield (
                 f"at {len(self.unexplained)} of {self.followed} images ({some(self.unexplained)}) the pose does not"
                 f" explain how the image moved, points lie {LARGEST_RESIDUAL_PX:g} pixels and more from where they may"
-                " be, far more than at the others: images or poses were lost or stamped wrongly there, and depth is wrong"
+                " be, far more than elsewhere: images or poses were lost or stamped wrongly there, and depth is wrong"
                 " there, too"
             )
         yield from self._scale_findings(depth_range_m)

@@ -24,7 +24,7 @@ class TrajectoryOptions:
     """Images or a video, with poses of the camera in a text file."""
 
     poses: Path
-    """text file of lines "time tx ty tz qx qy qz qw", seconds and metres, camera-to-world, x right, y down, z forward"""
+    """text file of lines "time tx ty tz qx qy qz qw": seconds, metres, camera-to-world, x right, y down, z forward"""
     intrinsics: Intrinsics
     """fx fy cx cy of the images, pixels; (0, 0) is the centre of the first pixel"""
     distortion: tuple[float, ...] = ()

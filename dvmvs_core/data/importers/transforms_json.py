@@ -8,8 +8,8 @@
 
 """transforms.json of nerfstudio and Instant-NGP: camera-to-world with OpenGL axes, intrinsics of all or of each frame.
 
-Pixel centres are at halves there, so that the principal point is half a pixel less in ours. Sources: nerfstudio's page on
-data conventions; Instant-NGP's nerf_dataset_tips.
+Pixel centres are at halves there, so that the principal point is half a pixel less in ours. Sources: nerfstudio's page
+on data conventions; Instant-NGP's nerf_dataset_tips.
 """
 
 from __future__ import annotations
