@@ -18,10 +18,10 @@ from dvmvs_core.errors import DataError
 
 
 def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence:
-    """Open a scene folder or a rosbag2, by what lies at the path.
+    """Open a scene folder or a bag, by what is at the path.
 
     Args:
-        path: scene folder, bag folder, or a single .mcap or .db3 file.
+        path: scene folder, bag folder, a single .mcap or .db3 file, or a ROS 1 .bag file.
         topics: topics and frames of a bag where the found ones would be wrong; of no effect on a folder.
 
     Raises:
@@ -30,8 +30,6 @@ def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; a sequence is a scene folder or a rosbag2")
-    if path.suffix == ".bag":
-        raise DataError(f"{path} is a ROS 1 bag; convert it first: rosbags-convert --src {path} --dst {path.stem}")
     if _is_bag(path):
         return BagSequence(path, topics or BagTopics())
     if path.is_dir() and any((path / part).exists() for part in ("images", "poses.txt", "K.txt")):
@@ -43,5 +41,7 @@ def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence
 
 def _is_bag(path: Path) -> bool:
     if path.is_dir():
-        return (path / "metadata.yaml").exists() or any(_is_bag(part) for part in path.iterdir() if part.is_file())
-    return path.suffix in (".mcap", ".db3")
+        return (path / "metadata.yaml").exists() or any(
+            _is_bag(part) for part in path.iterdir() if part.is_file() and part.suffix != ".bag"
+        )
+    return path.suffix in (".mcap", ".db3", ".bag")
