@@ -85,7 +85,7 @@ class DepthEngine:
     ) -> None:
         self.config = config or EngineConfig()
         # First: it compiles in a thread.
-        self._matcher = matcher or choose_matcher(self.config.matching, network.config)
+        self._matcher = matcher or choose_matcher(self.config.matching, network.config, self.config.precision)
         if isinstance(network, nn.Module):
             network = choose_runner(network, self.config)
         if timer is not None:
@@ -99,7 +99,6 @@ class DepthEngine:
         self._timer = timer or untimed
         self._keyframes: KeyframeBuffer[View] = KeyframeBuffer(self.config.keyframes)
         self._past = PastKeyframes(self.config.keyframes.buffer_size)
-        self._camera: tuple | None = None
         self.reset()
 
     @classmethod
@@ -144,6 +143,7 @@ class DepthEngine:
         """Forget all keyframes and the recurrent state, as after a jump in time or a new scene."""
         self._keyframes.clear()
         self._past.clear()
+        self._preprocessor: Preprocessor | None = None
         self.last_decision: KeyframeDecision | None = None
 
     def step(self, frame: Frame) -> DepthPrediction | None:
@@ -186,7 +186,7 @@ class DepthEngine:
             this camera to measure against, or where the frame has no finite pose.
         """
         started = time.perf_counter()
-        if not is_finite_pose(frame.world_T_cam) or _camera_of(frame) != self._camera or not len(self._keyframes):
+        if not is_finite_pose(frame.world_T_cam) or not self._is_same_camera(frame) or not len(self._keyframes):
             return None
         measurements = self._keyframes.measurement_frames_of(frame.world_T_cam)
         estimate = self._estimate(frame.image, View.of(frame), measurements)
@@ -208,7 +208,7 @@ class DepthEngine:
             if not is_finite_pose(frame.world_T_cam):
                 raise FrameError(f"frame {frame.index} has no finite pose, so no depth can be predicted from it")
         self._follow_camera(reference)
-        *measurements, view = [self._kept_view(frame) for frame in (*measurement_frames, reference)]
+        *measurements, view = [self._past.view_of(frame) for frame in (*measurement_frames, reference)]
         estimate = self._estimate(reference.image, view, measurements)
         self._past.remember(view, estimate.network_depth, estimate.state)
         return estimate.prediction(reference, self._preprocessor.K, measurements, started)
@@ -236,7 +236,6 @@ class DepthEngine:
             world_T_cam[0, 3] = i * (self.config.keyframes.pose_distance + 0.05)
             self.step(Frame(noise, K, world_T_cam, stamp_ns=i + 1, index=i))
         self.reset()
-        self._camera = None
 
     @torch.inference_mode()
     def _estimate(self, image: np.ndarray, reference: View, measurements: list[View]) -> Estimate:
@@ -311,26 +310,15 @@ class DepthEngine:
             )
 
     def _follow_camera(self, frame: Frame) -> None:
-        camera = _camera_of(frame)
-        if camera == self._camera:
+        if self._is_same_camera(frame):
             return
-        if self._camera is not None:
+        if self._preprocessor is not None:
             logger.warning("the camera's size or intrinsics changed: keyframes and recurrent state start anew")
             self.reset()
         size = (self.model_config.height, self.model_config.width)
         self._preprocessor = Preprocessor(frame.K, frame.image.shape[:2], size, crop=self.config.crop)
         self._K = torch.from_numpy(self._preprocessor.K)[None]
-        self._camera = camera
 
-    def _kept_view(self, frame: Frame) -> View:
-        """Return the view of a frame's time, or a new one, which is kept."""
-        view = self._past.of_stamp(frame.stamp_ns)
-        if view is None:
-            view = View.of(frame)
-            self._past.add(view)
-        return view
-
-
-def _camera_of(frame: Frame) -> tuple:
-    """What must stay the same for features and state to stay usable."""
-    return frame.image.shape[:2], frame.K.tobytes()
+    def _is_same_camera(self, frame: Frame) -> bool:
+        """Whether features and state stay usable."""
+        return self._preprocessor is not None and self._preprocessor.is_for(frame.K, frame.image.shape[:2])

@@ -85,9 +85,13 @@ class PastKeyframes:
         self.add(reference)
         self.previous = PreviousKeyframe(reference.depth, reference.world_T_cam, state)
 
-    def of_stamp(self, stamp_ns: int) -> View | None:
-        """Return the view of that time, None if it is not kept."""
-        return next((view for view in self.views if view.stamp_ns == stamp_ns), None)
+    def view_of(self, frame: Frame) -> View:
+        """Return the view of a frame's time, or a new one, which is kept."""
+        for view in self.views:
+            if view.stamp_ns == frame.stamp_ns:
+                return view
+        self.add(View.of(frame))
+        return self.views[-1]
 
     def other_than(self, reference: View) -> list[View]:
         """Return the views, oldest first, without that of the reference frame."""

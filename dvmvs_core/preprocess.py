@@ -85,6 +85,7 @@ class Preprocessor:
         distortion_crop: int = 0,
     ) -> None:
         self.size = size
+        self._camera_K = K.tobytes()
         self.new_size = new_size
         self.crop_x, self.crop_y = self._crop(distortion_crop) if crop else (0, 0)
         scale_x = new_size[1] / (size[1] - 2 * self.crop_x)
@@ -97,6 +98,10 @@ class Preprocessor:
             ),
             dtype=np.float32,
         )
+
+    def is_for(self, K: np.ndarray, size: tuple[int, int]) -> bool:
+        """Whether it was made for a camera with these intrinsics (3, 3) and this size (H, W)."""
+        return size == self.size and K.tobytes() == self._camera_K
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """Return (h, w, 3) float32 with values 0…255 from an RGB image (H, W, 3) uint8."""

@@ -68,7 +68,7 @@ OUTPUTS = (
 OVERRIDES = (
     ("weights", str, "A safetensors file, or the name of a shipped checkpoint"),
     ("device", str, "auto, cpu, cuda, cuda:N or openvino:DEVICE"),
-    ("precision", str, "Arithmetic of the network: float32, float16 or bfloat16"),
+    ("precision", str, "Arithmetic of the networks: auto, float32, float16 or bfloat16"),
     ("image_transport", str, "raw, or compressed for JPEG or PNG on the image topic with /compressed behind"),
     ("rectify", str, "Rectify by camera_info: auto, always or never"),
     ("pose_source", str, "Where poses come from: tf, odometry or pose"),

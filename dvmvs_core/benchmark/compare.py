@@ -25,6 +25,8 @@ from dvmvs_core.benchmark.memory import peak_device_mb, peak_resident_mb
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.runtime.devices import resolve_device
+from dvmvs_core.runtime.precision import network_precision
 from dvmvs_core.types import DepthPrediction, Frame
 
 
@@ -129,7 +131,7 @@ def compare(
         figures["max_relative_difference"] = float(np.max(differences))
     plain = config.replace(mode="reference", matching="off")
     for name, one in {"stages_ms": config, "reference_stages_ms": plain}.items():
-        if name == "stages_ms" or (beside_reference and config.precision == "float32"):
+        if name == "stages_ms" or (beside_reference and config.precision in ("auto", "float32")):
             figures[name] = _stages(network, one.replace(confidence=True), max(3, keyframes // 2))
     return figures
 
@@ -155,7 +157,7 @@ def describe(network: PairNet | FusionNet, config: EngineConfig) -> dict:
     return {
         "preset": model.preset,
         "network": model.network,
-        "precision": config.precision,
+        "precision": network_precision(config, model.preset, resolve_device(config.device)),
         "mode": config.mode,
         "matching": config.matching,
         "resolution": [model.width, model.height],

@@ -22,6 +22,7 @@ from dvmvs_core.config import MATCHING_PRESETS, ModelConfig, matching_preset
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.lite0 import LEVEL_STAGES, load_lite0
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs, example_inputs, load_regulariser, prepared
+from dvmvs_core.runtime.precision import cpu_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +34,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
+def choose_matcher(matching: str, model: ModelConfig, precision: str = "auto") -> Matcher | None:
     """Return what `EngineConfig.matching` means for a network; None where nothing is matched.
+
+    Args:
+        matching: as in `EngineConfig`.
+        model: of the network.
+        precision: as in `EngineConfig`; but float16 is for GPUs, and matching runs on the CPU.
 
     Raises:
         DeviceError: if matching was asked for by name, and numba cannot be loaded.
@@ -55,12 +61,12 @@ def choose_matcher(matching: str, model: ModelConfig) -> Matcher | None:
         logger.warning("numba cannot be loaded (%s): depth is the network's alone, and much worse for it", error)
         return None
     start_compiling(MATCHING_PRESETS[chosen])
-    size = (model.height, model.width)
-    return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(*size)), shared_regulariser(*size))
+    how = (model.height, model.width, cpu_precision(precision))
+    return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(*how)), shared_regulariser(*how))
 
 
 @functools.cache
-def shared_extractor(height: int, width: int) -> Extractor:
+def shared_extractor(height: int, width: int, precision: str) -> Extractor:
     """Return what gives EfficientNet-Lite0's maps of images of that size: one for all engines of a process."""
     network = load_lite0()
 
@@ -68,11 +74,11 @@ def shared_extractor(height: int, width: int) -> Extractor:
         outputs = network(pixels)
         return tuple(outputs[stage] for stage in LEVEL_STAGES)
 
-    return _shared(maps, network, lambda: (torch.zeros(1, 3, height, width),))
+    return _shared(maps, network, lambda: (torch.zeros(1, 3, height, width),), precision)
 
 
 @functools.cache
-def shared_regulariser(height: int, width: int) -> Regularise:
+def shared_regulariser(height: int, width: int, precision: str) -> Regularise:
     """Return what regularises depth at that size: one for all engines of a process.
 
     Raises:
@@ -83,19 +89,22 @@ def shared_regulariser(height: int, width: int) -> Regularise:
     def regularise(*inputs: Tensor) -> tuple[Tensor, ...]:
         return network(prepared(RegulariserInputs(*inputs)))
 
-    run = _shared(regularise, network, lambda: example_inputs(height, width))
+    run = _shared(regularise, network, lambda: example_inputs(height, width), precision)
     return lambda inputs: Regularised(*run(*inputs))
 
 
 def _shared(
-    function: Callable[..., tuple[Tensor, ...]], network: nn.Module, examples: Callable[[], tuple[Tensor, ...]]
+    function: Callable[..., tuple[Tensor, ...]],
+    network: nn.Module,
+    examples: Callable[[], tuple[Tensor, ...]],
+    precision: str,
 ) -> Callable[..., tuple[Tensor, ...]]:
     """The function as OpenVINO runs it, one call at a time; as it is where OpenVINO cannot be loaded."""
     try:
         from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
     except ImportError:
         return function
-    target, lock = Target("CPU", "float32"), threading.Lock()
+    target, lock = Target("CPU", precision), threading.Lock()
     sizes = tuple(tuple(example.shape) for example in examples())
     exported = ExportedFunction(
         function, examples, target, network_key(network, target, sizes, inspect.getsource(function))

@@ -32,7 +32,7 @@ class MatchedDepth:
         agreement: (H/4, W/4) float32, 0…1: how much of what past keyframes matched agrees with the prior.
         parallax: (H/4, W/4) float32: pixels that a depth step of 25 % moves the point in the best view.
         margin: (H/2, W/2) float32: score of the chosen plane less that of the best other one.
-        views: (H/2, W/2) uint8: number of views in which the chosen plane is in view.
+        views: (H/2, W/2) uint8: number of views that have the point in view.
         log_odds: (H/2, W/2) float32 that depth is within 10 % of the truth, as the regulariser sees it; None without.
     """
 

@@ -37,6 +37,7 @@ from dvmvs_core.matching.score_windows import quarter_means
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
 from dvmvs_core.matching.upsampling import add_upsampled, upsample_depth
 from dvmvs_core.matching.view_selection import best_views
+from dvmvs_core.matching.views_of_depth import count_views
 from dvmvs_core.matching.winner import best_planes
 from dvmvs_core.runtime.bands import in_bands
 from dvmvs_core.runtime.matching_maps import aligned_zeros, repeat_edges
@@ -167,6 +168,8 @@ class Matcher:
             )
             full, log_odds = regularised(found, self.regularise)
             full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
+        count = np.empty(depth.shape, np.uint8)
+        in_bands(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
         return MatchedDepth(
             full, depth, own, swept_depth, swept_margin, prior, agreement, parallax, margin, count, log_odds
         )

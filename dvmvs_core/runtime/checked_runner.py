@@ -26,6 +26,7 @@ from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.device_memory import out_of_memory, working_device
 from dvmvs_core.runtime.plain import PlainRunner
+from dvmvs_core.runtime.precision import network_precision
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.runtime.timer import Timer
@@ -56,8 +57,9 @@ class CheckedRunner:
         self._plain = PlainRunner(network, keeps_features=True, description="plain network on CUDA")
         self._captured: CudaRunner | None = None
         try:
-            captured = CudaRunner(network, device, getattr(torch, config.precision), config.mode == "fast")
-            _check(captured, self._plain, TOLERANCE[config.precision])
+            precision = network_precision(config, network.config.preset, torch.device("cuda"))
+            captured = CudaRunner(network, device, getattr(torch, precision), config.mode == "fast")
+            _check(captured, self._plain, TOLERANCE[precision])
             self._captured, failure = captured, None
         except Exception as error:  # capture, drivers and compilers fail in many ways
             # Its traceback would keep what was captured so far in memory.

@@ -19,6 +19,7 @@ from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.runtime.device_memory import working_device
 from dvmvs_core.runtime.devices import openvino_target, resolve_device
 from dvmvs_core.runtime.plain import PlainRunner
+from dvmvs_core.runtime.precision import network_precision
 from dvmvs_core.runtime.runner import Runner
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def choose_runner(network: PairNet | FusionNet, config: EngineConfig) -> Runner:
 
     Args:
         network: it is moved to the device and put in evaluation mode.
-        config: of which `device`, `precision` and `mode` count.
+        config: of which `device`, `precision`, `mode` and, for precision "auto", `matching` count.
 
     On device "auto", a GPU that cannot run it is left for the CPU, with a warning.
 
@@ -38,7 +39,7 @@ def choose_runner(network: PairNet | FusionNet, config: EngineConfig) -> Runner:
             is missing, or the mode is "reference" in another precision than float32.
     """
     device, target = resolve_device(config.device), openvino_target(config.device)
-    if config.mode == "reference" and config.precision != "float32":
+    if config.mode == "reference" and config.precision not in ("auto", "float32"):
         raise DeviceError(f"mode reference runs in precision float32; got {config.precision}: choose mode auto or fast")
     if device.type == "cuda":
         try:
@@ -78,4 +79,5 @@ def _cpu_runner(network: PairNet | FusionNet, target: str | None, config: Engine
             ) from error
         logger.warning("OpenVINO or numba cannot be loaded (%s): depth takes two to four times as long", error)
         return PlainRunner(network, keeps_features=True, description="plain network, for want of OpenVINO or numba")
-    return OpenVinoRunner(network, target or "CPU", config.precision, config.mode == "fast")
+    precision = network_precision(config, network.config.preset, torch.device("cpu"))
+    return OpenVinoRunner(network, target or "CPU", precision, config.mode == "fast")

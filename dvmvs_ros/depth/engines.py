@@ -57,4 +57,6 @@ def _identity(config: NodeConfig) -> tuple:
     file = Path(config.weights)
     version = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
     engine = config.engine
-    return config.weights, version, config.network, engine.device, engine.precision, engine.mode
+    # Precision auto asks whether depth is matched.
+    precision = engine.matching if engine.precision == "auto" else engine.precision
+    return config.weights, version, config.network, engine.device, precision, engine.mode

@@ -80,8 +80,9 @@ SETTINGS = (
     ),
     Setting(
         "precision",
-        "float32",
-        "Arithmetic of the network; float16 and bfloat16 are for GPUs. Geometry and depth stay float32.",
+        "auto",
+        "Arithmetic of the networks: float32, float16, bfloat16, or auto for bfloat16 where depth is matched, on CPUs"
+        " that compute in it, else float32. Geometry and depth stay float32.",
         choices=PRECISIONS,
     ),
     Setting(

@@ -61,7 +61,7 @@ def make_engine():
     def make(matching, timer=None, shape="small"):
         network = build_network(preset(shape, **TINY))
         network.load_state_dict(weights)
-        return DepthEngine(network, EngineConfig(device="cpu", matching=matching), timer)
+        return DepthEngine(network, EngineConfig(device="cpu", precision="float32", matching=matching), timer)
 
     return make
 
@@ -79,7 +79,7 @@ def test_a_wall_is_found_whatever_the_network_says(make_engine, matching):
 
 def test_the_engine_matches_as_the_matcher_alone_does(make_engine):
     engine, alone = make_engine("full"), make_engine("off")
-    matcher = choose_matcher("full", alone.model_config)
+    matcher = choose_matcher("full", alone.model_config, "float32")
     views = []
     for index in range(5):
         frame = wall_frame(index)

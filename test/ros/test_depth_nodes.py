@@ -302,7 +302,7 @@ def test_diagnostics_tell_the_state(client, walk, front):
         assert 0.0 <= float(parts["depth"][f"{stage} median ms"]) <= float(parts["depth"][f"{stage} p95 ms"])
     assert parts["depth"]["tracking"] == "good" and parts["depth"]["depth for"] == "every_image"
     assert (parts["depth"]["least depth m"], parts["depth"]["greatest depth m"]) == ("0.25", "20")
-    assert parts["engine"]["device"] == "cpu" and parts["engine"]["precision"] == "float32"
+    assert parts["engine"]["device"] == "cpu" and parts["engine"]["precision"] == "auto"
     assert parts["engine"]["weights"].endswith("tiny.safetensors") and 50 < float(parts["engine"]["memory MB"]) < 8000
 
 
@@ -399,8 +399,7 @@ def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side, b
     assert surely_outside.mean() > 0.1 and surely_inside.mean() > 0.1
     confidence = np.frombuffer(confidences[-1].data, "<f4").reshape(64, 96)
     assert not confidence[surely_outside].any()
-    # Of noise, matching may choose a plane out of view, which the regulariser then brings back into it.
-    assert (confidence[surely_inside] > 0).mean() > 0.5
+    assert (confidence[surely_inside] > 0).all()
 
 
 def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(nodes, client, make_camera):

@@ -94,7 +94,7 @@ class RecordingMatcher(Matcher):
     """
 
     def __init__(self, height: int, width: int, regularise: Regularise | None = None, preset: str = _PRESET) -> None:
-        super().__init__(MATCHING_PRESETS[preset], Describer(shared_extractor(height, width)), self._keep)
+        super().__init__(MATCHING_PRESETS[preset], Describer(shared_extractor(height, width, "float32")), self._keep)
         self.asked: RegulariserInputs | None = None
         self.disturb: Callable[[np.ndarray], np.ndarray] = np.asarray
         self._answer = regularise or unregularised

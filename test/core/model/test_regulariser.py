@@ -76,7 +76,7 @@ def test_depth_is_between_its_candidates(inputs, network):
 def test_openvino_computes_what_torch_does(inputs, network, monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setattr(choose, "load_regulariser", lambda: network)
-    answer = choose.shared_regulariser.__wrapped__(HEIGHT, WIDTH)(inputs)
+    answer = choose.shared_regulariser.__wrapped__(HEIGHT, WIDTH, "float32")(inputs)
     expected = network(prepared(inputs))
     for name in expected._fields:
         torch.testing.assert_close(getattr(answer, name), getattr(expected, name), atol=2e-4, rtol=1e-3, msg=name)

@@ -95,7 +95,7 @@ def test_where_not_even_the_plain_network_runs_auto_takes_the_cpu_and_cuda_says_
     monkeypatch.setattr(PlainRunner, "features", no_memory)
     with pytest.raises(DeviceError, match=r"^cpu has too little free memory for fusionnet at 96x64: it needs about"):
         choose_runner(make_network("small"), EngineConfig(device="cuda"))
-    runner = choose_runner(make_network("small"), EngineConfig())
+    runner = choose_runner(make_network("small"), EngineConfig(precision="float32"))
     assert isinstance(runner, OpenVinoRunner) and caplog.messages[-1].endswith("depth comes from the CPU")
     assert_same(runner_depths(runner), expected)
 

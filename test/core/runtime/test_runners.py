@@ -16,6 +16,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+import dvmvs_core.runtime.precision
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.runtime.choose import choose_runner
@@ -23,6 +24,7 @@ from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.devices import openvino_core
 from dvmvs_core.runtime.openvino_runner import OpenVinoRunner
 from dvmvs_core.runtime.plain import PlainRunner
+from dvmvs_core.runtime.precision import cpu_precision, network_precision
 
 CPU = torch.device("cpu")
 
@@ -154,3 +156,31 @@ def test_without_openvino_a_device_of_it_is_refused(make_network, monkeypatch):
 def test_a_device_that_openvino_does_not_find_is_refused(make_network):
     with pytest.raises(DeviceError, match="'openvino:NPU7' was asked for, but OpenVINO finds only .*CPU"):
         choose_runner(make_network("small"), EngineConfig(device="openvino:NPU7"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "halves"),
+    [
+        ({}, True),
+        ({"matching": "off"}, False),
+        ({"mode": "reference"}, False),
+        ({"precision": "float32"}, False),
+        ({"precision": "bfloat16", "matching": "off"}, True),
+    ],
+)
+@pytest.mark.parametrize("capabilities", [["FP32", "BF16"], ["FP32"]])
+def test_auto_is_bfloat16_where_depth_is_matched_and_the_processor_has_it(monkeypatch, settings, halves, capabilities):
+    class Core:
+        def get_property(self, *_names):
+            return capabilities
+
+    monkeypatch.setattr(dvmvs_core.runtime.precision, "openvino_core", Core)
+    config = EngineConfig(device="cpu", **settings)
+    asked_for = config.precision == "bfloat16"
+    expected = "bfloat16" if halves and (asked_for or "BF16" in capabilities) else "float32"
+    assert network_precision(config, "small", torch.device("cpu")) == expected
+    if not asked_for:
+        assert network_precision(config, "paper", torch.device("cpu")) == "float32", "depth as published"
+        assert network_precision(config, "small", torch.device("cuda")) == "float32"
+    beside = "bfloat16" if config.precision != "float32" and "BF16" in capabilities else "float32"
+    assert cpu_precision(config.precision) == beside
