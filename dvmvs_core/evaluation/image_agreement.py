@@ -52,6 +52,9 @@ STANDS_OUT = 5.0
 MOST_UNEXPLAINED = 0.02
 """Share of such images above which it is said."""
 
+FEWEST_UNEXPLAINED = 2
+"""Such images that must be there: a wrong pose shows in the pair before it and in the one after it."""
+
 LARGEST_SCALE_ERROR = 0.1
 """Logarithm of the scale that noise explains; the interval of a wrong one lies beyond it."""
 
@@ -165,9 +168,8 @@ class ImageAgreement:
                 f" may be after moving {self.motion_px:.0f}, with no offset of time, focal length or convention of"
                 " poses much less; check the mounting of the camera, K, the rectification and the poses' frames"
             )
-        elif (
-            not (self.has_offset or self.has_wrong_focal or self.convention)
-            and len(self.unexplained) > MOST_UNEXPLAINED * self.followed
+        elif not (self.has_offset or self.has_wrong_focal or self.convention) and len(self.unexplained) >= max(
+            FEWEST_UNEXPLAINED, MOST_UNEXPLAINED * self.followed
         ):
             yield (
                 f"at {len(self.unexplained)} of {self.followed} images ({some(self.unexplained)}) the pose does not"

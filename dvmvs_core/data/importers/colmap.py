@@ -22,7 +22,7 @@ from dvmvs_core.data.importers.posed_scene import Camera, PosedImage, PosedScene
 from dvmvs_core.data.scene import read_image
 from dvmvs_core.errors import DataError
 
-PLACES = (".", "sparse", "sparse/0", "colmap/sparse/0", "dense/sparse")
+PLACES = (".", "sparse", "sparse/0", "colmap/sparse/0", "dense/sparse", "dense/0/sparse")
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,15 @@ class Colmap(Dataset):
 
     def find(self, root: Path) -> list[SceneInput]:
         """Return the model in a folder, or in the usual folders below it."""
-        for place in PLACES:
-            folder = root / place
-            if any((folder / f"images.{suffix}").exists() for suffix in ("bin", "txt")):
-                return [SceneInput(root.resolve().name, folder)]
+        found = [
+            root / place
+            for place in PLACES
+            if any((root / place / f"images.{suffix}").exists() for suffix in ("bin", "txt"))
+        ]
+        # A workspace may hold the model of images that are not with it, and that of the undistorted ones that are.
+        found.sort(key=lambda folder: self.options.images is None and _images_of(folder, root) is None)
+        if found:
+            return [SceneInput(root.resolve().name, found[0])]
         raise DataError(f"{root} holds no COLMAP model: looked for images.bin and images.txt in {', '.join(PLACES)}")
 
     def open(self, scene: SceneInput) -> Scene:
@@ -51,9 +56,9 @@ class Colmap(Dataset):
     def _image_folder(self, model: Path) -> Path:
         if self.options.images is not None:
             return self.options.images
-        for place in (model, *model.resolve().parents[:3]):
-            if (place / "images").is_dir():
-                return place / "images"
+        folder = _images_of(model, model.resolve().parents[2])
+        if folder is not None:
+            return folder
         raise DataError(f"there is no folder images/ beside {model} or above it: name it with --images")
 
     def _frame(self, folder: Path, cameras: dict[int, Camera], image: ColmapImage) -> PosedImage | SkippedFrame:
@@ -65,3 +70,13 @@ class Colmap(Dataset):
         world_T_cam = image.world_T_cam.copy()
         world_T_cam[:3, 3] *= self.options.scale
         return PosedImage(image.name, partial(read_image, path), cameras[image.camera_id], world_T_cam)
+
+
+def _images_of(model: Path, top: Path) -> Path | None:
+    """The folder of images beside a model or above it, not above the folder `top`."""
+    for place in (model.resolve(), *model.resolve().parents):
+        if (place / "images").is_dir():
+            return place / "images"
+        if place == top.resolve():
+            break
+    return None

@@ -184,3 +184,17 @@ def test_a_video_that_is_none_and_poses_that_are_none_say_so(tmp_path, capsys):
     (tmp_path / "odometry.csv").write_text("time, x\n")
     assert main(["import", "stray", str(tmp_path), str(tmp_path / "out")]) == 1
     assert "cannot be opened as a video" in capsys.readouterr().err
+
+
+def test_of_the_models_of_a_workspace_the_one_with_images_is_taken(tmp_path):
+    """COLMAP keeps the images of its own model elsewhere, and the undistorted ones in dense/0."""
+    for place, camera in (
+        ("sparse/0", "1 SIMPLE_RADIAL 80 60 70 40 30 0.1"),
+        ("dense/0/sparse", "1 PINHOLE 80 60 64 64 40 30"),
+    ):
+        (tmp_path / "work" / place).mkdir(parents=True)
+        (tmp_path / "work" / place / "images.txt").write_text("1 1 0 0 0 0 0 0 1 a (1).png\n\n")
+        (tmp_path / "work" / place / "cameras.txt").write_text(f"{camera}\n")
+    png(tmp_path / "work/dense/0/images/a (1).png")
+    assert main(["import", "colmap", str(tmp_path / "work"), str(tmp_path / "out"), "--scale", "2"]) == 0
+    assert open_sequence(tmp_path / "out/work").K[0, 0] == 64
