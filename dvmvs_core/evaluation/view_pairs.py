@@ -30,6 +30,9 @@ FEWEST_POINTS = 15
 CONSISTENT_PX = 1.5
 """Distance from an epipolar line above which a point is a false match."""
 
+LEAST_CONSISTENT = 0.5
+"""Share of the points of a pair that must not be false matches."""
+
 OUTLIER_PX = 2.0
 """Distance at which a point counts half: points on moving things and false matches lie far beyond."""
 
@@ -135,8 +138,12 @@ def wide_pairs(tracks: Tracks, poses: PoseTrack) -> ViewPairs:
 
 
 def _consistent(pairs: ViewPairs) -> ViewPairs:
-    """Leave out points that agree with no epipolar geometry at all, whatever K and the poses are: false matches."""
+    """Leave out points that agree with no epipolar geometry at all, whatever K and the poses are: false matches.
+
+    Pairs of which most points or all but a few are such show nothing in common, and are left out whole.
+    """
     rays = pairs.rays.copy()
+    common = np.zeros(len(pairs), bool)
     for pair in range(len(pairs)):
         both = np.flatnonzero(np.isfinite(rays[:, pair]).all(axis=(0, 2)))
         cv2.setRNGSeed(pair)
@@ -145,7 +152,8 @@ def _consistent(pairs: ViewPairs) -> ViewPairs:
         )
         if inlier is not None:
             rays[:, pair, both[inlier[:, 0] == 0]] = np.nan
-    return dataclasses.replace(pairs, rays=rays)
+            common[pair] = inlier.sum() >= max(FEWEST_POINTS, LEAST_CONSISTENT * len(both))
+    return dataclasses.replace(pairs, rays=rays).subset(common)
 
 
 def _pairs(tracks: Tracks, poses: PoseTrack, places: list[tuple]) -> ViewPairs:
