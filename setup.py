@@ -52,6 +52,12 @@ TRAIN = ["tensorboard>=2.15"]
 # `make demo VIEW=rerun`. It needs numpy 2; Foxglove needs nothing.
 VIEW = ["rerun-sdk>=0.24"]
 
+# `dvmvs weights export --format onnx` needs the first and torch 2.5; the test of what it writes the second.
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
+
+# The GPU's fused plane sweep; with torch's CUDA build it comes along. On a CPU its tests need it (1 GB).
+TRITON = ["triton>=3.2 ; sys_platform == 'linux'"]
+
 EXTRAS = {
     # ROS 2 itself, for a machine without a ROS installation. tf2_msgs has no wheel: see pip_ros/.
     "ros": [
@@ -62,8 +68,11 @@ EXTRAS = {
     "reconstruct": RECONSTRUCT,
     "train": TRAIN,
     "view": VIEW,
+    "onnx": ONNX,
+    "triton": TRITON,
     "test": [
         *RECONSTRUCT,
+        *ONNX,
         "pytest>=8",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",

@@ -28,6 +28,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.cpu import share_cores
+from dvmvs_core.data.bit_depth import BitDepth
 from dvmvs_core.data.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
@@ -160,6 +161,7 @@ class DepthNode(GuardedNode, LifecycleNode):
             warn=self._warn,
         )
         super().on_activate(state)
+        self._bits = BitDepth(f"images of {self._inputs.image.topic_name}")
         self._lost_frames = 0
         self._recent_keyframes.clear()
         self._engine.reset()
@@ -318,7 +320,7 @@ class DepthNode(GuardedNode, LifecycleNode):
             raise MessageError("the image has no frame_id; set it, or the parameter camera_frame")
         most, known = self._config.max_image_pixels, self._sync.largest_pixels()
         # A camera may go over to a larger format, and its camera_info come after the image; but not to any.
-        return decode_image(message, most if known is None else min(most, FORMAT_CHANGE * known))
+        return decode_image(message, most if known is None else min(most, FORMAT_CHANGE * known), self._bits)
 
     def _update(self) -> None:
         if self._sync is not None:  # a transform may have come just before the node was deactivated

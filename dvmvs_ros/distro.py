@@ -28,6 +28,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
+from dvmvs_core.data.bit_depth import BitDepth
+from dvmvs_core.data.image_message import is_only_depth
 from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.transforms import TransformTree
 from dvmvs_core.errors import (
@@ -100,22 +102,25 @@ def open_transforms(
     return TreeTransforms(node, cache_s, on_change, warn, admission)
 
 
-def decode_image(message: Image | CompressedImage, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+def decode_image(
+    message: Image | CompressedImage, max_pixels: int = MAX_IMAGE_PIXELS, bits: BitDepth | None = None
+) -> np.ndarray:
     """Return an image message as (H, W, 3) uint8 RGB, through cv_bridge where only it knows the encoding.
 
     Args:
         message: the image.
         max_pixels: largest image that is decoded.
+        bits: what is known of the camera's bits; None to go by this image alone.
 
     Raises:
         MessageError: unknown encoding, fewer bytes than height × step, or no JPEG or PNG.
     """
     if isinstance(message, CompressedImage):
-        return image_from_compressed_message(message, max_pixels)
+        return image_from_compressed_message(message, max_pixels, bits)
     try:
-        return image_from_message(message, max_pixels)
+        return image_from_message(message, max_pixels, bits)
     except MessageError:
-        if cv_bridge is None or message.height * message.width > max_pixels:
+        if cv_bridge is None or is_only_depth(message.encoding) or message.height * message.width > max_pixels:
             raise
         try:
             return np.array(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))

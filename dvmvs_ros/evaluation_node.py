@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
@@ -72,6 +72,7 @@ MESSAGES: dict[str, type] = {
         Odometry,
         PointCloud2,
         PoseStamped,
+        PoseWithCovarianceStamped,
         TFMessage,
     )
 }

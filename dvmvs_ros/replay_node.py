@@ -82,7 +82,8 @@ PARAMETERS = (
     ("image_topic", "", "Topic of the images in a rosbag2; empty: found by type."),
     ("camera_info_topic", "", "Topic of their intrinsics."),
     ("depth_topic", "", "Topic of sensor depth."),
-    ("pose_topic", "", "Topic of Odometry or PoseStamped; empty: /tf, if that leads to the camera."),
+    ("pose_topic", "", "Topic of Odometry or poses, with covariance or not; empty: /tf, if that leads to the camera."),
+    ("tf_topic", "", "Topic of moving transforms; empty: /tf, and those named tf in a namespace of the images."),
     ("rate", 1.0, "Speed, up to 10, 1 = as recorded; 0 = as fast as possible, which makes sense in lockstep only."),
     ("start_paused", False, "Wait for ~/resume before the first image."),
     ("clock_hz", 40.0, "How often /clock is published, besides once for each image; 0 = for each image only."),
@@ -273,7 +274,7 @@ class ReplayNode(GuardedNode):
 
     def _topics(self) -> BagTopics:
         """What to read of a bag; images as they were recorded, for the depth node to rectify."""
-        names = ("image_topic", "camera_info_topic", "depth_topic", "pose_topic")
+        names = ("image_topic", "camera_info_topic", "depth_topic", "pose_topic", "tf_topic")
         return BagTopics(**{name: self[name] or None for name in names}, rectify=NEVER)
 
     def _wait_for_subscribers(self) -> None:

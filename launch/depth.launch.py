@@ -52,6 +52,12 @@ INPUTS = (
     ("camera_info", "camera_info", "/camera/camera_info", "Intrinsics of those images (sensor_msgs/CameraInfo)"),
     ("odometry", "odometry", "odometry", "Poses for pose_source:=odometry (nav_msgs/Odometry)"),
     ("pose", "pose", "pose", "Poses for pose_source:=pose (geometry_msgs/PoseStamped)"),
+    (
+        "pose_with_covariance",
+        "pose_with_covariance",
+        "pose_with_covariance",
+        "Poses for pose_source:=pose_with_covariance (geometry_msgs/PoseWithCovarianceStamped)",
+    ),
 )
 """(argument, name in the node, topic, description)."""
 
@@ -71,7 +77,7 @@ OVERRIDES = (
     ("precision", str, "Arithmetic of the networks: auto, float32, float16 or bfloat16"),
     ("image_transport", str, "raw, or compressed for JPEG or PNG on the image topic with /compressed behind"),
     ("rectify", str, "Rectify by camera_info: auto, always or never"),
-    ("pose_source", str, "Where poses come from: tf, odometry or pose"),
+    ("pose_source", str, "Where poses come from: tf, odometry, pose or pose_with_covariance"),
     ("pose_frame", str, "Frame whose pose the messages of odometry or pose are"),
     ("world_frame", str, "Continuous frame that poses of TF are taken in, such as odom"),
     ("camera_frame", str, "Optical frame of the camera, where the images' frame_id is not it"),

@@ -11,6 +11,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +28,19 @@ settings.load_profile("any_time")
 # The networks of most tests are tiny: a second thread costs more in waiting than it brings, most of all on a busy
 # machine. Set before anything loads torch, and inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+INTO_THE_LOG = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA journal_mode = wal")
+database.execute("PRAGMA wal_autocheckpoint = 0")
+rows = sqlite3.connect(sys.argv[2]).execute("SELECT * FROM messages WHERE id > " + sys.argv[3])
+for row in rows:
+    database.execute("INSERT INTO messages VALUES (?, ?, ?, ?)", row)
+    database.commit()
+os._exit(0)  # as a recorder that is killed: nothing is moved from the log to the file
+"""
 
 
 def _folder(variable: str, needed: str) -> Path:
@@ -55,3 +73,21 @@ def failing_gpu():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def into_the_log() -> Callable[[Path, int], None]:
+    """A function that moves the rows of a .db3 behind the first few into its write-ahead log, for good."""
+
+    def move(file: Path, kept: int) -> None:
+        whole = file.with_suffix(".whole")
+        shutil.copy(file, whole)
+        with sqlite3.connect(file) as database:
+            database.execute("DELETE FROM messages WHERE id > ?", (kept,))
+            database.commit()
+            database.execute("VACUUM")
+        subprocess.run((sys.executable, "-c", INTO_THE_LOG, str(file), str(whole), str(kept)), check=True)
+        whole.unlink()
+        file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
+
+    return move

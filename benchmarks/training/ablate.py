@@ -36,7 +36,7 @@ from dvmvs_core.cli.main import main as dvmvs
 from dvmvs_core.config import preset
 from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
 from dvmvs_core.data.synthetic.paths import CameraPath, WorldProbe
-from dvmvs_core.data.synthetic.textures import TextureBank, build_texture_bank
+from dvmvs_core.data.synthetic.textures import TextureBank, build_texture_bank, plain_textures
 from dvmvs_core.data.synthetic.world_tensors import WorldTensors
 from dvmvs_core.data.synthetic.worlds import sample_world
 from dvmvs_core.model.checkpoint import load_network, save_checkpoint
@@ -64,18 +64,18 @@ class PlainTextures(SyntheticClips):
         """Make plain textures."""
         return build_texture_bank(self.seed, self.textures, plain_share=1.0)
 
-    def draw_world(self, rng: np.random.Generator, bank: TextureBank) -> WorldTensors:
+    def draw_world(self, rng: np.random.Generator) -> WorldTensors:
         """Draw a world; every surface takes a plain texture."""
         # One texture less counts as plain: a world asks for at least one of the others.
-        return sample_world(rng, bank.count, bank.count - 1)
+        return sample_world(rng, self.textures, self.textures - 1)
 
 
 class EmptyRooms(SyntheticClips):
     """Walls, floors and ceilings, with nothing in between."""
 
-    def draw_world(self, rng: np.random.Generator, bank: TextureBank) -> WorldTensors:
+    def draw_world(self, rng: np.random.Generator) -> WorldTensors:
         """Draw a world without furniture."""
-        return sample_world(rng, bank.count, bank.plain_count, furniture=False)
+        return sample_world(rng, self.textures, plain_textures(self.textures), furniture=False)
 
 
 class SidewaysPaths(SyntheticClips):

@@ -50,7 +50,9 @@ class BagOptions:
     depth_topic: _Topic = None
     """topic of sensor depth, or a PointCloud2 to project into the images"""
     pose_topic: _Topic = None
-    """Odometry or PoseStamped topic; by default only where /tf does not lead to the camera"""
+    """topic of Odometry, PoseStamped or PoseWithCovarianceStamped; by default only where /tf leads nowhere"""
+    tf_topic: _Topic = None
+    """topic of moving transforms; by default /tf, and those named tf in a namespace of the images"""
     world_frame: Annotated[str | None, tyro.conf.arg(metavar="FRAME")] = None
     """frame that poses are expressed in; by default odom, or else the root of the camera's tree"""
     rectify: Literal["auto", "always", "never"] = "auto"
@@ -80,6 +82,7 @@ class BagOptions:
             self.world_frame,
             self.pose_topic,
             self.rectify,
+            self.tf_topic,
         )
         return open_sequence(path, topics)
 

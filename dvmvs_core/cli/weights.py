@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""List, describe and average checkpoints, import and export released ones, and calibrate confidence to one."""
+"""List, describe and average checkpoints, import released ones, export, and calibrate confidence to one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import tyro
 
 from dvmvs_core.cli.options import Count, EngineOptions, OptionalFile
+from dvmvs_core.errors import WeightsError
 
 _Weights = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
 _Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
@@ -47,7 +48,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a network of a checkpoint in the released layout: one file of tensors a module."""
+    """Write a network of a checkpoint in the released layout, one file of tensors a module, or as ONNX files."""
 
     weights: _Weights
     """a safetensors file, or the name of a shipped checkpoint"""
@@ -55,6 +56,8 @@ class Export:
     """folder to write to; it must not exist yet"""
     network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
     """which of the networks, where the weights hold both"""
+    format: Literal["released", "onnx"] = "released"
+    """onnx: what lies between the plane sweeps, for TensorRT or onnxruntime; network.json says how it is run"""
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,15 @@ def _import(options: Import) -> None:
 
 
 def _export(options: Export) -> None:
-    from dvmvs_core.model.checkpoint import export_released
+    if options.format == "onnx":
+        try:
+            from dvmvs_core.runtime.onnx_export import export_onnx as export
+        except ImportError as error:
+            raise WeightsError(f"format onnx needs the package onnx ({error}); pip install onnx") from error
+    else:
+        from dvmvs_core.model.checkpoint import export_released as export
 
-    files = export_released(options.weights, options.out, options.network)
+    files = export(options.weights, options.out, options.network)
     print(f"{options.out}: {', '.join(file.name for file in files)}")
 
 

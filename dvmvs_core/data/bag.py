@@ -25,8 +25,18 @@ import numpy as np
 from dvmvs_core.data.bag_cameras import CAMERA_INFO, BagCamera, info_topic
 from dvmvs_core.data.bag_depth import POINT_CLOUD, BagDepth
 from dvmvs_core.data.bag_files import BagFiles
-from dvmvs_core.data.bag_images import IMAGE, ImageMessage, ImageTopic, base_topic, image_messages, image_topics
+from dvmvs_core.data.bag_images import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    ImageMessage,
+    ImageTopic,
+    base_topic,
+    image_messages,
+    image_topics,
+)
+from dvmvs_core.data.bag_namespaces import belongs, nearest, strangers
 from dvmvs_core.data.bag_poses import BagPoses, PoseStream
+from dvmvs_core.data.bit_depth import BitDepth
 from dvmvs_core.data.camera_info import CameraModel, Lens
 from dvmvs_core.data.camera_view import AUTO, Rectification, is_raw_topic, is_rectified_topic
 from dvmvs_core.data.image_message import COLOUR_ENCODINGS
@@ -39,6 +49,7 @@ from dvmvs_core.types import Frame
 logger = logging.getLogger(__name__)
 
 NO_TRANSFORM, OUT_OF_ORDER, DAMAGED = "no transform at its stamp", "not newer than the one before", "damaged message"
+NO_STAMP = "no stamp"
 
 
 @dataclass(frozen=True)
@@ -54,10 +65,13 @@ class BagTopics:
     world_frame: str | None = None
     """Frame that poses are expressed in: `odom` if there is one, else the root of the camera's tree."""
     pose_topic: str | None = None
-    """Odometry or PoseStamped topic; by default only where /tf does not lead to the camera."""
+    """Topic of Odometry, PoseStamped or PoseWithCovarianceStamped; by default only where /tf does not lead to the
+    camera."""
     rectify: str = AUTO
     """Whether images of a camera with lens distortion are rectified: `always`, `never`, or `auto` to go by the name of
     their topic, as the node's parameter of that name says."""
+    tf_topic: str | None = None
+    """Topic of moving transforms: by default /tf, and those named tf in a namespace of the images."""
 
 
 class BagSequence(Sequence):
@@ -81,16 +95,15 @@ class BagSequence(Sequence):
 
     def __init__(self, path: Path, topics: BagTopics) -> None:
         self._files = BagFiles(path)
-        found = self._find_images()
+        found = self._find_images(topics.image_topic)
         self.image_topic = topics.image_topic or _choose_image(path, found)
         image = found.get(self.image_topic)
         if image is None:
-            raise DataError(
-                f"{path} has no images on {self.image_topic!r}; it has images on {', '.join(found) or 'no topic'}"
-            )
+            raise DataError(f"{path} has no images on {self.image_topic!r}; it has images on {', '.join(found)}")
         self.camera_frame = image.frame_id
         self._camera = self._find_camera(topics.camera_info_topic)
         self.camera_info_topic = self._camera.topic
+        camera_notes = [*self._camera.notes, *self._foreign_camera()]
         self.depth_topic = topics.depth_topic or _choose_depth(path, self.image_topic, found)
         clouds = self._files.of_type(POINT_CLOUD)
         if self.depth_topic is not None and self.depth_topic not in (*found, *clouds):
@@ -105,10 +118,16 @@ class BagSequence(Sequence):
         self._check_camera(image)
         self._depth = self._open_depth(found, image) if self.depth_topic else None
         self._poses = BagPoses(
-            self._files, image.frame_id, image.log_ns - image.stamp_ns, topics.pose_topic, topics.world_frame
+            self._files,
+            self.image_topic,
+            image.frame_id,
+            image.log_ns - image.stamp_ns,
+            topics.pose_topic,
+            topics.world_frame,
+            topics.tf_topic,
         )
         self.pose_topic, self.world_frame = self._poses.pose_topic, self._poses.world_frame
-        self.notes.extend((*self._files.notes, *self._poses.notes))
+        self.notes.extend((*self._files.notes, *camera_notes, *self._poses.notes))
         for note in self.notes:
             logger.warning(note)
 
@@ -129,11 +148,11 @@ class BagSequence(Sequence):
         """
         transforms = self._poses.stream()
         depths = self._depth.stream(transforms, self.world_frame) if depth and self._depth else None
-        usable = 0
+        usable, bits = 0, BitDepth(f"images of {self.image_topic}")
         for image, world_T_cam in self._posed_images(transforms):
             try:
                 with foreign(f"image {image.index} cannot be used", MessageError):
-                    recorded = image.colour()
+                    recorded = image.colour(bits)
                     camera = self._camera_of(image.stamp_ns, recorded)
                     pixels, K = self._view(recorded, camera)
                     seen = self._view.seen
@@ -175,11 +194,17 @@ class BagSequence(Sequence):
             if sensor_depth is not None:
                 yield DepthItem(image.index, camera.K, sensor_depth)
 
-    def _find_images(self) -> dict[str, ImageTopic]:
-        found = image_topics(self._files)
+    def _find_images(self, wanted: str | None) -> dict[str, ImageTopic]:
+        found, unreadable = image_topics(self._files)
+        path = self._files.path
+        if wanted in unreadable:
+            raise DataError(f"{path}: no image on {wanted} can be read; the first: {unreadable[wanted]}")
+        if wanted is None and unreadable and not any(image.is_colour for image in found.values()):
+            reasons = "; ".join(f"{topic}: {why}" for topic, why in unreadable.items())
+            raise DataError(f"{path}: none of its colour images can be read; {reasons}. Decode them first")
         if not found:
             held = ", ".join(f"{name} ({topic.message_type})" for name, topic in self._files.topics.items())
-            raise DataError(f"{self._files.path} must hold images of type {IMAGE}; found {held}")
+            raise DataError(f"{path} must hold images of type {IMAGE} or {COMPRESSED_IMAGE}; found {held}")
         return found
 
     def _find_camera(self, wanted: str | None) -> BagCamera:
@@ -189,13 +214,23 @@ class BagSequence(Sequence):
         if wanted is not None and wanted not in available:
             raise DataError(f"{path} has no camera_info on {wanted!r}; it has {', '.join(available)}")
         beside = info_topic(self.image_topic)
-        topic = wanted or (beside if beside in available else available[0])
-        if wanted is None and topic != beside and len(available) > 1:
+        around = nearest([topic for topic in available if belongs(topic, self.image_topic)], self.image_topic)
+        topic = wanted or (beside if beside in available else (around or available)[0])
+        if topic not in (wanted, beside) and len(around) != 1 and len(available) > 1:
             raise DataError(
                 f"{path} has no {beside} for {self.image_topic}, but {', '.join(available)}:"
                 " name one with --camera-info-topic"
             )
         return BagCamera(self._files, topic)
+
+    def _foreign_camera(self) -> list[str]:
+        """A sentence on intrinsics that may be those of another camera."""
+        if not strangers(self.camera_info_topic, self.image_topic):
+            return []
+        return [
+            f"{self._files.path}: the intrinsics of {self.image_topic} come from {self.camera_info_topic}, the only"
+            " camera_info there is"
+        ]
 
     def _rectification(self, size: tuple[int, int] | None) -> Rectification:
         return Rectification(self._rectify, self.image_topic, size, self._crop, logger.info)
@@ -210,13 +245,13 @@ class BagSequence(Sequence):
 
     def _check_camera(self, image: ImageTopic) -> None:
         camera = self._camera.at(image.stamp_ns)
-        if (camera.height, camera.width) != image.size:
+        if not self._camera.has_size(image.size):
             raise DataError(
                 f"{self.path}: {self.camera_info_topic} must be of the size of {self.image_topic},"
                 f" {image.size[1]}×{image.size[0]}; got {camera.width}×{camera.height}"
             )
         with foreign(f"{self.path}, topic {self.camera_info_topic}"):
-            self._view(np.zeros((*image.size, 3), np.uint8), camera)
+            self._view(np.zeros((camera.height, camera.width, 3), np.uint8), camera)
 
     def _camera_of(self, stamp_ns: int, pixels: np.ndarray) -> CameraModel:
         camera = self._camera.at(stamp_ns)
@@ -233,8 +268,12 @@ class BagSequence(Sequence):
         self._last_reason = ""
         newest_ns, posed = None, 0
         for image in image_messages(self._files, self.image_topic):
+            if newest_ns is not None and image.stamp_ns == 0:
+                self._drop(NO_STAMP, f"image {image.index} has no stamp: header.stamp is 0. Have its driver set it")
+                continue
             if newest_ns is not None and image.stamp_ns <= newest_ns:
-                self._drop(OUT_OF_ORDER, f"image {image.index} goes back in time")
+                early_s = (newest_ns - image.stamp_ns) * 1e-9
+                self._drop(OUT_OF_ORDER, f"image {image.index} is stamped {early_s:.3f} s before an earlier one")
                 continue
             newest_ns = image.stamp_ns
             transforms.advance(image.log_ns, image.stamp_ns)
@@ -279,10 +318,13 @@ def _choose_image(path: Path, found: dict[str, ImageTopic]) -> str:
 def _choose_depth(path: Path, image_topic: str, found: dict[str, ImageTopic]) -> str | None:
     """The topic of sensor depth: that of the camera's own frame first, and only if one is left."""
     depth = [topic for topic, image in found.items() if image.is_depth and topic != image_topic]
-    colour = found[image_topic]
+    # Images of mono16 may be of a camera: only a name makes them depth.
+    depth = [topic for topic in depth if not found[topic].is_colour or "depth" in topic]
+    colour, near = found[image_topic], nearest(depth, image_topic)
     for better in (
         lambda topic: found[topic].frame_id == colour.frame_id,
         lambda topic: found[topic].size == colour.size,
+        lambda topic: topic in near,
         lambda topic: not found[topic].compressed,
     ):
         depth = [topic for topic in depth if better(topic)] or depth

@@ -176,6 +176,7 @@ class DepthStream:
         self._tolerance_ns = tolerance_ns
         self._read = read
         self._near: list[ImageMessage] = []
+        self._said = False
 
     def near(self, stamp_ns: int, camera: CameraModel | None) -> np.ndarray | None:
         """Return depth (H, W) near a stamp, or None; stamps must not decrease from call to call.
@@ -201,7 +202,9 @@ class DepthStream:
         try:
             return self._read(nearest, stamp_ns, camera)
         except MessageError as error:
-            logger.warning("depth at %d ns is left out: %s", nearest.stamp_ns, error)
+            # Once: what is wrong with one message of a topic is wrong with all of them, as a rule.
+            level, self._said = (logging.DEBUG if self._said else logging.WARNING), True
+            logger.log(level, "depth at %d ns is left out: %s", nearest.stamp_ns, error)
             return None
 
 

@@ -8,36 +8,38 @@
 """The messages of a rosbag2 by topic, whole or damaged, from one file or several.
 
 A bag that `rosbags` opens is read through its index, in the order of time. Where it does not (a recorder that was
-killed leaves no index and no metadata.yaml) each file is read from front to back as far as it goes, and `notes` says
-so.
+killed leaves no index, a metadata.yaml that counts nothing or none, and its newest rows in SQLite's log) each file is
+read from front to back as far as it goes, and `notes` says so. Files and messages may be compressed by zstd.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from rosbags.rosbag2 import Reader
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+from rosbags.rosbag2 import Reader, storage_mcap
 from rosbags.typesys import Stores, get_typestore
 
-from dvmvs_core.data.inflate import bound_rosbags, inflation_bound
+from dvmvs_core.data.file_order import held_kinds, is_clutter, natural_key
+from dvmvs_core.data.inflate import bound_rosbags, inflate_file, inflate_message, inflation_bound
 from dvmvs_core.data.mcap_salvage import inflates_to, salvage_mcap
 from dvmvs_core.data.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.ros1_bag import Ros1Bag
-from dvmvs_core.data.sqlite_pages import is_cut, open_sqlite, stores_rows, whole_rows
+from dvmvs_core.data.sqlite_pages import is_cut, journal_of, log_of, open_sqlite, stores_rows, whole_rows
 from dvmvs_core.errors import DataError, MessageError
 from dvmvs_core.foreign import foreign, reason
 
 logger = logging.getLogger(__name__)
 
-STORAGE_SUFFIXES = (".mcap", ".db3")
+STORAGE_SUFFIXES, COMPRESSED_SUFFIXES = (".mcap", ".db3"), (".zstd", ".zst")
 
 LARGEST_METADATA = 16_000_000
 """Bytes of a metadata.yaml that is read; one of a thousand topics has half a million."""
@@ -58,11 +60,29 @@ class Topic(NamedTuple):
     count: int
 
 
+def is_storage(file: Path) -> bool:
+    """Return whether a name is that of a file of a bag, compressed or not."""
+    name = file.with_suffix("") if file.suffix in COMPRESSED_SUFFIXES else file
+    return name.suffix in STORAGE_SUFFIXES and not is_clutter(file.name)
+
+
+def storage_files(folder: Path) -> list[Path]:
+    """Return the files of a bag in natural order: those of a split bag are numbered without leading zeros."""
+    found = [file for file in folder.iterdir() if is_storage(file) and file.is_file()]
+    return sorted(found, key=lambda file: natural_key(file.name))
+
+
+def _prepare_rosbags() -> None:
+    bound_rosbags()
+    # Messages are read by the types known here. A schema of another kind (JSON, protobuf) would have the file refused.
+    storage_mcap.get_msgdef = lambda schema: MessageDefinition(MessageDefinitionFormat.NONE, "")
+
+
 class BagFiles:
     """A rosbag2, opened for any number of passes.
 
     Args:
-        path: bag folder, or a single .mcap or .db3 file.
+        path: bag folder, or a single .mcap or .db3 file, which may be compressed (.zstd).
 
     Attributes:
         topics: name → type and number of messages.
@@ -77,6 +97,7 @@ class BagFiles:
         self.path = path
         self.notes: list[str] = []
         self.faults: dict[str, str] = {}
+        self._folder: TemporaryDirectory | None = None
         self._sources = self._open()
         self.topics: dict[str, Topic] = {}
         for source in self._sources:
@@ -90,7 +111,8 @@ class BagFiles:
         """Yield the messages of some topics. Passes are independent of each other and may run side by side."""
         for source in self._sources:
             try:
-                yield from source.messages(topics)
+                for message in source.messages(topics):
+                    yield message._replace(data=inflate_message(message.data))
             except Exception as error:
                 note = f"{source.path} is damaged ({reason(error)}): messages after the damage are missing"
                 if note not in self.notes:
@@ -106,30 +128,56 @@ class BagFiles:
         if self.path.suffix == ROS1_SUFFIX:
             with foreign(f"{self.path} cannot be read as a ROS 1 bag", advice=". Try rosbag reindex on a copy of it"):
                 return [_Ros1Source(self.path)]
+        if self.path.is_file():
+            return [self._open_file(self.path)]
+        files = storage_files(self.path)
         try:
-            return [_IndexedSource(self.path)]
+            source = _IndexedSource(self.path, files)
         except Exception as error:
             why = reason(error)
-        if self.path.is_file():
-            return [self._salvage(self.path, why)]
-        files = sorted((f for f in self.path.iterdir() if f.suffix in STORAGE_SUFFIXES), key=_natural_order)
+        else:
+            self.notes += source.notes
+            return [source]
         if not files:
-            raise DataError(f"{self.path} must hold *.mcap or *.db3 files; found none ({why})")
+            raise DataError(
+                f"{self.path} must hold *.mcap or *.db3 files; found none, but {held_kinds(self.path)} ({why})"
+            )
         self.notes.append(f"{self.path} does not open as a whole ({why}), so its files were read one by one")
         return [self._open_file(file) for file in files]
 
-    def _open_file(self, file: Path) -> _Source:
+    def _open_file(self, named: Path) -> _Source:
+        file = named
+        if file.suffix in COMPRESSED_SUFFIXES:
+            with foreign(f"{file} cannot be decompressed"):
+                file = self._inflate(file)
         try:
-            return _IndexedSource(file)
+            if not log_of(file):
+                return _IndexedSource(file, [file])
+            why = ""
         except Exception as error:
-            return self._salvage(file, reason(error))
+            why = reason(error)
+        return self._salvage(named, file, why)
 
-    def _salvage(self, file: Path, why: str) -> _Source:
-        with foreign(f"{file} cannot be read"):
+    def _inflate(self, file: Path) -> Path:
+        """A compressed file, or what comes out of it, in a folder that goes when this object does."""
+        self._folder = self._folder or TemporaryDirectory(prefix="dvmvs_bag_")
+        inflated = Path(self._folder.name, file.stem)
+        fault = inflate_file(file, inflated)
+        if fault:
+            self.notes.append(f"{file} is cut off or damaged ({fault}): what could be decompressed of it is read")
+        return inflated
+
+    def _salvage(self, named: Path, file: Path, why: str) -> _Source:
+        with foreign(f"{named} cannot be read"):
             source = _CutMcap(file) if file.suffix == ".mcap" else _CutSqlite(file)
         count = sum(topic.count for topic in source.topics.values())
-        self.notes.append(f"{file} is cut off or damaged ({why}): {count} messages could still be read")
-        self.faults[file.name] = f"cut off or damaged ({why}); {count} messages could still be read"
+        if why:
+            self.notes.append(f"{named} does not open through its index ({why}): {count} messages could still be read")
+            self.faults[named.name] = f"cut off or damaged ({why}); {count} messages could still be read"
+        else:
+            self.notes.append(f"{named} was read together with its log {log_of(file).name}: {count} messages")
+            if source.lost > 0:
+                self.faults[named.name] = f"{source.lost} messages are damaged; {count} could still be read"
         return source
 
 
@@ -143,24 +191,60 @@ class _Source(Protocol):
 
 
 class _IndexedSource:
-    """A bag folder or file that is whole."""
+    """A bag folder or file that is whole.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        notes: sentences about what of it is not read.
+    """
+
+    def __init__(self, path: Path, files: list[Path]) -> None:
         self.path = path
-        bound_rosbags()
-        for file in path.glob("*.db3") if path.is_dir() else [path] if path.suffix == ".db3" else []:
-            if is_cut(file):
-                raise DataError(f"{file.name} ends early")
-            if not stores_rows(file):
-                raise DataError(f"{file.name} makes up its rows instead of storing them")
-        for file in path.glob("*.mcap") if path.is_dir() else [path] if path.suffix == ".mcap" else []:
-            if inflates_to(file) > inflation_bound(file.stat().st_size):
-                raise DataError(f"{file.name} would become far larger than it is")
+        self.notes: list[str] = []
+        _prepare_rosbags()
+        for file in files:
+            self._check(file)
         metadata = path / "metadata.yaml"
         if path.is_dir() and metadata.stat().st_size > LARGEST_METADATA:
             raise DataError(f"{metadata.name} has {metadata.stat().st_size} bytes")
         with Reader(path) as reader:
             self.topics = {name: Topic(info.msgtype or "", info.msgcount) for name, info in reader.topics.items()}
+            if path.is_dir():
+                self._compare(reader, files)
+            elif reader.storage.metadata.message_count and not any(topic.count for topic in self.topics.values()):
+                raise DataError("its index counts no message of any topic")
+
+    def _check(self, file: Path) -> None:
+        """Refuse what rosbags would read in part without a word."""
+        if file.suffix == ".db3":
+            if log := log_of(file):
+                raise DataError(f"the newest messages of {file.name} are in {log.name}")
+            if is_cut(file):
+                raise DataError(f"{file.name} ends early")
+            if not stores_rows(file):
+                raise DataError(f"{file.name} makes up its rows instead of storing them")
+            if journal := journal_of(file):
+                self.notes.append(f"{file}: its newest messages may be missing, since {journal.name} was not finished")
+        elif file.suffix == ".mcap" and inflates_to(file) > inflation_bound(file.stat().st_size):
+            raise DataError(f"{file.name} would become far larger than it is")
+
+    def _compare(self, reader: Reader, files: list[Path]) -> None:
+        """Compare metadata.yaml, which a recorder writes first with zeros and last with counts, with the files."""
+        held: Counter[str] = Counter()
+        for storage in reader.storage.storages:
+            held.update({c.topic: c.msgcount for c in storage.connections})
+        said = Counter({name: topic.count for name, topic in self.topics.items()})
+        counts = f"metadata.yaml counts {said.total()} messages, its files hold {held.total()}"
+        if held - said:
+            raise DataError(counts)
+        if said - held:
+            self.notes.append(f"{self.path}: {counts}; the others are missing")
+        listed = {storage.path.name for storage in reader.storage.storages}
+        for file in files:
+            if not {file.name, file.stem} & listed:
+                self.notes.append(
+                    f"{file} was left out, since metadata.yaml does not list it; open it by itself, or write a new"
+                    " metadata.yaml: ros2 bag reindex"
+                )
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
         with Reader(self.path) as reader:
@@ -198,15 +282,21 @@ class _CutMcap:
 
 
 class _CutSqlite:
-    """What is left of a sqlite3 file, in the order of insertion, up to the first page that is missing."""
+    """What is left of a sqlite3 file and its log, in the order of insertion, less rows of which a page is missing.
+
+    Attributes:
+        lost: how many rows are not whole.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lost = 0
         self._whole = self._find_whole()
         counts: Counter[tuple[str, str]] = Counter()
         for message in self._rows():
             counts[message[:2]] += 1
         self.topics = {topic: Topic(message_type, count) for (topic, message_type), count in counts.items()}
+        self.lost = self._count_rows() - counts.total()
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
         for topic, _, log_ns, data in self._rows():
@@ -227,6 +317,15 @@ class _CutSqlite:
                     yield *names[key], log_ns, data
         except (sqlite3.Error, UnicodeDecodeError) as error:
             logger.debug("%s: reading ended: %s", self.path, error)
+        finally:
+            database.close()
+
+    def _count_rows(self) -> int:
+        database = open_sqlite(self.path)
+        try:
+            return database.execute("SELECT count(*) FROM messages").fetchone()[0]
+        except (sqlite3.Error, UnicodeDecodeError):
+            return 0
         finally:
             database.close()
 
@@ -256,8 +355,3 @@ def deserialise(data: bytes, message_type: str) -> object:
 def typestore():
     """Return the standard message types; those used here are the same on every ROS 2 distribution."""
     return get_typestore(Stores.LATEST)
-
-
-def _natural_order(file: Path) -> list:
-    """Split files are numbered without leading zeros: bag_2 comes before bag_10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]

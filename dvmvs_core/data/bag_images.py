@@ -16,13 +16,16 @@ from typing import NamedTuple
 import numpy as np
 
 from dvmvs_core.data.bag_files import BagFiles, deserialise
-from dvmvs_core.data.compressed_depth import TRANSPORT, decode_compressed_depth, depth_encoding, is_compressed_depth
+from dvmvs_core.data.bit_depth import BitDepth
+from dvmvs_core.data.compressed_depth import TRANSPORT, decode_compressed_depth, is_compressed_depth
 from dvmvs_core.data.image_message import (
     COLOUR_ENCODINGS,
     decode_compressed,
     decode_depth,
     decode_image,
+    encoding_of,
     is_depth_encoding,
+    is_only_depth,
 )
 from dvmvs_core.data.image_size import check_pixels
 from dvmvs_core.errors import MessageError
@@ -47,16 +50,19 @@ class ImageMessage(NamedTuple):
     message_type: str
     data: bytes
 
-    def colour(self) -> np.ndarray:
+    def colour(self, bits: BitDepth | None = None) -> np.ndarray:
         """Return (H, W, 3) uint8 RGB.
+
+        Args:
+            bits: what is known of the camera's bits; None to go by this image alone.
 
         Raises:
             MessageError: if the message is damaged, or holds no colour image.
         """
         message = deserialise(self.data, self.message_type)
         if self.message_type == COMPRESSED_IMAGE:
-            return decode_compressed(message.format, message.data)
-        return decode_image(*_layout(message))
+            return decode_compressed(message.format, message.data, bits=bits)
+        return decode_image(*_layout(message), bits=bits)
 
     def depth(self) -> np.ndarray:
         """Return (H, W) float32 metres, 0 = invalid.
@@ -96,20 +102,24 @@ class ImageTopic(NamedTuple):
     @property
     def is_grey(self) -> bool:
         """Whether the image has no colours, by what it says of itself."""
-        return depth_encoding(self.encoding) in GREY_ENCODINGS
+        return encoding_of(self.encoding) in GREY_ENCODINGS
 
 
-def image_topics(files: BagFiles) -> dict[str, ImageTopic]:
-    """Return what each topic of images holds, less those without a whole message."""
-    found = {}
-    for topic in (*files.of_type(IMAGE), *files.of_type(COMPRESSED_IMAGE)):
+def image_topics(files: BagFiles) -> tuple[dict[str, ImageTopic], dict[str, str]]:
+    """Return what each topic of images holds; and of those without any that can be read, why the first one cannot."""
+    found: dict[str, ImageTopic] = {}
+    unreadable: dict[str, str] = {}
+    for topic in sorted((*files.of_type(IMAGE), *files.of_type(COMPRESSED_IMAGE))):
+        unreadable[topic] = "its messages end inside their headers"
         for message in image_messages(files, topic):
             try:
                 found[topic] = _describe(message)
-                break
-            except MessageError:
+            except MessageError as error:
+                unreadable[topic] = unreadable[topic] if message.index else str(error)
                 continue
-    return dict(sorted(found.items()))
+            del unreadable[topic]
+            break
+    return found, unreadable
 
 
 def image_messages(files: BagFiles, topic: str) -> Iterator[ImageMessage]:
@@ -145,9 +155,9 @@ def _describe(message: ImageMessage) -> ImageTopic:
             check_pixels(fields.height, fields.width, len(fields.data))
         encoding, size = fields.encoding, (fields.height, fields.width)
         return ImageTopic(*header, size, encoding, is_depth_encoding(encoding), encoding in COLOUR_ENCODINGS, False)
-    is_depth = is_compressed_depth(fields.format)
-    pixels = message.depth() if is_depth else message.colour()
-    return ImageTopic(*header, pixels.shape[:2], fields.format, is_depth, not is_depth, True)
+    is_depth, is_colour = is_compressed_depth(fields.format), not is_only_depth(fields.format)
+    pixels = message.colour() if is_colour else message.depth()
+    return ImageTopic(*header, pixels.shape[:2], fields.format, is_depth, is_colour, True)
 
 
 def _layout(message) -> tuple:

@@ -7,13 +7,16 @@
 
 """Where the frames of a bag are at any time: from /tf and /tf_static, or from a topic of poses mounted by /tf_static.
 
+Only transforms that belong to the images are read: those of /tf, and of topics named tf in a namespace around theirs. A
+bag of several robots has frames of the same names in each.
+
 Transforms are read alongside the images and forgotten behind them, so that their number in memory does not grow with
 the bag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +24,22 @@ from typing import NamedTuple
 import numpy as np
 
 from dvmvs_core.data.bag_files import BagFiles, deserialise
+from dvmvs_core.data.bag_namespaces import belongs, nearest
 from dvmvs_core.data.quaternion import Quaternion, Vector
 from dvmvs_core.data.transforms import TransformTree
-from dvmvs_core.errors import DataError, MessageError, TransformError
+from dvmvs_core.errors import DataError, MessageError, TransformError, TransformLookupError
+from dvmvs_core.foreign import quoted
 
 TRANSFORMS = "tf2_msgs/msg/TFMessage"
 ODOMETRY, POSE_STAMPED = "nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped"
+POSE_WITH_COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
+POSE_TYPES = (ODOMETRY, POSE_STAMPED, POSE_WITH_COVARIANCE)
+"""Types of poses, the better one first: an Odometry says what its pose is of."""
+
+NOT_THE_ROBOT = ("goal", "initialpose")
+"""Words in the names of topics of poses that are where the robot should be."""
+
+TF, TF_STATIC = "tf", "tf_static"
 
 PREFERRED_WORLD_FRAME = "odom"
 """By REP 105 `odom` is continuous and `map` may jump, which would tear keyframes apart."""
@@ -55,10 +68,12 @@ class BagPoses:
 
     Args:
         files: the bag.
+        image_topic: topic of the images.
         camera_frame: frame_id of the images.
         image_lateness_ns: how long after its stamp an image was recorded.
-        pose_topic: an Odometry or PoseStamped topic in place of moving transforms; by default only where those do not
-            lead to the camera.
+        pose_topic: a topic of `POSE_TYPES` in place of moving transforms; by default only where those do not lead to
+            the camera.
+        tf_topic: the topic of moving transforms; by default those that belong to the images.
         world_frame: frame that poses are expressed in; None for `odom` if there is one, else the root of the tree.
 
     Attributes:
@@ -73,23 +88,29 @@ class BagPoses:
     def __init__(
         self,
         files: BagFiles,
+        image_topic: str,
         camera_frame: str,
         image_lateness_ns: int = 0,
         pose_topic: str | None = None,
         world_frame: str | None = None,
+        tf_topic: str | None = None,
     ) -> None:
         self.notes: list[str] = []
         self._files = files
+        self._transform_topics, self._left_out = self._choose_transforms(image_topic, tf_topic)
         self._camera_frame = camera_frame.removeprefix("/")
         self._posed_frame: str | None = None
         self.pose_topic = None
         survey = self._survey()
-        wanted = pose_topic or (None if survey.moves(self._camera_frame) else _choose_pose_topic(files))
+        wanted = pose_topic or (None if survey.moves(self._camera_frame) else _choose_pose_topic(files, image_topic))
         if wanted is not None:
             self._take_poses(wanted, survey)
             survey = self._survey()
         self._check(survey)
-        self.notes += [f"{files.path}: some transforms were refused, the last because {r}" for r in survey.refused[-1:]]
+        if survey.refused:
+            self.notes.append(f"{files.path}: {survey.what_was_refused()}")
+        if self._left_out:
+            self.notes.append(f"{files.path}: {self._left_out}")
         self.world_frame = self._choose_world_frame(survey, world_frame)
         late_ns = survey.lateness_ns(self._camera_frame) - image_lateness_ns
         self._lookahead_ns = LOOKAHEAD_NS + max(0, late_ns)
@@ -105,16 +126,36 @@ class BagPoses:
         return PoseStream(self._transforms(statics), self._transforms(topics - statics), self._lookahead_ns)
 
     def _topics(self) -> set[str]:
-        return {*self._files.of_type(TRANSFORMS), *((self.pose_topic,) if self.pose_topic else ())}
+        return {*self._transform_topics, *((self.pose_topic,) if self.pose_topic else ())}
+
+    def _choose_transforms(self, image_topic: str, wanted: str | None) -> tuple[set[str], str]:
+        """The topics of transforms to read, and a sentence on those with moving ones that are left out."""
+        topics = self._files.of_type(TRANSFORMS)
+        moving = [topic for topic in topics if not _is_static(topic)]
+        if wanted is not None and wanted not in topics:
+            raise DataError(f"{self._path} has no {TRANSFORMS} on {wanted!r}; it has {', '.join(topics) or 'none'}")
+        chosen = [wanted] if wanted else [t for t in moving if _leaf(t) == TF and belongs(t, image_topic)]
+        if not chosen and len(moving) == 1:
+            chosen = moving
+            self.notes.append(f"{self._path}: transforms come from {moving[0]}, the only topic of moving ones")
+        statics = {
+            topic
+            for topic in topics
+            if _is_static(topic)
+            and (belongs(topic, image_topic) or any(_space(topic) == _space(other) for other in chosen))
+        }
+        left = [topic for topic in moving if topic not in chosen]
+        said = f"transforms of {', '.join(left)} are left out: they do not belong to {image_topic}; --tf-topic chooses"
+        return {*chosen, *statics}, said if left else ""
 
     def _survey(self) -> _Survey:
         survey = _Survey()
-        for edge in self._transforms(self._topics(), survey.refused):
+        for edge in self._transforms(self._topics(), survey.refuse):
             survey.add(edge)
         return survey
 
-    def _transforms(self, topics: set[str], refused: list[str] | None = None) -> Iterator[_Stamped]:
-        """The transforms of some topics in the order of recording; says in `refused` what could not be read."""
+    def _transforms(self, topics: set[str], refuse: Callable[[Exception], None] | None = None) -> Iterator[_Stamped]:
+        """The transforms of some topics in the order of recording; tells `refuse` what could not be read."""
         for message in self._files.messages(topics):
             try:
                 if message.topic == self.pose_topic:
@@ -123,13 +164,13 @@ class BagPoses:
                 edges = _transforms_of(message.log_ns, message.data, _is_static(message.topic))
                 yield from (edge for edge in edges if edge.child != self._posed_frame)
             except MessageError as error:
-                if refused is not None:
-                    refused[:] = [str(error)]
+                if refuse is not None:
+                    refuse(error)
 
     def _pose(self, log_ns: int, data: bytes) -> _Stamped:
         message_type = self._files.topics[self.pose_topic].message_type
         message = deserialise(data, message_type)
-        pose = message.pose.pose if message_type == ODOMETRY else message.pose
+        pose = message.pose if message_type == POSE_STAMPED else message.pose.pose
         p, q = pose.position, pose.orientation
         stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         parent = message.header.frame_id.removeprefix("/")
@@ -140,10 +181,10 @@ class BagPoses:
     def _take_poses(self, topic: str, survey: _Survey) -> None:
         """Take the camera's moving pose from a topic of poses."""
         known = self._files.topics.get(topic)
-        if known is None or known.message_type not in (ODOMETRY, POSE_STAMPED) or not known.count:
-            available = (*self._files.of_type(ODOMETRY), *self._files.of_type(POSE_STAMPED))
+        if known is None or known.message_type not in POSE_TYPES or not known.count:
+            available = [name for message_type in POSE_TYPES for name in self._files.of_type(message_type)]
             raise DataError(
-                f"{self._path} has no {ODOMETRY} or {POSE_STAMPED} on {topic!r};"
+                f"{self._path} has no {' or '.join(POSE_TYPES)} on {topic!r};"
                 f" it has {', '.join(available) or 'no topic of these types'}"
             )
         first = self._first(topic, known.message_type)
@@ -161,20 +202,25 @@ class BagPoses:
         self.pose_topic, self._posed_frame = topic, child
 
     def _first(self, topic: str, message_type: str):
+        why = "there is none"
         for message in self._files.messages({topic}):
             try:
                 return deserialise(message.data, message_type)
-            except MessageError:
-                continue
-        raise DataError(f"{self._path}: no message on {topic} could be read")
+            except MessageError as error:
+                why = str(error)
+        raise DataError(f"{self._path}: no message on {topic} can be read; the last: {why}")
 
     def _check(self, survey: _Survey) -> None:
         if not survey.moving:
             found = "only static ones" if survey.tree.frames() else "no transform"
             raise DataError(
-                f"{self._path} must hold moving transforms on /tf for the camera's pose, or a topic of type {ODOMETRY}"
-                f" or {POSE_STAMPED}; it holds {found}"
+                f"{self._path} must hold moving transforms on /tf for the camera's pose, or a topic of type"
+                f" {' or '.join(POSE_TYPES)}; it holds {found}{self._reasons(survey)}"
             )
+
+    def _reasons(self, survey: _Survey) -> str:
+        """What was found on the way and may be why nothing leads to the camera."""
+        return "".join(f"; {said}" for said in (survey.what_was_refused(), self._left_out) if said)
 
     def _choose_world_frame(self, survey: _Survey, wanted: str | None) -> str:
         frames, camera = survey.tree.frames(), self._camera_frame
@@ -185,7 +231,7 @@ class BagPoses:
         if camera not in frames:
             raise DataError(
                 f"{self._path}: no transform leads to {camera!r}, the frame_id of the images;"
-                f" transforms join {', '.join(frames)}"
+                f" transforms join {', '.join(frames)}{self._reasons(survey)}"
             )
         root = survey.tree.root(camera)
         if PREFERRED_WORLD_FRAME in frames and survey.tree.root(PREFERRED_WORLD_FRAME) == root:
@@ -211,6 +257,7 @@ class PoseStream:
         self._tree = TransformTree()
         self._moving = moving
         self._next: _Stamped | None = None
+        self._log_ns = 0
         self._lookahead_ns = lookahead_ns
         for edge in statics:
             _add(self._tree, edge)
@@ -223,6 +270,7 @@ class PoseStream:
             stamp_ns: its stamp; no later lookup may be before it by more than a second.
         """
         self._tree.forget_before(stamp_ns - 10**9)
+        self._log_ns = log_ns
         pending = chain([self._next] if self._next else [], self._moving)
         self._next = None
         for edge in pending:
@@ -233,7 +281,16 @@ class PoseStream:
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         """Return target_T_source (4, 4) float64; raises as `TransformTree.lookup`."""
-        return self._tree.lookup(target, source, stamp_ns)
+        try:
+            return self._tree.lookup(target, source, stamp_ns)
+        except TransformLookupError as error:
+            if self._next is None:
+                raise
+            later_s = (self._next.log_ns - self._log_ns) * 1e-9
+            raise TransformLookupError(
+                f"the transforms so far do not lead from {quoted(source)} to {quoted(target)}, and the next one"
+                f" was recorded {later_s:.1f} s after it; at most {self._lookahead_ns * 1e-9:.0f} s are bridged"
+            ) from error
 
 
 class _Survey:
@@ -242,7 +299,8 @@ class _Survey:
     def __init__(self) -> None:
         self.tree = TransformTree(SURVEY_CACHE_S)
         self.moving: set[str] = set()
-        self.refused: list[str] = []
+        self.refused = 0
+        self._why = ""
         self._parents: dict[str, str] = {}
         self._lateness_ns: dict[str, int] = {}
 
@@ -250,13 +308,22 @@ class _Survey:
         try:
             _set(self.tree, edge)
         except TransformError as error:
-            self.refused[:] = [str(error)]
+            self.refuse(error)
             return
         self._parents[edge.child] = edge.parent
         if not edge.static:
             self.moving.add(edge.child)
             late_ns = edge.log_ns - edge.stamp_ns
             self._lateness_ns[edge.child] = max(late_ns, self._lateness_ns.get(edge.child, late_ns))
+
+    def refuse(self, error: Exception) -> None:
+        """Count a transform that cannot be used, and why."""
+        self.refused += 1
+        self._why = str(error)
+
+    def what_was_refused(self) -> str:
+        """A sentence on the transforms that cannot be used; empty if all can."""
+        return f"{self.refused} transforms or poses were refused; the last: {self._why}" if self.refused else ""
 
     def lineage(self, frame: str) -> list[str]:
         """The frame and its ancestors."""
@@ -275,7 +342,15 @@ class _Survey:
 
 
 def _is_static(topic: str) -> bool:
-    return topic.endswith("tf_static")
+    return topic.endswith(TF_STATIC)
+
+
+def _leaf(topic: str) -> str:
+    return topic.rpartition("/")[2]
+
+
+def _space(topic: str) -> str:
+    return topic.rpartition("/")[0]
 
 
 def _transforms_of(log_ns: int, data: bytes, static: bool) -> Iterator[_Stamped]:
@@ -303,10 +378,12 @@ def _add(tree: TransformTree, edge: _Stamped) -> None:
         pass  # the survey has said so
 
 
-def _choose_pose_topic(files: BagFiles) -> str | None:
+def _choose_pose_topic(files: BagFiles, image_topic: str) -> str | None:
     """The topic of the camera's or robot's poses, and only if there is one; a goal is not where the robot is."""
-    for message_type in (ODOMETRY, POSE_STAMPED):
-        topics = [t for t in files.of_type(message_type) if "goal" not in t and files.topics[t].count > 1]
+    for message_type in POSE_TYPES:
+        topics = [topic for topic in files.of_type(message_type) if files.topics[topic].count > 1]
+        topics = [topic for topic in topics if not any(word in topic for word in NOT_THE_ROBOT)]
+        topics = nearest(topics, image_topic)
         if len(topics) > 1:
             raise DataError(
                 f"{files.path} has no moving transform that leads to the camera, and several topics of poses,"

@@ -25,6 +25,14 @@ from dvmvs_core.types import check_intrinsics
 EQUIDISTANT = ("equidistant", "fisheye")
 """Names of the Kannala-Brandt model; an equidistant lens bends straight lines with any coefficients, zeros too."""
 
+POLYNOMIAL = ("plumb_bob", "rational_polynomial")
+
+COEFFICIENTS = {
+    **dict.fromkeys(POLYNOMIAL, (4, 5, 8, 12, 14)),
+    **dict.fromkeys(EQUIDISTANT, (4,)),
+}
+"""How many coefficients each `distortion_model` may have; OpenCV tells the polynomial ones apart by their number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Lens:
@@ -100,6 +108,10 @@ class Window:
 
 FULL = Window()
 
+OTHER_SCALE, SAME_SCALE = 0.2, 0.05
+"""Relative distance of the principal point from the middle beyond which K looks like that of another resolution, if it
+is so on both axes up to the second figure."""
+
 
 def read_camera_info(info) -> CameraModel:
     """Return what a CameraInfo message says, read by rclpy or by rosbags.
@@ -140,7 +152,7 @@ def camera_model(
     projection = np.asarray(p, dtype=np.float64).reshape(3, 4)[:, :3]
     raw_K = np.asarray(k, dtype=np.float64).reshape(3, 3)
     K = projection if projection[0, 0] else raw_K
-    coefficients = np.array(d, dtype=np.float64)
+    coefficients = _without_padding(np.array(d, dtype=np.float64), distortion_model)
     lens = None
     if coefficients.any() or (distortion_model in EQUIDISTANT and coefficients.size):
         rotation = np.eye(3) if r is None or not np.any(r) else np.array(r, dtype=np.float64).reshape(3, 3)
@@ -149,4 +161,48 @@ def camera_model(
     if not 0 < rows * columns <= MAX_IMAGE_PIXELS:
         raise MessageError(f"camera_info: roi and binning leave an image of {columns}×{rows}")
     with foreign("camera_info", MessageError):
-        return CameraModel(check_intrinsics(window.intrinsics(K)), rows, columns, lens)
+        K = check_intrinsics(window.intrinsics(K))
+        if not (window.x or window.y):  # a window of the sensor may lie anywhere on it
+            check_resolution(K, (rows, columns))
+        return CameraModel(K, rows, columns, lens)
+
+
+def _without_padding(coefficients: np.ndarray, distortion_model: str) -> np.ndarray:
+    """The coefficients less zeros behind those that the model has: drivers fill up a list of fixed length."""
+    most = max((n for n in COEFFICIENTS.get(distortion_model, ()) if n <= coefficients.size), default=coefficients.size)
+    return coefficients if coefficients[most:].any() else coefficients[:most]
+
+
+def check_resolution(K: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuse intrinsics whose principal point is outside the image: they are of another resolution.
+
+    Args:
+        K: (3, 3) intrinsics.
+        size: (H, W) of the image.
+
+    Raises:
+        MessageError: if it is.
+    """
+    x, y = (2.0 * K[:2, 2] + 1.0) / (size[1], size[0])
+    if not (0.0 < x < 2.0 and 0.0 < y < 2.0):
+        advice = resolution_doubt(K, size).partition("; ")[2] or "give K of the images as they are stored"
+        raise MessageError(
+            f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) must be within the image of {size[1]}×{size[0]}; {advice}"
+        )
+
+
+def resolution_doubt(K: np.ndarray, size: tuple[int, int]) -> str:
+    """Return a sentence where intrinsics look like those of another resolution, as far as the principal point tells.
+
+    Args:
+        K: (3, 3) intrinsics.
+        size: (H, W) of the image.
+    """
+    x, y = (2.0 * K[:2, 2] + 1.0) / (size[1], size[0])
+    scale = (x + y) / 2.0
+    if abs(x - y) > SAME_SCALE * abs(scale) or abs(scale - 1.0) < OTHER_SCALE:
+        return ""
+    return (
+        f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) is far from the middle of {size[1]}×{size[0]}; K looks like"
+        f" that of {scale * size[1]:.0f}×{scale * size[0]:.0f}: divide its first two rows by {scale:.3g}"
+    )

@@ -19,7 +19,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from dvmvs_core.data.camera_info import CameraModel
+from dvmvs_core.data.camera_info import CameraModel, resolution_doubt
 from dvmvs_core.data.rectification import Rectifier
 from dvmvs_core.types import DepthPrediction
 
@@ -86,6 +86,8 @@ class Rectification:
         if key == self._camera:
             return
         self._rectifier = None
+        if doubt := resolution_doubt(camera.K, (camera.height, camera.width)):
+            self._log(f"camera_info of {self._topic}: {doubt}")
         if camera.lens is None:
             self._log(f"camera_info has no distortion: images of {self._topic} are taken as they are")
         elif not self._raw:

@@ -19,13 +19,14 @@ import struct
 import cv2
 import numpy as np
 
-from dvmvs_core.data.image_message import DEPTH_ENCODINGS, MILLIMETRES_TO_METRES
+from dvmvs_core.data.image_message import COMPRESSED_DEPTH as TRANSPORT
+from dvmvs_core.data.image_message import DEPTH_ENCODINGS, MILLIMETRES_TO_METRES, encoding_of
 from dvmvs_core.data.image_size import PNG_MAGIC, decode_encoded
 from dvmvs_core.data.rvl import decode_rvl
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign, quoted
 
-TRANSPORT, RVL = "compressedDepth", "compressedDepth rvl"
+RVL = f"{TRANSPORT} rvl"
 
 HEADER = struct.Struct("<iff")
 
@@ -34,7 +35,7 @@ PNG_END = b"IEND\xaeB`\x82"
 
 def is_compressed_depth(image_format: str) -> bool:
     """Whether a CompressedImage of this format holds depth, as in "16UC1; compressedDepth png"."""
-    return TRANSPORT in image_format or depth_encoding(image_format) in DEPTH_ENCODINGS
+    return TRANSPORT in image_format or encoding_of(image_format) in DEPTH_ENCODINGS
 
 
 def decode_compressed_depth(image_format: str, data) -> np.ndarray:
@@ -50,7 +51,7 @@ def decode_compressed_depth(image_format: str, data) -> np.ndarray:
     Raises:
         MessageError: if the format is not one of those above, or the bytes are cut off.
     """
-    encoding, data = depth_encoding(image_format), bytes(data)
+    encoding, data = encoding_of(image_format), bytes(data)
     if encoding not in DEPTH_ENCODINGS:
         raise MessageError(
             f"compressed depth must be of {', '.join(DEPTH_ENCODINGS)}; its format says {quoted(image_format)}"
@@ -91,8 +92,3 @@ def _decode_png(image_format: str, data: bytes) -> np.ndarray:
             f"compressed depth must be a PNG of 16 bits and one channel; got {values.dtype} of shape {values.shape}"
         )
     return values
-
-
-def depth_encoding(image_format: str) -> str:
-    """Return the encoding that a format begins with."""
-    return image_format.partition(";")[0].strip()

@@ -19,12 +19,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from dvmvs_core.data.bit_depth import BitDepth
 from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS, check_pixels, decode_encoded
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign, quoted
-
-FULL_SCALE = 257
-"""65535 / 255: what sixteen-bit values are divided by."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,12 @@ MILLIMETRES_TO_METRES = (np.arange(1 << 16) / 1000.0).astype(np.float32)
 DEPTH_ENCODINGS: dict[str, str] = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 """Encoding to the numpy type of one pixel, less its byte order."""
 
+DEPTH_ONLY = frozenset(DEPTH_ENCODINGS) - frozenset(COLOUR_ENCODINGS)
+"""Encodings whose images are never pictures; mono16 is both, and its topic's name tells."""
+
+COMPRESSED_DEPTH = "compressedDepth"
+"""What image_transport calls its transport of depth, in names of topics and in formats."""
+
 
 def decode_image(
     encoding: str,
@@ -94,11 +98,11 @@ def decode_image(
     is_bigendian: bool | int,
     data,
     max_pixels: int = MAX_IMAGE_PIXELS,
+    bits: BitDepth | None = None,
 ) -> np.ndarray:
     """Decode a colour or grey image.
 
-    Sixteen-bit values keep their upper half, as cv_bridge converts them: the same brightness in every image, whatever
-    the image shows.
+    Sixteen-bit values keep the upper eight of the bits that the camera uses.
 
     Args:
         encoding: one of `COLOUR_ENCODINGS`.
@@ -108,6 +112,7 @@ def decode_image(
         is_bigendian: byte order of sixteen-bit values.
         data: the message's bytes, as any object with the buffer protocol.
         max_pixels: largest image that is decoded.
+        bits: what is known of the camera's bits; None to go by this image alone.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous, sharing no memory with the message.
@@ -116,6 +121,7 @@ def decode_image(
         MessageError: unknown encoding, empty image, a side that must be even and is not, `step` shorter than a row, or
             data shorter than its rows.
     """
+    refuse_depth(encoding)
     if encoding not in COLOUR_ENCODINGS:
         raise MessageError(
             f"image encoding must be one of {', '.join(COLOUR_ENCODINGS)}; got {quoted(encoding)}. "
@@ -130,18 +136,21 @@ def decode_image(
     with foreign(f"an image of {width}×{height} in {encoding} cannot be decoded", MessageError):
         check_pixels(height, width, rows.size, max_pixels)
         values = np.ascontiguousarray(rows).view(value).astype(value.newbyteorder("="), copy=False)
-        return _eight_bits(layout.to_rgb(values.reshape(len(rows), width, layout.channels)))
+        return _eight_bits(layout.to_rgb(values.reshape(len(rows), width, layout.channels)), bits)
 
 
-def decode_compressed(image_format: str, data, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
-    """Decode a CompressedImage: JPEG or PNG.
+def decode_compressed(
+    image_format: str, data, max_pixels: int = MAX_IMAGE_PIXELS, bits: BitDepth | None = None
+) -> np.ndarray:
+    """Decode a CompressedImage, or a file: JPEG or PNG.
 
     Args:
         image_format: the message's `format`, such as "jpeg", "png" or "bayer_rggb8; jpeg compressed ". What
             compressed_image_transport writes before the semicolon tells a mosaic from a grey image; what it writes
-            behind tells the order of colours. The compression itself is seen in the data.
+            behind tells the order of colours. The compression itself is seen in the data. Empty for a file.
         data: the message's bytes, as any object with the buffer protocol.
         max_pixels: largest image that is decoded; its header is asked before its pixels are.
+        bits: what is known of the camera's bits; None to go by this image alone.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous. The camera's own rows and columns: no EXIF orientation is applied.
@@ -149,15 +158,23 @@ def decode_compressed(image_format: str, data, max_pixels: int = MAX_IMAGE_PIXEL
     Raises:
         MessageError: if the bytes are no image, or hold depth.
     """
-    if "compressedDepth" in image_format:
-        raise MessageError(f"a colour image is needed, and {quoted(image_format)} is depth; check the topic")
+    refuse_depth(image_format)
     said = f"compressed image must be a whole JPEG or PNG; got {len(data)} bytes of format {quoted(image_format)}"
     with foreign(f"{said} that cannot be decoded", MessageError):
-        return _compressed_pixels(image_format, decode_encoded(data, cv2.IMREAD_UNCHANGED, max_pixels))
+        return rgb_of(decode_encoded(data, cv2.IMREAD_UNCHANGED, max_pixels), image_format, bits)
 
 
-def _compressed_pixels(image_format: str, pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of what a compressed image holds."""
+def rgb_of(pixels: np.ndarray, image_format: str = "", bits: BitDepth | None = None) -> np.ndarray:
+    """Return (H, W, 3) uint8 RGB of what a JPEG or PNG holds, as OpenCV decodes it unchanged.
+
+    Args:
+        pixels: (H, W) or (H, W, C), uint8 or uint16.
+        image_format: as for `decode_compressed`.
+        bits: as for `decode_compressed`.
+
+    Raises:
+        MessageError: if it has another number of channels.
+    """
     name, _, rest = (part.strip() for part in image_format.partition(";"))
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     grey = name.rstrip("0123456789") if name.startswith("bayer_") else "mono"
@@ -166,7 +183,7 @@ def _compressed_pixels(image_format: str, pixels: np.ndarray) -> np.ndarray:
     layout = _LAYOUTS.get({1: grey, 3: colour, 4: f"{colour}a"}.get(channels, ""))
     if layout is None:
         raise MessageError(f"compressed image must have 1, 3 or 4 channels; got {channels}")
-    return _eight_bits(layout.to_rgb(pixels))
+    return _eight_bits(layout.to_rgb(pixels), bits)
 
 
 def decode_depth(encoding: str, height: int, width: int, step: int, is_bigendian: bool | int, data) -> np.ndarray:
@@ -201,15 +218,35 @@ def decode_depth(encoding: str, height: int, width: int, step: int, is_bigendian
 
 
 def is_depth_encoding(encoding: str) -> bool:
-    """Whether images of this encoding hold depth."""
+    """Whether images of this encoding may hold depth."""
     return encoding in DEPTH_ENCODINGS
 
 
-def _eight_bits(image: np.ndarray) -> np.ndarray:
-    """The upper half of sixteen-bit values, rounded, so that 65535 becomes 255."""
-    if image.dtype == np.uint8:
-        return image
-    return cv2.convertScaleAbs(image, alpha=1 / FULL_SCALE)
+def is_only_depth(image_format: str) -> bool:
+    """Whether images of an encoding, or of a compressed one's format, can hold nothing but depth."""
+    return COMPRESSED_DEPTH in image_format or encoding_of(image_format) in DEPTH_ONLY
+
+
+def encoding_of(image_format: str) -> str:
+    """Return the encoding that the format of a CompressedImage begins with."""
+    return image_format.partition(";")[0].strip()
+
+
+def refuse_depth(image_format: str) -> None:
+    """Refuse depth where a picture is needed.
+
+    Raises:
+        MessageError: if an image of this encoding or format is depth.
+    """
+    if is_only_depth(image_format):
+        raise MessageError(
+            f"a colour or grey image is needed, and {quoted(image_format)} is depth. Name the topic of the camera's"
+            " images"
+        )
+
+
+def _eight_bits(image: np.ndarray, bits: BitDepth | None) -> np.ndarray:
+    return image if image.dtype == np.uint8 else (bits or BitDepth()).eight_bits(image)
 
 
 def _rows(

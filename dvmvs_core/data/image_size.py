@@ -66,7 +66,8 @@ def decode_encoded(data, flags: int, max_pixels: int = MAX_IMAGE_PIXELS) -> np.n
 
     Args:
         data: its bytes, as any object with the buffer protocol.
-        flags: how cv2.imdecode should do it.
+        flags: how cv2.imdecode should do it. Pixels come as they are stored, whatever EXIF says of turning them: K and
+            poses are those of the sensor.
         max_pixels: largest number of pixels.
 
     Raises:
@@ -75,12 +76,20 @@ def decode_encoded(data, flags: int, max_pixels: int = MAX_IMAGE_PIXELS) -> np.n
     data = memoryview(data).cast("B")
     check_pixels(*encoded_size(data), len(data), max_pixels)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
     if image is None:
         raise DamagedError("the image is damaged")
     return image
+
+
+def asks_to_be_turned(data) -> bool:
+    """Return whether a JPEG or PNG of a believable size says in EXIF that viewers should turn or mirror it."""
+    data = np.frombuffer(data, np.uint8)
+    shown = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    stored = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return not np.array_equal(shown, stored)
 
 
 def encoded_size(data: memoryview) -> tuple[int, int]:

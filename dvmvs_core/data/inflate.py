@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import BinaryIO
 
@@ -24,6 +25,11 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+PIECE_BYTES = 1 << 20
 
 
 def inflate_zlib(data: bytes, size: int) -> bytes:
@@ -59,10 +65,43 @@ def inflate_part(compression: str, data: bytes, bound: int) -> bytes:
     return b""
 
 
+def inflate_message(data: bytes) -> bytes:
+    """Return a message that a recorder compressed by zstd; any other, and a damaged one, as it is.
+
+    No serialised message begins with the mark of zstd.
+    """
+    if data[: len(ZSTD_MAGIC)] != ZSTD_MAGIC:
+        return data
+    try:
+        return _whole("zstd", data, None)
+    except (DamagedError, zstd.ZstdError):
+        return data
+
+
+def inflate_file(file: Path, inflated: Path) -> str:
+    """Decompress a file of zstd as far as it goes, within the bound of its size.
+
+    Returns:
+        What is wrong with it; an empty string if nothing is.
+    """
+    left = inflation_bound(file.stat().st_size)
+    frame = zstd.ZstdDecompressor()
+    with file.open("rb") as packed, inflated.open("wb") as out:
+        while piece := (not frame.eof and packed.read(PIECE_BYTES)) or frame.unused_data or packed.read(PIECE_BYTES):
+            frame = zstd.ZstdDecompressor() if frame.eof else frame
+            try:
+                left -= out.write(frame.decompress(piece, left + 1))
+            except zstd.ZstdError as error:
+                return str(error)
+            if left < 0:
+                return "it would become far larger than it is"
+    return "" if frame.eof else "it ends early"
+
+
 def bound_rosbags() -> None:
     """Have rosbags inflate with a bound, where it would fill memory or disk with whatever a chunk or file becomes."""
     storage_mcap.DECOMPRESSORS.update(lz4=_chunk("lz4"), zstd=_chunk("zstd"))
-    reader.zstd = SimpleNamespace(open=_BoundedFile, decompress=lambda data: _whole("zstd", data, None))
+    reader.zstd = SimpleNamespace(open=_BoundedFile, decompress=inflate_message)
 
 
 def _chunk(compression: str):

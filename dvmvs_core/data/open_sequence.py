@@ -12,6 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvmvs_core.data.bag import BagSequence, BagTopics
+from dvmvs_core.data.bag_files import is_storage, storage_files
+from dvmvs_core.data.file_order import held_kinds
+from dvmvs_core.data.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.scene import SceneSequence
 from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.errors import DataError
@@ -21,7 +24,7 @@ def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence
     """Open a scene folder or a bag, by what is at the path.
 
     Args:
-        path: scene folder, bag folder, a single .mcap or .db3 file, or a ROS 1 .bag file.
+        path: scene folder, bag folder, a single .mcap or .db3 file, compressed or not, or a ROS 1 .bag file.
         topics: topics and frames of a bag where the found ones would be wrong; of no effect on a folder.
 
     Raises:
@@ -36,12 +39,11 @@ def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence
         return SceneSequence(path)
     raise DataError(
         f"{path} is neither a scene folder (images/, poses.txt, K.txt) nor a rosbag2 (metadata.yaml, *.mcap or *.db3)"
+        + (f"; it holds {held_kinds(path)}" if path.is_dir() else "")
     )
 
 
 def _is_bag(path: Path) -> bool:
-    if path.is_dir():
-        return (path / "metadata.yaml").exists() or any(
-            _is_bag(part) for part in path.iterdir() if part.is_file() and part.suffix != ".bag"
-        )
-    return path.suffix in (".mcap", ".db3", ".bag")
+    if path.is_file():
+        return is_storage(path) or path.suffix == ROS1_SUFFIX
+    return (path / "metadata.yaml").exists() or bool(storage_files(path))

@@ -18,7 +18,8 @@ import functools
 import cv2
 import numpy as np
 
-from dvmvs_core.data.camera_info import EQUIDISTANT, CameraModel
+from dvmvs_core.data.camera_info import EQUIDISTANT, CameraModel, Lens
+from dvmvs_core.data.lens_domain import widest_ray
 from dvmvs_core.data.rectification import undistort_maps
 
 CAMERAS_HELD = 4
@@ -29,6 +30,10 @@ STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-9)
 
 WIDEST = 100.0
 """Rays that lean farther than this from the axis, in units of depth, are failures of that search."""
+
+
+MISS = 0.5
+"""How far from its pixel a ray may be shown, pixels; farther is a failure of that search, as past the lens's domain."""
 
 
 def rectify_depth(depth: np.ndarray, camera: CameraModel) -> np.ndarray:
@@ -66,10 +71,18 @@ def _rectifying(camera: CameraModel) -> tuple[np.ndarray, np.ndarray, np.ndarray
     row, column = np.indices(size, dtype=np.float64)
     rays = np.stack((column, row, np.ones(size)), axis=-1) @ np.linalg.inv(camera.K).T
     shortening = rays @ camera.lens.R[:, 2]  # (Rᵀ r)_z
-    # What the raw camera has beside or behind it is not on its picture, whatever the lens's polynomial says.
-    unseen = shortening <= 0
-    map_x[unseen] = -1e6
-    return map_x, map_y, np.where(unseen, 1.0, shortening).astype(np.float32)
+    return map_x, map_y, np.where(shortening <= 0, 1.0, shortening).astype(np.float32)
+
+
+def _distance(at_one: np.ndarray, pixels: np.ndarray, lens: Lens) -> np.ndarray:
+    """How far from raw pixels (H, W, 2) the points (x, y, 1) at_one (H, W, 2) are shown, in pixels (H, W)."""
+    points = np.nan_to_num(at_one).clip(-WIDEST, WIDEST).reshape(-1, 1, 2)
+    if lens.model in EQUIDISTANT:
+        shown = cv2.fisheye.distortPoints(points, lens.K, lens.coefficients)
+    else:
+        in_3d = cv2.convertPointsToHomogeneous(points)
+        shown, _ = cv2.projectPoints(in_3d, np.zeros(3), np.zeros(3), lens.K, lens.coefficients)
+    return np.linalg.norm(shown.reshape(pixels.shape) - pixels, axis=-1)
 
 
 @functools.lru_cache(maxsize=CAMERAS_HELD)
@@ -84,5 +97,7 @@ def _rays(camera: CameraModel) -> np.ndarray:
     else:
         at_one = cv2.undistortPointsIter(pixels, lens.K, lens.coefficients, None, None, STEPS)
     at_one = at_one.reshape(*size, 2)
-    at_one[(np.abs(at_one) > WIDEST).any(axis=-1)] = np.nan
+    radius = np.linalg.norm(at_one, axis=-1)
+    failed = (radius > min(WIDEST, widest_ray(lens))) | (_distance(at_one, pixels.reshape(*size, 2), lens) > MISS)
+    at_one[failed] = np.nan
     return np.concatenate((at_one, np.ones((*size, 1))), axis=-1)

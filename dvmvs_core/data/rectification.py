@@ -17,18 +17,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from dvmvs_core.data.camera_info import EQUIDISTANT, CameraModel, Lens
+from dvmvs_core.data.camera_info import COEFFICIENTS, EQUIDISTANT, CameraModel, Lens
+from dvmvs_core.data.lens_domain import widest_ray
 from dvmvs_core.errors import FrameError, MessageError
 from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import check_intrinsics
 
-POLYNOMIAL = ("plumb_bob", "rational_polynomial")
-COEFFICIENTS = {
-    **dict.fromkeys(POLYNOMIAL, (4, 5, 8, 12, 14)),
-    **dict.fromkeys(EQUIDISTANT, (4,)),
-}
-"""How many coefficients each `distortion_model` may have; OpenCV tells the polynomial ones apart by their number."""
+NOWHERE = -1e6
+"""Coordinate, in pixels, of what a raw image does not show."""
 
 
 class Rectifier:
@@ -84,6 +81,8 @@ class Rectifier:
 def undistort_maps(lens: Lens, new_K: np.ndarray, new_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return OpenCV's maps (x, y), (h, w) float32 each: where a raw image shows the pixels of a pinhole camera.
 
+    Rays beyond the domain of the lens model are at `NOWHERE`, outside every image.
+
     Args:
         lens: the raw camera.
         new_K: (3, 3) intrinsics of the pinhole camera.
@@ -108,4 +107,17 @@ def undistort_maps(lens: Lens, new_K: np.ndarray, new_size: tuple[int, int]) -> 
         raw_K = check_intrinsics(lens.K)
     rectify = cv2.fisheye if lens.model in EQUIDISTANT else cv2
     with foreign("camera_info: this lens cannot be rectified", MessageError):
-        return rectify.initUndistortRectifyMap(raw_K, lens.coefficients, lens.R, new_K, new_size[::-1], cv2.CV_32FC1)
+        size = new_size[::-1]
+        maps = rectify.initUndistortRectifyMap(raw_K, lens.coefficients, lens.R, new_K, size, cv2.CV_32FC1)
+        for coordinates in maps:
+            coordinates[_beyond(lens, new_K, new_size)] = NOWHERE
+    return maps
+
+
+def _beyond(lens: Lens, new_K: np.ndarray, new_size: tuple[int, int]) -> np.ndarray:
+    """Which pixels (h, w) of a pinhole camera show rays that the lens model does not speak of."""
+    row, column = np.indices(new_size, dtype=np.float64)
+    x, y, z = np.moveaxis(
+        np.stack((column, row, np.ones(new_size)), axis=-1) @ (np.linalg.inv(new_K).T @ lens.R), -1, 0
+    )
+    return (z <= 0) | (np.hypot(x, y) / np.where(z > 0, z, 1.0) >= widest_ray(lens))

@@ -7,31 +7,40 @@
 
 """Scene folders in the published layout.
 
-images/*.png or *.jpg (in sorted order), depth/*.png (uint16 millimetres, 0 = invalid, optional),
-poses.txt (camera-to-world, 16 numbers a line), K.txt (3 lines of 3 numbers), stamps.txt (seconds, one a
-line, optional).
+images/*.png or *.jpg (in the order of their numbers), depth/*.png (uint16 millimetres, 0 = invalid, optional),
+poses.txt (camera-to-world, 16 numbers a line), K.txt (3 lines of 3 numbers), stamps.txt (seconds, or ms, µs or ns as
+the steps between them tell; one a line, optional). Lines may end in a comment after #, and hidden files do not count.
 
-A frame that cannot be read does not end a run: it is left out and named in `faults`, unless nothing is left. What
-concerns the whole folder (no K, lines that are missing, stamps that go back, depth of another size) is an error.
+Pixels are taken as they are stored, since K and poses are those of the sensor: EXIF orientation is not applied.
+
+A frame that cannot be read, or is of another size than the others, does not end a run: it is left out and named in
+`faults`, unless nothing is left. What concerns the whole folder (no K, K of another resolution, lines that are missing,
+stamps that go back, depth of another size) is an error.
 """
 
 from __future__ import annotations
 
-import os
+import logging
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from dvmvs_core.data.image_message import MILLIMETRES_TO_METRES
-from dvmvs_core.data.image_size import decode_encoded
+from dvmvs_core.data.bit_depth import BitDepth
+from dvmvs_core.data.camera_info import check_resolution, resolution_doubt
+from dvmvs_core.data.file_order import held_kinds, order_note, ordered_files
+from dvmvs_core.data.image_message import MILLIMETRES_TO_METRES, rgb_of
+from dvmvs_core.data.image_size import asks_to_be_turned, decode_encoded, encoded_size
 from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
-from dvmvs_core.data.text_lines import read_lines, seconds_to_ns, to_numbers
+from dvmvs_core.data.text_lines import read_lines, time_to_ns, time_unit, to_numbers
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.types import Frame, check_intrinsics, check_pose
+
+logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -46,8 +55,22 @@ MILLIMETRES = 1000.0
 LARGEST_FILE = 1 << 29
 """Bytes of an image file that are read at most: more than 64 million pixels of eight bytes take."""
 
-UNREADABLE = "cannot be read"
-"""Reason in `dropped` of an image that is damaged."""
+UNREADABLE, ODD_SIZE = "cannot be read", "of another size"
+"""Reasons in `dropped`: an image that is damaged, and one that K.txt is not of."""
+
+POSE_FORMATS = {
+    7: ", as of a position and a quaternion. Write the 4×4 matrix of camera to world",
+    8: ", as of a TUM trajectory (time, position, quaternion). Write the 4×4 matrix of camera to world",
+    12: ", as of a 3×4 matrix. Add 0 0 0 1 to each line",
+}
+"""What lines of other lengths are, and what to do about them."""
+
+SAMPLED = 9
+"""Images whose headers are asked for the size that most have."""
+
+
+class _OddSizeError(DataError):
+    """An image is not of the size that its folder's K is of."""
 
 
 class SceneSequence(Sequence):
@@ -65,15 +88,26 @@ class SceneSequence(Sequence):
     """
 
     def __init__(self, path: Path) -> None:
-        self._images = _sorted_files(path / "images", IMAGE_SUFFIXES)
+        self._images = ordered_files(path / "images", IMAGE_SUFFIXES)
         if not self._images:
-            raise DataError(f"{path / 'images'} must hold the images as png or jpg; found none")
-        self._depths = _pair_depths(path / "depth", self._images)
+            held = held_kinds(path / "images")
+            raise DataError(f"{path / 'images'} must hold the images as png or jpg; found none, but {held}")
+        depths = ordered_files(path / "depth", (".png",))
+        self._depths = _pair_depths(path / "depth", depths, self._images)
         super().__init__(path, has_depth=any(self._depths))
         self.K = read_intrinsics(path / "K.txt")
         self._poses = read_poses(path / "poses.txt", self.faults)
         _check_count(path / "poses.txt", len(self._poses), len(self._images))
         self._stamps_ns = self._read_stamps(path / "stamps.txt")
+        self._size = self._common_size()
+        if self._size is not None:
+            with foreign(str(path / "K.txt")):
+                check_resolution(self.K, self._size)
+            self._note(f"{path / 'K.txt'}: {doubt}" if (doubt := resolution_doubt(self.K, self._size)) else "")
+        self._note(order_note(self._images))
+        if (path / "depth").is_dir() and not depths:
+            held = held_kinds(path / "depth")
+            self._note(f"{path / 'depth'} must hold depth as png of 16 bits, millimetres; none is read of {held}")
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -91,17 +125,19 @@ class SceneSequence(Sequence):
             DataError: if no image can be read, or depth has another size than its image.
         """
         self.dropped.clear()
+        bits = BitDepth(f"images of {self.path}")
         for i, path in enumerate(self._images):
             try:
-                image = read_image(path)
+                image = read_image(path, bits)
+                self._check_size(path, image.shape[:2])
             except DataError as error:
-                self.dropped[UNREADABLE] += 1
+                self.dropped[ODD_SIZE if isinstance(error, _OddSizeError) else UNREADABLE] += 1
                 self.unreadable.add(i)
                 self._blame(path, error)
                 continue
             frame = Frame(image, self.K, self._poses[i], self._stamps_ns[i], i)
             yield SequenceItem(frame, path.name, self._read_depth(i, image.shape[:2]) if depth else None)
-        if self.dropped[UNREADABLE] == len(self):
+        if self.dropped.total() == len(self):
             raise self._all_unreadable()
 
     def sensor_depths(self, indices: Collection[int]) -> Iterator[DepthItem]:
@@ -110,21 +146,44 @@ class SceneSequence(Sequence):
         Raises:
             DataError: if depth has another size than the images, which share one size as they share one K.
         """
-        size = None
         for i in sorted(set(indices)):
-            size = size or self._image_size()
-            sensor_depth = self._read_depth(i, size)
+            sensor_depth = self._read_depth(i, self._size) if self._size else None
             if sensor_depth is not None:
                 yield DepthItem(i, self.K, sensor_depth)
 
-    def _image_size(self) -> tuple[int, int]:
-        """The size (H, W) of the first image that can be read."""
-        for path in self._images:
+    def _common_size(self) -> tuple[int, int] | None:
+        """The size (H, W) that most images have, by the headers of some; None if none has one."""
+        step = max(1, len(self) // SAMPLED)
+        sizes: Counter[tuple[int, int]] = Counter()
+        for path in (*self._images[::step], *self._images):
+            if sizes and sizes.total() >= min(SAMPLED, len(self)):
+                break
             try:
-                return read_image(path).shape[:2]
+                data = _read_whole(path, "an image")
+                with foreign(f"{path} cannot be read"):
+                    sizes[encoded_size(memoryview(data))] += 1
             except DataError as error:
                 self._blame(path, error)
-        raise self._all_unreadable()
+                continue
+            if sizes.total() == 1 and asks_to_be_turned(data):
+                self._note(
+                    f"{path} asks in EXIF to be turned or mirrored, which is not done: K and poses must be those of"
+                    " the pixels as they are stored"
+                )
+        return sizes.most_common(1)[0][0] if sizes else None
+
+    def _check_size(self, path: Path, size: tuple[int, int]) -> None:
+        self._size = self._size or size
+        if size != self._size:
+            raise _OddSizeError(
+                f"{path} must have the size of the other images, {_size(self._size)}, whose K is in K.txt; got"
+                f" {_size(size)}. Put images of each size into a folder with a K.txt of their own"
+            )
+
+    def _note(self, note: str) -> None:
+        if note:
+            self.notes.append(note)
+            logger.warning(note)
 
     def _all_unreadable(self) -> DataError:
         first = self.faults[f"images/{self._images[0].name}"]
@@ -156,11 +215,15 @@ class SceneSequence(Sequence):
     def _read_stamps(self, path: Path) -> list[int]:
         if not path.exists():
             return [FIRST_STAMP_NS + round(i * 1e9 / FRAMES_PER_SECOND) for i in range(len(self))]
+        lines = [(line, words[0]) for line, words in _read_words(path)]
+        unit = time_unit([to_numbers([word], f"{path}, line {line}")[0] for line, word in lines])
+        if unit != "s":
+            self._note(f"{path} is taken as {unit}, by the steps from line to line")
         stamps_ns = []
-        for line, words in _read_words(path):
-            stamp_ns = seconds_to_ns(words[0])
+        for line, word in lines:
+            stamp_ns = time_to_ns(word, unit)
             if stamp_ns is None:
-                raise DataError(f"{path}, line {line} must be a time in seconds; got {quoted(words[0])}")
+                raise DataError(f"{path}, line {line} must be a time, in {unit} as its other lines; got {quoted(word)}")
             stamps_ns.append(stamp_ns)
         _check_count(path, len(stamps_ns), len(self))
         for line, (earlier, later) in enumerate(zip(stamps_ns, stamps_ns[1:], strict=False), start=2):
@@ -172,14 +235,16 @@ class SceneSequence(Sequence):
 
 
 def read_intrinsics(path: Path) -> np.ndarray:
-    """Read K (3, 3) float64 from a text file of three lines.
+    """Read K (3, 3) float64 from a text file of three lines, or of one with all nine numbers.
 
     Raises:
         DataError: if the file is missing, or does not hold intrinsics.
     """
     rows = [_numbers(words, None, f"{path}, line {line}") for line, words in _read_words(path)]
     lengths = [len(row) for row in rows]
-    if lengths != [3, 3, 3]:
+    if lengths == [9]:
+        rows = [rows[0][:3], rows[0][3:6], rows[0][6:]]
+    elif lengths != [3, 3, 3]:
         raise DataError(f"{path} must hold 3 lines of 3 numbers; got {len(rows)} lines of {quoted(lengths)} numbers")
     with foreign(str(path)):
         return check_intrinsics(np.array(rows))
@@ -228,13 +293,18 @@ def _pose(words: list[str], place: str) -> np.ndarray:
         return _exact(world_T_cam) if is_finite_pose(world_T_cam) else world_T_cam
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8 RGB.
+def read_image(path: Path, bits: BitDepth | None = None) -> np.ndarray:
+    """Read an image as (H, W, 3) uint8 RGB, its pixels as they are stored.
+
+    Args:
+        path: the file.
+        bits: what is known of the camera's bits; None to go by this image alone.
 
     Raises:
         DataError: if the file is missing, truncated or not an image.
     """
-    return cv2.cvtColor(decode_image(path, cv2.IMREAD_COLOR, "an 8-bit image"), cv2.COLOR_BGR2RGB)
+    with foreign(f"{path} cannot be read"):
+        return rgb_of(decode_image(path, cv2.IMREAD_UNCHANGED, "an image"), bits=bits)
 
 
 def read_depth(path: Path) -> np.ndarray:
@@ -263,12 +333,17 @@ def decode_image(path: Path, flags: int, expected: str) -> np.ndarray:
     Raises:
         DataError: if it is missing, cut off or damaged.
     """
+    data = _read_whole(path, expected)
+    with foreign(f"{path} must be {expected}", advice=". Copy it again"):
+        return decode_encoded(data, flags)
+
+
+def _read_whole(path: Path, expected: str) -> bytes:
     with foreign(f"{path} cannot be read"), path.open("rb") as file:
         data = file.read(LARGEST_FILE + 1)
     if not _is_whole(data):
         raise DataError(f"{path} must be {expected}; it ends early or is no png or jpg. Copy it again")
-    with foreign(f"{path} must be {expected}", advice=". Copy it again"):
-        return decode_encoded(data, flags)
+    return data
 
 
 def _is_whole(data: bytes) -> bool:
@@ -280,15 +355,8 @@ def _is_whole(data: bytes) -> bool:
     return False
 
 
-def _sorted_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(folder / entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in suffixes)
-
-
-def _pair_depths(folder: Path, images: list[Path]) -> list[Path | None]:
+def _pair_depths(folder: Path, files: list[Path], images: list[Path]) -> list[Path | None]:
     """The depth file of each image: by name, or by order where no name agrees (published scenes go by order alone)."""
-    files = _sorted_files(folder, (".png",))
     by_stem = {file.stem: file for file in files}
     paired = [by_stem.get(image.stem) for image in images]
     if files and not any(paired):
@@ -305,14 +373,14 @@ def _numbers(words: list[str], count: int | None, place: str) -> list[float]:
     """The numbers of a line, `count` of them if given."""
     numbers = to_numbers(words, place)
     if count is not None and len(numbers) != count:
-        raise DataError(f"{place} must hold {count} numbers; got {len(numbers)}")
+        raise DataError(f"{place} must hold {count} numbers; got {len(numbers)}{POSE_FORMATS.get(len(numbers), '')}")
     return numbers
 
 
 def _read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The number of each line that is not empty, and its words."""
+    """The number of each line that holds more than a comment, and its words."""
     for line, content in read_lines(path, "must be a text file of numbers"):
-        if words := content.replace(",", " ").split():
+        if words := content.partition("#")[0].replace(",", " ").split():
             yield line, words
 
 

@@ -11,6 +11,8 @@ SQLite reads what is missing of a page, or all of it, as zeros. Where that is th
 part of a page of short ones, nothing tells: the rows come out, with zeros in them. So the pages of each row are
 followed here.
 
+Rows may be newer than the file: the write-ahead log of a recorder that was killed holds pages in the place of its own.
+
 A table is a tree of pages. A leaf holds rows; what of a row does not fit lies on a chain of overflow pages, each of
 which begins with the number of the next. Integers are big-endian.
 Source: https://www.sqlite.org/fileformat2.html
@@ -22,6 +24,7 @@ import os
 import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -32,10 +35,37 @@ FILE_HEADER_BYTES = 100
 INTERIOR, LEAF = 0x05, 0x0D
 LARGEST_PAGE = 65536
 
+LOG_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
+
+HOT_JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+"""How a journal begins that was not emptied."""
+
+
+def log_of(path: Path) -> Path | None:
+    """Return the write-ahead log beside a database, which holds its newest rows; None if there is none."""
+    return _beside(path, "-wal")
+
+
+def journal_of(path: Path) -> Path | None:
+    """Return the journal of a transaction that was not finished; None if there is none."""
+    journal = _beside(path, "-journal")
+    if journal is None:
+        return None
+    with journal.open("rb") as stream:
+        return journal if stream.read(len(HOT_JOURNAL)) == HOT_JOURNAL else None
+
+
+def _beside(path: Path, ending: str) -> Path | None:
+    file = path.with_name(path.name + ending)
+    return file if file.is_file() and file.stat().st_size else None
+
 
 def open_sqlite(path: Path) -> sqlite3.Connection:
-    """Open a file to read it, also where it was cut off."""
-    database = sqlite3.connect(f"file:{quote(str(path))}?immutable=1", uri=True)
+    """Open a file to read it, also where it was cut off, together with its log; neither is changed."""
+    # Without locks, and with the index of the log in memory, no file is made beside it, and none is needed.
+    options = "mode=ro&vfs=unix-none" if log_of(path) else "immutable=1"
+    database = sqlite3.connect(f"file:{quote(str(path))}?{options}", uri=True)
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
     # Without this, SQLite refuses a file that is shorter than its header says.
     database.execute("PRAGMA writable_schema = ON")
     return database
@@ -79,39 +109,74 @@ def whole_rows(path: Path, root: int) -> np.ndarray:
         path: the file.
         root: number of the table's first page, from sqlite_master.
     """
-    with path.open("rb") as stream:
-        file = _Pages(stream)
+    with ExitStack() as opened:
+        log = log_of(path)
+        file = _Pages(opened.enter_context(path.open("rb")), log and opened.enter_context(log.open("rb")))
         whole = (row for row, overflow in _rows(file, root) if file.has_chain(overflow))
         return np.sort(np.fromiter(whole, np.int64))
 
 
 class _Pages:
-    """The pages of a file, numbered from 1."""
+    """The pages of a file, numbered from 1; those that its log holds are taken from there."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, log: BinaryIO | None) -> None:
         self._stream = stream
         header = stream.read(FILE_HEADER_BYTES)
         self._size = _page_size(header)
         self.usable = self._size - header[20]
         self._count = os.fstat(stream.fileno()).st_size // self._size  # whole pages only
+        self._log = log
+        self._logged = _logged_pages(log) if log else {}
 
-    def page(self, number: int) -> bytes | None:
-        """Return a page, or None if it is not there as a whole."""
-        if not 1 <= number <= self._count:
+    def page(self, number: int, length: int | None = None) -> bytes | None:
+        """Return a page, or its first bytes; None if it is not there as a whole."""
+        if number in self._logged:
+            stream, at = self._log, self._logged[number]
+        elif 1 <= number <= self._count:
+            stream, at = self._stream, (number - 1) * self._size
+        else:
             return None
-        self._stream.seek((number - 1) * self._size)
-        return self._stream.read(self._size)
+        stream.seek(at)
+        return stream.read(length or self._size)
 
     def has_chain(self, number: int) -> bool:
         """Whether every page of a chain is there; its first number is 0 where there is none."""
-        for _ in range(self._count + 1):
+        for _ in range(self._count + len(self._logged) + 1):
             if number == 0:
                 return True
-            if not 1 <= number <= self._count:
+            next_page = self.page(number, 4)
+            if next_page is None:
                 return False
-            self._stream.seek((number - 1) * self._size)
-            number = int.from_bytes(self._stream.read(4), "big")
+            number = int.from_bytes(next_page, "big")
         return False  # it runs in a circle
+
+
+def _logged_pages(log: BinaryIO) -> dict[int, int]:
+    """Where the newest version of each page is in a log, by its number; what was not committed does not count.
+
+    A frame is its page's number, the size of the file if it ends a transaction, two salts that are those of the log's
+    header, two sums, and the page.
+    """
+    header = log.read(LOG_HEADER_BYTES)
+    if len(header) < LOG_HEADER_BYTES:
+        return {}
+    (size,), salts = struct.unpack_from(">I", header, 8), header[16:24]
+    end = os.fstat(log.fileno()).st_size
+    committed: dict[int, int] = {}
+    pending: dict[int, int] = {}
+    at = LOG_HEADER_BYTES
+    while at + FRAME_HEADER_BYTES + size <= end:
+        log.seek(at)
+        frame = log.read(FRAME_HEADER_BYTES)
+        if frame[8:16] != salts:
+            break
+        number, commit = struct.unpack_from(">II", frame)
+        pending[number] = at + FRAME_HEADER_BYTES
+        if commit:
+            committed.update(pending)
+            pending.clear()
+        at += FRAME_HEADER_BYTES + size
+    return committed
 
 
 def _rows(file: _Pages, root: int) -> Iterator[tuple[int, int]]:

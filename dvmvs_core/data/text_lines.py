@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from itertools import count
 from pathlib import Path
@@ -20,8 +20,17 @@ from dvmvs_core.foreign import foreign, quoted
 LONGEST_LINE = 1 << 16
 """Characters of a line; a file of zeros, as a crash leaves them, is a single line as long as itself."""
 
-LATEST_S = 2**63 // 10**9
-"""Stamps are nanoseconds of 64 bits."""
+LATEST_S = 2**31
+"""Stamps of ROS have as many seconds, in 32 bits with a sign."""
+
+UNITS = {"s": 9, "ms": 6, "us": 3, "ns": 0}
+"""Units of time, and the powers of ten of nanoseconds in them."""
+
+LONGEST_STEP_S = 2.0
+"""Recordings have less than this from one image to the next, and units are a thousandth of each other."""
+
+EPOCH_S = (1e9, 1e10)
+"""Seconds since 1970 are among these, from 2001 on."""
 
 LONGEST_NUMBER = 100
 """Characters of a time."""
@@ -37,7 +46,7 @@ def read_lines(path: Path, fault: str = "cannot be read") -> Iterator[tuple[int,
     Raises:
         DataError: if it cannot be read, or is no text.
     """
-    with foreign(f"{path} {fault}"), path.open(encoding="utf-8") as file:
+    with foreign(f"{path} {fault}"), path.open(encoding="utf-8-sig") as file:
         for number in count(1):
             line = file.readline(LONGEST_LINE)
             if not line:
@@ -66,13 +75,31 @@ def to_numbers(words: list[str], place: str) -> list[float]:
     return numbers
 
 
+def time_unit(times: Sequence[float]) -> str:
+    """Return the unit of the times of images, one of `UNITS`, by the median step from one to the next.
+
+    Times of one image, or of images far apart by the clock since 1970, tell by their size.
+    """
+    steps = sorted(b - a for a, b in zip(times, times[1:], strict=False) if b > a)
+    step = steps[(len(steps) - 1) // 2] if steps else 0.0
+    units = ["s", "ms", "us", "ns"]
+    if steps and not (step < LONGEST_STEP_S * 1e3 and EPOCH_S[0] <= times[0] < EPOCH_S[1]):
+        return next((unit for i, unit in enumerate(units) if step < LONGEST_STEP_S * 1e3**i), "ns")
+    return next((unit for i, unit in enumerate(units) if abs(times[0]) < EPOCH_S[1] * 1e3**i), "ns") if times else "s"
+
+
 def seconds_to_ns(word: str) -> int | None:
-    """Return a time in seconds as nanoseconds, rounded to a whole one; None if it is no time."""
+    """Return a time in seconds as `time_to_ns` does."""
+    return time_to_ns(word, "s")
+
+
+def time_to_ns(word: str, unit: str) -> int | None:
+    """Return a time in a unit as nanoseconds, rounded to a whole one; None if it is no time, or none that ROS holds."""
     try:
         # As a float first: a Decimal of 1e999980 becomes a whole number of a million digits. Then as a Decimal, since a
         # float has too few digits for nanoseconds of today's clock.
-        if len(word) <= LONGEST_NUMBER and abs(float(word)) < LATEST_S:
-            return int(Decimal(word).scaleb(9).to_integral_value())
+        if len(word) <= LONGEST_NUMBER and abs(float(word)) < LATEST_S * 10 ** (9 - UNITS[unit]):
+            return int(Decimal(word).scaleb(UNITS[unit]).to_integral_value())
     except (ValueError, InvalidOperation):
         pass
     return None

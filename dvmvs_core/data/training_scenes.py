@@ -18,7 +18,6 @@ frame that cannot be read and a clip without any depth when they are met.
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ import torch
 
 from dvmvs_core.data.exporters.split import TRAIN, VALIDATION
 from dvmvs_core.data.exporters.text_files import read_words
+from dvmvs_core.data.file_order import ordered_files
 from dvmvs_core.data.npz import read_arrays
 from dvmvs_core.data.scene import MILLIMETRES, read_intrinsics, read_poses
 from dvmvs_core.data.subsequences import subsequences
@@ -79,7 +79,7 @@ def open_training_scene(folder: Path) -> TrainingScene:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} must be the folder of a scene; there is none")
-    files = sorted(folder / entry.name for entry in os.scandir(folder) if entry.name.endswith(".npz"))
+    files = ordered_files(folder, (".npz",))
     poses = read_poses(folder / "poses.txt")
     if len(poses) != len(files):
         raise DataError(f"{folder} must hold one npz file a line of poses.txt; got {len(files)} for {len(poses)} lines")

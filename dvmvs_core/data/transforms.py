@@ -57,6 +57,9 @@ MAX_NAME = 1000
 MAX_SAMPLES = 100_000
 """Transforms kept on one edge of a tree that forgets: ten seconds at 10 kHz."""
 
+ONE_CLOCK_NS = 3600 * 10**9
+"""Time between two stamps beyond which they are of two clocks."""
+
 FRAMES_NAMED = 12
 """How many frames an error message names at most."""
 
@@ -412,11 +415,22 @@ def _extrapolation(
     side, near = ("before the oldest", oldest) if stamp_ns < oldest else ("after the newest", newest)
     return TransformExtrapolationError(
         f"{wanted} {quoted(child)} in {quoted(edge.newest.parent)}, which is known from {_seconds(oldest)} to"
-        f" {_seconds(newest)}: {_seconds(abs(stamp_ns - near))} {side}",
+        f" {_seconds(newest)}: {_seconds(abs(stamp_ns - near))} {side}{_advice(stamp_ns, newest)}",
         stamp_ns,
         oldest,
         newest,
     )
+
+
+def _advice(stamp_ns: int, newest_ns: int) -> str:
+    """What is wrong with stamps that no recording of one clock has."""
+    if stamp_ns == 0:
+        return ". The image's header.stamp is 0: have its driver set it"
+    if newest_ns == 0:
+        return ". The transform's header.stamp is 0: have its publisher set it"
+    if abs(stamp_ns - newest_ns) > ONE_CLOCK_NS:
+        return ". Images and transforms must be stamped by one clock (use_sim_time, time of day or since start)"
+    return ""
 
 
 def _compose(a_T_b: tuple[Vector, Quaternion], b_T_c: tuple[Vector, Quaternion]) -> tuple[Vector, Quaternion]:

@@ -135,10 +135,6 @@ class ExportedFunction:
         request.infer()
         return tuple(_channels_first(tensor) for tensor in outputs)
 
-    def blank_outputs(self) -> tuple[Tensor, ...]:
-        """Zeros in the shapes of its outputs, as examples for what comes after it."""
-        return tuple(_channels_first(torch.zeros(tuple(port.shape))) for port in self._request().model_outputs)
-
     def _request(self) -> openvino.InferRequest:
         """What runs it on as many threads as torch uses."""
         threads = torch.get_num_threads()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, warp_hidden_state_by
 from dvmvs_core.model.intrinsics import scale_intrinsics
+from dvmvs_core.model.parts import network_parts
 from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
@@ -59,20 +60,20 @@ class OpenVinoRunner:
     def __init__(self, network: PairNet | FusionNet, device: str, precision: str, strict: bool) -> None:
         self.config = network.config
         self.timer: Timer = untimed
-        self._network = network
         self._lock = threading.Lock()
         self._inverse_depths = network.inverse_depths.numpy()
         self._initial_state = network.zero_state() if isinstance(network, FusionNet) else None
         self._target = _target(device, precision, strict)
         self.description = f"OpenVINO on {device}, {self._target.precision}; compiled plane sweep"
         key = network_key(network, self._target, network.config)
-        self._features = self._exported(network.extract, lambda: (self._blank_image(),), f"{key}-features")
-        self._decode = self._exported(self._decode_step, self._decode_examples, f"{key}-decode")
-        self._refine = None
-        if isinstance(network, FusionNet) and network.refinement is not None:
-            factors = torch.exp(-network.refinement.log_shifts)
-            self._factors = factors.numpy()
-            self._refine = self._exported(self._refine_step, self._refine_examples, f"{key}-refine")
+        with _frozen(network):
+            parts = {
+                name: ExportedFunction(part.run, part.examples, self._target, f"{key}-{name}")
+                for name, part in network_parts(network).items()
+            }
+        self._features, self._decode, self._refine = parts["features"], parts["decode"], parts.get("refine")
+        if self._refine is not None:
+            self._factors = torch.exp(-network.refinement.log_shifts).numpy()
 
     def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
@@ -102,47 +103,13 @@ class OpenVinoRunner:
                 state = self._initial_state
                 if state is not None and previous is not None:
                     state = previous.state._replace(hidden=_warped_hidden_state(previous, geometry))
-                depth, *rest = self._decode(image, *reference, costs, *(state or ()))
-                if state is None:
-                    return depth, None
-                decoded, *state = rest
+                depth, *state = self._decode(image, *reference[:4], costs, *(state or ()))
                 if self._refine is not None:
+                    decoded, *state = state
                     cosines, counts = sweep.cosines(depth[0].numpy(), self._factors)
                     in_view = counts / len(measurements)
                     (depth,) = self._refine(depth, cosines, in_view, reference.matching, decoded, reference.half)
-                return depth, LSTMState(*state)
-
-    def _exported(self, function: Callable, examples: Callable[[], tuple], name: str) -> ExportedFunction:
-        with _frozen(self._network):
-            return ExportedFunction(function, examples, self._target, name)
-
-    def _blank_image(self) -> Tensor:
-        return torch.zeros(1, 3, self.config.height, self.config.width)
-
-    def _decode_step(self, image: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Depth; of FusionNet also the decoder's last map, hidden and cell state."""
-        features, costs, state = ImageFeatures(*inputs[:5]), inputs[5], inputs[6:]
-        if not state:
-            return (self._network.decode(image, features, costs).full,)
-        pyramid, decoded, state = self._network.decode(image, features, costs, LSTMState(*state))
-        return pyramid.full, decoded, *state
-
-    def _decode_examples(self) -> tuple[Tensor, ...]:
-        features = ImageFeatures(*self._features.blank_outputs())
-        costs = torch.zeros(1, len(self._inverse_depths), *features.matching.shape[-2:])
-        return self._blank_image(), *features, costs, *(self._initial_state or ())
-
-    def _refine_step(
-        self, depth: Tensor, cosines: Tensor, in_view: Tensor, matching: Tensor, decoded: Tensor, half: Tensor
-    ) -> Tensor:
-        refinement = self._network.refinement
-        return refinement(depth, refinement.with_texture(cosines, in_view, matching), decoded, half)
-
-    def _refine_examples(self) -> tuple[Tensor, ...]:
-        features = ImageFeatures(*self._features.blank_outputs())
-        depth, decoded, *_ = self._decode.blank_outputs()
-        matched = torch.zeros(1, len(self._factors), *features.matching.shape[-2:])
-        return depth, matched, matched, features.matching, decoded, features.half
+                return depth, LSTMState(*state) if state else None
 
 
 def _target(device: str, precision: str, strict: bool) -> Target:

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.data.synthetic.defects import Defects, apply_defects, draw_defects, sent
+from dvmvs_core.data.synthetic.defects import Defects, apply_defects, draw_defects
+from dvmvs_core.data.synthetic.sending import sent
 from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_SCALE, IMAGE_STD
 
 SCALE_RANGES = ((0.8, 1.25), (0.666, 1.5))

@@ -34,7 +34,7 @@ class NodeConfig:
         engine: device, precision and keyframe rule.
         image_transport: "raw" or "compressed".
         rectify: "auto", "always" or "never".
-        pose_source: "tf", "odometry" or "pose".
+        pose_source: "tf", "odometry", "pose" or "pose_with_covariance".
         pose_frame: frame whose pose the messages are, or empty for what they say.
         mounting: body_T_camera (4, 4) for poses of messages, or None for TF.
         world_frame: frame of the poses of TF.
@@ -147,8 +147,8 @@ def build_config(values: dict[str, Value]) -> NodeConfig:
     mounting = parse_mounting(values["mounting"]) if values["mounting"] else None
     if mounting is not None and values["pose_source"] == FROM_TF:
         raise ConfigError(
-            "mounting is for poses of messages (pose_source odometry or pose); with tf, publish it as a static"
-            " transform: ros2 run tf2_ros static_transform_publisher"
+            "mounting is for poses of messages (pose_source odometry, pose or pose_with_covariance); with tf, publish"
+            " it as a static transform: ros2 run tf2_ros static_transform_publisher"
         )
     return NodeConfig(
         network=values["network"] or None,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.subscription import Subscription
@@ -20,13 +20,22 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.data.camera_view import Rectification
 from dvmvs_ros.depth.config import NodeConfig
-from dvmvs_ros.depth.settings import COMPRESSED, FROM_ODOMETRY, FROM_TF, NETWORK_SIZE
+from dvmvs_ros.depth.settings import (
+    COMPRESSED,
+    FROM_ODOMETRY,
+    FROM_POSE,
+    FROM_POSE_WITH_COVARIANCE,
+    FROM_TF,
+    NETWORK_SIZE,
+)
 from dvmvs_ros.diagnostics.input_watch import InputWatch
 from dvmvs_ros.diagnostics.motion_watch import MotionWatch
 from dvmvs_ros.distro import Transforms, open_transforms
 from dvmvs_ros.messages.pose_admission import PoseAdmission
 from dvmvs_ros.messages.pose_messages import PoseMessages
 from dvmvs_ros.process.qos import sensor_qos
+
+POSE_TYPES = {FROM_ODOMETRY: Odometry, FROM_POSE: PoseStamped, FROM_POSE_WITH_COVARIANCE: PoseWithCovarianceStamped}
 
 
 class Inputs:
@@ -136,10 +145,9 @@ def _open_poses(
     transforms = open_transforms(node, config.transform_cache_s, on_change, warn, admission)
     if config.pose_source == FROM_TF:
         return transforms
-    message_type = Odometry if config.pose_source == FROM_ODOMETRY else PoseStamped
     return PoseMessages(
         node,
-        message_type,
+        POSE_TYPES[config.pose_source],
         config.pose_source,
         config.pose_frame,
         config.transform_cache_s,

@@ -20,7 +20,12 @@ from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
 _KEYFRAMES = KeyframeConfig()
 
 METRES, MILLIMETRES = DEPTH_ENCODINGS = ("32FC1", "16UC1")
-FROM_TF, FROM_ODOMETRY, FROM_POSE = POSE_SOURCES = ("tf", "odometry", "pose")
+FROM_TF, FROM_ODOMETRY, FROM_POSE, FROM_POSE_WITH_COVARIANCE = POSE_SOURCES = (
+    "tf",
+    "odometry",
+    "pose",
+    "pose_with_covariance",
+)
 RAW, COMPRESSED = IMAGE_TRANSPORTS = ("raw", "compressed")
 KEYFRAMES, EVERY_IMAGE = DEPTH_FOR = ("keyframes", "every_image")
 NETWORK_SIZE, INPUT_SIZE = DEPTH_SIZES = ("network", "input")
@@ -115,8 +120,8 @@ SETTINGS = (
     Setting(
         "pose_source",
         FROM_TF,
-        "Where camera poses come from: tf, the topic odometry (nav_msgs/Odometry) or the topic pose"
-        " (geometry_msgs/PoseStamped).",
+        "Where camera poses come from: tf, the topic odometry (nav_msgs/Odometry), the topic pose"
+        " (geometry_msgs/PoseStamped) or the topic pose_with_covariance (geometry_msgs/PoseWithCovarianceStamped).",
         choices=POSE_SOURCES,
     ),
     Setting(

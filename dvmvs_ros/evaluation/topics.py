@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -19,7 +19,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from dvmvs_ros.messages.message_log import type_name
 
 IMAGE, COMPRESSED_IMAGE, POINT_CLOUD = type_name(Image), type_name(CompressedImage), type_name(PointCloud2)
-CAMERA_INFO, POSES = type_name(CameraInfo), (type_name(Odometry), type_name(PoseStamped))
+CAMERA_INFO = type_name(CameraInfo)
+POSES = tuple(map(type_name, (Odometry, PoseStamped, PoseWithCovarianceStamped)))
 
 
 @dataclass(frozen=True)

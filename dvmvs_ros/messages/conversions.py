@@ -21,6 +21,7 @@ from geometry_msgs.msg import Transform, TransformStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, Range
 from std_msgs.msg import Header
 
+from dvmvs_core.data.bit_depth import BitDepth
 from dvmvs_core.data.camera_info import CameraModel, read_camera_info
 from dvmvs_core.data.cloud import POINT_FIELDS, cloud_points_of
 from dvmvs_core.data.image_message import decode_compressed, decode_depth, decode_image
@@ -89,22 +90,29 @@ def make_header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
 
 
-def image_from_message(message: Image, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+def image_from_message(message: Image, max_pixels: int = MAX_IMAGE_PIXELS, bits: BitDepth | None = None) -> np.ndarray:
     """Return the pixels as (H, W, 3) uint8 RGB, sharing no memory with the message.
+
+    Args:
+        message: the image.
+        max_pixels: largest image that is decoded.
+        bits: what is known of the camera's bits; None to go by this image alone.
 
     Raises:
         MessageError: unknown encoding, or fewer bytes than height × step.
     """
-    return decode_image(*_layout(message), max_pixels)
+    return decode_image(*_layout(message), max_pixels, bits)
 
 
-def image_from_compressed_message(message: CompressedImage, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
-    """Return the pixels of a JPEG or PNG as (H, W, 3) uint8 RGB.
+def image_from_compressed_message(
+    message: CompressedImage, max_pixels: int = MAX_IMAGE_PIXELS, bits: BitDepth | None = None
+) -> np.ndarray:
+    """Return the pixels of a JPEG or PNG as (H, W, 3) uint8 RGB; arguments as of `image_from_message`.
 
     Raises:
         MessageError: if the bytes are no image.
     """
-    return decode_compressed(message.format, message.data, max_pixels)
+    return decode_compressed(message.format, message.data, max_pixels, bits)
 
 
 def depth_from_message(message: Image) -> np.ndarray:

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Camera poses out of Odometry or PoseStamped messages, behind the interface of a transform buffer.
+"""Camera poses out of Odometry messages or poses, with covariance or without, as a transform buffer gives them.
 
 For whoever runs visual odometry or SLAM that publishes its pose but no TF. Poses are interpolated between messages and
 never extrapolated, as transforms are; where the camera sits on the body comes from TF.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -39,7 +39,7 @@ class PoseMessages:
 
     Args:
         node: the node to subscribe with.
-        message_type: Odometry or PoseStamped.
+        message_type: Odometry, PoseStamped or PoseWithCovarianceStamped.
         topic: where they come from.
         body_frame: the frame whose pose they are; empty for an Odometry's child_frame_id, and otherwise the camera.
         cache_s: how far back poses are remembered, seconds.
@@ -53,7 +53,7 @@ class PoseMessages:
     def __init__(
         self,
         node: Node,
-        message_type: type[Odometry] | type[PoseStamped],
+        message_type: type[Odometry] | type[PoseStamped] | type[PoseWithCovarianceStamped],
         topic: str,
         body_frame: str,
         cache_s: float,
@@ -139,11 +139,10 @@ class PoseMessages:
         except (TransformLookupError, TransformConnectivityError) as error:
             raise type(error)(f"{error} Or give the camera's place on {body!r} by the parameter mounting") from error
 
-    def _on_pose(self, message: Odometry | PoseStamped) -> None:
-        if isinstance(message, Odometry):
-            pose, body = message.pose.pose, self._body_frame or message.child_frame_id or CAMERA
-        else:
-            pose, body = message.pose, self._body_frame or CAMERA
+    def _on_pose(self, message: Odometry | PoseStamped | PoseWithCovarianceStamped) -> None:
+        pose = message.pose if isinstance(message, PoseStamped) else message.pose.pose
+        said = message.child_frame_id if isinstance(message, Odometry) else ""
+        body = self._body_frame or said or CAMERA
         p, q = pose.position, pose.orientation
         # A slash in front, as old drivers write it, is no part of a name; the tree drops it too.
         edge = (message.header.frame_id.removeprefix("/") or "world", body.removeprefix("/"))

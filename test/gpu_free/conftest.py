@@ -137,8 +137,8 @@ def _pinned(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _fake_cuda() -> Iterator[Watch]:
-    with FakeTensorMode(), Watch() as watch:
+def _fake_cuda(**options) -> Iterator[Watch]:
+    with FakeTensorMode(**options), Watch() as watch:
         yield watch
 
 

@@ -15,8 +15,10 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dvmvs_core.config import preset
-from dvmvs_core.data.synthetic import defects
-from dvmvs_core.data.synthetic.clips import ClipBatch
+from dvmvs_core.data.synthetic import camera, defects
+from dvmvs_core.data.synthetic import clips as clips_module
+from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.data.synthetic.renderer import Renderer
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, example_inputs, prepared
 from dvmvs_core.training.augmentation import TrainingClip, augment_clip, draw_clip
@@ -95,7 +97,7 @@ def test_regulariser_step(fake_cuda, on_cuda, precision):
 def test_augmentation(fake_cuda, monkeypatch):
     """Its launches do not grow with the clips, and what is drawn is sent from pinned memory."""
     monkeypatch.setattr(defects, "_compressed", lambda image, quality: image)
-    monkeypatch.setattr(defects, "_generator", lambda device, seed: None)  # there is none of a fake device
+    monkeypatch.setattr(defects, "generator", lambda device, seed: None)  # there is none of a fake device
     launches = []
     for clips in (2, 16):
         draws = [draw_clip(np.random.default_rng(number)) for number in range(clips)]
@@ -122,3 +124,43 @@ def test_weight_average(fake_cuda, on_cuda):
         average.update(network, 3)
     assert watch.operations["aten._foreach_lerp_.Scalar"] == 1 and not watch.operations["aten.lerp_.Scalar"]
     watch.assert_capturable()
+
+
+PAIRS = 40
+"""Solids that matter to tiles, in place of numbers that fake tensors have none of."""
+
+
+@pytest.fixture
+def listings(monkeypatch):
+    """List of the tables whose true entries were listed, each a wait of the host for their number."""
+    listed = []
+
+    def nonzero(table, as_tuple=False):
+        listed.append(tuple(table.shape))
+        rows = torch.zeros(PAIRS, table.dim(), dtype=torch.long, device=table.device)
+        return rows.unbind(1) if as_tuple else rows
+
+    monkeypatch.setattr(torch.Tensor, "nonzero", nonzero)
+    return listed
+
+
+def test_clips_are_rendered_together(fake_cuda, listings, monkeypatch):
+    """The host waits nine times, however many clips: for the lengths of eight lists, and for how far things blur."""
+    monkeypatch.setattr(camera, "generator", lambda device, seed: None)  # there is none of a fake device
+    monkeypatch.setattr(clips_module, "_numbers", lambda values: listings.append("blur") or len(values) * [5.0])
+    clips = SyntheticClips(HEIGHT, WIDTH, FRAMES, textures=8, device="cuda")
+    bank = clips.make_bank()
+    with fake_cuda(allow_non_fake_inputs=True):
+        clips._renderer = Renderer(bank.to("cuda"))
+    drawn, waits = clips.draw(4, 0), []
+    for count in (1, 3):
+        shots, drawn = drawn[:count], drawn[count:]
+        listings.clear()
+        with fake_cuda(allow_non_fake_inputs=True) as watch:
+            batch = clips.render(shots)
+            assert {part.device.type for part in batch} == {"cuda"}
+            assert batch.image.shape == (count, FRAMES, 3, HEIGHT, WIDTH) and batch.image.dtype == torch.uint8
+            assert batch.depth.shape == (count, FRAMES, HEIGHT, WIDTH)
+        assert not watch.waits and not watch.mixed
+        waits.append(len(listings))
+    assert waits == [9, 9]

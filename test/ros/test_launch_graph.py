@@ -48,6 +48,7 @@ SETTLED_S = 0.5
 INPUT_WAYS = (
     {"image_transport": "compressed", "pose_source": "odometry"},
     {"image_transport": "raw", "pose_source": "pose"},
+    {"image_transport": "raw", "pose_source": "pose_with_covariance"},
 )
 """Parameters that make the node use the inputs that it does not use by default."""
 

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
+from dvmvs_core.data.file_order import natural_key
 from dvmvs_core.data.importers.colmap_model import ColmapImage, read_model
-from dvmvs_core.data.importers.files import natural_key
 from dvmvs_core.data.importers.options import ColmapOptions
 from dvmvs_core.data.importers.posed_scene import Camera, PosedImage, PosedScene
 from dvmvs_core.data.scene import read_image
@@ -50,7 +50,7 @@ class Colmap(Dataset):
         """Read the model; images are read when they are wanted."""
         cameras, images = read_model(scene.path)
         folder = self._image_folder(scene.path)
-        ordered = sorted(images, key=lambda image: natural_key(Path(image.name)))
+        ordered = sorted(images, key=lambda image: natural_key(image.name))
         return PosedScene([self._frame(folder, cameras, image) for image in ordered])
 
     def _image_folder(self, model: Path) -> Path:

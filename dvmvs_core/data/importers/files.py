@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""Files of recordings: in natural order, JSON and YAML with a bound, paths that stay where they should."""
+"""Files of recordings: images, and JSON and YAML with a bound."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from dvmvs_core.data.file_order import ordered_files
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted
 
@@ -24,17 +25,9 @@ LARGEST_TEXT = 256_000_000
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def natural_key(path: Path) -> list:
-    """Return what puts 2.png before 10.png."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
-
-
 def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder in natural order, less hidden ones."""
-    if not folder.is_dir():
-        return []
-    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
-    return sorted(found, key=natural_key)
+    """Return the images of a folder in natural order, less hidden ones; none if there is no such folder."""
+    return ordered_files(folder, IMAGE_SUFFIXES)
 
 
 def read_json(path: Path) -> Any:

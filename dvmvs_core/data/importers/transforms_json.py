@@ -22,8 +22,9 @@ import numpy as np
 
 from dvmvs_core.data.exporters.file_scene import read_raw_depth
 from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
+from dvmvs_core.data.file_order import natural_key
 from dvmvs_core.data.image_size import encoded_size
-from dvmvs_core.data.importers.files import natural_key, numbers_of, read_json
+from dvmvs_core.data.importers.files import numbers_of, read_json
 from dvmvs_core.data.importers.options import TransformsOptions
 from dvmvs_core.data.importers.posed_scene import (
     OPENCV_FROM_OPENGL,
@@ -63,7 +64,7 @@ class TransformsJson(Dataset):
         if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
             raise DataError(f"{scene.path} must hold a list of frames")
         entries = [entry for entry in content["frames"] if isinstance(entry, dict)]
-        entries.sort(key=lambda entry: natural_key(Path(str(entry.get("file_path", "")))))
+        entries.sort(key=lambda entry: natural_key(str(entry.get("file_path", ""))))
         return PosedScene([self._frame(scene.path.parent, content, entry) for entry in entries])
 
     def _frame(self, folder: Path, content: dict, entry: dict) -> PosedImage | SkippedFrame:

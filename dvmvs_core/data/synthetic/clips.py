@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.data.synthetic.camera import develop, metered, sample_development, sample_intrinsics
-from dvmvs_core.data.synthetic.motion_blur import blur_motion
+from dvmvs_core.data.synthetic.motion_blur import blur_along, blur_motion, image_motion, reach_px
 from dvmvs_core.data.synthetic.paths import FRAME_RATE_HZ, CameraPath, clip_path, sequence_path
 from dvmvs_core.data.synthetic.renderer import Renderer
-from dvmvs_core.data.synthetic.textures import TextureBank, build_texture_bank
+from dvmvs_core.data.synthetic.sending import sent
+from dvmvs_core.data.synthetic.textures import TextureBank, build_texture_bank, plain_textures, shared_texture_bank
 from dvmvs_core.data.synthetic.trajectories import drift
 from dvmvs_core.data.synthetic.world_tensors import WorldTensors
 from dvmvs_core.data.synthetic.worlds import sample_world
@@ -58,7 +59,7 @@ class SyntheticClips:
     """Endless clips, each from a world of its own.
 
     `batch(size, index)` depends on nothing but the seed, the sizes and the index, so that any process can make any
-    batch. It pickles as its arguments: textures are made where they are first used.
+    batch. It pickles as its arguments: textures are made where they are first used, which is where clips are rendered.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class SyntheticClips:
         motion_blur: float = 1.0,
         device: str = "cpu",
         clips_together: int | None = None,
+        texture_seed: int | None = None,
     ) -> None:
         """Describe the clips; nothing is made yet.
 
@@ -91,6 +93,7 @@ class SyntheticClips:
             device: Where to render.
             clips_together: How many clips of a batch to render at once, which changes nothing but speed; by default one
                 on a CPU and all on a GPU.
+            texture_seed: Seeds the textures in place of the seed, so that clips of several seeds share a bank.
         """
         if min(height, width) < 8 or length < 1 or textures < 8 or samples < 1:
             raise DataError(
@@ -106,11 +109,11 @@ class SyntheticClips:
         self.textures, self.samples, self.shadows = textures, samples, shadows
         self.pose_noise, self.motion_blur, self.device = pose_noise, motion_blur, device
         self.clips_together = clips_together
-        self._bank: TextureBank | None = None
+        self.texture_seed = seed if texture_seed is None else texture_seed
         self._renderer: Renderer | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_bank": None, "_renderer": None}
+        return {**self.__dict__, "_renderer": None}
 
     def __iter__(self) -> Iterator[ClipBatch]:
         """Clips one at a time, for ever."""
@@ -144,21 +147,20 @@ class SyntheticClips:
 
     def make_bank(self) -> TextureBank:
         """Make the textures; a subclass may make others."""
-        return build_texture_bank(self.seed, self.textures)
+        return shared_texture_bank(self.texture_seed, self.textures)
 
-    def draw_world(self, rng: np.random.Generator, bank: TextureBank) -> WorldTensors:
-        """Draw the world of a clip; a subclass may draw others."""
-        return sample_world(rng, bank.count, bank.plain_count)
+    def draw_world(self, rng: np.random.Generator) -> WorldTensors:
+        """Draw the world of a clip, which takes no textures yet but their numbers; a subclass may draw others."""
+        return sample_world(rng, self.textures, plain_textures(self.textures))
 
     def draw_path(self, rng: np.random.Generator, world: WorldTensors, K: np.ndarray) -> CameraPath | None:
         """Draw the cameras of a clip, or None where this world offers none; a subclass may draw others."""
         return clip_path(rng, world, K, self.height, self.width, self.length)
 
     def _draw(self, number: int) -> Shot:
-        bank = self._ready_bank()
         rng = np.random.default_rng([self.seed, 11, number])
         while True:
-            world = self.draw_world(rng, bank)
+            world = self.draw_world(rng)
             K = sample_intrinsics(rng, self.height, self.width)
             path = self.draw_path(rng, world, K)
             if path is not None:
@@ -168,12 +170,14 @@ class SyntheticClips:
         """Render clips together and develop each by itself."""
         count = self.length
 
+        device = torch.device(self.device)
+
         def here(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values).float().to(self.device)
+            return sent(torch.from_numpy(values).float(), device)
 
         # Together, so that a GPU is sent a few large tensors.
         worlds = [
-            torch.stack(parts).to(self.device).repeat_interleave(count, 0)
+            sent(torch.stack(parts), device).repeat_interleave(count, 0)
             for parts in zip(*(shot.world for shot in shots), strict=True)
         ]
         poses = [here(shot.path.world_T_cam) for shot in shots]
@@ -187,22 +191,28 @@ class SyntheticClips:
             self.samples,
             self.shadows,
         )
-        for shot, K, light, z in zip(shots, intrinsics, linear.split(count), depth.split(count), strict=True):
-            camera = sample_development(shot.rng)
-            exposure_s = self.motion_blur * camera.exposure_s
-            image = develop(blur_motion(light, z, K, here(shot.path.velocity), exposure_s), camera, shot.rng)
+        cameras = [sample_development(shot.rng) for shot in shots]
+        depths = depth.split(count)
+        ways = [
+            image_motion(z, K, here(shot.path.velocity)) * (self.motion_blur * camera.exposure_s)
+            for shot, camera, z, K in zip(shots, cameras, depths, intrinsics, strict=True)
+        ]
+        reaches = _numbers(torch.stack([reach_px(way) for way in ways]))
+        parts = zip(shots, cameras, intrinsics, linear.split(count), depths, ways, reaches, strict=True)
+        for shot, camera, K, light, z, way, reach in parts:
+            image = develop(blur_along(light, way, reach), camera, shot.rng)
             noise = self.pose_noise * max(0.0, shot.rng.uniform(-2.0 / 3.0, 1.0))
             yield ClipBatch(image, z, here(drift(shot.rng, shot.path.world_T_cam, noise)), K)
 
-    def _ready_bank(self) -> TextureBank:
-        if self._bank is None:
-            self._bank = self.make_bank()
-        return self._bank
-
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:
-            self._renderer = Renderer(self._ready_bank().to(self.device))
+            self._renderer = Renderer(self.make_bank().to(self.device))
         return self._renderer
+
+
+def _numbers(values: Tensor) -> list[float]:
+    """Values (N,) on the host, which waits for them once."""
+    return values.tolist()
 
 
 def render_sequence(

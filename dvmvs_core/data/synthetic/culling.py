@@ -49,7 +49,7 @@ def in_view(world: WorldTensors, world_T_cam: Tensor, K: Tensor, low: Tensor, hi
     Returns:
         (T, S) bool.
     """
-    signs = torch.tensor([-1.0, 1.0], device=low.device)
+    signs = torch.arange(-1.0, 2.0, 2.0, device=low.device)  # a tensor of numbers would have to be sent
     corners = torch.cartesian_prod(signs, signs, signs)  # (8, 3)
     edges = world.world_R_solid * world.half[:, :, None]  # columns: half sizes along the world's axes
     offsets = (edges[:, :, None] * corners[:, None]).sum(-1)  # (F, S, 8, 3)

@@ -21,6 +21,8 @@ from kornia.enhance import jpeg_codec_differentiable
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from dvmvs_core.data.synthetic.sending import generator, sent
+
 _WITHOUT = 0.25
 """Share of clips that keep their images as they are."""
 _JPEG = 0.5
@@ -95,10 +97,10 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     table = sent(torch.from_numpy(numbers.astype(np.float32)), device)
     gain, _, vignetting, noise, chroma, fine, wide = (column.view(-1, 1, 1, 1, 1) for column in table[:, :7].unbind(1))
     # One a clip, so that what a clip gets depends on no other clip of its batch.
-    generators = [_generator(device, each.seed) for each in drawn]
+    generators = [generator(device, each.seed) for each in drawn]
 
     def randn(*shape: int) -> Tensor:
-        return torch.stack([torch.randn(shape, generator=generator, device=device) for generator in generators])
+        return torch.stack([torch.randn(shape, generator=each, device=device) for each in generators])
 
     y = torch.linspace(-1.0, 1.0, height, device=device)[:, None]
     x = torch.linspace(-1.0, 1.0, width, device=device)
@@ -118,15 +120,6 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     chosen = sent(torch.tensor(flawed), device)
     result = image.index_copy(0, chosen, changed.index_select(0, chosen).to(image.dtype))
     return _compressed(result, [each.jpeg_quality for each in drawn])
-
-
-def _generator(device: torch.device, seed: int) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed)
-
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A small CPU tensor on a device; from pinned memory, or the host would wait for all that a GPU has to do."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _compressed(image: Tensor, quality: Sequence[float]) -> Tensor:

@@ -61,15 +61,32 @@ def blur_motion(linear: Tensor, depth: Tensor, K: Tensor, velocity: Tensor, expo
     Returns:
         (T, 3, H, W) linear light.
     """
-    height, width = depth.shape[1:]
     way = image_motion(depth, K, velocity) * exposure_s
-    # Its longest tenth decides on the taps; a few pixels beside the camera would ask for many.
-    reach = float(torch.quantile(torch.linalg.vector_norm(way[:, :, ::4, ::4], dim=1).flatten(), 0.9))
+    return blur_along(linear, way, float(reach_px(way)))
+
+
+def reach_px(way: Tensor) -> Tensor:
+    """Return how far (), in pixels, points move along ways (T, 2, H, W): all but the longest tenth, at the cameras."""
+    return torch.quantile(torch.linalg.vector_norm(way[:, :, ::4, ::4], dim=1).flatten(), 0.9)
+
+
+def blur_along(linear: Tensor, way: Tensor, reach: float) -> Tensor:
+    """Gather light along ways.
+
+    Args:
+        linear: (T, 3, H, W) linear light of an instant.
+        way: (T, 2, H, W) pixels that each point crosses.
+        reach: of the ways, which decides how often light is gathered.
+
+    Returns:
+        (T, 3, H, W) linear light.
+    """
     if reach < _MIN_BLUR_PX:
         return linear
+    height, width = way.shape[2:]
     taps = min(max(1 + math.ceil(reach / _TAP_SPACING_PX), 3), _MAX_TAPS)
-    x = torch.arange(width, device=depth.device, dtype=torch.float32)[None, None, :]
-    y = torch.arange(height, device=depth.device, dtype=torch.float32)[None, :, None]
+    x = torch.arange(width, device=way.device, dtype=torch.float32)[None, None, :]
+    y = torch.arange(height, device=way.device, dtype=torch.float32)[None, :, None]
     gathered = torch.zeros_like(linear)
     for tap in range(taps):
         share = (tap + 0.5) / taps - 0.5

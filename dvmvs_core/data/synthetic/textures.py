@@ -14,12 +14,16 @@ one flat int32 tensor of packed 8-bit RGB: one gather reads one texel.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
+
+PLAIN_SHARE = 0.2
+"""Share of nearly uniform textures."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class TextureBank:
         return TextureBank(self.texels.to(device), self.size, self.count, self.plain_count)
 
 
-def build_texture_bank(seed: int, count: int = 192, size: int = 256, plain_share: float = 0.2) -> TextureBank:
+def build_texture_bank(seed: int, count: int = 192, size: int = 256, plain_share: float = PLAIN_SHARE) -> TextureBank:
     """Make a bank of textures.
 
     Args:
@@ -65,7 +69,7 @@ def build_texture_bank(seed: int, count: int = 192, size: int = 256, plain_share
     Returns:
         The bank, on the CPU.
     """
-    plain_count = max(1, round(count * plain_share))
+    plain_count = plain_textures(count, plain_share)
     packed = []
     for index in range(count):
         rng = np.random.default_rng([seed, 7001, index])
@@ -73,6 +77,17 @@ def build_texture_bank(seed: int, count: int = 192, size: int = 256, plain_share
         packed.append(_pack_levels(painter(rng, size)))
     texels = torch.from_numpy(np.concatenate(packed))
     return TextureBank(texels, size, count, plain_count)
+
+
+@functools.lru_cache(maxsize=2)
+def shared_texture_bank(seed: int, count: int) -> TextureBank:
+    """Return a bank that all clips of a process share: those trained on, and those held out."""
+    return build_texture_bank(seed, count)
+
+
+def plain_textures(count: int, plain_share: float = PLAIN_SHARE) -> int:
+    """Return how many of a bank's textures are nearly uniform."""
+    return max(1, round(count * plain_share))
 
 
 def of_kinds(kinds: Sequence[int], plain_count: int, count: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.data.synthetic.defects import sent
+from dvmvs_core.data.synthetic.sending import sent
 from dvmvs_core.model.regulariser import RegulariserInputs
 
 LEFT_OUT = 0.2

@@ -117,7 +117,7 @@ class Walks:
         height: of the images, pixels.
         width: of the images, pixels.
         seed: of worlds, cameras and disturbances.
-        textures: that the worlds of each kind share.
+        textures: that all worlds share.
         kinds: see CLIP_KINDS.
     """
 
@@ -139,6 +139,7 @@ class Walks:
                 seed=count * self.seed + kind,
                 textures=self.textures,
                 pose_noise=pose_noise,
+                texture_seed=count * self.seed,
             )
             for kind, (length, pose_noise) in enumerate(self.kinds)
         )

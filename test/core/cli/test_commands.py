@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -156,6 +157,26 @@ def test_weights_go_out_to_the_released_layout_and_come_back(dvmvs, tmp_path):
     assert there.keys() == back.keys()
     assert all(torch.equal(there[key], back[key]) for key in there)
     assert "exists already" in dvmvs("weights", "export", tmp_path / "a.safetensors", tmp_path / "released")[2]
+
+
+@pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
+def test_weights_go_out_as_onnx(dvmvs, weights, tmp_path, network):
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
+    code, out, err = dvmvs("weights", "export", weights, "--format", "onnx", "--network", network, tmp_path / "out")
+    assert code == 0, err
+    told = json.loads((tmp_path / "out" / "network.json").read_text())
+    assert told["config"]["network"] == network and ("state" in told) == (network == "fusionnet")
+    files = [part["file"] for part in (told["parts"] | told["matching"]["parts"]).values()]
+    assert sorted((*files, "network.json")) == sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert all(file in out for file in files)
+
+
+def test_without_onnx_export_says_what_to_install(dvmvs, weights, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "dvmvs_core.runtime.onnx_export", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    code, _, err = dvmvs("weights", "export", weights, "--format", "onnx", tmp_path / "out")
+    assert code == 1 and "pip install onnx" in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_are_listed_and_described(dvmvs, weights):

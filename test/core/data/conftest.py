@@ -20,6 +20,7 @@ from dvmvs_core.data.open_sequence import open_sequence
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 INFO, TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
 ODOMETRY, POSE = "nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped"
+COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
 MILLISECOND = 1_000_000
 
 
@@ -56,11 +57,20 @@ class Recording:
         data = self.store.serialize_cdr(self.new(message_type, **fields), message_type)
         self.writer.write(self.connections[topic], stamp_ns, data)
 
-    def image(self, stamp_ns, pixels=None, topic="/camera/image_rect", encoding="rgb8", frame_id="camera", step=None):
+    def image(
+        self,
+        stamp_ns,
+        pixels=None,
+        topic="/camera/image_rect",
+        encoding="rgb8",
+        frame_id="camera",
+        step=None,
+        log_ns=None,
+    ):
         pixels = np.full((4, 6, 3), stamp_ns // MILLISECOND % 256, np.uint8) if pixels is None else pixels
         data = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
         self.write(
-            topic, IMAGE, stamp_ns, header=self.header(stamp_ns, frame_id), height=pixels.shape[0],
+            topic, IMAGE, log_ns or stamp_ns, header=self.header(stamp_ns, frame_id), height=pixels.shape[0],
             width=pixels.shape[1], encoding=encoding, is_bigendian=0, step=step or pixels[0].nbytes, data=data,
         )  # fmt: skip
 
@@ -79,7 +89,7 @@ class Recording:
             d=np.array(d, dtype=np.float64), binning_x=0, binning_y=0, roi=roi, **fields,
         )  # fmt: skip
 
-    def transform(self, stamp_ns, x=0.0, parent="odom", child="camera", static=False, w=1.0, log_ns=None):
+    def transform(self, stamp_ns, x=0.0, parent="odom", child="camera", static=False, w=1.0, log_ns=None, topic=None):
         stamped = self.new(
             "geometry_msgs/msg/TransformStamped", header=self.header(stamp_ns, parent), child_frame_id=child,
             transform=self.new(
@@ -87,7 +97,8 @@ class Recording:
                 rotation=self.new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=w),
             ),
         )  # fmt: skip
-        self.write("/tf_static" if static else "/tf", TF, stamp_ns if log_ns is None else log_ns, transforms=[stamped])
+        topic = topic or ("/tf_static" if static else "/tf")
+        self.write(topic, TF, stamp_ns if log_ns is None else log_ns, transforms=[stamped])
 
     def pose(self, x=0.0):
         return self.new(
@@ -97,6 +108,10 @@ class Recording:
 
     def pose_stamped(self, stamp_ns, x=0.0, topic="/pose", parent="vicon"):
         self.write(topic, POSE, stamp_ns, header=self.header(stamp_ns, parent), pose=self.pose(x))
+
+    def pose_with_covariance(self, stamp_ns, x=0.0, topic="/amcl_pose", parent="map"):
+        pose = self.new("geometry_msgs/msg/PoseWithCovariance", pose=self.pose(x), covariance=np.zeros(36))
+        self.write(topic, COVARIANCE, stamp_ns, header=self.header(stamp_ns, parent), pose=pose)
 
     def odometry(self, stamp_ns, x=0.0, topic="/odometry", parent="odom", child="base"):
         still = self.new("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)

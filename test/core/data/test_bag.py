@@ -238,7 +238,7 @@ def also(*more):
 
 
 UNUSABLE = {
-    "no images": (without("images"), "must hold images of type sensor_msgs/msg/Image; found /camera/camera_info"),
+    "no images": (without("images"), "must hold images of type sensor_msgs/msg/Image or .*; found /camera/camera_info"),
     "no camera_info": (without("info"), "must hold a sensor_msgs/msg/CameraInfo for /camera/image_rect; it holds none"),
     "no tf": (without("tf"), "must hold moving transforms on /tf .* it holds no transform"),
     "only static tf": (
@@ -263,7 +263,7 @@ UNUSABLE = {
     ),
     "an uncalibrated camera": (
         also(lambda b: b.info(0, focal=0.0), lambda b: b.transform(0)),
-        "/camera/camera_info: camera_info: K must have positive focal lengths",
+        "/camera/camera_info: none of 1 camera_info can be used; camera_info: K must have positive focal lengths",
     ),
     "an unknown lens": (
         lambda b: (

@@ -60,13 +60,13 @@ def test_the_nearest_surface_hides_the_others(rig):
 
 
 def test_depth_of_the_same_camera_at_half_its_size_is_moved_by_its_intrinsics(rig):
-    rig.info(0, "/depth/camera_info", width=3, height=2, focal=2.5)
+    k = np.array((2.5, 0, 1, 0, 2.5, 0.5, 0, 0, 1))
+    rig.info(0, "/depth/camera_info", width=3, height=2, k=k)
     rig.image(100 * MILLISECOND, np.full((2, 3), 1000, np.uint16), "/depth/image", "16UC1")
     depth = depth_of(rig.open())
-    # Pixel (u, v) falls on (2u − 3, 2v − 2), since the depth camera's centre is (3, 2) too: of six pixels only (2, 1)
-    # falls inside.
+    # Pixel (u, v) falls on (2u + 1, 2v + 1).
     expected = np.zeros((4, 6), np.float32)
-    expected[0, 1] = 1.0
+    expected[1::2, 1::2] = 1.0
     assert np.array_equal(depth, expected)
 
 

@@ -66,3 +66,25 @@ def test_a_window_moves_the_principal_point_and_binning_scales():
     assert (camera.height, camera.width) == (150, 100)
     assert camera.K.tolist() == [[120, 0, 52.5], [0, 240.5, 92.5], [0, 0, 1]]
     assert camera.lens.K.tolist() == [[125, 0, 55], [0, 250.5, 95], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("model", "padded", "left"),
+    (
+        ("equidistant", (0.1, 0.2, 0.3, 0.4, 0.0), 4),
+        ("plumb_bob", (0.1, 0, 0, 0, 0, 0, 0), 5),
+        ("rational_polynomial", (0.1,) * 8 + (0,) * 3, 8),
+    ),
+)
+def test_zeros_behind_the_coefficients_of_a_model_are_padding(model, padded, left):
+    K = (5.0, 0, 3, 0, 5, 2, 0, 0, 1)
+    assert camera_model(4, 6, K, np.zeros(12), padded, model).lens.coefficients.tolist() == list(padded[:left])
+    assert camera_model(4, 6, K, np.zeros(12), (*padded[:-1], 0.1), model).lens.coefficients.size == len(padded)
+
+
+def test_intrinsics_of_another_resolution_are_refused_unless_the_image_is_a_window():
+    K = (500.0, 0, 320, 0, 500, 240, 0, 0, 1)
+    with pytest.raises(MessageError, match=r"\(320, 240\) must be within .* 320×240; K looks like that of 641×481"):
+        camera_model(240, 320, K, np.zeros(12), ())
+    corner = camera_model(480, 640, K, np.zeros(12), (), window=Window(400, 300, 160, 120))
+    assert corner.K[0, 2] == -80

@@ -201,7 +201,9 @@ def test_a_compressed_grey_image_is_repeated_over_the_channels(image_format):
         ("jpeg", b"", "got 0 bytes"),
         ("jpeg", b"no image", "got 8 bytes of format 'jpeg'"),
         ("32FC1; compressedDepth png", encoded(BGR, ".png"), "is depth"),
-        ("32FC1; tiff compressed ", encoded(BGR.astype(np.float32), ".tiff"), "cannot be decoded"),
+        ("32FC1; tiff compressed ", encoded(BGR.astype(np.float32), ".tiff"), "is depth"),
+        ("16UC1; png compressed ", encoded(BGR[..., 0].astype(np.uint16), ".png"), "is depth. Name the topic"),
+        ("h264", b"\0\0\0\x01" * 9, "got 36 bytes of format 'h264'"),
     ),
 )
 def test_compressed_bytes_that_are_no_picture_are_refused(image_format, data, said):

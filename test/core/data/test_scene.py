@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
 
+from dvmvs_core.data.image_message import decode_compressed
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.scene import SceneSequence, read_poses
 from dvmvs_core.errors import DataError
@@ -113,7 +116,11 @@ BROKEN = {
     "poses are too few": (lambda s: rewrite_poses(s, lambda p: p[:4]), "4 lines for 6 images: lines are missing"),
     "every pose has 12 numbers": (
         lambda s: rewrite_poses(s, lambda p: p[:, :12]),
-        "line 1 must hold 16 numbers; got 12",
+        "line 1 must hold 16 numbers; got 12, as of a 3×4 matrix. Add 0 0 0 1",
+    ),
+    "poses are a trajectory of TUM": (
+        lambda s: rewrite_poses(s, lambda p: p[:, :8]),
+        "got 8, as of a TUM trajectory .* Write the 4×4 matrix",
     ),
     "every pose is mirrored": (
         lambda s: rewrite_poses(s, lambda p: p * np.where(np.arange(16) % 4 == 0, -1.0, 1.0)),
@@ -224,3 +231,122 @@ def test_what_is_no_sequence_is_told_what_would_be_one(tmp_path, name, said):
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
     with pytest.raises(DataError, match=said):
         open_sequence(tmp_path / name)
+
+
+STORED = np.random.default_rng(3).integers(0, 256, (36, 48, 3), dtype=np.uint8)
+SCENE_K = np.array(((40.0, 0.0, 23.5), (0.0, 41.0, 17.5), (0.0, 0.0, 1.0)))
+SMOOTH = cv2.resize(STORED[:9, :12], (48, 36), interpolation=cv2.INTER_CUBIC)
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """A JPEG whose EXIF asks for an orientation (1 to 8)."""
+    tiff = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x0112, 3, 1, orientation, 0)
+    segment = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_are_taken_as_they_are_stored_whatever_exif_says(make_scene, orientation, caplog):
+    scene = make_scene(frames=2, depth=False)
+    jpeg = cv2.imencode(".jpg", SMOOTH[..., ::-1])[1].tobytes()
+    for file in sorted((scene / "images").iterdir()):
+        file.unlink()
+        file.with_suffix(".jpg").write_bytes(with_exif(jpeg, orientation))
+    for item in read_all(scene):
+        assert np.array_equal(item.frame.image, decode_compressed("jpeg", with_exif(jpeg, orientation)))
+        assert np.abs(item.frame.image.astype(int) - SMOOTH).mean() < 8
+    assert caplog.text.count("asks in EXIF to be turned or mirrored") == (orientation > 1)
+
+
+def test_images_of_another_size_are_left_out_and_named_also_where_the_first_is_one(make_scene):
+    scene = make_scene(frames=6)
+    for i in (3, 6):
+        cv2.imwrite(str(scene / f"images/{i:05d}.png"), np.zeros((72, 96, 3), np.uint8))
+    sequence = open_sequence(scene)
+    assert [item.name for item in sequence.items()] == [f"{i:05d}.png" for i in (4, 5, 7, 8)]
+    assert (sequence.dropped, sequence.unreadable) == ({"of another size": 2}, {0, 3})
+    assert "the size of the other images, 48×36, whose K is in K.txt; got 96×72" in sequence.faults["images/00003.png"]
+
+
+@pytest.mark.parametrize("bits", (10, 12, 14))
+def test_images_of_sixteen_bits_are_as_bright_as_their_camera_made_them(make_scene, bits):
+    scene = make_scene(frames=2, depth=False)
+    for file in sorted((scene / "images").iterdir()):
+        cv2.imwrite(str(file), (SMOOTH[..., ::-1] / 255 * ((1 << bits) - 1)).round().astype(np.uint16))
+    for item in read_all(scene):
+        np.testing.assert_allclose(item.frame.image.astype(int), SMOOTH, atol=1)
+
+
+@pytest.mark.parametrize(("unit", "ns"), (("ns", 1), ("us", 10**3), ("ms", 10**6), ("s", 10**9)))
+@pytest.mark.parametrize("start_s", (0, 5, 1_700_000_000))
+@pytest.mark.parametrize("step_ms", (5, 40, 1000))
+def test_stamps_in_any_unit_are_told_by_their_steps(make_scene, unit, ns, start_s, step_ms):
+    scene = make_scene(frames=6, depth=False)
+    stamps_ns = [start_s * 10**9 + i * step_ms * 10**6 for i in range(6)]
+    lines = [f"{stamp // ns}.{str(stamp % ns).zfill(9)}" if unit == "s" else str(stamp // ns) for stamp in stamps_ns]
+    (scene / "stamps.txt").write_text("\n".join(lines))
+    sequence = open_sequence(scene)
+    assert [pose.stamp_ns for pose in sequence.poses()] == stamps_ns
+    assert sequence.notes == (
+        [] if unit == "s" else [f"{scene}/stamps.txt is taken as {unit}, by the steps from line to line"]
+    )
+
+
+def test_a_slow_series_by_the_clock_since_1970_is_in_seconds(make_scene):
+    scene = make_scene(frames=6, depth=False)
+    (scene / "stamps.txt").write_text("\n".join(str(1_700_000_000 + 60 * i) for i in range(6)))
+    assert [pose.stamp_ns for pose in open_sequence(scene).poses()][1] == 1_700_000_060_000_000_000
+
+
+def test_a_stamp_that_ros_cannot_hold_is_refused(make_scene):
+    scene = make_scene(frames=2, depth=False)
+    (scene / "stamps.txt").write_text("3000000000\n3000000001\n")
+    with pytest.raises(DataError, match="stamps.txt, line 1 must be a time, in s as its other lines; got '3000000000'"):
+        open_sequence(scene)
+
+
+def test_K_of_another_resolution_is_refused_or_named(make_scene):
+    scene = make_scene(frames=2)
+    np.savetxt(scene / "K.txt", np.diag((4.0, 4.0, 1.0)) @ SCENE_K)
+    with pytest.raises(DataError, match=r"K.txt: the principal point \(94, 70\) must be within the image of 48×36; K"):
+        open_sequence(scene)
+    np.savetxt(scene / "K.txt", np.diag((0.5, 0.5, 1.0)) @ SCENE_K)
+    (note,) = open_sequence(scene).notes
+    assert "K looks like that of 25×18: divide its first two rows by 0.512" in note
+    off_centre = SCENE_K + ((0, 0, 9), (0, 0, -2), (0, 0, 0))
+    np.savetxt(scene / "K.txt", off_centre)
+    assert open_sequence(scene).notes == []
+
+
+@pytest.mark.parametrize("suffix", (".npy", ".exr", ".jpg"))
+def test_depth_of_another_kind_of_file_is_named(make_scene, suffix):
+    scene = make_scene(frames=3)
+    for file in list((scene / "depth").iterdir()):
+        file.rename(file.with_suffix(suffix))
+    sequence = open_sequence(scene)
+    assert not sequence.has_depth
+    (note,) = sequence.notes
+    assert f"must hold depth as png of 16 bits, millimetres; none is read of 3 {suffix}" in note
+
+
+def test_images_of_another_kind_of_file_are_named(make_scene):
+    scene = make_scene(frames=3)
+    for file in list((scene / "images").iterdir()):
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(DataError, match="as png or jpg; found none, but 3 .heic"):
+        open_sequence(scene)
+
+
+def test_what_text_files_may_hold_beside_numbers_does_not_disturb(make_scene):
+    scene = make_scene(frames=3)
+    expected = read_all(scene)
+    for name in ("poses.txt", "K.txt"):
+        lines = (scene / name).read_text().splitlines()
+        text = "\r\n".join(("# a heading", "", *(line.replace(" ", ", ") + "  # a remark" for line in lines), "", ""))
+        (scene / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    K = " ".join((scene / "K.txt").read_text(encoding="utf-8-sig").replace("# a heading", "").split())
+    for ours, theirs in zip(read_all(scene), expected, strict=True):
+        assert np.array_equal(ours.frame.K, theirs.frame.K)
+        assert np.array_equal(ours.frame.world_T_cam, theirs.frame.world_T_cam)
+    (scene / "K.txt").write_text(" ".join(word for word in K.replace("# a remark", "").split()))
+    assert np.array_equal(read_all(scene)[0].frame.K, expected[0].frame.K)

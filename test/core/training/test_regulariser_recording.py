@@ -142,3 +142,9 @@ def test_a_disturbance_is_smooth_and_stays_for_a_while():
 def test_clips_of_a_number_are_the_same_and_others_differ():
     first, again, other = (WALKS.clip(number)[0].image for number in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_walks_of_every_kind_share_their_textures():
+    sources = Walks(*SIZE, seed=3, textures=8).sources
+    assert len({source.seed for source in sources}) == len(sources) > 1
+    assert len({source.texture_seed for source in sources}) == 1

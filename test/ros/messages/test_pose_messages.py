@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import PoseStamped  # noqa: E402
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
 
 from dvmvs_core.errors import TransformExtrapolationError, TransformLookupError  # noqa: E402
@@ -87,6 +87,11 @@ class Bench:
         fill(message.pose, world_T_body)
         self.node.send(message)
 
+    def pose_with_covariance(self, stamp_s: float, world_T_body: np.ndarray) -> None:
+        message = PoseWithCovarianceStamped(header=make_header(round(stamp_s * SECOND), "odom"))
+        fill(message.pose.pose, world_T_body)
+        self.node.send(message)
+
     def lookup(self, stamp_s: float) -> np.ndarray:
         return self.poses.lookup("odom", "camera_optical", int(stamp_s * SECOND))
 
@@ -123,6 +128,12 @@ def test_between_two_messages_the_pose_is_between_and_beyond_them_it_must_wait()
     with pytest.raises(TransformExtrapolationError) as caught:
         bench.lookup(0.5)
     assert not caught.value.may_come
+
+
+def test_a_pose_with_covariance_is_as_one_without():
+    bench = Bench(PoseWithCovarianceStamped, "base_link")
+    bench.pose_with_covariance(1.0, body(2.0, 0.5))
+    np.testing.assert_allclose(bench.lookup(1.0), body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
 
 
 def test_a_pose_stamped_is_the_cameras_own_unless_the_parameter_names_a_frame():

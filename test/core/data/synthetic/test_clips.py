@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from dvmvs_core.data.synthetic import textures
 from dvmvs_core.data.synthetic.clips import SyntheticClips, render_sequence
 from dvmvs_core.errors import DataError
 
@@ -68,6 +69,18 @@ def test_the_seed_and_the_number_decide_and_nothing_else():
 def test_clips_that_are_rendered_together_are_the_same():
     alone, together = (SyntheticClips(**SMALL, seed=9, clips_together=count).batch(3, 0) for count in (1, 2))
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_textures_are_made_once_for_all_clips_of_a_process_and_not_to_draw(monkeypatch):
+    made = []
+    build = textures.build_texture_bank
+    monkeypatch.setattr(textures, "build_texture_bank", lambda *arguments: made.append(arguments) or build(*arguments))
+    small = {"height": 16, "width": 16, "length": 1, "textures": 9, "motion_blur": 0.0}
+    first, second = (SyntheticClips(**small, seed=seed, texture_seed=55) for seed in (1, 2))
+    shots = [clips.draw(1, 0) for clips in (first, second)]
+    assert not made
+    images = [clips.render(drawn).image for clips, drawn in zip((first, second), shots, strict=True)]
+    assert made == [(55, 9)] and not torch.equal(*images)
 
 
 def warped(batch, clip: int):
