@@ -16,6 +16,7 @@ from rosbags.convert import convert
 from rosbags.typesys import Stores, get_typestore
 
 from dvmvs_core.cli.main import main
+from dvmvs_core.data.bag_files import typestore
 from dvmvs_core.data.bag_writer import write_bag
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
@@ -26,7 +27,7 @@ def bags(make_scene, tmp_path):
     """A recording as a rosbag2 and, by rosbags' own converter, as a ROS 1 bag."""
     write_bag(open_sequence(make_scene(frames=3)), tmp_path / "two")
     target = get_typestore(Stores.ROS1_NOETIC)
-    convert([tmp_path / "two"], tmp_path / "one.bag", "mcap", 8, None, "file", None, target, (), (), (), ())
+    convert([tmp_path / "two"], tmp_path / "one.bag", "mcap", 8, None, "file", typestore(), target, (), (), (), ())
     return tmp_path / "two", tmp_path / "one.bag"
 
 
