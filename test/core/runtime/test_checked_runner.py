@@ -110,6 +110,13 @@ def test_without_a_driver_auto_takes_the_cpu_and_cuda_says_what_to_do(make_netwo
     assert line.startswith(failing_gpu.WARNINGS["no driver"])
 
 
+def test_factors_of_convolutions_keep_all_their_bits(make_network, failing_gpu, monkeypatch):
+    failing_gpu.fail("capture", monkeypatch.setattr)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    choose_runner(make_network("small"), EngineConfig(precision="float16"))
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_mode_fast_does_not_go_on_without_graphs(make_network, failing_gpu, monkeypatch):
     failing_gpu.fail("capture", monkeypatch.setattr)
     with pytest.raises(DeviceError, match="CUDA graphs cannot be used .*mode fast does not go on without them"):

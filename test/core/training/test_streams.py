@@ -16,6 +16,7 @@ import torch
 
 from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
 from dvmvs_core.data.training_scenes import SceneClips
+from dvmvs_core.training import runs
 from dvmvs_core.training.streams import ClipStream, Part
 
 
@@ -79,3 +80,10 @@ def test_worlds_drawn_elsewhere_are_rendered_here() -> None:
         expected = source.batch(1, index)
         for ours, theirs in zip(batch, expected, strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_for_a_gpu_all_cores_but_one_draw(monkeypatch) -> None:
+    monkeypatch.setattr(runs, "usable_cores", lambda: 8)
+    assert runs._usual_workers(on_gpu=True) == 7 and runs._usual_workers(on_gpu=False) == 1
+    monkeypatch.setattr(runs, "usable_cores", lambda: 1)
+    assert runs._usual_workers(on_gpu=True) == 1
