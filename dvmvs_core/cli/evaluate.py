@@ -166,16 +166,11 @@ def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path) -
 
 
 def _trajectory(engine, one) -> dict:
-    """Print what the trajectory of a sequence is like and what is wrong with it: bad depth is usually a bad pose."""
-    from dvmvs_core.cli.progress import progress
-    from dvmvs_core.evaluation.trajectory import check_trajectory
+    """Print what is wrong with the trajectory of a sequence, and return the figures."""
+    from dvmvs_core.cli.check import print_check
 
     depth_range = (engine.model_config.min_depth_m, engine.model_config.max_depth_m)
-    with progress(f"checking the trajectory of {one.name}", len(one.sequence)) as advance:
-        check = check_trajectory(one.sequence, engine.config.keyframes, depth_range, advance)
-    for sentence in (check.summary(), *check.findings):
-        print(f"{one.name}: {sentence}")
-    return check.to_dict()
+    return print_check(one.sequence, engine.config.keyframes, depth_range)
 
 
 def _score(options: Options, path: Path, one, doing: str, keyframes: int):
