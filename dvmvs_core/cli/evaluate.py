@@ -209,7 +209,6 @@ def _figures(options: Options, engine, runs, results) -> dict:
     from dvmvs_core.evaluation import environment
     from dvmvs_core.evaluation.figures import summary
     from dvmvs_core.model.checkpoint import read_info
-    from dvmvs_core.runtime.precision import network_precision
 
     info = read_info(options.engine.weights)
     hardware = environment.hardware(engine.device)
@@ -221,7 +220,7 @@ def _figures(options: Options, engine, runs, results) -> dict:
         preset=engine.model_config.preset,
         resolution=[engine.model_config.width, engine.model_config.height],
         measurement_frames=max((one.index or engine.config.keyframes).measurement_frames for one in runs),
-        precision=network_precision(engine.config, engine.model_config.preset, engine.device),
+        precision=engine.config.precision,
         matching=engine.matching,
         refined=options.refine,
         mask=str(options.mask) if options.mask else None,
