@@ -12,8 +12,9 @@
 Writes soak.json (figures, every fault, the verdict), soak.svg (memory, threads, file descriptors, shared memory and
 answers over time) and the node's log. The verdict is good if the node lived, never left images without an answer
 for longer than a minute, logged no traceback, accounts for every image that it received (depth, a decision or a named
-reason), and grew by at most 1 % in memory, and not in threads or file descriptors, between the second quarter and the
-last.
+reason), and grew by at most 1 % in memory, and not in threads or file descriptors. Growth counts from minute 20, when
+every buffer has been full and emptied some hundred times, or from a quarter of a run shorter than 80 minutes: the
+median of the last third of what follows against that of its first.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ DEPTH = 10
 """Images that the middleware keeps. Each place has room for the largest that it ever held, so that is sent first."""
 ANSWER_S = 60.0
 GROWTH = 0.01
+FULL_S = 20 * 60.0
+"""When growth begins to count."""
 K = np.array(((260.0, 0.0, 159.5), (0.0, 260.0, 119.5), (0.0, 0.0, 1.0)))
 
 
@@ -367,12 +370,15 @@ def judge(figures: dict) -> list[str]:
         wrong.append(f"{figures['calls_unanswered']} service calls were not answered")
     if figures["unfinished_files"]:
         wrong.append(f"half-written files are left: {figures['unfinished_files']}")
-    figures["growth"] = {}
-    quarter = len(samples) // 4
+    full_s = min(FULL_S, figures["minutes"] * 60 / 4)
+    full = [one for one in samples if one["s"] >= full_s]
+    third = len(full) // 3
+    figures["growth"] = {"from minute": round(full_s / 60, 1)}
+    if third == 0:
+        return [*wrong, f"too few samples after {full_s:.0f} s to judge growth"]
     for name, most in (("rss_mb", GROWTH), ("threads", 0.0), ("fds", 0.0), ("shm_mb", GROWTH)):
-        early = float(np.median([one[name] for one in samples[quarter : 2 * quarter]]))
-        late = float(np.median([one[name] for one in samples[-quarter:]]))
-        figures["growth"][name] = {"second quarter": round(early, 2), "last quarter": round(late, 2)}
+        early, late = (float(np.median([one[name] for one in part])) for part in (full[:third], full[-third:]))
+        figures["growth"][name] = {"first third": round(early, 2), "last third": round(late, 2)}
         if late > early * (1 + most) + 1e-9:
             wrong.append(f"{name} grew from {early:.1f} to {late:.1f}")
     return wrong
@@ -393,10 +399,11 @@ def plot(figures: dict) -> str:
     for row, (name, title) in enumerate(rows):
         values = [one[name] for one in figures["samples"]]
         top, base = max(values) * 1.1 or 1.0, (row + 1) * height - 20
-        points = " ".join(
-            f"{left + one['s'] / seconds * (width - left - 10):.1f},{base - one[name] / top * (height - 40):.1f}"
-            for one in figures["samples"]
-        )
+        across: dict[int, float] = {}  # the largest of each unit of width, so that the file stays small
+        for one in figures["samples"]:
+            x = round(left + one["s"] / seconds * (width - left - 10))
+            across[x] = max(one[name], across.get(x, one[name]))
+        points = " ".join(f"{x},{base - value / top * (height - 40):.1f}" for x, value in across.items())
         parts.append(
             f'<text x="{left}" y="{base - height + 34}">{title}: {min(values):.1f} to {max(values):.1f}</text>'
             f'<line x1="{left}" x2="{width - 10}" y1="{base}" y2="{base}" stroke="#999"/>'

@@ -5,13 +5,39 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""How much memory this process holds."""
+"""How much memory this process holds, and that it gives back what it no longer uses."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 from pathlib import Path
+
+_M_ARENA_MAX = -8
+"""Of glibc's malloc.h."""
+
+
+def share_heaps() -> None:
+    """Let threads that start from now on share the heaps that are there, instead of getting their own; call it early.
+
+    glibc makes up to eight heaps for each core, and what is free in one is of no use to another. Whenever the inference
+    thread was started again, it filled the next heap with keyframes: a depth node that was deactivated and activated
+    at random grew from 1289 to 1537 MB in 19 minutes. MALLOC_ARENA_MAX in the environment still has the last word.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ and (mallopt := _of_glibc("mallopt")):
+        mallopt(_M_ARENA_MAX, 1)
+
+
+def return_free_memory() -> None:
+    """Return to the system what the heap holds and nothing uses: some milliseconds."""
+    if malloc_trim := _of_glibc("malloc_trim"):
+        malloc_trim(ctypes.c_size_t(0))
+
+
+def _of_glibc(name: str):
+    """A function of the C library; None where that is another."""
+    return getattr(ctypes.CDLL(None), name, None)
 
 
 def resident_bytes() -> int:

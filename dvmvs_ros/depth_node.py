@@ -32,6 +32,7 @@ from dvmvs_core.data.bit_depth import BitDepth
 from dvmvs_core.data.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
+from dvmvs_core.process_memory import return_free_memory, share_heaps
 from dvmvs_core.types import Frame
 from dvmvs_ros.depth.config import NodeConfig
 from dvmvs_ros.depth.drops import NO_FAULT, DropReason
@@ -163,15 +164,13 @@ class DepthNode(GuardedNode, LifecycleNode):
         super().on_activate(state)
         self._bits = BitDepth(f"images of {self._inputs.image.topic_name}")
         self._lost_frames = 0
-        self._recent_keyframes.clear()
-        self._engine.reset()
         self._worker = InferenceWorker(
             self._infer,
             on_superseded=lambda job: self._drop(
                 job.arrival, DropReason.WORKER_BUSY, "a newer image took its place while the network was busy"
             ),
             on_error=self._on_engine_error,
-            on_reset=self._engine.reset,
+            on_reset=self._reset_engine,
             on_unforeseen=self.unforeseen.report,
             queue_size=config.worker_queue_size,
         )
@@ -266,6 +265,8 @@ class DepthNode(GuardedNode, LifecycleNode):
         for job in self._worker.stop():
             self._drop(job.arrival, DropReason.STOPPED, "the node was deactivated")
         self._worker = self._estimate = None
+        self._recent_keyframes.clear()
+        self._reset_engine()
         counts = {**self._statistics.counts(), **self._statistics.latencies()}
         self.get_logger().info("inactive: " + ", ".join(f"{key} {value}" for key, value in counts.items()))
 
@@ -274,7 +275,12 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._configured.close()
         # All that holds the engine, so that the network's memory is free.
         self._config = self._engine = self._outputs = self._diagnostics = None
-        self._recent_keyframes.clear()
+        return_free_memory()
+
+    def _reset_engine(self) -> None:
+        """Forget keyframes and recurrent state: by the inference thread while that runs."""
+        self._engine.reset()
+        return_free_memory()
 
     # Inputs: the executor's thread
 
@@ -438,6 +444,7 @@ def _ms_since(start_s: float) -> float:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the node until Ctrl-C or SIGTERM."""
     share_cores()
+    share_heaps()
     with ros_process(args) as stop:
         node = DepthNode()
         try:

@@ -23,6 +23,7 @@ from rclpy.utilities import remove_ros_args
 
 from dvmvs_core.cpu import share_cores
 from dvmvs_core.errors import ConfigError, DvmvsError
+from dvmvs_core.process_memory import share_heaps
 from dvmvs_ros.depth.engines import Engines
 from dvmvs_ros.depth_node import DepthNode
 from dvmvs_ros.process.main_program import ros_process, spin
@@ -38,6 +39,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except DvmvsError as error:
         raise SystemExit(f"{error}\n{USAGE}") from error
     share_cores()
+    share_heaps()
     with ros_process(args) as stop:
         engines, nodes = Engines(), []
         try:

@@ -31,7 +31,7 @@ from tf2_msgs.msg import TFMessage
 from dvmvs_core.data.bit_depth import BitDepth
 from dvmvs_core.data.image_message import is_only_depth
 from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
-from dvmvs_core.data.transforms import TransformTree
+from dvmvs_core.data.transforms import MAX_FRAMES, TransformTree, check_transform
 from dvmvs_core.errors import (
     MessageError,
     TransformConnectivityError,
@@ -39,6 +39,7 @@ from dvmvs_core.errors import (
     TransformExtrapolationError,
     TransformLookupError,
 )
+from dvmvs_core.foreign import quoted
 from dvmvs_ros.messages.conversions import (
     image_from_compressed_message,
     image_from_message,
@@ -57,6 +58,10 @@ try:
     import cv_bridge
 except Exception:  # a cv_bridge built for another numpy or OpenCV raises more than ImportError
     cv_bridge = None
+
+
+AUTHORITY = "default_authority"
+"""Who tf2 is told that transforms are of, as by its own listener."""
 
 
 class Transforms(Protocol):
@@ -153,29 +158,58 @@ class Tf2Transforms:
         class Listener(tf2_ros.TransformListener):
             def callback(self, data: TFMessage) -> None:
                 admission.hear()
-                for stamped in data.transforms:
-                    admit(stamped)
-                on_change()
+                add(data, static=False)
 
             def static_callback(self, data: TFMessage) -> None:
-                super().static_callback(data)
-                on_change()
+                add(data, static=True)
 
-        def admit(stamped: TransformStamped) -> None:
-            stamp_ns = stamp_to_ns(stamped.header.stamp)
-            try:
-                # What tf2 refuses, it says itself.
-                admission.admit(
-                    stamped.child_frame_id, stamp_ns, lambda: self._buffer.set_transform(stamped, "default_authority")
-                )
-            except TransformError as error:
-                admission.note_refused(str(error))
-                warn(f"a transform was ignored: {error}")
+        def add(data: TFMessage, static: bool) -> None:
+            for stamped in data.transforms:
+                try:
+                    self._add(stamped, static)
+                except TransformError as error:
+                    admission.note_refused(str(error))
+                    warn(f"a transform was ignored: {error}")
+            on_change()
 
+        self._admission = admission
+        self._cache = Duration(seconds=cache_s)
+        self._statics: dict[str, TransformStamped] = {}
+        self._open_buffer()
+        self._listener = Listener(self._buffer, node)
+
+    def _open_buffer(self) -> None:
+        """Start with an empty buffer, but for static transforms."""
         # Without a node: with one, the buffer makes a service and a clock callback that outlive it. The node itself
         # clears it when time jumps.
-        self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=cache_s))
-        self._listener = Listener(self._buffer, node)
+        self._buffer = tf2_ros.Buffer(cache_time=self._cache)
+        self._names: set[str] = set()
+        self._newest_ns: int | None = None
+        for stamped in self._statics.values():
+            self._buffer.set_transform_static(stamped, AUTHORITY)
+
+    def _add(self, stamped: TransformStamped, static: bool) -> None:
+        parent, child = stamped.header.frame_id.removeprefix("/"), stamped.child_frame_id.removeprefix("/")
+        t, q = stamped.transform.translation, stamped.transform.rotation
+        # tf2 tells nobody but its log what it refuses, and forgets no name.
+        check_transform(parent, child, (t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+        if static:
+            if child not in self._statics and len(self._statics) >= MAX_FRAMES:
+                raise TransformError(f"there are {MAX_FRAMES} static frames already; {quoted(child)} is one too many")
+            self._statics[child] = stamped
+            self._buffer.set_transform_static(stamped, AUTHORITY)
+            return
+        stamp_ns = stamp_to_ns(stamped.header.stamp)
+
+        def add() -> None:
+            if len(self._names) >= MAX_FRAMES:
+                self._open_buffer()
+            self._statics.pop(child, None)
+            self._names.update((parent, child))
+            self._newest_ns = max(stamp_ns, self._newest_ns or stamp_ns)
+            self._buffer.set_transform(stamped, AUTHORITY)
+
+        self._admission.admit(child, stamp_ns, add)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         """Return target_T_source at a time (see `Transforms.lookup`)."""
@@ -206,11 +240,12 @@ class Tf2Transforms:
 
     def clear(self) -> None:
         """Forget every moving transform."""
-        self._buffer.clear()
+        self._open_buffer()
 
     def forget_after(self, stamp_ns: int) -> None:
-        """Forget every moving transform, since tf2 cannot forget some."""
-        self._buffer.clear()
+        """Forget every moving transform if one is later than a time, since tf2 cannot forget some."""
+        if self._newest_ns is not None and self._newest_ns > stamp_ns:
+            self._open_buffer()
 
     def close(self) -> None:
         """Stop listening."""

@@ -26,7 +26,8 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.data.bag_writer import TF_STATIC
-from dvmvs_core.errors import ConfigError
+from dvmvs_core.errors import ConfigError, DataError
+from dvmvs_core.foreign import reason
 from dvmvs_ros.messages.message_log import MessageLog, type_name
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
@@ -75,7 +76,7 @@ class RecorderNode(GuardedNode):
         ):
             self.declare_parameter(name, "", ParameterDescriptor(description=description, read_only=True))
         self._last_arrival_s = time.monotonic()
-        self._failure: OSError | None = None
+        self._failure: DataError | None = None
 
     def record(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Record until stopped, and then until all that was sent before has arrived.
@@ -112,7 +113,7 @@ class RecorderNode(GuardedNode):
             try:
                 log.write(name, time.time_ns(), data)
             except OSError as error:  # no space: a recording with holes is none
-                self._failure = error
+                self._failure = DataError(f"{log.path} ends here: {reason(error)}")
                 stop.set()
             if ends:
                 self._last_arrival_s = time.monotonic()

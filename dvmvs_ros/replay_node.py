@@ -17,6 +17,7 @@ import json
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count, islice
 from pathlib import Path
@@ -43,9 +44,10 @@ from dvmvs_core.data.bag_writer import depth_pixels
 from dvmvs_core.data.camera_view import NEVER
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import SequenceItem
-from dvmvs_core.errors import ConfigError
+from dvmvs_core.errors import ConfigError, MessageError
 from dvmvs_core.geometry import inverse_pose, is_finite_pose
 from dvmvs_ros.depth.frame_status import FrameStatus
+from dvmvs_ros.diagnostics.quiet_log import QuietLog
 from dvmvs_ros.messages.conversions import (
     camera_info_message,
     make_header,
@@ -128,12 +130,13 @@ class ReplayNode(GuardedNode):
             steady = RosClock(clock_type=ClockType.STEADY_TIME)
             self._ticking = self.create_timer(1.0 / self["clock_hz"], self._tick, clock=steady)
         self._started = False
+        self._warn = QuietLog(self.get_logger().warning)
         self._status = self.create_subscription(
             DiagnosticArray, "depth_node/frame_status", self._on_status, QoSProfile(depth=100)
         )
-        self._answers: dict[int, FrameStatus] = {}
-        self._answered = 0
-        self._sent: list[tuple[int, int]] = []
+        self._answers: deque[int] = deque(maxlen=QUEUE)
+        self._answered = self._sent = 0
+        self._sent_times: list[tuple[int, int]] = []
 
     def __getitem__(self, name: str) -> bool | int | float | str:
         """Return a parameter's value."""
@@ -166,13 +169,13 @@ class ReplayNode(GuardedNode):
             self._start_at(first.frame.stamp_ns)
             self._play_once(islice(sequence.items(), total), total)
         if self.count_publishers(self._status.topic_name):
-            self._wait(lambda: self._answered >= len(self._sent), LAST_ANSWERS_S)
+            self._wait(lambda: self._answered >= self._sent, LAST_ANSWERS_S)
         # What is still on its way is lost when the process ends.
         for publisher in (self._image, self._camera_info, self._sensor_depth, self._tf):
             publisher.wait_for_all_acked(Duration(seconds=LAST_ANSWERS_S))
         for note in sequence.notes:
             self.get_logger().warning(note)
-        self.get_logger().info(f"played {len(self._sent)} images; {self._answered} were answered")
+        self.get_logger().info(f"played {self._sent} images; {self._answered} were answered")
         self._write_summary(sequence.name)
 
     def _play_once(self, items: Iterable[SequenceItem], total: int) -> None:
@@ -193,7 +196,7 @@ class ReplayNode(GuardedNode):
             if self["lockstep"]:
                 self._time.forgive()
             if self["progress"]:
-                print(json.dumps({"sent": len(self._sent), "of": total, "answered": self._answered}), flush=True)
+                print(json.dumps({"sent": self._sent, "of": total, "answered": self._answered}), flush=True)
 
     def _publish(self, item: SequenceItem) -> None:
         frame = item.frame
@@ -212,7 +215,9 @@ class ReplayNode(GuardedNode):
             depth_message = raw_depth_message if encoding == "16UC1" else metric_depth_message
             self._sensor_depth.publish(depth_message(item.sensor_depth, header))
         message = rgb_message(frame.image, header)
-        self._sent.append((frame.stamp_ns, time.time_ns()))
+        self._sent += 1
+        if self["summary_file"]:  # else a recording that is played for ever would fill the memory with them
+            self._sent_times.append((frame.stamp_ns, time.time_ns()))
         self._image.publish(message)
 
     def _pose_message(self, stamp_ns: int, world_T_cam: np.ndarray) -> TransformStamped:
@@ -301,8 +306,12 @@ class ReplayNode(GuardedNode):
         return spin_until(self._executor, until, self._stop, timeout_s)
 
     def _on_status(self, message: DiagnosticArray) -> None:
-        status = FrameStatus.from_message(message)
-        self._answers[status.stamp_ns] = status
+        try:
+            status = FrameStatus.from_message(message)
+        except MessageError as error:
+            self._warn(f"{self._status.topic_name}: {error}")
+            return
+        self._answers.append(status.stamp_ns)
         self._answered += 1
 
     def _write_summary(self, name: str) -> None:
@@ -310,7 +319,7 @@ class ReplayNode(GuardedNode):
             return
         summary = {
             "sequence": name,
-            "sent": [{"stamp_ns": stamp_ns, "published_ns": wall_ns} for stamp_ns, wall_ns in self._sent],
+            "sent": [{"stamp_ns": stamp_ns, "published_ns": wall_ns} for stamp_ns, wall_ns in self._sent_times],
             "answered": self._answered,
         }
         with replacing(Path(self["summary_file"])) as unfinished:

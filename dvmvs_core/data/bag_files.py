@@ -24,25 +24,22 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
-from rosbags.rosbag2 import Reader, storage_mcap
+from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
+from dvmvs_core.data.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.file_order import held_kinds, is_clutter, natural_key
-from dvmvs_core.data.inflate import bound_rosbags, inflate_file, inflate_message, inflation_bound
-from dvmvs_core.data.mcap_salvage import inflates_to, salvage_mcap
+from dvmvs_core.data.inflate import inflate_file, inflate_message
+from dvmvs_core.data.mcap_salvage import salvage_mcap
 from dvmvs_core.data.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.ros1_bag import Ros1Bag
-from dvmvs_core.data.sqlite_pages import is_cut, journal_of, log_of, open_sqlite, stores_rows, whole_rows
+from dvmvs_core.data.sqlite_pages import journal_of, log_of, open_sqlite, stores_rows, whole_rows
 from dvmvs_core.errors import DataError, MessageError
 from dvmvs_core.foreign import foreign, reason
 
 logger = logging.getLogger(__name__)
 
 STORAGE_SUFFIXES, COMPRESSED_SUFFIXES = (".mcap", ".db3"), (".zstd", ".zst")
-
-LARGEST_METADATA = 16_000_000
-"""Bytes of a metadata.yaml that is read; one of a thousand topics has half a million."""
 
 
 class RawMessage(NamedTuple):
@@ -70,12 +67,6 @@ def storage_files(folder: Path) -> list[Path]:
     """Return the files of a bag in natural order: those of a split bag are numbered without leading zeros."""
     found = [file for file in folder.iterdir() if is_storage(file) and file.is_file()]
     return sorted(found, key=lambda file: natural_key(file.name))
-
-
-def _prepare_rosbags() -> None:
-    bound_rosbags()
-    # Messages are read by the types known here. A schema of another kind (JSON, protobuf) would have the file refused.
-    storage_mcap.get_msgdef = lambda schema: MessageDefinition(MessageDefinitionFormat.NONE, "")
 
 
 class BagFiles:
@@ -200,12 +191,9 @@ class _IndexedSource:
     def __init__(self, path: Path, files: list[Path]) -> None:
         self.path = path
         self.notes: list[str] = []
-        _prepare_rosbags()
+        bound_rosbags()
         for file in files:
             self._check(file)
-        metadata = path / "metadata.yaml"
-        if path.is_dir() and metadata.stat().st_size > LARGEST_METADATA:
-            raise DataError(f"{metadata.name} has {metadata.stat().st_size} bytes")
         with Reader(path) as reader:
             self.topics = {name: Topic(info.msgtype or "", info.msgcount) for name, info in reader.topics.items()}
             if path.is_dir():
@@ -218,14 +206,8 @@ class _IndexedSource:
         if file.suffix == ".db3":
             if log := log_of(file):
                 raise DataError(f"the newest messages of {file.name} are in {log.name}")
-            if is_cut(file):
-                raise DataError(f"{file.name} ends early")
-            if not stores_rows(file):
-                raise DataError(f"{file.name} makes up its rows instead of storing them")
             if journal := journal_of(file):
                 self.notes.append(f"{file}: its newest messages may be missing, since {journal.name} was not finished")
-        elif file.suffix == ".mcap" and inflates_to(file) > inflation_bound(file.stat().st_size):
-            raise DataError(f"{file.name} would become far larger than it is")
 
     def _compare(self, reader: Reader, files: list[Path]) -> None:
         """Compare metadata.yaml, which a recorder writes first with zeros and last with counts, with the files."""

@@ -12,11 +12,8 @@ from __future__ import annotations
 import sys
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
-from typing import BinaryIO
 
 import lz4.frame
-from rosbags.rosbag2 import reader, storage_mcap
 
 from dvmvs_core.data.inflation_bound import inflation_bound
 from dvmvs_core.errors import DamagedError
@@ -65,6 +62,26 @@ def inflate_part(compression: str, data: bytes, bound: int) -> bytes:
     return b""
 
 
+def inflate_whole(compression: str, data: bytes, size: int | None = None) -> bytes:
+    """Return what a stream becomes.
+
+    Args:
+        compression: "zstd" or "lz4".
+        data: the stream.
+        size: how many bytes it says that it becomes; None if it says nothing.
+
+    Raises:
+        DamagedError: if it becomes far larger than it is.
+    """
+    bound = inflation_bound(len(data))
+    if size is not None and size > bound:
+        raise DamagedError(f"{len(data)} compressed bytes cannot be {size}, as their chunk says; it is damaged")
+    inflated = inflate_part(compression, data, bound + 1)
+    if len(inflated) > bound:
+        raise DamagedError(f"{len(data)} compressed bytes would become more than {bound}; they are damaged")
+    return inflated
+
+
 def inflate_message(data: bytes) -> bytes:
     """Return a message that a recorder compressed by zstd; any other, and a damaged one, as it is.
 
@@ -73,7 +90,7 @@ def inflate_message(data: bytes) -> bytes:
     if data[: len(ZSTD_MAGIC)] != ZSTD_MAGIC:
         return data
     try:
-        return _whole("zstd", data, None)
+        return inflate_whole("zstd", data)
     except (DamagedError, zstd.ZstdError):
         return data
 
@@ -96,45 +113,3 @@ def inflate_file(file: Path, inflated: Path) -> str:
             if left < 0:
                 return "it would become far larger than it is"
     return "" if frame.eof else "it ends early"
-
-
-def bound_rosbags() -> None:
-    """Have rosbags inflate with a bound, where it would fill memory or disk with whatever a chunk or file becomes."""
-    storage_mcap.DECOMPRESSORS.update(lz4=_chunk("lz4"), zstd=_chunk("zstd"))
-    reader.zstd = SimpleNamespace(open=_BoundedFile, decompress=inflate_message)
-
-
-def _chunk(compression: str):
-    return lambda data, size: _whole(compression, data, size)
-
-
-def _whole(compression: str, data: bytes, size: int | None) -> bytes:
-    bound = inflation_bound(len(data))
-    if size is not None and size > bound:
-        raise DamagedError(f"{len(data)} compressed bytes cannot be {size}, as their chunk says; it is damaged")
-    inflated = inflate_part(compression, data, bound + 1)
-    if len(inflated) > bound:
-        raise DamagedError(f"{len(data)} compressed bytes would become more than {bound}; they are damaged")
-    return inflated
-
-
-class _BoundedFile:
-    """A file of one or more zstd frames, read within the bound of its size."""
-
-    def __init__(self, file: BinaryIO, mode: str) -> None:
-        self._file = zstd.open(file, mode)
-        self._bound = inflation_bound(file.seek(0, 2))
-        file.seek(0)
-
-    def __enter__(self) -> _BoundedFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self._bound -= len(data)
-        if self._bound < 0:
-            raise DamagedError("a compressed bag would become far larger than it is; it is damaged")
-        return data

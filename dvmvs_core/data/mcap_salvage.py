@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from dvmvs_core.data.inflate import inflate_part, inflation_bound
+from dvmvs_core.data.inflate import inflate_part
+from dvmvs_core.data.inflation_bound import inflation_bound
 
 MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x08, 0x0F
@@ -113,7 +114,8 @@ def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
     while position + RECORD_HEAD.size <= len(content):
         opcode, length = RECORD_HEAD.unpack_from(content, position)
         position += RECORD_HEAD.size
-        if position + length > len(content):
+        # No record has opcode 0: a chunk of zeros would be millions of them.
+        if position + length > len(content) or opcode == 0:
             return
         yield opcode, content[position : position + length]
         position += length

@@ -72,23 +72,32 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
 
 
 def stores_rows(path: Path) -> bool:
-    """Return whether the tables of a bag are tables, and their columns stored.
+    """Return whether all that a file holds is tables with stored columns, and each topic there once.
 
-    A view or a generated column is a program: it may make rows without end out of a small file.
+    A view or a generated column is a program: it may make rows without end out of a small file. So may a topic that
+    is there a thousand times, since each message is then read a thousand times.
     """
     database = open_sqlite(path)
     try:
-        for table in ("topics", "messages"):
-            kinds = database.execute("SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)).fetchall()
-            if [kind for kind, _ in kinds] != ["table"] or "virtual" in kinds[0][1].lower():
-                return False
-            if any(hidden for *_, hidden in database.execute(f"PRAGMA table_xinfo({table})")):
-                return False
+        kinds = {
+            name: (kind, sql or "") for kind, name, sql in database.execute("SELECT type, name, sql FROM sqlite_master")
+        }
+        if any(kind == "view" or "virtual" in sql.lower() for kind, sql in kinds.values()):
+            return False
+        if any(kinds.get(name, ("", ""))[0] != "table" for name in ("topics", "messages")):
+            return False
+        tables = [name for name, (kind, _) in kinds.items() if kind == "table"]
+        columns = (
+            column for name in tables for column in database.execute("SELECT * FROM pragma_table_xinfo(?)", (name,))
+        )
+        if any(hidden for *_, hidden in columns):
+            return False
+        ((rows, topics),) = database.execute("SELECT count(*), count(DISTINCT id) FROM topics")
+        return rows == topics
     except (sqlite3.Error, UnicodeDecodeError):
         return False
     finally:
         database.close()
-    return True
 
 
 def is_cut(path: Path) -> bool:

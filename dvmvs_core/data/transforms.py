@@ -168,6 +168,39 @@ class _MovingEdge:
         return bisect_right(self.stamps, stamp_ns) - 1
 
 
+def check_transform(
+    parent: str, child: str, translation: Sequence[float], quaternion: Sequence[float]
+) -> tuple[Vector, Quaternion]:
+    """Return the numbers of a transform, parent_T_child, if it can be one.
+
+    Raises:
+        TransformError: empty, equal or overlong frame names, a value that is not finite, or a quaternion whose length
+            is not 1.
+    """
+    if not parent or not child:
+        raise TransformError(
+            f"a transform must name both its frames; got frame_id {quoted(parent)} and child_frame_id {quoted(child)}"
+        )
+    if parent == child:
+        raise TransformError(f"a transform must join two frames; got {quoted(parent)} as parent and as child")
+    if max(len(parent), len(child)) > MAX_NAME:
+        raise TransformError(f"a frame's name must have at most {MAX_NAME} characters; got {quoted(child)}")
+    translation = tuple(map(float, translation))
+    quaternion = tuple(map(float, quaternion))
+    if not all(map(math.isfinite, translation + quaternion)):
+        raise TransformError(
+            f"the transform from {quoted(child)} to {quoted(parent)} must be finite; got translation {translation}"
+            f" and quaternion {quaternion}"
+        )
+    length = math.hypot(*quaternion)
+    if not abs(length * length - 1.0) < LENGTH_TOLERANCE:
+        raise TransformError(
+            f"the quaternion of the transform from {quoted(child)} to {quoted(parent)} must have length 1; got"
+            f" {quaternion}. A message that was never filled has length 0"
+        )
+    return translation, quaternion
+
+
 class TransformTree:
     """Transforms between coordinate frames over time. Safe to use from several threads.
 
@@ -209,28 +242,7 @@ class TransformTree:
                 is not 1, or more static frames than a tree can have.
         """
         parent, child = _without_slash(parent), _without_slash(child)
-        if not parent or not child:
-            raise TransformError(
-                "a transform must name both its frames; got"
-                f" frame_id {quoted(parent)} and child_frame_id {quoted(child)}"
-            )
-        if parent == child:
-            raise TransformError(f"a transform must join two frames; got {quoted(parent)} as parent and as child")
-        if max(len(parent), len(child)) > MAX_NAME:
-            raise TransformError(f"a frame's name must have at most {MAX_NAME} characters; got {quoted(child)}")
-        translation = tuple(map(float, translation))
-        quaternion = tuple(map(float, quaternion))
-        if not all(map(math.isfinite, translation + quaternion)):
-            raise TransformError(
-                f"the transform from {quoted(child)} to {quoted(parent)} must be finite; got translation {translation}"
-                f" and quaternion {quaternion}"
-            )
-        length = math.hypot(*quaternion)
-        if not abs(length * length - 1.0) < LENGTH_TOLERANCE:
-            raise TransformError(
-                f"the quaternion of the transform from {quoted(child)} to {quoted(parent)} must have length 1; got"
-                f" {quaternion}. A message that was never filled has length 0"
-            )
+        translation, quaternion = check_transform(parent, child, translation, quaternion)
         sample = _Sample(parent, translation, normalised(quaternion))
         with self._lock:
             if len(self._frames) >= MAX_FRAMES and not {parent, child} <= self._frames:

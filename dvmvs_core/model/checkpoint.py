@@ -36,9 +36,10 @@ from torch import Tensor, nn
 from dvmvs_core.atomic import replacing, unfinished_folder
 from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
 from dvmvs_core.errors import WeightsError
-from dvmvs_core.foreign import foreign, reason
+from dvmvs_core.foreign import foreign, quoted, reason
 from dvmvs_core.model.checkpoint_parts import join_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
+from dvmvs_core.model.torch_file import read_torch_file
 
 FORMAT = "dvmvs-1"
 SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -183,7 +184,7 @@ def read_info(path_or_name: str | Path) -> CheckpointInfo:
         f"{path} has a header that this version cannot read", WeightsError, "; was it written by a newer one?"
     ):
         networks = {k: ModelConfig.from_dict(v) for k, v in json.loads(header["networks"]).items()}
-        metadata = json.loads(header["metadata"])
+        metadata = dict(json.loads(header["metadata"]))
     if not networks:
         raise WeightsError(f"{path} must hold at least one network; it holds none")
     parameters = {
@@ -199,7 +200,7 @@ def list_shipped() -> list[str]:
 
 def _format_of(path: Path) -> str | None:
     try:
-        with _opened(path) as file:
+        with foreign(f"{path} cannot be read", WeightsError), _opened(path) as file:
             return (file.metadata() or {}).get("format")
     except WeightsError:
         return None
@@ -228,7 +229,7 @@ def import_released(directory: str | Path, out: str | Path, config: ModelConfig 
     network = build_network((config or PRESETS["paper"]).replace(network=name))
     was_half = True
     for file_name in _RELEASED_FILES[name]:
-        tensors = _read_released(directory / file_name)
+        tensors = read_released(directory / file_name)
         was_half &= all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
         module = getattr(network, file_name[2:])
         fill(module, tensors, source=str(directory / file_name))
@@ -294,15 +295,18 @@ def _released_network(directory: Path) -> str:
     return name
 
 
-def _read_released(path: Path) -> dict[str, Tensor]:
-    """The state dictionary of one released file, under flat pyramid names."""
+def read_released(path: Path) -> dict[str, Tensor]:
+    """The state dictionary of one released file, under flat pyramid names.
+
+    Raises:
+        WeightsError: If it is broken, or holds more than tensors.
+    """
     with foreign(
         f"{path} cannot be read as a state dictionary: it is truncated, not a torch file, or holds more than"
         " tensors, which is refused because it could run code",
         WeightsError,
     ):
-        # Released files hold CUDA tensors, hence map_location.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_torch_file(path)
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
         raise WeightsError(f"{path} must hold a dictionary of tensors; it holds {_describe(state)}")
     return {_NESTED_PYRAMID_KEY.sub(r"\1.\2", str(key)): tensor for key, tensor in state.items()}
@@ -312,7 +316,7 @@ def _describe(state: object) -> str:
     if not isinstance(state, Mapping):
         return f"a {type(state).__name__}"
     other = next(key for key, value in state.items() if not isinstance(value, Tensor))
-    return f"a {type(state[other]).__name__} under {other!r}"
+    return f"a {type(state[other]).__name__} under {quoted(other)}"
 
 
 def _resolve(path_or_name: str | Path) -> Path:

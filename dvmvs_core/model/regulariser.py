@@ -28,12 +28,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.model.checkpoint import fill, stored_tensor, write_tensors
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS, SamePadConvolution, scaled_level
 from dvmvs_core.preprocess import normalised_tensor
@@ -213,21 +214,21 @@ def load_regulariser(path: Path = WEIGHTS) -> Regulariser:
     Raises:
         WeightsError: if the file is missing, broken or not of this network.
     """
-    try:
+    with foreign(f"cannot read the regulariser's weights {path}", WeightsError, "; install the package again"):
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"cannot read the regulariser's weights {path}: {error}; install the package again"
-        ) from error
     network = Regulariser()
     fill(network, tensors, source=f"{path}, which dvmvs train regulariser makes")
     return network.eval().requires_grad_(False)
 
 
 def regulariser_metadata(path: Path) -> dict[str, Any]:
-    """Return what `save_regulariser` was told of weights that can be loaded; nothing where it was told nothing."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get("metadata", "{}"))
+    """Return what `save_regulariser` was told of weights that can be loaded; nothing where it was told nothing.
+
+    Raises:
+        WeightsError: if the file is missing or broken.
+    """
+    with foreign(f"cannot read what {path} says of itself", WeightsError), safe_open(path, framework="pt") as file:
+        return dict(json.loads((file.metadata() or {}).get("metadata", "{}")))
 
 
 def save_regulariser(path: Path, network: Regulariser, metadata: Mapping[str, Any]) -> None:

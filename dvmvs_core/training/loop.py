@@ -35,6 +35,7 @@ from torch import nn
 from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.pictures import encode_png
+from dvmvs_core.foreign import foreign
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.checkpoint_parts import write_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
@@ -376,6 +377,10 @@ class Trainer:
             DataError: if there is none, it is broken, or it is of a network with other settings.
         """
         state = self._folder.load()
+        with foreign(f"{self._folder.checkpoint} is no checkpoint of a network"):
+            self._resume(state)
+
+    def _resume(self, state: dict[str, Any]) -> None:
         # JSON turns the tuples of a configuration into the lists that a checkpoint may hold.
         if json.dumps(state["model"]) != json.dumps(self.network.config.to_dict()):
             raise DataError(

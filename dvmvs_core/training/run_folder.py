@@ -21,6 +21,7 @@ import torch
 from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError, DvmvsError
 from dvmvs_core.foreign import foreign
+from dvmvs_core.model.torch_file import read_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class RunFolder:
         if not self.checkpoint.exists():
             raise DataError(f"{self.path} holds no {CHECKPOINT_NAME} to resume from; start without resume")
         with foreign(f"{self.checkpoint} cannot be read, so it cannot be resumed from"):
-            return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            return read_torch_file(self.checkpoint)
 
     def log(self, entry: dict[str, Any]) -> None:
         """Add a line to the log; a run does not end because of one that cannot be written."""
@@ -94,7 +95,8 @@ class RunFolder:
         """Take out of the log what was done after the checkpoint and will be done again."""
         log = self.path / LOG_NAME
         if log.exists():
-            kept = [line for line in log.read_text().splitlines(keepends=True) if _step_of(line) <= step]
+            lines = log.read_text(errors="replace").splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= step]
             self._write(log, "".join(kept).encode(), "")
 
     def save_picture(self, name: str, png: bytes) -> None:
@@ -115,6 +117,7 @@ class RunFolder:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # half a line: the run was killed while it wrote
+        with foreign("half a line: the run was killed while it wrote"):
+            return float(json.loads(line)["step"])
+    except DataError:
+        return float("inf")

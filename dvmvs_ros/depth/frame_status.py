@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from dvmvs_core.errors import MessageError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_ros.depth.drops import DropReason
 from dvmvs_ros.messages.conversions import ns_to_stamp, stamp_to_ns
@@ -77,18 +79,23 @@ class FrameStatus:
 
     @classmethod
     def from_message(cls, message: DiagnosticArray) -> FrameStatus:
-        """Read what `to_message` wrote."""
-        status = message.status[0]
-        values = {item.key: item.value for item in status.values}
-        reasons = {reason.value: reason for reason in DropReason}
-        outcome = reasons.get(status.message) or KeyframeDecision[status.message.upper()]
-        return cls(
-            stamp_ns=stamp_to_ns(message.header.stamp),
-            outcome=outcome,
-            detail=values["detail"],
-            index=int(values["index"]),
-            latency_ms=float(values["latency_ms"]),
-            inference_ms=float(values["inference_ms"]),
-            measurement_stamps_ns=tuple(map(int, values["measurement_stamps_ns"].split())),
-            has_depth=values["has_depth"] == "true",
-        )
+        """Read what `to_message` wrote.
+
+        Raises:
+            MessageError: if something else wrote it.
+        """
+        with foreign("it is no status of a frame", MessageError):
+            status = message.status[0]
+            values = {item.key: item.value for item in status.values}
+            reasons = {reason.value: reason for reason in DropReason}
+            outcome = reasons.get(status.message) or KeyframeDecision[status.message.upper()]
+            return cls(
+                stamp_ns=stamp_to_ns(message.header.stamp),
+                outcome=outcome,
+                detail=values["detail"],
+                index=int(values["index"]),
+                latency_ms=float(values["latency_ms"]),
+                inference_ms=float(values["inference_ms"]),
+                measurement_stamps_ns=tuple(map(int, values["measurement_stamps_ns"].split())),
+                has_depth=values["has_depth"] == "true",
+            )

@@ -17,6 +17,9 @@ from pathlib import Path
 from dvmvs_core.data.bag_writer import TF_STATIC
 from dvmvs_ros.messages.message_log import MessageLog
 
+MAX_STATICS = 1000
+"""Different messages of static transforms that are kept for the bags to come."""
+
 
 class Recording:
     """Bags side by side: PATH, PATH_2, PATH_3, ….
@@ -54,7 +57,7 @@ class Recording:
 
     def write(self, topic: str, data: bytes) -> None:
         """Write a message that came just now."""
-        if topic == TF_STATIC:
+        if topic == TF_STATIC and data not in self._statics and len(self._statics) < MAX_STATICS:
             self._statics.append(data)  # it comes only once, and every bag needs it
         if self._log:
             try:

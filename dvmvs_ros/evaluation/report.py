@@ -169,7 +169,7 @@ def _statuses(files: BagFiles, topic: str) -> Iterator[FrameStatus]:
     for raw in files.messages({topic}):
         try:
             yield FrameStatus.from_message(deserialise(raw.data, files.topics[topic].message_type))
-        except (MessageError, KeyError, ValueError, IndexError):
+        except MessageError:
             continue  # a DiagnosticArray of someone else
 
 

@@ -20,11 +20,18 @@ from pathlib import Path
 import cv2
 import lz4.frame
 import numpy as np
+import safetensors.torch
+import torch
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 
+from dvmvs_core.config import preset
 from dvmvs_core.data import bag_messages
 from dvmvs_core.data.bag_files import typestore
 from dvmvs_core.data.compressed_depth import HEADER
+from dvmvs_core.model.checkpoint import FORMAT
+from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.model.regulariser import example_inputs
+from dvmvs_core.training.regulariser.clip_files import Keyframes, write_clip
 
 SIZE = (12, 16)
 K = np.array(((20.0, 0.0, 7.5), (0.0, 20.0, 5.5), (0.0, 0.0, 1.0)))
@@ -196,6 +203,63 @@ def npz_frames() -> list[dict[str, np.ndarray]]:
     return [{"image": picture(), "depth": depth()}]
 
 
+@cache
+def npz_clips() -> list[dict[str, np.ndarray]]:
+    """The arrays of a clip that the regulariser is trained on."""
+    inputs = example_inputs(64, 64)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.npz"
+        write_clip(path, Keyframes(inputs, torch.ones(1, 1, 64, 64)))
+        with np.load(path) as arrays:
+            return [dict(arrays)]
+
+
+@cache
+def torch_files() -> list[bytes]:
+    """Tensors as torch saves them now, and as it did before."""
+    made = []
+    for archive in (True, False):
+        buffer = io.BytesIO()
+        tensors = {"conv.weight": torch.ones(2, 3), "conv.bias": torch.zeros(3, dtype=torch.float16)}
+        torch.save(tensors, buffer, _use_new_zipfile_serialization=archive)
+        made.append(buffer.getvalue())
+    return made
+
+
+@cache
+def weights() -> list[bytes]:
+    """The head of a checkpoint, with a tensor that stands for its network."""
+    header = {"format": FORMAT, "networks": json.dumps({"pairnet": preset("small").to_dict()}), "metadata": "{}"}
+    with torch.device("meta"):  # the first network of a process takes seconds of imports, which belong to no case
+        build_network(preset("small").replace(network="pairnet"))
+    return [safetensors.torch.save({"pairnet/x": torch.ones(2, 3)}, header)]
+
+
+@cache
+def bag_metadata() -> list[bytes]:
+    """The metadata of a bag whose file is the first of `bags`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bag"
+        _write_bag(path, StoragePlugin.MCAP, False)
+        return [(path / "metadata.yaml").read_bytes()]
+
+
+@cache
+def statuses() -> list[tuple[str, bytes]]:
+    """What the depth node says of an image, as a message with its type."""
+    new, kind = bag_messages.new, "diagnostic_msgs/msg/DiagnosticArray"
+    values = {
+        **{"index": "3", "latency_ms": "1.5", "inference_ms": "1.0"},
+        **{"measurement_stamps_ns": "1 2", "has_depth": "true", "detail": ""},
+    }
+    pairs = [new("diagnostic_msgs/msg/KeyValue", key=key, value=value) for key, value in values.items()]
+    status = new(
+        "diagnostic_msgs/msg/DiagnosticStatus", level=0, name="frame", message="keyframe", hardware_id="", values=pairs
+    )
+    message = new(kind, header=bag_messages.header(SECOND, "camera"), status=[status])
+    return [(kind, bytes(typestore().serialize_cdr(message, kind)))]
+
+
 def npy(array: np.ndarray) -> bytes:
     """An array as an npy file."""
     buffer = io.BytesIO()
@@ -237,6 +301,7 @@ def texts() -> dict[str, list[bytes]]:
         "trajectory": [b"# time tx ty tz qx qy qz qw\n1.0 0 0 0 0 0 0 1\n1.1 0.1 0 0 0 0 0 1\n"],
         "figures": [json.dumps({"sequences": [], "all": {}, "weights": "", "latency_ms": {}}).encode()],
         "record": [json.dumps({"frames": 3, "lost_poses": 0, "stamps": True, "skipped": []}).encode()],
+        "log": [b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.4}\n'],
         "mounting": [b"0.1 0 0.2 0 0 0", b"0.1 0 0.2 0 0 0 1"],
     }
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -113,6 +114,39 @@ def mutated_npz(rng: Random, arrays: dict[str, bytes]) -> bytes:
         for key, content in arrays.items():
             archive.writestr(f"{key}.npy", content)
     return mutated(rng, buffer.getvalue()) if kind >= 0.8 else buffer.getvalue()
+
+
+def mutated_torch_file(rng: Random, data: bytes) -> bytes:
+    """Return a file of torch, damaged as it is, or in one of its entries, with a checksum that fits."""
+    if not data.startswith(b"PK") or rng.random() < 0.3:
+        return mutated(rng, data)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice(sorted(entries))
+    entries[name] = mutated(rng, entries[name])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+        for key, content in entries.items():
+            archive.writestr(key, content)
+    return buffer.getvalue()
+
+
+def mutated_safetensors(rng: Random, data: bytes) -> bytes:
+    """Return a safetensors file, damaged as it is, or in its header, with a length that fits."""
+    if rng.random() < 0.3:
+        return mutated(rng, data)
+    (length,) = struct.unpack_from("<Q", data)
+    header, tensors = data[8 : 8 + length], data[8 + length :]
+    numbers = list(re.finditer(rb"-?\d+(\.\d+)?|true|false|\[\]|\{\}", header))
+    if rng.random() < 0.7 and numbers:
+        found = rng.choice(numbers)
+        value = rng.choice(
+            (*(str(number).encode() for number in NUMBERS), b"-1", b"1e400", b"null", b"[]", b"{}", b"1.5")
+        )
+        header = header[: found.start()] + value + header[found.end() :]
+    else:
+        header = mutated(rng, header)
+    return struct.pack("<Q", len(header)) + header + tensors
 
 
 def mutated_sens(rng: Random, data: bytes) -> bytes:

@@ -13,11 +13,13 @@ A target reads bytes, from memory or from a file, as the programs do, and may ra
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import fuzz_corpus as corpus
+import fuzz_exports as exports
 import fuzz_mutations as mutations
 import numpy as np
 
@@ -39,6 +41,9 @@ from dvmvs_core.data.transforms import TransformTree
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.evaluation.figures import read_figures
 from dvmvs_core.evaluation.predictions import PredictionReader
+from dvmvs_core.model import checkpoint
+from dvmvs_core.training.regulariser.clip_files import read_clip
+from dvmvs_core.training.run_folder import LOG_NAME, RunFolder
 
 FORMATS = ("jpeg", "rgb8; png compressed bgr8", "bayer_rggb8; jpeg compressed ", "16UC1; png compressed", "rgb8;x" * 99)
 DEPTH_FORMATS = (
@@ -154,6 +159,25 @@ def _mounting(rng: Random, data: bytes, folder: Path) -> None:
     parse_mounting(data.decode(errors="replace"))
 
 
+def _bag_folder(path: Path) -> None:
+    """A bag whose metadata are the case."""
+    (path.parent / "bag0.mcap").write_bytes(corpus.bags()[".mcap"][0])
+    _sequence(path.parent)
+
+
+def _weights(path: Path) -> None:
+    checkpoint.read_info(path)
+    with suppress(DvmvsError):  # it is not the network that its header describes
+        checkpoint.load_network(path)
+
+
+def _status(rng: Random, case: tuple[str, bytes], folder: Path) -> object:
+    from dvmvs_ros.depth.frame_status import FrameStatus
+
+    kind, data = case
+    return FrameStatus.from_message(bag_files.deserialise(data, kind))
+
+
 def _mutated_message(rng: Random, seed: tuple[str, bytes]) -> tuple[str, bytes]:
     kind, data = seed
     if kind.endswith("CompressedImage") and rng.random() < 0.7:
@@ -205,6 +229,15 @@ TARGETS = {
     "training_frame": Target(
         lambda: _npys(corpus.npz_frames()), mutations.mutated_npz, _in_file("000000.npz", read_training_frame)
     ),
+    "clip": Target(lambda: _npys(corpus.npz_clips()), mutations.mutated_npz, _in_file("00000.npz", read_clip)),
+    "weights": Target(corpus.weights, mutations.mutated_safetensors, _in_file("w.safetensors", _weights)),
+    "released_weights": Target(
+        corpus.torch_files, mutations.mutated_torch_file, _in_file("2_encoder", checkpoint.read_released)
+    ),
+    "bag_folder": Target(corpus.bag_metadata, mutations.mutated_words, _in_file("metadata.yaml", _bag_folder)),
+    "frame_status": Target(corpus.statuses, _mutated_message, _status),
+    "export": Target(exports.data_sets, exports.damaged, exports.read),
+    "training_log": _text("log", lambda path: RunFolder(path.parent).forget_after(1), LOG_NAME),
     "sens": Target(corpus.sens, mutations.mutated_sens, _in_file("scene.sens", _sens)),
     "scene": Target(
         lambda: [text for name in SCENE_FILES for text in corpus.texts()[name]], mutations.mutated_words, _scene

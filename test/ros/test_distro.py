@@ -9,12 +9,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
-from dvmvs_ros.distro import tf2_frames  # noqa: E402
+import rclpy  # noqa: E402
 
+from dvmvs_core.errors import TransformLookupError  # noqa: E402
+from dvmvs_ros import distro  # noqa: E402
+from dvmvs_ros.distro import Tf2Transforms, tf2_frames  # noqa: E402
+from dvmvs_ros.messages.conversions import transform_message  # noqa: E402
+from dvmvs_ros.messages.pose_admission import PoseAdmission  # noqa: E402
+
+SECOND = 10**9
 YAML = """base_link:\x20
   parent: 'odom'
   broadcaster: 'default_authority'
@@ -35,3 +43,37 @@ camera_color_optical_frame:\x20
 def test_every_frame_of_tf2_is_named_the_root_too():
     assert tf2_frames(YAML) == ["base_link", "camera_color_optical_frame", "odom"]
     assert tf2_frames("{}") == [] == tf2_frames("")
+
+
+@pytest.fixture
+def transforms():
+    """tf2_ros itself, where a distribution has it."""
+    pytest.importorskip("tf2_ros")
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = rclpy.create_node("listens", context=context)
+    warned = []
+    made = Tf2Transforms(node, 10.0, lambda: None, warned.append, PoseAdmission(10.0, now_ns=lambda: 0))
+    yield made
+    made.close()
+    node.destroy_node()
+    context.shutdown()
+
+
+def test_tf2_keeps_what_is_not_later_than_asked(transforms):
+    transforms._add(transform_message(5 * SECOND, "odom", "camera", np.eye(4)), static=False)
+    transforms.forget_after(6 * SECOND)
+    assert transforms.newest_ns("odom", "camera") == 5 * SECOND
+    transforms.forget_after(4 * SECOND)
+    with pytest.raises(TransformLookupError):
+        transforms.lookup("odom", "camera", 5 * SECOND)
+
+
+def test_names_without_end_fill_no_buffer_of_tf2_and_static_transforms_stay(transforms, monkeypatch):
+    monkeypatch.setattr(distro, "MAX_FRAMES", 10)
+    transforms._add(transform_message(0, "base", "camera", np.eye(4)), static=True)
+    for i in range(100):
+        transforms._add(transform_message(SECOND, "odom", f"f{i}", np.eye(4)), static=False)
+        assert len(transforms.frames()) <= 13
+    transforms._add(transform_message(SECOND, "odom", "base", np.eye(4)), static=False)
+    np.testing.assert_array_equal(transforms.lookup("odom", "camera", SECOND), np.eye(4))

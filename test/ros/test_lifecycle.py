@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import signal
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ def node(start_node, client):
     """A node with weights that do not exist and a queue of the wrong type: it must live, and say so."""
     node = start_node("depth_node", {"weights": "/no/such/file.safetensors", "transform_timeout_s": 1})
     node.wait_for("cannot configure")
+    node.heaps = heaps_of_threads(node.process.pid)
     yield node
     assert node.stop(signal.SIGTERM) == 0, node.log()
     assert "terminate called" not in node.log() and "Traceback" not in node.log(), node.log()
@@ -155,10 +157,27 @@ def test_the_whole_life_twice(node, manager, client, tiny_weights):
     assert values[0].string_value == str(tiny_weights)
 
 
-def test_it_ends_cleanly_while_active(manager, tiny_weights):
+def heaps_of_threads(pid: int) -> int:
+    """How many heaps of their own glibc gave to threads: 64 MiB of addresses each, at a multiple of that."""
+    spans: list[list[int]] = []
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        addresses, mode, _, _, _, *name = line.split()
+        start, end = (int(address, 16) for address in addresses.split("-"))
+        if name or mode not in ("rw-p", "---p"):
+            continue
+        if spans and spans[-1][1] == start:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    size = 64 << 20
+    return sum(start % size == 0 and end - start >= size for start, end in spans)
+
+
+def test_it_ends_cleanly_while_active(node, manager, tiny_weights):
     usable(manager, tiny_weights)
     assert manager.change(Transition.TRANSITION_CONFIGURE)
     assert manager.change(Transition.TRANSITION_ACTIVATE)
+    assert heaps_of_threads(node.process.pid) == node.heaps, "its threads share those of the start"
     # The fixture ends the process with SIGTERM, and checks how it went.
 
 

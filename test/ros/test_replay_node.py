@@ -18,6 +18,7 @@ from scipy.stats import theilslopes
 
 pytest.importorskip("rclpy")
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
@@ -191,6 +192,32 @@ def test_what_cannot_be_played_is_one_line_and_exit_code_1(start_node, parameter
     player = start_node("replay_node", parameters)
     assert player.wait() == 1
     assert said in player.log() and "Traceback" not in player.log(), player.log()
+
+
+def test_statuses_of_somebody_else_are_no_answers(start_node, client, scene):
+    """They cost a line, and neither the player nor its count."""
+    publisher = client.node.create_publisher(DiagnosticArray, "/somebody/status", QoSProfile(depth=10))
+    player = start_node(
+        "replay_node",
+        {"sequence": str(scene), "rate": 5.0, "start_paused": True, "subscribers": 0},
+        remap=("depth_node/frame_status:=/somebody/status",),
+    )
+    player.wait_for("playing 14 images")
+    values = [KeyValue(key=key, value="x") for key in ("index", "latency_ms", "inference_ms", "detail")]
+
+    def heard() -> bool:
+        for status in (
+            [],
+            [DiagnosticStatus(message="keyframe")],
+            [DiagnosticStatus(message="keyframe", values=values)],
+        ):
+            publisher.publish(DiagnosticArray(status=status))
+        return bool(player.lines("it is no status of a frame"))
+
+    client.wait(heard)
+    assert player.stop() == 0
+    client.node.destroy_publisher(publisher)
+    assert "Traceback" not in player.log() and "played 0 images; 0 were answered" in player.log(), player.log()
 
 
 def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, listener, make_manager, scene):

@@ -12,7 +12,6 @@ Symbols: N keyframes, H×W pixels, h×w = H/2×W/2 cells.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,9 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.atomic import replacing
-from dvmvs_core.errors import DataError
+from dvmvs_core.data.npz import read_arrays
+from dvmvs_core.errors import DamagedError, DataError
+from dvmvs_core.foreign import foreign
 from dvmvs_core.matching.regularise import MIDDLE_LOG_M
 from dvmvs_core.model.regulariser import RegulariserInputs
 
@@ -95,18 +96,17 @@ def read_clip(path: Path, choose: np.random.Generator | None = None, count: int 
     Raises:
         DataError: if the file cannot be read.
     """
-    try:
-        with np.load(path) as arrays:
-            kept = slice(None)
-            if choose is not None:
-                total = len(arrays["offset"])
-                kept = choose.choice(total, min(count, total), replace=False)
-            read = {
-                name: torch.from_numpy(arrays[name][kept]).float() for name in (*RegulariserInputs._fields, "truth")
-            }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} holds no keyframes that can be read: {error}; delete it") from error
-    height, width = read["prior"].shape[-2:]
-    read["offset"] = read["offset"].view(-1, 1, 1, 1).expand(-1, 1, height, width)
-    truth = read.pop("truth")
-    return Keyframes(RegulariserInputs(**read), truth)
+    with foreign(f"{path} holds no keyframes that can be read", advice="; delete it"):
+        arrays = read_arrays(path, (*RegulariserInputs._fields, "truth"))
+        kept = slice(None)
+        if choose is not None:
+            total = len(arrays["offset"])
+            kept = choose.choice(total, min(count, total), replace=False)
+        read = {name: torch.from_numpy(array[kept]).float() for name, array in arrays.items()}
+        numbers = {name: len(part) for name, part in read.items()}
+        if len(set(numbers.values())) > 1:
+            raise DamagedError(f"its arrays must be of as many keyframes each; they are of {numbers}")
+        height, width = read["prior"].shape[-2:]
+        read["offset"] = read["offset"].view(-1, 1, 1, 1).expand(-1, 1, height, width)
+        truth = read.pop("truth")
+        return Keyframes(RegulariserInputs(**read), truth)

@@ -17,9 +17,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
-from dvmvs_core.errors import DataError
+from dvmvs_core.errors import DataError, DvmvsError
 from dvmvs_core.training.regulariser.recording import Recorder, Walks
 
 logger = logging.getLogger(__name__)
@@ -62,9 +63,11 @@ class RecordingProcesses:
     def __init__(self, folders: Sequence[ClipFolder], count: int) -> None:
         # A fork of a process whose threads have computed can hang in its first parallel loop.
         spawn = multiprocessing.get_context("spawn")
+        self._faults = spawn.SimpleQueue()
+        arguments = [(tuple(folders), turn, count, self._faults) for turn in range(count)]
         self._processes = [
-            spawn.Process(target=_record, args=(tuple(folders), turn, count), name=f"recorder-{turn}", daemon=True)
-            for turn in range(count)
+            spawn.Process(target=_record, args=each, name=f"recorder-{turn}", daemon=True)
+            for turn, each in enumerate(arguments)
         ]
 
     def __enter__(self) -> RecordingProcesses:
@@ -96,10 +99,21 @@ class RecordingProcesses:
         """Raise DataError if one of them failed."""
         failed = [process.name for process in self._processes if process.exitcode]
         if failed:
-            raise DataError(f"{' and '.join(failed)} failed, and said why above; resume once that is mended")
+            why = "and said why above" if self._faults.empty() else self._faults.get()
+            raise DataError(f"{' and '.join(failed)} failed: {why}; resume once that is mended")
 
 
-def _record(folders: Sequence[ClipFolder], turn: int, turns: int) -> None:
+def _record(folders: Sequence[ClipFolder], turn: int, turns: int, faults: SimpleQueue) -> None:
+    try:
+        _record_all(folders, turn, turns)
+    except DvmvsError as error:  # for the user to mend, so its trainer says it in one line
+        faults.put(str(error))
+        os._exit(1)
+    # Taking down the libraries beneath a thread that still runs can abort, which would be taken for a failure.
+    os._exit(0)
+
+
+def _record_all(folders: Sequence[ClipFolder], turn: int, turns: int) -> None:
     # An exception, so that the unfinished file is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     import torch
@@ -117,5 +131,3 @@ def _record(folders: Sequence[ClipFolder], turn: int, turns: int) -> None:
             if size not in recorders:
                 recorders[size] = Recorder(*size)
             recorders[size].record(folder.file(number), folder.walks, number)
-    # Taking down the libraries beneath a thread that still runs can abort, which would be taken for a failure.
-    os._exit(0)

@@ -31,6 +31,7 @@ from torch import nn
 from dvmvs_core.config import SIZE_MULTIPLE
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.environment import versions
+from dvmvs_core.foreign import foreign
 from dvmvs_core.model.regulariser import (
     Regulariser,
     RegulariserInputs,
@@ -299,15 +300,13 @@ class RegulariserTrainer:
             DataError: if there is none, it is broken, or it is of another network.
         """
         state = self._folder.load()
-        try:
+        with foreign(f"{self._folder.checkpoint} is no checkpoint of a regulariser"):
             self.network.load_state_dict(state["network"])
             self._average.network.load_state_dict(state["average"])
             self._optimiser.load_state_dict(state["optimiser"])
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
             self._skipped.in_a_row, self._losses = state["bad_steps"], state["losses"]
             self._commands = (*state["commands"], *self._commands)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise DataError(f"{self._folder.checkpoint} is no checkpoint of a regulariser: {error}") from error
         self._folder.forget_after(self.step)
 
     def _wait_for_clips(

@@ -24,8 +24,9 @@ from rosbags.rosbag2 import Reader
 
 from dvmvs_core.data import bag_messages
 from dvmvs_core.data.bag_files import BagFiles
+from dvmvs_core.data.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.depth_projection import cloud_points
-from dvmvs_core.data.inflate import bound_rosbags, zstd
+from dvmvs_core.data.inflate import zstd
 from dvmvs_core.data.inflation_bound import INFLATED_ANYWAY
 from dvmvs_core.data.mcap_salvage import inflates_to
 from dvmvs_core.data.open_sequence import open_sequence
@@ -240,12 +241,13 @@ def test_a_chunk_that_becomes_far_larger_than_its_file_is_not_inflated(tmp_path,
     if compression == "zstd":
         assert len(packed) < 100_000
     path = tmp_path / "bomb.mcap"
-    path.write_bytes(mcap_with_chunk(compression, packed, len(zeros)))
-    with pytest.raises(DataError):
-        BagFiles(path)
-    bound_rosbags()
-    with pytest.raises(DamagedError, match="compressed bytes"), Reader(path) as reader:
-        list(reader.messages())
+    for claimed, said in ((len(zeros), "far larger than it is"), (10, "compressed bytes")):
+        path.write_bytes(mcap_with_chunk(compression, packed, claimed))
+        with pytest.raises(DataError):
+            BagFiles(path)
+        bound_rosbags()
+        with pytest.raises(DamagedError, match=said), Reader(path) as reader:
+            list(reader.messages())
 
 
 def test_many_chunks_that_become_far_larger_than_their_file_are_not_inflated_all(tmp_path):
@@ -271,6 +273,77 @@ def test_a_database_that_computes_its_rows_is_not_read(make_bag, tmp_path):
     database.close()
     with pytest.raises(DataError, match="holds no message"):
         open_sequence(file)
+
+
+@pytest.mark.parametrize("compressed", (False, True))
+def test_a_database_under_another_name_is_checked_as_any_other(make_bag, compressed):
+    """The metadata name the files of a bag, and whether they are compressed."""
+    bag = make_bag("sqlite3", frames=3)
+    (file,) = bag.glob("*.db3")
+    with sqlite3.connect(file) as database:
+        database.execute("ALTER TABLE messages RENAME TO stored")
+        database.execute(
+            "CREATE VIEW messages AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+            " SELECT i AS id, 1 AS topic_id, i AS timestamp, zeroblob(900000000) AS data FROM n"
+        )
+    database.close()
+    renamed = bag / ("data.db3.zstd" if compressed else "data")
+    renamed.write_bytes(zstd.compress(file.read_bytes()) if compressed else file.read_bytes())
+    metadata = bag / "metadata.yaml"
+    text = metadata.read_text().replace(file.name, renamed.name)
+    if compressed:
+        text = text.replace("compression_format: ''", "compression_format: zstd")
+        text = text.replace("compression_mode: ''", "compression_mode: FILE")
+        assert "FILE" in text and "zstd" in text
+    metadata.write_text(text)
+    file.unlink()
+    bound_rosbags()
+    with pytest.raises(DamagedError, match="makes up its rows"), Reader(bag):
+        pass
+    with pytest.raises(DataError):
+        open_sequence(bag)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    (
+        (
+            "DROP TABLE IF EXISTS message_definitions",
+            "CREATE VIEW message_definitions AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+            " SELECT i AS id, 'a' AS topic_type, 'ros2msg' AS encoding, 'x' AS encoded_message_definition,"
+            " '' AS type_description_hash FROM n",
+        ),
+        ("INSERT INTO topics SELECT * FROM again",),
+    ),
+    ids=("definitions without end", "a topic that is there twice"),
+)
+def test_a_database_whose_other_tables_make_work_out_of_nothing_is_not_read(make_bag, statements):
+    (file,) = make_bag("sqlite3", frames=3).glob("*.db3")
+    with sqlite3.connect(file) as database:
+        if "again" in statements[0]:  # a table whose ids need not differ
+            database.execute("CREATE TABLE again AS SELECT * FROM topics")
+            database.execute("DROP TABLE topics")
+            database.execute("CREATE TABLE topics AS SELECT * FROM again")
+        for statement in statements:
+            database.execute(statement)
+    database.close()
+    with pytest.raises(DataError, match="holds no message"):
+        open_sequence(file)
+
+
+def test_metadata_that_make_work_out_of_nothing_are_not_used(make_bag):
+    bag = make_bag("mcap", frames=3)
+    metadata = bag / "metadata.yaml"
+    whole = metadata.read_text()
+    (file,) = bag.glob("*.mcap")
+    again = whole.replace(f"  - {file.name}\n", f"  - {file.name}\n  - {file.name}\n")
+    aliases = whole + "  a: &a [1]\n  b: [" + "*a, " * 5 + "]\n"
+    assert whole not in (again, aliases)
+    for text, said in ((again, "several times"), (aliases, "aliases"), (whole + " " * 300_000, "bytes")):
+        metadata.write_text(text)
+        sequence = open_sequence(bag)
+        assert len(list(sequence.items())) == 3, "its files are read one by one"
+        assert any(said in note for note in sequence.notes), sequence.notes
 
 
 def test_weights_whose_header_describes_a_network_that_no_memory_holds_are_refused(tmp_path):

@@ -7,15 +7,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import pickle
+import struct
+import zipfile
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from dvmvs_core.config import preset
-from dvmvs_core.errors import WeightsError
+from dvmvs_core.errors import DataError, WeightsError
 from dvmvs_core.model import checkpoint
 from dvmvs_core.model.checkpoint import (
     export_released,
@@ -26,6 +30,7 @@ from dvmvs_core.model.checkpoint import (
     save_checkpoint,
 )
 from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.training.run_folder import RunFolder
 
 FILES = {
     "fusionnet": ["0_feature_extractor", "1_feature_pyramid", "2_encoder", "3_lstm_fusion", "4_decoder"],
@@ -178,6 +183,34 @@ def test_torch_file(tmp_path, legacy):
     torch.save({"a": torch.ones(3)}, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(WeightsError, match="pickle .*dvmvs weights import"):
         load_network(path)
+
+
+def test_a_torch_file_that_inflates_is_refused_before_it_is(tmp_path):
+    """torch compresses nothing, but reads what is."""
+    values = 100_000_000
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(10)}, buffer)
+    path = tmp_path / "bomb"
+    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name.endswith("data.pkl"):  # ten values, of the storage and of the tensor, become more
+                content = content.replace(b"K\n", b"J" + struct.pack("<i", values))
+            bomb.writestr(name, bytes(4 * values) if name.endswith("data/0") else content)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(WeightsError, match="would become"):
+        checkpoint.read_released(path)
+    folder = RunFolder(tmp_path)
+    folder.checkpoint.write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="would become"):
+        folder.load()
+
+
+def test_metadata_that_are_no_dictionary_are_refused(saved):
+    header = {"format": "dvmvs-1", "networks": json.dumps({"fusionnet": tiny().to_dict()}), "metadata": "[1]"}
+    save_file(load_file(saved), saved, header)
+    with pytest.raises(WeightsError, match="cannot read"):
+        read_info(saved)
 
 
 def test_safetensors_of_something_else(tmp_path):

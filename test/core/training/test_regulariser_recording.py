@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +114,26 @@ def test_half_a_file_is_named(walk, tmp_path):
     write_clip(path, walk[1])
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"00000\.npz holds no keyframes that can be read.*delete it"):
+        read_clip(path)
+
+
+def test_a_clip_that_claims_more_than_it_holds_is_refused(walk, tmp_path):
+    path = tmp_path / "00000.npz"
+    write_clip(path, walk[1])
+    with np.load(path) as arrays:
+        whole = dict(arrays)
+    shape = (100_000_000,)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    np.savez(path, **{name: array for name, array in whole.items() if name != "truth"})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("truth.npy", "w") as entry:
+        entry.write(header.getvalue())
+        for _ in range(20):
+            entry.write(bytes(10_000_000))
+    with pytest.raises(DataError, match=r"holds no keyframes that can be read.*inflate.*delete it"):
+        read_clip(path)
+    np.savez(path, **{**whole, "truth": whole["truth"][:1]})
+    with pytest.raises(DataError, match="as many keyframes each"):
         read_clip(path)
 
 

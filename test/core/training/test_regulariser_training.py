@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 
@@ -245,6 +246,17 @@ def test_augmentation_disturbs_the_network_and_leaves_maps_out():
         assert torch.equal(result.matched, inputs.matched) and torch.equal(result.fits, inputs.fits)
     assert 0.35 < disturbed / 120 < 0.65
     assert 0.12 < left_out / 240 < 0.28
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_recorder_that_cannot_write_is_one_line(tmp_path, capfd):
+    trainer = trainer_for(tmp_path / "run", 4, workers=1, clips=4, textures=8)
+    shutil.rmtree(tmp_path / "run" / "held_out", ignore_errors=True)
+    (tmp_path / "run" / "held_out").write_text("")  # where a folder should be
+    with pytest.raises(DataError, match=r"recorder-0 failed: cannot write .*held_out"):
+        trainer.run()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

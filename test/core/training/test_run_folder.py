@@ -53,8 +53,8 @@ def test_log_forgets_what_will_be_done_again(tmp_path) -> None:
     folder = RunFolder(tmp_path)
     for step in (1, 2, 3):
         folder.log({"step": step})
-    with (tmp_path / LOG_NAME).open("a") as log:
-        log.write('{"step": 4, "lo')
+    with (tmp_path / LOG_NAME).open("ab") as log:
+        log.write(b'{"step": "x"}\n{"step": {}}\n[1]\n\xff\xfe\n{"step": 4, "lo')
     folder.forget_after(2)
     assert [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()] == [{"step": 1}, {"step": 2}]
 
