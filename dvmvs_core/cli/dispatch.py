@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from dvmvs_core import __version__
 from dvmvs_core.cli import main
-from dvmvs_core.cli.main import COMMANDS
+from dvmvs_core.cli.main import ALIASES, COMMANDS
 from dvmvs_core.cpu import share_cores
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.foreign import reason
@@ -43,6 +43,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     if command == "--version":
         print(f"dvmvs {__version__}")
         return 0
+    command = ALIASES.get(command, command)
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"

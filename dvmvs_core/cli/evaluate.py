@@ -166,16 +166,11 @@ def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path) -
 
 
 def _trajectory(engine, one) -> dict:
-    """Print what the trajectory of a sequence is like and what is wrong with it: bad depth is usually a bad pose."""
-    from dvmvs_core.cli.progress import progress
-    from dvmvs_core.evaluation.trajectory import check_trajectory
+    """Print what is wrong with the trajectory of a sequence, and return the figures."""
+    from dvmvs_core.cli.check import print_check
 
     depth_range = (engine.model_config.min_depth_m, engine.model_config.max_depth_m)
-    with progress(f"checking the trajectory of {one.name}", len(one.sequence)) as advance:
-        check = check_trajectory(one.sequence, engine.config.keyframes, depth_range, advance)
-    for sentence in (check.summary(), *check.findings):
-        print(f"{one.name}: {sentence}")
-    return check.to_dict()
+    return print_check(one.sequence, engine.config.keyframes, depth_range)
 
 
 def _score(options: Options, path: Path, one, doing: str, keyframes: int):
@@ -214,7 +209,6 @@ def _figures(options: Options, engine, runs, results) -> dict:
     from dvmvs_core.evaluation import environment
     from dvmvs_core.evaluation.figures import summary
     from dvmvs_core.model.checkpoint import read_info
-    from dvmvs_core.runtime.precision import network_precision
 
     info = read_info(options.engine.weights)
     hardware = environment.hardware(engine.device)
@@ -226,7 +220,7 @@ def _figures(options: Options, engine, runs, results) -> dict:
         preset=engine.model_config.preset,
         resolution=[engine.model_config.width, engine.model_config.height],
         measurement_frames=max((one.index or engine.config.keyframes).measurement_frames for one in runs),
-        precision=network_precision(engine.config, engine.model_config.preset, engine.device),
+        precision=engine.config.precision,
         matching=engine.matching,
         refined=options.refine,
         mask=str(options.mask) if options.mask else None,

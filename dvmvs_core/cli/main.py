@@ -21,15 +21,22 @@ import time
 COMMANDS = {
     "predict": "depth of every keyframe of a sequence, as one npz and pictures",
     "evaluate": "predict, and score against sensor depth: eight metrics per keyframe, sequence and overall",
+    "check": "whether poses, K, clock and scale of a sequence agree with its images, in words",
     "keyframes": "which frames become keyframes, and their measurement frames, as an index file",
     "reconstruct": "one mesh from predicted or sensor depth, with a picture and its distance to the sensor's surface",
     "bag": "a scene folder as a rosbag2: image, camera_info, tf and sensor depth",
-    "export": "published data sets (ScanNet, 7-Scenes, TUM RGB-D, ICL-NUIM, RGB-D Scenes v2) as scenes or npz",
+    "import": "recordings of other tools (EuRoC, COLMAP, transforms.json, phones, videos, data sets) as scene folders",
     "synthesize": "procedural scenes with exact depth, as scene folders",
     "train": "train PairNet or FusionNet",
     "benchmark": "latency by stage and memory, beside the plain reference path in the same run",
     "weights": "list, describe, import and export checkpoints",
 }
+
+ALIASES = {"export": "import"}
+"""Older names of commands."""
+
+MODULES = {"import": "import_recording"}
+"""Modules of commands whose names are words of Python."""
 
 EXIT_SIGNAL = 128
 """Exit codes of signals begin here, as a shell has them: 130 for Ctrl-C, 143 for SIGTERM."""
@@ -63,7 +70,7 @@ def _run(command: str, arguments: list[str]) -> int:
 
     import tyro
 
-    module = importlib.import_module(f"dvmvs_core.cli.{command}")
+    module = importlib.import_module(f"dvmvs_core.cli.{MODULES.get(command, command)}")
     options = tyro.cli(
         module.Options,
         prog=f"dvmvs {command}",

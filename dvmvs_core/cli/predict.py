@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -56,6 +56,13 @@ class Options:
     result_bag: Annotated[Path | None, tyro.conf.arg(metavar="BAG")] = None
     """write the frames with their depth, confidence, clouds and errors as a rosbag2 (mcap) too, for RViz, Foxglove or
     rerun; of several runs each gets a bag of its own in BAG"""
+    format: Annotated[
+        tuple[Literal["tum", "transforms.json", "colmap", "ply"], ...], tyro.conf.arg(metavar="FORMAT ...")
+    ] = ()
+    """write depth and poses of the keyframes for other tools too, each in a folder of its name: tum (TUM RGB-D),
+    transforms.json (nerfstudio), colmap (text model with points), ply (one cloud)"""
+    min_confidence: float = 0.0
+    """least confidence, 0 to 1, of the depth that --format writes"""
     engine: EngineOptions = field(default_factory=EngineOptions)
     bag: BagOptions = field(default_factory=BagOptions)
 
@@ -73,6 +80,7 @@ def run(options: Options) -> None:
         options.limit,
     )
     bags = _result_bags(options, runs)
+    _check_formats(options, runs)
     engine = options.engine.build()
     for one in runs:
         if options.published:
@@ -83,6 +91,8 @@ def run(options: Options) -> None:
             _say((path,), latencies, engine)
             if one.name in bags:
                 _write_result_bag(one, path, bags[one.name])
+            for form in options.format:
+                _export(one, path, folder / form, form, options.min_confidence)
         print_faults(one.name, one.sequence)
 
 
@@ -108,6 +118,29 @@ def _write_result_bag(one, predictions: Path, bag: Path) -> None:
     with progress(f"writing {bag}", len(one.sequence)) as advance:
         write_result_bag(one.sequence, predictions, bag, advance=advance)
     print(f"{bag}: the frames of {one.name} with their depth")
+
+
+def _check_formats(options: Options, runs) -> None:
+    """Refuse what --format could not write, before the prediction."""
+    from dvmvs_core.data.bag_writer import check_new
+    from dvmvs_core.errors import ConfigError
+
+    if not 0 <= options.min_confidence <= 1:
+        raise ConfigError(f"--min-confidence must be from 0 to 1; got {options.min_confidence}")
+    if options.format and options.published:
+        raise ConfigError("--format is made from predictions.npz, which --published does not write; choose one")
+    for one in runs:
+        for form in options.format:
+            check_new((options.out / one.name if len(runs) > 1 else options.out) / form)
+
+
+def _export(one, predictions: Path, folder: Path, form: str, min_confidence: float) -> None:
+    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.evaluation.prediction_export import export_predictions
+
+    with progress(f"writing {folder}", len(one.sequence)) as advance:
+        written = export_predictions(one.sequence, predictions, folder, form, min_confidence, advance)
+    print(f"{written}: the keyframes of {one.name}")
 
 
 def _predict(options: Options, engine, one, folder: Path, pictures: int) -> tuple[Path, list[float]]:

@@ -31,6 +31,8 @@ from dvmvs_core.data.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.file_order import held_kinds, is_clutter, natural_key
 from dvmvs_core.data.inflate import inflate_file, inflate_message
 from dvmvs_core.data.mcap_salvage import salvage_mcap
+from dvmvs_core.data.ros1_bag import SUFFIX as ROS1_SUFFIX
+from dvmvs_core.data.ros1_bag import Ros1Bag
 from dvmvs_core.data.sqlite_pages import journal_of, log_of, open_sqlite, stores_rows, whole_rows
 from dvmvs_core.errors import DataError, MessageError
 from dvmvs_core.foreign import foreign, reason
@@ -114,6 +116,9 @@ class BagFiles:
         return sorted(name for name, topic in self.topics.items() if topic.message_type == message_type and topic.count)
 
     def _open(self) -> list[_Source]:
+        if self.path.suffix == ROS1_SUFFIX:
+            with foreign(f"{self.path} cannot be read as a ROS 1 bag", advice=". Try rosbag reindex on a copy of it"):
+                return [_Ros1Source(self.path)]
         if self.path.is_file():
             return [self._open_file(self.path)]
         files = storage_files(self.path)
@@ -229,6 +234,19 @@ class _IndexedSource:
             if connections:  # none would mean all
                 for connection, log_ns, data in reader.messages(connections):
                     yield RawMessage(connection.topic, log_ns, data)
+
+
+class _Ros1Source:
+    """A ROS 1 bag."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._bag = Ros1Bag(path)
+        self.topics = {name: Topic(*counted) for name, counted in self._bag.counts.items()}
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+        for message in self._bag.messages(topics):
+            yield RawMessage(*message)
 
 
 class _CutMcap:

@@ -14,16 +14,17 @@ from pathlib import Path
 from dvmvs_core.data.bag import BagSequence, BagTopics
 from dvmvs_core.data.bag_files import is_storage, storage_files
 from dvmvs_core.data.file_order import held_kinds
+from dvmvs_core.data.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.scene import SceneSequence
 from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.errors import DataError
 
 
 def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence:
-    """Open a scene folder or a rosbag2, by what lies at the path.
+    """Open a scene folder or a bag, by what is at the path.
 
     Args:
-        path: scene folder, bag folder, or a single .mcap or .db3 file, compressed or not.
+        path: scene folder, bag folder, a single .mcap or .db3 file, compressed or not, or a ROS 1 .bag file.
         topics: topics and frames of a bag where the found ones would be wrong; of no effect on a folder.
 
     Raises:
@@ -32,8 +33,6 @@ def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; a sequence is a scene folder or a rosbag2")
-    if path.suffix == ".bag":
-        raise DataError(f"{path} is a ROS 1 bag; convert it first: rosbags-convert --src {path} --dst {path.stem}")
     if _is_bag(path):
         return BagSequence(path, topics or BagTopics())
     if path.is_dir() and any((path / part).exists() for part in ("images", "poses.txt", "K.txt")):
@@ -45,4 +44,6 @@ def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence
 
 
 def _is_bag(path: Path) -> bool:
-    return is_storage(path) if path.is_file() else (path / "metadata.yaml").exists() or bool(storage_files(path))
+    if path.is_file():
+        return is_storage(path) or path.suffix == ROS1_SUFFIX
+    return (path / "metadata.yaml").exists() or bool(storage_files(path))

@@ -17,11 +17,17 @@ import numpy as np
 
 from dvmvs_core.data.sequence import Sequence, SequenceItem
 
-STRETCH = 6
-"""Frames that points are followed through."""
+SHORTEST, LONGEST = 6, 60
+"""Frames between the beginnings of two stretches at least, and of one stretch at most."""
 
 STRETCHES = 40
-"""How many stretches are looked at, spread evenly over the sequence."""
+"""How many stretches are begun, spread evenly over the sequence."""
+
+FARTHEST = 0.2
+"""A stretch ends where its points have moved so far, of the image's width: by then there is parallax, if ever."""
+
+FEWEST_LEFT = 0.5
+"""A stretch ends before so few of its points are left."""
 
 POINTS = 150
 """Points that each stretch starts with at most."""
@@ -30,6 +36,12 @@ WIDTH = 480
 """Images are made this wide at most before points are looked for."""
 
 WINDOW = {"winSize": (15, 15), "maxLevel": 4}
+
+RATIO = 0.8
+"""A descriptor's best match must be so much nearer than its second best (Lowe, 2004)."""
+
+FEWEST_MATCHED = 15
+"""Points that two images must have in common."""
 
 RETURN_ERROR = 0.7
 """Pixels that a point followed forth and back may come to lie beside where it was."""
@@ -40,8 +52,9 @@ class Tracks:
     """Points seen in consecutive frames.
 
     Attributes:
-        frame_index: (S, L) positions of the frames in the sequence, of S stretches of L frames.
-        rays: (S, L, N, 2) x and y of the points at depth 1 in camera coordinates; NaN where lost.
+        frame_index: (S, L) positions of the frames in the sequence, of S stretches of up to L frames; -1 after the end
+            of a shorter one.
+        rays: (S, L, N, 2) x and y of the points at depth 1 in camera coordinates; NaN where lost or after the end.
         sensor_depth: (S, N) sensor depth of the points in the first frame, metres; NaN where there is none.
         focal_px: mean focal length at the size that points were followed at: pixels per unit of `rays`.
     """
@@ -65,25 +78,33 @@ def follow_points(sequence: Sequence, advance: Callable[[int], None] | None = No
     Raises:
         DataError: if the recording is broken.
     """
-    every = max(STRETCH, len(sequence) // STRETCHES)
+    every = max(SHORTEST, len(sequence) // STRETCHES)
     stretches: list[_Stretch] = []
-    current: _Stretch | None = None
+    open_ones: list[_Stretch] = []
     for number, item in enumerate(sequence.items(depth=sequence.has_depth)):
-        if number % every == 0:
-            current = _Stretch(item)
-        elif current is not None:
-            current.follow(item)
-        if current is not None and len(current.frames) == STRETCH:
-            if np.isfinite(current.rays[-1]).any():
-                stretches.append(current)
-            current = None
+        begins = number % every == 0
+        if begins or open_ones or every == SHORTEST:
+            grey, scale = _small_grey(item.frame.image)
+            for stretch in open_ones:
+                stretch.follow(item, grey, scale)
+            open_ones = [stretch for stretch in open_ones if not stretch.ended]
+            if begins or (every == SHORTEST and not open_ones):
+                open_ones.append(_Stretch(item, grey, scale))
+                stretches.append(open_ones[-1])
         if advance:
             advance(1)
+    stretches = [stretch for stretch in stretches if len(stretch.frames) > 1]
     if not stretches:
         return None
+    length = max(len(stretch.frames) for stretch in stretches)
+    frame_index = np.full((len(stretches), length), -1)
+    rays = np.full((len(stretches), length, POINTS, 2), np.nan)
+    for number, stretch in enumerate(stretches):
+        frame_index[number, : len(stretch.frames)] = stretch.frames
+        rays[number, : len(stretch.frames)] = stretch.rays
     return Tracks(
-        np.array([stretch.frames for stretch in stretches]),
-        np.array([stretch.rays for stretch in stretches]),
+        frame_index,
+        rays,
         np.array([stretch.sensor_depth for stretch in stretches]),
         float(np.mean([stretch.focal_px for stretch in stretches])),
     )
@@ -92,20 +113,22 @@ def follow_points(sequence: Sequence, advance: Callable[[int], None] | None = No
 class _Stretch:
     """Points of one frame, followed through those after it."""
 
-    def __init__(self, item: SequenceItem) -> None:
+    def __init__(self, item: SequenceItem, grey: np.ndarray, scale: float) -> None:
         self.frames = [item.frame.index]
-        self._grey, scale = _small_grey(item.frame.image)
+        self._item = item
+        self.ended = False
+        self._grey = grey
         self.focal_px = float(item.frame.K[0, 0] + item.frame.K[1, 1]) / 2 * scale
         corners = cv2.goodFeaturesToTrack(self._grey, POINTS, 0.01, 8)
         self._points = np.full((POINTS, 2), np.nan, np.float32)
         if corners is not None:
             self._points[: len(corners)] = corners[:, 0]
+        self._first = self._points
         self.rays = [_rays(self._points, item.frame.K, scale)]
         self.sensor_depth = _depth_at(item.sensor_depth, self._points, scale)
 
-    def follow(self, item: SequenceItem) -> None:
-        """Go on to the next frame."""
-        grey, scale = _small_grey(item.frame.image)
+    def follow(self, item: SequenceItem, grey: np.ndarray, scale: float) -> None:
+        """Go on to the next frame, or end before it where too few points are left."""
         alive = np.flatnonzero(np.isfinite(self._points[:, 0]))
         followed = np.full_like(self._points, np.nan)
         if len(alive) and grey.shape == self._grey.shape:
@@ -115,9 +138,50 @@ class _Stretch:
             good = (found[:, 0] == 1) & (found_back[:, 0] == 1)
             good &= np.linalg.norm(back - before, axis=1) < RETURN_ERROR
             followed[alive[good]] = after[good]
-        self._grey, self._points = grey, followed
+        left = np.isfinite(followed[:, 0])
+        few = left.sum() < FEWEST_LEFT * np.isfinite(self._first[:, 0]).sum()
+        if few and len(self.frames) == 1:
+            self._match(item, grey, scale)
+        if few:
+            self.ended = True
+            return
+        self._grey, self._points, self._item = grey, followed, item
         self.frames.append(item.frame.index)
         self.rays.append(_rays(followed, item.frame.K, scale))
+        moved = np.median(np.linalg.norm((followed - self._first)[left], axis=1))
+        self.ended = moved > FARTHEST * grey.shape[1] or len(self.frames) == LONGEST
+
+    def _match(self, item: SequenceItem, grey: np.ndarray, scale: float) -> None:
+        """Take points that are matched by descriptors, where they moved or turned too far to be followed."""
+        before, after = matched_points(self._grey, grey)
+        if len(before) < FEWEST_MATCHED or grey.shape != self._grey.shape:
+            return
+        points = np.full((2, POINTS, 2), np.nan, np.float32)
+        points[0, : len(before)], points[1, : len(before)] = before, after
+        first = self._item
+        self.rays = [_rays(points[0], first.frame.K, scale), _rays(points[1], item.frame.K, scale)]
+        self.sensor_depth = _depth_at(first.sensor_depth, points[0], scale)
+        self.frames.append(item.frame.index)
+
+
+def matched_points(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N, 2) points of two grey images that are each other's best match by SIFT, at most `POINTS`."""
+    sift = cv2.SIFT_create(4 * POINTS)
+    (points_a, found_a), (points_b, found_b) = (sift.detectAndCompute(grey, None) for grey in (a, b))
+    if found_a is None or found_b is None or min(len(found_a), len(found_b)) < 2:
+        return np.empty((0, 2)), np.empty((0, 2))
+    matcher = cv2.BFMatcher()
+    back = {match.queryIdx: match.trainIdx for match in matcher.match(found_b, found_a)}
+    good = [
+        best
+        for best, second in matcher.knnMatch(found_a, found_b, 2)
+        if best.distance < RATIO * second.distance and back[best.trainIdx] == best.queryIdx
+    ]
+    good = sorted(good, key=lambda match: match.distance)[:POINTS]
+    return (
+        np.array([points_a[match.queryIdx].pt for match in good]).reshape(-1, 2),
+        np.array([points_b[match.trainIdx].pt for match in good]).reshape(-1, 2),
+    )
 
 
 def _small_grey(image: np.ndarray) -> tuple[np.ndarray, float]:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import numpy as np
@@ -39,7 +40,18 @@ class PoseTrack:
         first_ns = kept[0].stamp_ns if kept else 0
         self.stamps_s = np.array([item.stamp_ns - first_ns for item in kept], dtype=np.float64) * 1e-9
         self.world_T_cam = np.array([item.world_T_cam for item in kept], dtype=np.float64).reshape(-1, 4, 4)
-        self._slerp = Slerp(self.stamps_s, Rotation.from_matrix(self.world_T_cam[:, :3, :3])) if len(kept) > 1 else None
+        self._interpolate()
+
+    def replaced(self, world_T_cam: np.ndarray) -> PoseTrack:
+        """Return a track of the same images and times with other poses (N, 4, 4)."""
+        other = copy.copy(self)
+        other.world_T_cam = world_T_cam
+        other._interpolate()
+        return other
+
+    def _interpolate(self) -> None:
+        R = self.world_T_cam[:, :3, :3]
+        self._slerp = Slerp(self.stamps_s, Rotation.from_matrix(R)) if len(R) > 1 else None
 
     def __len__(self) -> int:
         """Return the number of poses."""
@@ -59,7 +71,8 @@ class PoseTrack:
             return poses
         known = (stamps_s >= self.stamps_s[0]) & (stamps_s <= self.stamps_s[-1])
         after = np.searchsorted(self.stamps_s, stamps_s).clip(1, len(self) - 1)
-        known &= self.stamps_s[after] - self.stamps_s[after - 1] <= LONGEST_GAP_S
+        exact = (self.stamps_s[after] == stamps_s) | (self.stamps_s[after - 1] == stamps_s)
+        known &= exact | (self.stamps_s[after] - self.stamps_s[after - 1] <= LONGEST_GAP_S)
         at = stamps_s[known]
         poses[known] = np.eye(4)
         poses[known, :3, :3] = self._slerp(at).as_matrix()

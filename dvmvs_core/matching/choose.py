@@ -10,18 +10,17 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import threading
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from dvmvs_core.config import MATCHING_PRESETS, ModelConfig, matching_preset
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.model.lite0 import LEVEL_STAGES, load_lite0
-from dvmvs_core.model.regulariser import Regularised, RegulariserInputs, example_inputs, load_regulariser, prepared
+from dvmvs_core.model.lite0 import load_lite0
+from dvmvs_core.model.parts import Part, lite0_part, regulariser_part
+from dvmvs_core.model.regulariser import Regularised, load_regulariser
 from dvmvs_core.runtime.precision import cpu_precision
 
 if TYPE_CHECKING:
@@ -69,12 +68,7 @@ def choose_matcher(matching: str, model: ModelConfig, precision: str = "auto") -
 def shared_extractor(height: int, width: int, precision: str) -> Extractor:
     """Return what gives EfficientNet-Lite0's maps of images of that size: one for all engines of a process."""
     network = load_lite0()
-
-    def maps(pixels: Tensor) -> tuple[Tensor, ...]:
-        outputs = network(pixels)
-        return tuple(outputs[stage] for stage in LEVEL_STAGES)
-
-    return _shared(maps, network, lambda: (torch.zeros(1, 3, height, width),), precision)
+    return _shared(lite0_part(network, height, width), network, precision)
 
 
 @functools.cache
@@ -85,30 +79,18 @@ def shared_regulariser(height: int, width: int, precision: str) -> Regularise:
         WeightsError: if its weights are missing or damaged.
     """
     network = load_regulariser()
-
-    def regularise(*inputs: Tensor) -> tuple[Tensor, ...]:
-        return network(prepared(RegulariserInputs(*inputs)))
-
-    run = _shared(regularise, network, lambda: example_inputs(height, width), precision)
+    run = _shared(regulariser_part(network, height, width), network, precision)
     return lambda inputs: Regularised(*run(*inputs))
 
 
-def _shared(
-    function: Callable[..., tuple[Tensor, ...]],
-    network: nn.Module,
-    examples: Callable[[], tuple[Tensor, ...]],
-    precision: str,
-) -> Callable[..., tuple[Tensor, ...]]:
-    """The function as OpenVINO runs it, one call at a time; as it is where OpenVINO cannot be loaded."""
+def _shared(part: Part, network: nn.Module, precision: str) -> Callable[..., tuple[Tensor, ...]]:
+    """A part of a network as OpenVINO runs it, one call at a time; as it is where OpenVINO cannot be loaded."""
     try:
         from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
     except ImportError:
-        return function
+        return part.run
     target, lock = Target("CPU", precision), threading.Lock()
-    sizes = tuple(tuple(example.shape) for example in examples())
-    exported = ExportedFunction(
-        function, examples, target, network_key(network, target, sizes, inspect.getsource(function))
-    )
+    exported = ExportedFunction(part.run, part.examples, target, network_key(network, target, part.inputs))
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         with lock:

@@ -29,15 +29,17 @@ class FrameFiles:
 
     Attributes:
         image: 8-bit colour image.
-        depth: depth image in the unit of the data set.
+        depth: depth image in the unit of the data set; None where there is none.
         world_T_cam: (4, 4) pose; NaN or infinity where tracking is lost.
         stamp_ns: time of the image, or None.
+        no_depth: why there is no depth image.
     """
 
     image: Path
-    depth: Path
+    depth: Path | None
     world_T_cam: np.ndarray
     stamp_ns: int | None = None
+    no_depth: str = ""
 
 
 class FileScene(Scene):
@@ -75,13 +77,14 @@ class FileScene(Scene):
             try:
                 with foreign(f"{files.image} cannot be converted"):
                     image = self._convert_image(read_image(files.image))
-                    depth = self._convert_depth(read_raw_depth(files.depth))
-                if depth.shape != image.shape[:2]:
+                    depth = None if files.depth is None else self._convert_depth(read_raw_depth(files.depth))
+                if depth is not None and depth.shape != image.shape[:2]:
                     raise DataError(f"depth is {_size(depth)} and its image {_size(image)}: not one camera")
             except DataError as error:
                 yield SkippedFrame(files.image.name, str(error))
             else:
-                yield ExportFrame(image, depth, files.world_T_cam, files.stamp_ns)
+                name = files.image.name
+                yield ExportFrame(image, depth, files.world_T_cam, files.stamp_ns, name, files.no_depth)
 
 
 def read_raw_depth(path: Path) -> np.ndarray:

@@ -25,15 +25,19 @@ class ExportFrame:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        depth: (H, W) uint16 millimetres of the same camera, 0 = invalid.
+        depth: (H, W) uint16 millimetres of the same camera, 0 = invalid; None where there is none.
         world_T_cam: (4, 4) pose; NaN or infinity where tracking is lost.
         stamp_ns: time of the image, or None if the data set has none.
+        name: which one, in the words of the data set.
+        no_depth: why there is no depth; empty where none was recorded at all.
     """
 
     image: np.ndarray
-    depth: np.ndarray
+    depth: np.ndarray | None
     world_T_cam: np.ndarray
     stamp_ns: int | None = None
+    name: str = ""
+    no_depth: str = ""
 
 
 @dataclass(frozen=True)

@@ -79,12 +79,10 @@ def _frames(
     depths = numbered(depth_folder, r"(\d+)\.png")
     frames: list[FrameFiles | SkippedFrame] = []
     for number, image in numbered(image_folder, r"(\d+)\.jpg").items():
-        if number not in depths:
-            frames.append(SkippedFrame(image.name, "it has no depth image"))
-        elif number not in poses:
+        if number not in poses:
             frames.append(SkippedFrame(image.name, f"{trajectory.name} has no pose for it"))
         else:
-            frames.append(FrameFiles(image, depths[number], poses[number]))
+            frames.append(FrameFiles(image, depths.get(number), poses[number], no_depth="it has no depth image"))
     return frames
 
 

@@ -39,7 +39,8 @@ class SceneReport:
         name: its folder.
         frames: number of frames in it.
         lost_poses: frames whose pose is lost: kept to test with, left out to train with.
-        skipped: frames that could not be read.
+        skipped: frames that were left out.
+        without_depth: frames that serve for prediction alone.
         stamps: whether stamps.txt was written.
         resumed: whether it was finished before, and nothing was done.
     """
@@ -48,12 +49,13 @@ class SceneReport:
     frames: int
     lost_poses: int
     skipped: tuple[SkippedFrame, ...]
+    without_depth: tuple[SkippedFrame, ...]
     stamps: bool
     resumed: bool = False
 
     @property
     def skipped_frames(self) -> int:
-        """How many frames could not be read."""
+        """How many frames were left out."""
         return sum(skipped.count for skipped in self.skipped)
 
 
@@ -73,8 +75,12 @@ def finished_scene(scene: SceneInput, out: Path, dataset: Dataset, options: Expo
                 f"{path} was exported with {key} {record.get(key)}, not {value}. Name another OUT, or remove it"
             )
     with foreign(f"{path} is in the way: its record of the export is damaged", advice=". Remove it"):
-        skipped = tuple(SkippedFrame(**entry) for entry in record["skipped"])
-        return SceneReport(scene.name, record["frames"], record["lost_poses"], skipped, record["stamps"], resumed=True)
+        skipped, without_depth = (
+            tuple(SkippedFrame(**entry) for entry in record.get(key, ())) for key in ("skipped", "without_depth")
+        )
+        return SceneReport(
+            scene.name, record["frames"], record["lost_poses"], skipped, without_depth, record["stamps"], resumed=True
+        )
 
 
 def export_scene(
@@ -106,13 +112,19 @@ def export_scene(
     folder = SceneFolder(out / scene.name, options.training, pose_format)
     try:
         located = lost_poses = 0
-        skipped = []
+        skipped, without_depth = [], []
         total = len(range(0, len(source), options.frame_skip))
         for done, item in enumerate(_frames(scene, source, options.frame_skip), start=1):
             if stopped():
                 raise ExportStopped
             if isinstance(item, SkippedFrame):
                 skipped.append(item)
+                on_progress(min(done, total - 1), total)
+                continue
+            if item.depth is None and item.no_depth:
+                without_depth.append(SkippedFrame(item.name, item.no_depth))
+            if item.depth is None and options.training:
+                skipped.append(SkippedFrame(item.name, item.no_depth or "there is no depth to train with"))
             elif not np.isfinite(item.world_T_cam).all():
                 lost_poses += 1
                 if not options.training:
@@ -123,7 +135,9 @@ def export_scene(
             on_progress(min(done, total - 1), total)
         if located == 0:
             raise _unusable(scene, lost_poses, skipped)
-        report = SceneReport(scene.name, len(folder), lost_poses, tuple(skipped), folder.has_stamps)
+        report = SceneReport(
+            scene.name, len(folder), lost_poses, tuple(skipped), tuple(without_depth), folder.has_stamps
+        )
         folder.finish(source.K, _record(report, dataset, options))
         on_progress(total, total)
     except BaseException:
@@ -138,9 +152,9 @@ def _frames(scene: SceneInput, source: Scene, step: int) -> Iterator[ExportFrame
 
 
 def _unusable(scene: SceneInput, lost_poses: int, skipped: list[SkippedFrame]) -> DataError:
-    why = f"; the first that cannot be read is {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+    why = f"; the first that was left out is {skipped[0].name}: {skipped[0].reason}" if skipped else ""
     unreadable = sum(item.count for item in skipped)
-    return DataError(f"{scene.path} has no usable frame: {lost_poses} without a pose, {unreadable} unreadable{why}")
+    return DataError(f"{scene.path} has no usable frame: {lost_poses} without a pose, {unreadable} left out{why}")
 
 
 def _settings(dataset: Dataset, options: ExportOptions) -> dict[str, Any]:
@@ -162,4 +176,5 @@ def _record(report: SceneReport, dataset: Dataset, options: ExportOptions) -> di
         "lost_poses": report.lost_poses,
         "stamps": report.stamps,
         "skipped": [dataclasses.asdict(item) for item in report.skipped],
+        "without_depth": [dataclasses.asdict(item) for item in report.without_depth],
     }

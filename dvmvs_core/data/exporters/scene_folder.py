@@ -84,11 +84,12 @@ class SceneFolder:
         """
         name = f"{len(self):06d}"
         with writing(self._partial):
-            if self._training:
+            if self._training and frame.depth is not None:
                 np.savez_compressed(self._partial / f"{name}.npz", image=frame.image, depth=frame.depth)
             else:
                 _write_png(self._partial / "images" / f"{name}.png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
-                _write_png(self._partial / "depth" / f"{name}.png", frame.depth)
+                if frame.depth is not None:
+                    _write_png(self._partial / "depth" / f"{name}.png", frame.depth)
         self._poses.append(np.ravel(frame.world_T_cam))
         self._stamps_ns.append(frame.stamp_ns)
 
@@ -103,6 +104,8 @@ class SceneFolder:
             OutputError: if it cannot be written.
         """
         with writing(self._partial):
+            with suppress(OSError):  # where no frame has depth
+                (self._partial / "depth").rmdir()
             np.savetxt(self._partial / "poses.txt", np.array(self._poses), fmt=self._pose_format)
             np.savetxt(self._partial / "K.txt", K)
             if self.has_stamps:

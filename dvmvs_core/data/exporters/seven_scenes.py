@@ -102,15 +102,14 @@ class SevenScenes(Dataset):
 
 def _frames(folder: Path, depth_T_colour: np.ndarray) -> list[FrameFiles | SkippedFrame]:
     images, depths, poses = (
-        numbered(folder, rf"frame-(\d+)\.{kind}") for kind in (r"color\.png", r"depth\.png", r"pose\.txt")
+        numbered(folder, rf"frame-(\d+)\.{kind}") for kind in (r"color\.(?:png|jpg)", r"depth\.png", r"pose\.txt")
     )
     if not images:
         raise DataError(f"{folder} holds no frames: looked for frame-NNNNNN.color.png, .depth.png and .pose.txt")
     frames: list[FrameFiles | SkippedFrame] = []
     for number, image in images.items():
-        missing = [kind for kind, files in (("depth", depths), ("pose", poses)) if number not in files]
-        if missing:
-            frames.append(SkippedFrame(image.name, f"it has no {' and no '.join(missing)}"))
+        if number not in poses:
+            frames.append(SkippedFrame(image.name, "it has no pose"))
             continue
         try:
             world_T_depth = _read_pose(poses[number])
@@ -119,7 +118,7 @@ def _frames(folder: Path, depth_T_colour: np.ndarray) -> list[FrameFiles | Skipp
             continue
         lost = not np.isfinite(world_T_depth).all()
         world_T_colour = world_T_depth if lost else world_T_depth @ depth_T_colour
-        frames.append(FrameFiles(image, depths[number], world_T_colour))
+        frames.append(FrameFiles(image, depths.get(number), world_T_colour, no_depth="it has no depth image"))
     return frames
 
 

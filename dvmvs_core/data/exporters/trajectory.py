@@ -39,6 +39,11 @@ class Trajectory:
         if not np.isfinite(translations).all():
             raise DataError(f"{path} must hold finite positions; got NaN or infinity")
 
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """The first and the last time."""
+        return int(self._stamps_ns[0]), int(self._stamps_ns[-1])
+
     def interpolate(self, stamps_ns: np.ndarray, max_gap_ns: int) -> np.ndarray:
         """Return the poses at the given times, linear in position and along the shortest arc in rotation.
 

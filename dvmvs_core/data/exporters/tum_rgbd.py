@@ -138,7 +138,8 @@ def _frames(folder: Path, max_gap_ns: int) -> list[FrameFiles | SkippedFrame]:
     partners = pair(image_stamps_ns, depth_stamps_ns, max_gap_ns)
     for stamp_ns, (image,), partner, world_T_cam in zip(image_stamps_ns, images, partners, poses, strict=True):
         if partner < 0:
-            frames.append(SkippedFrame(image, f"no depth image within {max_gap_ns / MILLISECOND_NS:g} ms"))
+            why = f"no depth image within {max_gap_ns / MILLISECOND_NS:g} ms"
+            frames.append(FrameFiles(folder / image, None, world_T_cam, int(stamp_ns), why))
         else:
             frames.append(FrameFiles(folder / image, folder / depths[partner][0], world_T_cam, int(stamp_ns)))
     return frames

@@ -160,8 +160,9 @@ def remarks(figures: dict) -> str:
             blocks.append(_remarks(f"{part['name']}: left out", lines))
         if "trajectory" in part:
             found = [f"<li>{escape(finding)}</li>" for finding in part["trajectory"]["findings"]]
+            unknown = [f"<li>Not checked: {escape(what)}</li>" for what in part["trajectory"].get("not_checked", ())]
             nothing = "<li>Nothing wrong was found with the poses and their timing.</li>"
-            blocks.append(_remarks(f"{part['name']}: trajectory", found or [nothing]))
+            blocks.append(_remarks(f"{part['name']}: trajectory", (found or [nothing]) + unknown))
     return f"<section><h2>Remarks on the recording</h2>{''.join(blocks)}</section>" if blocks else ""
 
 

@@ -224,7 +224,7 @@ def test_a_cut_off_jpeg_is_left_out_although_opencv_fills_it_with_grey(make_scen
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    (("nothing", "does not exist"), ("empty", "neither a scene folder"), ("old.bag", "ROS 1 bag; convert it first")),
+    (("nothing", "does not exist"), ("empty", "neither a scene folder"), ("old.bag", "cannot be read as a ROS 1 bag")),
 )
 def test_what_is_no_sequence_is_told_what_would_be_one(tmp_path, name, said):
     (tmp_path / "empty").mkdir()

@@ -85,9 +85,9 @@ def checked(tmp_path, recorded=pose_at, **wall):
 def test_nothing_is_found_where_nothing_is_wrong(tmp_path):
     check = checked(tmp_path)
     assert check.findings == ()
-    assert check.scale == pytest.approx(1.0, abs=0.03)
-    assert abs(check.time_offset.offset_s) < 0.003
-    assert check.time_offset.residual_px < 0.5
+    assert check.images.scale.scale == pytest.approx(1.0, abs=0.03)
+    assert abs(check.images.fit.offset_s) < 0.003
+    assert check.images.fit.residual_px < 0.5
     assert (check.frames, check.jumps) == (FRAMES, ())
     assert check.duration_s == pytest.approx(59 / 30)
     assert check.keyframe_rate_hz == pytest.approx(check.keyframes / check.duration_s)
@@ -110,15 +110,15 @@ def test_images_whose_pose_was_stamped_wrongly_are_named(tmp_path):
 
     check = checked(tmp_path, recorded)
     (finding,) = (finding for finding in check.findings if "does not explain how the image moved" in finding)
-    assert set(check.unexplained) == {28, 29, 40, 41}
-    assert f"at 4 of {check.followed} images" in finding
+    assert set(check.images.unexplained) == {28, 29, 40, 41}
+    assert f"at 4 of {check.images.followed} images" in finding
     assert not check.summary().endswith("nothing is wrong with the poses")
 
 
 @pytest.mark.parametrize("offset_s", (0.04, -0.04, 0.1))
 def test_an_offset_between_images_and_poses_is_flagged_and_measured(tmp_path, offset_s):
     check = checked(tmp_path, lambda seconds, moves: pose_at(seconds - offset_s, moves))
-    assert check.time_offset.offset_s == pytest.approx(offset_s, abs=0.005)
+    assert check.images.fit.offset_s == pytest.approx(offset_s, abs=0.005)
     (finding,) = check.findings
     milliseconds, direction = finding.split("best ")[1].split(" than")[0].split(" ms ")
     assert abs(int(milliseconds) - abs(offset_s) * 1000) <= 5
@@ -137,29 +137,31 @@ def scaled(factor):
 @pytest.mark.parametrize("factor", (0.3, 4.0))
 def test_poses_without_scale_are_flagged_by_the_sensor(tmp_path, factor):
     check = checked(tmp_path, scaled(factor))
-    assert check.scale == pytest.approx(factor, rel=0.03)
-    assert [f"{check.scale:.2f} times the sensor's depth" in finding for finding in check.findings] == [True]
+    assert check.images.scale.scale == pytest.approx(factor, rel=0.03)
+    assert [f"they are {check.images.scale.scale:.2f} times as large" in finding for finding in check.findings] == [
+        True
+    ]
 
 
 def test_poses_without_scale_are_flagged_without_a_sensor_where_the_scene_would_be_too_far(tmp_path):
     check = checked(tmp_path, scaled(40.0), depth=False)
-    assert check.scale is None
-    assert check.scene_depth_m == pytest.approx(80.0, rel=0.1)
+    assert check.images.scale is None
+    assert check.images.scene_depth_m == pytest.approx(80.0, rel=0.1)
     assert any("scale of the poses is not plausible" in finding for finding in check.findings)
 
 
 def test_pure_rotation_is_flagged(tmp_path):
     check = checked(tmp_path, moves=0.0)
     assert check.rotation_only_share == 1.0
-    assert check.scene_depth_m is None
+    assert check.images.scene_depth_m is None
     assert "100% of the keyframes only turn" in check.findings[0]
     assert len(check.findings) == 1
-    assert abs(check.time_offset.offset_s) < 0.005
+    assert abs(check.images.fit.offset_s) < 0.005
 
 
 def test_pure_rotation_with_an_offset_is_flagged_for_both(tmp_path):
     check = checked(tmp_path, lambda seconds, moves: pose_at(seconds - 0.04, moves), moves=0.0)
-    assert check.time_offset.offset_s == pytest.approx(0.04, abs=0.01)
+    assert check.images.fit.offset_s == pytest.approx(0.04, abs=0.01)
     assert len(check.findings) == 2
 
 
@@ -181,7 +183,7 @@ def test_a_camera_that_stands_still_is_said():
     items = list(Wall(lambda seconds, moves: np.eye(4)).poses())
     check = judge(items, None, KeyframeConfig(), DEPTH_RANGE_M)
     assert "only 1 of 60 frames become keyframes" in check.findings[0]
-    assert check.time_offset is None
+    assert check.images is None
 
 
 def test_lost_tracking_leaves_no_trace_in_the_figures():
@@ -205,9 +207,9 @@ def test_the_offset_of_the_real_sequence_is_found_within_10_ms(hololens):
             if np.isfinite(pose).all()
         ]
         check = judge(items, tracks, KeyframeConfig(), DEPTH_RANGE_M)
-        found.append(check.time_offset.offset_s)
+        found.append(check.images.fit.offset_s)
         assert [finding.startswith("the poses fit the images best") for finding in check.findings] == [True] * bool(
             offset_s
         )
-        assert check.scale == pytest.approx(1.0, abs=0.1)
+        assert check.images.scale.scale == pytest.approx(1.0, abs=0.1)
     assert found == pytest.approx([0.0, 0.04], abs=0.01)

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 import pytest
 import torch
 
@@ -73,3 +75,17 @@ def test_every_number_of_measurement_frames_that_can_come_has_a_place():
 def test_elsewhere_the_function_runs_as_it_is(captures):
     (found,) = CudaGraphs(lambda x: (x + 1,), torch.device("cpu"))(torch.zeros(2))
     assert found.tolist() == [1.0, 1.0] and not captures
+
+
+def test_all_graphs_of_a_device_capture_into_one_pool(monkeypatch):
+    pools, handles = [], iter(range(100))
+    for name in ("device", "Stream", "stream", "current_stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(handles)))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **how: pools.append(how.get("pool")) or MagicMock())
+    cuda_graph._pool.cache_clear()
+    cpu = torch.device("cpu")
+    for function in (lambda x: (x + 1,), lambda x: (x + 2,)):
+        cuda_graph.capture(function, (torch.zeros(2),), cpu)
+    cuda_graph._pool.cache_clear()
+    assert pools == [(0, 0), (0, 0)]

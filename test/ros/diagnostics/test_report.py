@@ -21,6 +21,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
+from dvmvs_core.runtime.precision import cpu_precision  # noqa: E402
 from dvmvs_ros.depth.drops import DropReason  # noqa: E402
 from dvmvs_ros.messages.conversions import (  # noqa: E402
     camera_info_message,
@@ -278,4 +279,4 @@ def test_what_is_well_is_not_complained_about(nodes, client, walk, watcher):
 def test_the_mode_is_told_together_with_what_it_came_to(nodes, watcher):
     engine = watcher.wait_for("/good/depth_node: engine", OK, "fusionnet")
     (mode,) = (pair.value for pair in engine.values if pair.key == "mode")
-    assert mode == "auto: OpenVINO on CPU, float32; compiled plane sweep; matching fast"
+    assert mode == f"auto: OpenVINO on CPU, {cpu_precision('auto')}; compiled plane sweep; matching fast"

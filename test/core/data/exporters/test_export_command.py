@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""`dvmvs export`, from the command line to a scene that the rest of the package reads."""
+"""`dvmvs import` and its older name `dvmvs export`, up to a scene that the rest of the package reads."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_wrong_folder_is_one_line_that_says_what_was_looked_for(dataset, looke
     (tmp_path / "in").mkdir()
     assert main(["export", dataset, str(tmp_path / "in"), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("dvmvs export: ") and looked_for in error
+    assert error.startswith("dvmvs import: ") and looked_for in error
     assert not (tmp_path / "out").exists()
 
 
@@ -82,5 +82,5 @@ def test_a_scene_that_fails_is_named_and_the_exit_code_says_so(sens_file, tmp_pa
     out = tmp_path / "out"
     assert main(["export", "scannet", str(tmp_path), str(out), "--workers", "1"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "1 of 2 scenes could not be exported (scene0001_00: " in error and "got occi (2)" in error
+    assert "1 of 2 scenes could not be imported (scene0001_00: " in error and "got occi (2)" in error
     assert [path.name for path in out.iterdir()] == ["scene0000_00"]

@@ -62,14 +62,17 @@ def test_correct_export_goes_by_number_not_by_position(write_scene, run_export, 
     (root / "office1-depth-clean/00002.png").unlink()
     out, summary = run_export(IclNuim, root, IclNuimOptions())
     poses = np.loadtxt(out / "office1/poses.txt").reshape(-1, 4, 4)
-    for written, number in enumerate((1, 3)):
-        np.testing.assert_array_equal(tools.read_depth(out / f"office1/depth/00000{written}.png"), tools.depth(number))
+    for written, number in enumerate((1, 2, 3)):
         np.testing.assert_allclose(poses[written], tools.pose(number), atol=2e-8)
-    assert len(poses) == 2
-    assert {item.name: item.reason for item in summary.scenes[0].skipped} == {
-        "00000.jpg": "office1-traj.txt has no pose for it",
-        "00002.jpg": "it has no depth image",
-    }
+    for written, number in ((0, 1), (2, 3)):
+        np.testing.assert_array_equal(tools.read_depth(out / f"office1/depth/00000{written}.png"), tools.depth(number))
+    assert len(poses) == 3
+    (scene,) = summary.scenes
+    assert [(item.name, item.reason) for item in scene.skipped] == [
+        ("00000.jpg", "office1-traj.txt has no pose for it")
+    ]
+    assert [(item.name, item.reason) for item in scene.without_depth] == [("00002.jpg", "it has no depth image")]
+    assert not (out / "office1/depth/000001.png").exists()
     np.testing.assert_array_equal(np.loadtxt(out / "office1/K.txt"), ((525, 0, 319.5), (0, 525, 239.5), (0, 0, 1)))
 
 

@@ -59,6 +59,7 @@ def test_a_scene_folder_has_the_parts_of_one(root, tmp_path, tools):
         "lost_poses": 1,
         "stamps": False,
         "skipped": [],
+        "without_depth": [],
     }
     assert np.isnan(np.loadtxt(out / "a/poses.txt")[1]).all()
 
@@ -140,7 +141,7 @@ def test_a_scene_without_a_usable_frame_leaves_nothing(root, tmp_path):
         path.write_bytes(b"\xff\xd8 no jpeg")
     summary = export(ICL, root, tmp_path / "out", ExportOptions(), scenes=("b",))
     assert (
-        "has no usable frame: 0 without a pose, 4 unreadable; the first that cannot be read is 00000.jpg"
+        "has no usable frame: 0 without a pose, 4 left out; the first that was left out is 00000.jpg"
         in (summary.failures["b"])
     )
     assert list((tmp_path / "out").iterdir()) == []
@@ -151,7 +152,7 @@ def test_a_scene_that_is_lost_throughout_is_no_scene(root, tmp_path):
     (root / "a-traj.txt").write_text("\n".join(line if len(line.split()) == 3 else "nan " * 4 for line in text))
     for training in (False, True):
         summary = export(ICL, root, tmp_path / "out", ExportOptions(training), scenes=("a",))
-        assert "has no usable frame: 4 without a pose, 0 unreadable" in summary.failures["a"]
+        assert "has no usable frame: 4 without a pose, 0 left out" in summary.failures["a"]
 
 
 def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, tmp_path, monkeypatch):

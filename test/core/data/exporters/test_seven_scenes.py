@@ -141,10 +141,12 @@ def test_frames_go_by_number_and_incomplete_or_broken_ones_are_named(write_seque
     broken.write_bytes(broken.read_bytes()[:-100])
     out, summary = run_export(SevenScenes, root, SevenScenesOptions())
     skipped = {item.name: item.reason for item in summary.scenes[0].skipped}
-    assert skipped["frame-000001.color.png"] == "it has no depth"
+    assert [(item.name, item.reason) for item in summary.scenes[0].without_depth] == [
+        ("frame-000001.color.png", "it has no depth image")
+    ]
     assert "frame-000002.pose.txt, line 1 must hold 4 words; got 3" in skipped["frame-000002.color.png"]
     assert "ends early" in skipped["frame-000003.color.png"]
-    for written, number in ((0, 0), (1, 4)):
+    for written, number in ((0, 0), (1, 1), (2, 4)):
         image = tools.read_image(out / f"chess-seq-01/images/00000{written}.png")
         np.testing.assert_array_equal(image, tools.image(number, HEIGHT, WIDTH))
-    assert len(np.loadtxt(out / "chess-seq-01/poses.txt")) == 2
+    assert len(np.loadtxt(out / "chess-seq-01/poses.txt")) == 3

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from dvmvs_core.data.exporters.options import TumRgbdOptions
 from dvmvs_core.data.exporters.tum_rgbd import CALIBRATIONS, TumRgbd
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
 
 START = 1305031102
@@ -93,23 +94,28 @@ def test_correct_export_pairs_interpolates_and_rounds(write_sequence, run_export
     assert (summary.scenes[0].frames, summary.scenes[0].stamps) == (3, True)
 
 
-def test_an_image_without_depth_in_time_is_left_out_and_one_without_a_pose_is_lost(write_sequence, run_export):
+def test_an_image_without_depth_in_time_serves_for_prediction_and_one_without_a_pose_is_lost(
+    write_sequence, run_export
+):
     root = write_sequence(rgb=(0, 33, 66), depth=(5, 71), poses=(-10, 0, 10, 20, 30, 40))
     out, summary = run_export(TumRgbd, root, TumRgbdOptions())
     poses = np.loadtxt(out / "rgbd_dataset_freiburg3_cabinet/poses.txt").reshape(-1, 4, 4)
     np.testing.assert_allclose(poses[0], pose_at(0), atol=1e-7)
-    assert np.isnan(poses[1]).all()
+    assert np.isfinite(poses[1]).all() and np.isnan(poses[2]).all()
     (report,) = summary.scenes
-    assert (report.frames, report.lost_poses, report.skipped_frames) == (2, 1, 1)
-    assert report.skipped[0].name == f"rgb/{START}.033000.png"
-    assert report.skipped[0].reason == "no depth image within 20 ms"
+    assert (report.frames, report.lost_poses, report.skipped_frames) == (3, 1, 0)
+    (item,) = report.without_depth
+    assert (item.name, item.reason) == (f"{START}.033000.png", "no depth image within 20 ms")
+    sequence = open_sequence(out / "rgbd_dataset_freiburg3_cabinet")
+    assert [one.sensor_depth is not None for one in sequence.items()] == [True, False, True]
 
 
 def test_the_gap_is_an_option(write_sequence, run_export):
     root = write_sequence(rgb=(0, 33, 66), depth=(25, 58, 91))
     with_gap, _ = run_export(TumRgbd, root, TumRgbdOptions(max_gap_ms=8.0))
     # 33 has depth at 25, 66 at 58; 0 would need 25.
-    assert len(list((with_gap / "rgbd_dataset_freiburg3_cabinet/images").iterdir())) == 2
+    depths = with_gap / "rgbd_dataset_freiburg3_cabinet/depth"
+    assert sorted(path.name for path in depths.iterdir()) == ["000001.png", "000002.png"]
 
 
 @pytest.mark.parametrize("camera", ["freiburg1", "freiburg2"])

@@ -5,9 +5,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Turn a published data set, as it was downloaded, into scene folders to test with or npz frames to train with.
+"""Turn a recording of another tool, or a published data set, into scene folders to test with or npz to train with.
 
-Scenes that an earlier run finished are skipped, and a scene is written whole or not at all.
+Poses, units and axes become ours, lens distortion is removed. A frame without depth still serves for prediction; what
+was left out is named with its reason, on the terminal and in export.json of the scene. Scenes that an earlier run
+finished are skipped, and a scene is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from dvmvs_core.data.exporters.options import (
-    DatasetOptions,
     ExportOptions,
     IclNuimOptions,
     RgbdScenesOptions,
@@ -31,19 +32,27 @@ from dvmvs_core.data.exporters.options import (
     SevenScenesOptions,
     TumRgbdOptions,
 )
+from dvmvs_core.data.importers.options import (
+    ColmapOptions,
+    EurocOptions,
+    KittiOptions,
+    PhoneOptions,
+    RedwoodOptions,
+    TrajectoryOptions,
+    TransformsOptions,
+)
 
 if TYPE_CHECKING:
-    from dvmvs_core.data.exporters.frames import Dataset
     from dvmvs_core.data.exporters.runner import ExportSummary
 
 NAMED_FRAMES = 3
-"""How many unreadable frames of a scene are named on the terminal; all of them are in its export.json."""
+"""How many frames of a scene that were left out are named on the terminal; all of them are in its export.json."""
 
 
 @dataclass(frozen=True)
-class _Export:
+class _Import:
     root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
-    """the data set as it was downloaded, or one scene of it"""
+    """the recording or data set as it was downloaded, or one scene of it"""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """folder to make the scenes in"""
     how: ExportOptions = field(default_factory=ExportOptions)
@@ -58,38 +67,94 @@ class _Export:
 
 
 @dataclass(frozen=True)
-class Scannet(_Export):
+class Scannet(_Import):
     """ScanNet: SCENE/SCENE.sens, read natively."""
 
     dataset: tyro.conf.Suppress[ScannetOptions] = field(default_factory=ScannetOptions)
 
 
 @dataclass(frozen=True)
-class SevenScenes(_Export):
-    """7-Scenes: SCENE/seq-XX/frame-NNNNNN.{color.png,depth.png,pose.txt}."""
+class SevenScenes(_Import):
+    """7-Scenes: SCENE/seq-XX/frame-NNNNNN.{color.png or .jpg,depth.png,pose.txt}."""
 
     dataset: SevenScenesOptions = field(default_factory=SevenScenesOptions)
 
 
 @dataclass(frozen=True)
-class TumRgbd(_Export):
+class TumRgbd(_Import):
     """TUM RGB-D: SEQUENCE/{rgb.txt,depth.txt,groundtruth.txt}, or a recording of your own in that format."""
 
     dataset: TumRgbdOptions = field(default_factory=TumRgbdOptions)
 
 
 @dataclass(frozen=True)
-class IclNuim(_Export):
+class IclNuim(_Import):
     """Augmented ICL-NUIM: NAME-color, NAME-depth-clean and NAME-traj.txt."""
 
     dataset: tyro.conf.Suppress[IclNuimOptions] = field(default_factory=IclNuimOptions)
 
 
 @dataclass(frozen=True)
-class RgbdScenes(_Export):
+class RgbdScenes(_Import):
     """RGB-D Scenes v2: imgs/scene_XX and pc/XX.pose."""
 
     dataset: tyro.conf.Suppress[RgbdScenesOptions] = field(default_factory=RgbdScenesOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory(_Import):
+    """Images named by their time, or a video, with poses in a text file of TUM's format: IN is the folder or video."""
+
+    dataset: TrajectoryOptions
+
+
+@dataclass(frozen=True)
+class Euroc(_Import):
+    """EuRoC (ASL) and TUM-VI: mav0/cam0, calibration and ground truth."""
+
+    dataset: EurocOptions = field(default_factory=EurocOptions)
+
+
+@dataclass(frozen=True)
+class Transforms(_Import):
+    """transforms.json of nerfstudio or Instant-NGP."""
+
+    dataset: TransformsOptions = field(default_factory=TransformsOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colmap(_Import):
+    """COLMAP model, text or binary; --scale says how many metres one of its units is."""
+
+    dataset: ColmapOptions
+
+
+@dataclass(frozen=True)
+class Stray(_Import):
+    """Stray Scanner: rgb.mp4, odometry.csv, depth and confidence of an iPhone's LiDAR."""
+
+    dataset: PhoneOptions = field(default_factory=PhoneOptions)
+
+
+@dataclass(frozen=True)
+class Record3d(_Import):
+    """Record3D: .r3d files of an iPhone's LiDAR."""
+
+    dataset: PhoneOptions = field(default_factory=PhoneOptions)
+
+
+@dataclass(frozen=True)
+class Open3d(_Import):
+    """Open3D and Redwood: color/, depth/ and a trajectory *.log."""
+
+    dataset: RedwoodOptions = field(default_factory=RedwoodOptions)
+
+
+@dataclass(frozen=True)
+class Kitti(_Import):
+    """KITTI odometry: sequences/NN and poses/NN.txt."""
+
+    dataset: KittiOptions = field(default_factory=KittiOptions)
 
 
 Options = (
@@ -98,23 +163,48 @@ Options = (
     | Annotated[TumRgbd, tyro.conf.subcommand("tum-rgbd")]
     | Annotated[IclNuim, tyro.conf.subcommand("icl-nuim")]
     | Annotated[RgbdScenes, tyro.conf.subcommand("rgbd-scenes")]
+    | Annotated[Trajectory, tyro.conf.subcommand("trajectory")]
+    | Annotated[Euroc, tyro.conf.subcommand("euroc")]
+    | Annotated[Transforms, tyro.conf.subcommand("transforms")]
+    | Annotated[Colmap, tyro.conf.subcommand("colmap")]
+    | Annotated[Stray, tyro.conf.subcommand("stray")]
+    | Annotated[Record3d, tyro.conf.subcommand("record3d")]
+    | Annotated[Open3d, tyro.conf.subcommand("open3d")]
+    | Annotated[Kitti, tyro.conf.subcommand("kitti")]
 )
 
+NAMES = {
+    Scannet: "scannet",
+    SevenScenes: "7scenes",
+    TumRgbd: "tum-rgbd",
+    IclNuim: "icl-nuim",
+    RgbdScenes: "rgbd-scenes",
+    Trajectory: "trajectory",
+    Euroc: "euroc",
+    Transforms: "transforms",
+    Colmap: "colmap",
+    Stray: "stray",
+    Record3d: "record3d",
+    Open3d: "open3d",
+    Kitti: "kitti",
+}
 
-def run(options: Scannet | SevenScenes | TumRgbd | IclNuim | RgbdScenes) -> None:
-    """Export, say what became of each scene, and fail if one could not be exported.
+
+def run(options: _Import) -> None:
+    """Import, say what became of each scene, and fail if one could not be imported.
 
     Raises:
-        DataError: if there is nothing to export, or a scene could not be.
+        DataError: if there is nothing to import, or a scene could not be.
         OutputError: if OUT cannot be written.
     """
     from dvmvs_core.atomic import replacing
     from dvmvs_core.data.exporters.runner import export
+    from dvmvs_core.data.importers.formats import FORMATS
     from dvmvs_core.errors import DataError
 
     with _scene_progress() as on_progress:
         summary = export(
-            _dataset(options.dataset, options.how.published),
+            FORMATS[NAMES[type(options)]].open(options.how.published, options.dataset),
             options.root,
             options.out,
             options.how,
@@ -130,22 +220,9 @@ def run(options: Scannet | SevenScenes | TumRgbd | IclNuim | RgbdScenes) -> None
     if summary.failures:
         failures = "; ".join(f"{name}: {reason}" for name, reason in summary.failures.items())
         raise DataError(
-            f"{len(summary.failures)} of {len(summary.failures) + len(summary.scenes)} scenes could not be exported"
+            f"{len(summary.failures)} of {len(summary.failures) + len(summary.scenes)} scenes could not be imported"
             f" ({failures}). What could be is in {options.out}"
         )
-
-
-def _dataset(options: DatasetOptions, published: bool) -> Dataset:
-    from dvmvs_core.data.exporters import icl_nuim, rgbd_scenes, scannet, seven_scenes, tum_rgbd
-
-    datasets = {
-        ScannetOptions: scannet.Scannet,
-        SevenScenesOptions: seven_scenes.SevenScenes,
-        TumRgbdOptions: tum_rgbd.TumRgbd,
-        IclNuimOptions: icl_nuim.IclNuim,
-        RgbdScenesOptions: rgbd_scenes.RgbdScenes,
-    }
-    return datasets[type(options)](published, options)
 
 
 @contextmanager
@@ -176,18 +253,21 @@ def _print_summary(summary: ExportSummary) -> None:
             scene.frames,
             scene.lost_poses,
             scene.skipped_frames,
+            len(scene.without_depth),
             "yes" if scene.stamps else "no",
             "before" if scene.resumed else "now",
         )
         for scene in summary.scenes
     ]
     if rows:
-        print_table("exported scenes", ("scene", "frames", "poses lost", "unreadable", "stamps", "exported"), rows)
+        columns = ("scene", "frames", "poses lost", "left out", "without depth", "stamps", "imported")
+        print_table("imported scenes", columns, rows)
     for scene in summary.scenes:
-        for item in scene.skipped[:NAMED_FRAMES]:
-            print(f"{scene.name}: left out {item.name}: {item.reason}")
-        if len(scene.skipped) > NAMED_FRAMES:
-            print(f"{scene.name}: … and {len(scene.skipped) - NAMED_FRAMES} more, all named in its export.json")
+        for what, items in (("left out", scene.skipped), ("without depth", scene.without_depth)):
+            for item in items[:NAMED_FRAMES]:
+                print(f"{scene.name}: {what} {item.name}: {item.reason}")
+            if len(items) > NAMED_FRAMES:
+                print(f"{scene.name}: … and {len(items) - NAMED_FRAMES} more {what}, all named in its export.json")
 
 
 def _figures(summary: ExportSummary) -> dict[str, Any]:
@@ -198,6 +278,7 @@ def _figures(summary: ExportSummary) -> dict[str, Any]:
                 "frames": scene.frames,
                 "lost_poses": scene.lost_poses,
                 "skipped": [vars(item) for item in scene.skipped],
+                "without_depth": [vars(item) for item in scene.without_depth],
                 "stamps": scene.stamps,
                 "resumed": scene.resumed,
             }

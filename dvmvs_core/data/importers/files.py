@@ -1,0 +1,88 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+
+"""Files of recordings: images, and JSON and YAML with a bound."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from dvmvs_core.data.file_order import ordered_files
+from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign, quoted
+
+LARGEST_TEXT = 256_000_000
+"""Bytes of a JSON or YAML file that is read at most; transforms.json of 10,000 frames has about 10 million."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the images of a folder in natural order, less hidden ones; none if there is no such folder."""
+    return ordered_files(folder, IMAGE_SUFFIXES)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        DataError: if it cannot be read, or is too large.
+    """
+    return parse_json(read_bounded(path), str(path))
+
+
+def parse_json(data: bytes, place: str) -> Any:
+    """Return what JSON bytes hold.
+
+    Raises:
+        DataError: if they are none.
+    """
+    with foreign(f"{place} must be JSON"):
+        return json.loads(data)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, OpenCV's header of one included.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    from ruamel.yaml import YAML
+
+    text = read_bounded(path, LARGEST_TEXT // 100)
+    with foreign(f"{path} must be YAML"):
+        return YAML(typ="safe").load(re.sub(rb"^%YAML:.*\n", b"", text).decode())
+
+
+def read_bounded(path: Path, largest: int = LARGEST_TEXT) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        DataError: if it cannot be read, or is larger.
+    """
+    with foreign(f"{path} cannot be read"), path.open("rb") as file:
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise DataError(f"{path} has more than {largest} bytes")
+    return data
+
+
+def numbers_of(values: object, count: int | None, place: str) -> list[float]:
+    """Return foreign values as a list of so many finite numbers.
+
+    Raises:
+        DataError: if they are not.
+    """
+    with foreign(f"{place} must be {count or 'some'} numbers; got {quoted(values)}"):
+        found = [float(value) for value in values]
+        if (count is not None and len(found) != count) or not all(abs(value) < float("inf") for value in found):
+            raise DataError(f"{place} must be {count or 'some'} finite numbers; got {quoted(values)}")
+        return found

@@ -1,0 +1,185 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+
+"""Frames of any camera as those of one pinhole camera: lens distortion removed, every image of the same K and size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from dvmvs_core.data.camera_info import Lens
+from dvmvs_core.data.exporters.frames import ExportFrame, Scene, SkippedFrame
+from dvmvs_core.data.rectification import undistort_maps
+from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
+from dvmvs_core.types import check_intrinsics
+
+DEEPEST_M = 65.535
+MILLIMETRES = 1000.0
+
+OPENCV_FROM_OPENGL = np.diag((1.0, -1.0, -1.0, 1.0))
+"""The camera axes of OpenGL (x right, y up, looking along -z) in ours, and the other way round."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The camera of an image.
+
+    Attributes:
+        intrinsics: fx, fy, cx, cy, pixels; (0, 0) is the centre of the first pixel.
+        coefficients: of the lens; none without distortion.
+        model: their meaning: plumb_bob, rational_polynomial or equidistant.
+    """
+
+    intrinsics: tuple[float, float, float, float]
+    coefficients: tuple[float, ...] = ()
+    model: str = "plumb_bob"
+
+    @property
+    def K(self) -> np.ndarray:
+        """The intrinsics (3, 3)."""
+        fx, fy, cx, cy = self.intrinsics
+        return np.array(((fx, 0.0, cx), (0.0, fy, cy), (0.0, 0.0, 1.0)))
+
+    @property
+    def distorted(self) -> bool:
+        """Whether straight lines are bent: by an equidistant lens with any coefficients."""
+        return self.model == "equidistant" or any(self.coefficients)
+
+    def scaled(self, factor_x: float, factor_y: float) -> Camera:
+        """Return the camera of the image resized by two factors."""
+        fx, fy, cx, cy = self.intrinsics
+        resized = (fx * factor_x, fy * factor_y, (cx + 0.5) * factor_x - 0.5, (cy + 0.5) * factor_y - 0.5)
+        return Camera(resized, self.coefficients, self.model)
+
+
+@dataclass(frozen=True, eq=False)
+class PosedImage:
+    """A frame that is read when it is wanted.
+
+    Attributes:
+        name: which one, in the words of the recording.
+        read: returns (H, W, 3) uint8 RGB.
+        camera: of the image.
+        world_T_cam: (4, 4) metres, x right, y down, z forward; NaN where tracking is lost.
+        stamp_ns: time of the image, or None.
+        read_depth: returns (h, w) metres, 0 = invalid, of the same view in any resolution; None where there is none.
+        no_depth: why there is none.
+    """
+
+    name: str
+    read: Callable[[], np.ndarray]
+    camera: Camera
+    world_T_cam: np.ndarray = field(repr=False)
+    stamp_ns: int | None = None
+    read_depth: Callable[[], np.ndarray] | None = None
+    no_depth: str = ""
+
+
+class PosedScene(Scene):
+    """Reads frames and brings them to the pinhole camera of the first.
+
+    Args:
+        frames: in order of time, with those that are left out.
+
+    Raises:
+        DataError: if no frame has a camera that can be one.
+    """
+
+    def __init__(self, frames: Sequence[PosedImage | SkippedFrame]) -> None:
+        self._frames = frames
+        first = next((frame for frame in frames if isinstance(frame, PosedImage)), None)
+        if first is None:
+            reason = f"; the first: {frames[0].name}: {frames[0].reason}" if frames else ""
+            raise DataError(f"no frame can be used{reason}")
+        with foreign("the intrinsics cannot be used"):
+            self.K = check_intrinsics(first.camera.K)
+        self._size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of frames, those left out included."""
+        return len(self._frames)
+
+    def frames(self, step: int) -> Iterator[ExportFrame | SkippedFrame]:
+        """Yield every step-th frame, or why it was left out."""
+        for frame in self._frames[::step]:
+            if isinstance(frame, SkippedFrame):
+                yield frame
+                continue
+            try:
+                with foreign(f"{frame.name} cannot be read"):
+                    yield self._converted(frame)
+            except DataError as error:
+                yield SkippedFrame(frame.name, str(error))
+
+    def _converted(self, frame: PosedImage) -> ExportFrame:
+        image = frame.read()
+        size = image.shape[:2]
+        if self._size is None:
+            self._size = size
+        depth, no_depth = None, frame.no_depth
+        if frame.read_depth is not None:
+            try:
+                with foreign(f"the depth image of {frame.name} cannot be read"):
+                    depth = in_millimetres(frame.read_depth())
+            except DataError as error:
+                no_depth = str(error)
+        if depth is not None and depth.shape != size:
+            depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
+        if frame.camera.distorted or size != self._size or not np.array_equal(frame.camera.K, self.K):
+            maps = _maps(frame.camera, tuple(self.K.ravel()), self._size)
+            image = cv2.remap(image, *maps, cv2.INTER_LINEAR)
+            # By the nearest pixel, so that no depth is made up between two surfaces.
+            depth = None if depth is None else cv2.remap(depth, *maps, cv2.INTER_NEAREST)
+        return ExportFrame(image, depth, frame.world_T_cam, frame.stamp_ns, frame.name, no_depth)
+
+
+@lru_cache(maxsize=4)
+def _maps(camera: Camera, K: tuple[float, ...], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where an image of a camera shows the pixels of the pinhole camera K."""
+    coefficients = np.array(camera.coefficients or (0.0,) * 4)
+    lens = Lens(camera.model, camera.K, coefficients, np.eye(3))
+    return undistort_maps(lens, np.array(K).reshape(3, 3), size)
+
+
+def in_millimetres(depth_m: np.ndarray) -> np.ndarray:
+    """Return depth (h, w) uint16 millimetres, 0 where it is not finite, not positive or too far, from metres."""
+    depth = np.asarray(depth_m, dtype=np.float64)
+    good = np.isfinite(depth) & (depth > 0) & (depth < DEEPEST_M)
+    return np.where(good, np.rint(np.where(good, depth, 0.0) * MILLIMETRES), 0).astype(np.uint16)
+
+
+def rigid(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Return the transform (4, 4) of a rotation (3, 3) and a translation (3,)."""
+    transform = np.eye(4)
+    transform[:3, :3], transform[:3, 3] = rotation, translation
+    return transform
+
+
+def check_pose_matrix(matrix: object, place: str) -> np.ndarray:
+    """Return a pose (4, 4) float64 from nested numbers of 3 or 4 rows.
+
+    Raises:
+        DataError: if it is no rigid transform.
+    """
+    with foreign(f"{place} must be a rigid 4×4 transform"):
+        pose = np.array(matrix, dtype=np.float64)
+        if pose.shape == (3, 4):
+            pose = np.vstack((pose, (0.0, 0.0, 0.0, 1.0)))
+        if pose.shape != (4, 4) or not np.isfinite(pose).all():
+            raise DataError(f"{place} must be 4×4 finite numbers; got {pose.shape}")
+        R = pose[:3, :3]
+        if np.abs(R @ R.T - np.eye(3)).max() > 1e-2 or np.linalg.det(R) < 0:
+            raise DataError(f"{place} must be a rigid transform with a right-handed rotation; it is scaled or mirrored")
+        left, _, right = np.linalg.svd(R)
+        return rigid(left @ right, pose[:3, 3])

@@ -1,0 +1,105 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+
+"""Open3D and Redwood: a .log trajectory beside colour and depth images.
+
+A block of the trajectory is a line of three whole numbers, of which the first is the number of the frame, and the 4×4
+camera-to-world matrix, x right, y down, z forward, metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dvmvs_core.data.exporters.file_scene import read_raw_depth
+from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
+from dvmvs_core.data.exporters.text_files import read_rows
+from dvmvs_core.data.importers.files import images_in, numbers_of, read_json
+from dvmvs_core.data.importers.options import RedwoodOptions
+from dvmvs_core.data.importers.posed_scene import Camera, PosedImage, PosedScene, check_pose_matrix
+from dvmvs_core.data.scene import read_image
+from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
+
+COLOUR, DEPTH = ("color", "image", "images", "rgb"), ("depth",)
+
+
+@dataclass(frozen=True)
+class Redwood(Dataset):
+    """Recordings with a .log trajectory."""
+
+    published: bool
+    options: RedwoodOptions
+    title = "Open3D .log"
+
+    def find(self, root: Path) -> list[SceneInput]:
+        """Return the folder itself."""
+        if not root.is_dir():
+            raise DataError(f"{root} must be the folder that holds color/, depth/ and the trajectory")
+        return [SceneInput(root.resolve().name, root)]
+
+    def open(self, scene: SceneInput) -> Scene:
+        """Open a folder."""
+        images = next((found for name in COLOUR if (found := images_in(scene.path / name))), [])
+        if not images:
+            raise DataError(f"{scene.path} holds no colour images: looked in {', '.join(COLOUR)}")
+        depths = images_in(scene.path / DEPTH[0])
+        camera = self._camera(scene.path)
+        log = self._log(scene.path)
+        if depths and len(depths) != len(images):
+            raise DataError(f"{scene.path} must hold a depth image an image; got {len(depths)} for {len(images)}")
+        frames: list[PosedImage | SkippedFrame] = []
+        poses = _read_log(log)
+        for number, image in enumerate(images):
+            if number not in poses:
+                frames.append(SkippedFrame(image.name, f"{log.name} has no pose for frame {number}"))
+                continue
+            read_depth = partial(_depth, depths[number], self.options.depth_scale) if depths else None
+            frames.append(
+                PosedImage(image.name, partial(read_image, image), camera, poses[number], read_depth=read_depth)
+            )
+        return PosedScene(frames)
+
+    def _log(self, folder: Path) -> Path:
+        if self.options.log is not None:
+            return self.options.log
+        found = sorted([*folder.glob("*.log"), *folder.glob("scene/*.log")])
+        if len(found) != 1:
+            held = ", ".join(path.name for path in found) or "none"
+            raise DataError(f"{folder} must hold one trajectory *.log; found {held}: name it with --log")
+        return found[0]
+
+    def _camera(self, folder: Path) -> Camera:
+        if self.options.intrinsics is not None:
+            return Camera(self.options.intrinsics)
+        for name in ("camera_intrinsic.json", "intrinsic.json"):
+            if (folder / name).exists():
+                content = read_json(folder / name)
+                with foreign(f"{folder / name} must be the intrinsics of Open3D"):
+                    m = numbers_of(content["intrinsic_matrix"], 9, "intrinsic_matrix")
+                return Camera((m[0], m[4], m[6], m[7]))
+        raise DataError(f"{folder} says no intrinsics: give --intrinsics FX FY CX CY, or a camera_intrinsic.json")
+
+
+def _depth(path: Path, units: float) -> np.ndarray:
+    return read_raw_depth(path) / units
+
+
+def _read_log(path: Path) -> dict[int, np.ndarray]:
+    """Number of a frame → its pose (4, 4)."""
+    rows = read_rows(path)
+    if not rows or len(rows) % 5 or any(len(row) != (4 if i % 5 else 3) for i, row in enumerate(rows)):
+        raise DataError(f"{path} must hold blocks of a line of 3 numbers and 4 lines of 4; got {len(rows)} lines")
+    poses = {}
+    for at in range(0, len(rows), 5):
+        poses[int(rows[at][0])] = check_pose_matrix(rows[at + 1 : at + 5], f"{path}, block {at // 5 + 1}")
+    return poses

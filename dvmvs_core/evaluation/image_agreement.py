@@ -1,0 +1,303 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+
+"""What the images of a recording say about its poses, its K, its clock and its scale, in figures and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dvmvs_core.evaluation.image_tracks import Tracks
+from dvmvs_core.evaluation.pose_convention import find_convention
+from dvmvs_core.evaluation.pose_fit import PoseFit, fit_poses
+from dvmvs_core.evaluation.pose_scale import PoseScale, find_scale
+from dvmvs_core.evaluation.pose_track import LONGEST_GAP_S, PoseTrack
+from dvmvs_core.evaluation.view_pairs import ViewPairs, neighbours, wide_pairs
+
+LARGEST_OFFSET_S = 0.012
+"""Offset between images and poses above which it is said."""
+
+MOST_OFFSET_SPREAD_S = 0.01
+"""Standard error of the offset above which it is not known."""
+
+LARGEST_FOCAL_ERROR = 0.025
+"""Relative error of the focal length above which it is said."""
+
+LARGEST_FOCAL_ERROR_BETWEEN_POSES = 0.08
+"""The same where the clock is wrong, too: poses are then interpolated, and between them no camera moves evenly."""
+
+MOST_FOCAL_SPREAD = 0.0125
+"""Standard error of the focal length above which it is not known."""
+
+EXPLAINED = 0.85
+"""A better offset or focal length must leave less than this share of the residual."""
+
+LARGEST_RESIDUAL_PX = 1.5
+"""Median distance of points from where the poses allow them, in images 480 pixels wide, above which it is said."""
+
+MOST_OF_MOTION = 0.25
+"""The same as a share of the distance that points move in the image."""
+
+STANDS_OUT = 5.0
+"""An image is unexplained if its own distance is larger than `LARGEST_RESIDUAL_PX` and so many times the usual one."""
+
+MOST_UNEXPLAINED = 0.02
+"""Share of such images above which it is said."""
+
+FEWEST_UNEXPLAINED = 2
+"""Such images that must be there: a wrong pose shows in the pair before it and in the one after it."""
+
+LARGEST_SCALE_ERROR = 0.1
+"""Logarithm of the scale that noise explains; the interval of a wrong one lies beyond it."""
+
+MOST_SCALE_RANGE = 1.3
+"""Ratio of the ends of its interval above which the scale is not known."""
+
+LEAST_PARALLAX_PX = 3.0
+"""Parallax below which nothing is known of how the camera changes its place."""
+
+FEWEST_STRETCHES = 5
+"""Independent stretches of a recording that a statement about all of it takes."""
+
+LEAST_PARALLAX_RAD = 0.015
+FEWEST_DEPTHS = 40
+
+
+@dataclass(frozen=True)
+class ImageAgreement:
+    """How poses and images agree; distances are pixels of images 480 wide.
+
+    Attributes:
+        stretches: independent stretches of the recording that were compared.
+        pairs: pairs of images in them.
+        motion_px: median distance that points move in the image from one to the other.
+        parallax_px: what of it is due to the camera's change of place.
+        convention: how the poses must be read; None if as they are.
+        recorded_px: median distance of points from where the poses allow them, as recorded.
+        fit: the best shift of time and focal length, with poses read so.
+        scale: by sensor depth; None without it.
+        scene_depth_m: median depth of triangulated points; None without parallax.
+        followed: images that points were followed to from the one before.
+        unexplained: positions of those of them whose motion the poses do not explain, the worst first.
+    """
+
+    stretches: int
+    pairs: int
+    motion_px: float
+    parallax_px: float
+    convention: str | None
+    recorded_px: float
+    fit: PoseFit
+    scale: PoseScale | None
+    scene_depth_m: float | None
+    followed: int
+    unexplained: tuple[int, ...]
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether images and poses have different clocks."""
+        fit = self.fit
+        if fit.offset_spread_s is None or self.is_unexplained or not self._explains(fit.without_offset_px):
+            return False
+        return abs(fit.offset_s) > max(LARGEST_OFFSET_S, 3 * fit.offset_spread_s)
+
+    @property
+    def has_wrong_focal(self) -> bool:
+        """Whether another focal length explains the images better."""
+        least = LARGEST_FOCAL_ERROR_BETWEEN_POSES if self.has_offset else LARGEST_FOCAL_ERROR
+        wrong = abs(np.log(self.fit.focal_factor)) > max(least, 4 * self.fit.focal_spread)
+        explains = self._explains(self.fit.without_focal_px) and not self.is_unexplained
+        return wrong and explains and self.stretches >= FEWEST_STRETCHES
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether nothing that was tried makes the poses explain the images."""
+        return self.fit.residual_px > max(LARGEST_RESIDUAL_PX, MOST_OF_MOTION * self.motion_px)
+
+    @property
+    def knows_scale(self) -> bool:
+        """Whether parallax and sensor depth tell the scale."""
+        if self.scale is None or self.is_unexplained or not self._has_parallax or self.stretches < FEWEST_STRETCHES:
+            return False
+        low, high = self.scale.interval
+        return high < MOST_SCALE_RANGE * low
+
+    @property
+    def _has_parallax(self) -> bool:
+        return self.parallax_px > max(LEAST_PARALLAX_PX, 2 * self.fit.residual_px)
+
+    def _explains(self, before_px: float) -> bool:
+        return self.fit.residual_px < EXPLAINED * before_px
+
+    def findings(self, depth_range_m: tuple[float, float]) -> Iterable[str]:
+        """Yield what is wrong.
+
+        Args:
+            depth_range_m: nearest and farthest depth that the network can tell.
+        """
+        fit = self.fit
+        if self.convention is not None:
+            yield (
+                f"the poses are not what they should be, camera-to-world with x right, y down, z forward: the images"
+                f" agree with them as {self.convention}, to {fit.residual_px:.2f} instead of {self.recorded_px:.2f}"
+                " pixels. Convert them"
+            )
+        if self.has_offset:
+            later = "later" if fit.offset_s > 0 else "earlier"
+            yield (
+                f"the poses fit the images best {abs(fit.offset_s) * 1000:.0f} ms {later} than their stamps say"
+                f" (± {fit.offset_spread_s * 1000:.0f} ms): the clocks or the latencies of camera and tracking differ"
+            )
+        if self.has_wrong_focal:
+            yield (
+                f"the focal length is wrong: {fit.focal_factor:.3f} times that of K (± {fit.focal_spread:.1%}) explains"
+                f" the images to {fit.residual_px:.2f} instead of {fit.without_focal_px:.2f} pixels. Use the K of these"
+                " images, at their size and after their rectification"
+            )
+        if self.is_unexplained:
+            yield (
+                f"the poses do not explain how the images move: points lie {fit.residual_px:.1f} pixels from where they"
+                f" may be after moving {self.motion_px:.0f}, with no offset of time, focal length or convention of"
+                " poses much less; check the mounting of the camera, K, the rectification and the poses' frames"
+            )
+        elif not (self.has_offset or self.has_wrong_focal or self.convention) and len(self.unexplained) >= max(
+            FEWEST_UNEXPLAINED, MOST_UNEXPLAINED * self.followed
+        ):
+            yield (
+                f"at {len(self.unexplained)} of {self.followed} images ({some(self.unexplained)}) the pose does not"
+                f" explain how the image moved, points lie {LARGEST_RESIDUAL_PX:g} pixels and more from where they may"
+                " be, far more than elsewhere: images or poses were lost or stamped wrongly there, and depth is wrong"
+                " there, too"
+            )
+        yield from self._scale_findings(depth_range_m)
+
+    def _scale_findings(self, depth_range_m: tuple[float, float]) -> Iterable[str]:
+        if self.knows_scale:
+            low, high = self.scale.interval
+            if max(np.log(low), -np.log(high)) > LARGEST_SCALE_ERROR:
+                yield (
+                    f"the poses have another scale than the depth sensor: they are {self.scale.scale:.2f} times as"
+                    f" large ({low:.2f} to {high:.2f}), as of a tracker without scale. Divide their positions by that"
+                )
+        elif (
+            self.scene_depth_m is not None
+            and self._has_parallax
+            and not self.is_unexplained
+            and not depth_range_m[0] < self.scene_depth_m < depth_range_m[1]
+        ):
+            yield (
+                f"the scale of the poses is not plausible: the scene lies at {self.scene_depth_m:.2g} m by them, and"
+                f" the network tells {depth_range_m[0]:g} to {depth_range_m[1]:g} m"
+            )
+
+    def not_checked(self) -> Iterable[str]:
+        """Yield what the images cannot tell, and why."""
+        fit = self.fit
+        if self.is_unexplained:
+            yield "K, clocks and scale: nothing can be told from poses that do not explain the images"
+            return
+        if self.stretches < FEWEST_STRETCHES:
+            yield f"K and scale: only {self.stretches} stretches of the recording have points to compare"
+        elif fit.focal_spread > MOST_FOCAL_SPREAD and not self.has_wrong_focal:
+            yield (
+                f"the focal length to better than ± {2 * fit.focal_spread:.0%}: too little rotation, or poses too rough"
+            )
+        if fit.offset_spread_s is None:
+            yield f"the clocks of images and poses: poses are more than {LONGEST_GAP_S:g} s apart"
+        elif fit.offset_spread_s > MOST_OFFSET_SPREAD_S and not self.has_offset:
+            yield (
+                f"the clocks of images and poses to better than ± {2000 * fit.offset_spread_s:.0f} ms: the camera moves"
+                " too evenly, or poses are too rough"
+            )
+        if fit.residual_px > LARGEST_RESIDUAL_PX:
+            yield (
+                f"anything finer than {fit.residual_px:.1f} pixels, to which poses explain a motion of"
+                f" {self.motion_px:.0f}: the poses are rough, or the mounting of the camera is not quite what they say"
+            )
+        if not self._has_parallax:
+            yield (
+                f"direction and scale of movement: points show only {self.parallax_px:.1f} pixels of parallax, beside"
+                f" {fit.residual_px:.1f} of error"
+            )
+        elif self.scale is None:
+            yield "the scale of the poses: there is no depth image to compare with, and images alone have no scale"
+        elif not self.knows_scale:
+            low, high = self.scale.interval
+            yield f"the scale of the poses: by sensor depth it lies anywhere between {low:.2f} and {high:.2f}"
+
+
+def compare_with_images(tracks: Tracks, recorded: PoseTrack) -> ImageAgreement | None:
+    """Compare poses with points followed through the images.
+
+    Args:
+        tracks: points of the images.
+        recorded: the poses as they are recorded.
+
+    Returns:
+        What was found; None where no pair of images can be compared.
+    """
+    pairs = wide_pairs(tracks, recorded)
+    known = np.isfinite(pairs.relative_poses(recorded)[:, 0, 0])
+    if not known.any():
+        return None
+    pairs = pairs.subset(known)
+    recorded_px = float(np.nanmedian(pairs.distances_px(pairs.relative_poses(recorded))))
+    convention = find_convention(pairs, recorded)
+    poses = convention.applied(recorded)
+    fit = fit_poses(pairs, poses)
+    b_T_a = pairs.relative_poses(poses, fit.offset_s)
+    depths = _triangulated(pairs, b_T_a, fit.focal_factor)
+    followed, unexplained = _unexplained(neighbours(tracks, recorded), recorded)
+    return ImageAgreement(
+        stretches=len(np.unique(pairs.stretch)),
+        pairs=len(pairs),
+        motion_px=float(np.nanmedian(np.linalg.norm(pairs.rays[1] - pairs.rays[0], axis=-1))) * pairs.focal_px,
+        parallax_px=float(np.nanmedian(pairs.parallax_px(b_T_a, fit.focal_factor))),
+        convention=None if convention.as_recorded else str(convention),
+        recorded_px=recorded_px,
+        fit=fit,
+        scale=find_scale(pairs, poses, fit.offset_s, fit.focal_factor),
+        scene_depth_m=float(np.median(depths)) if len(depths) >= FEWEST_DEPTHS else None,
+        followed=followed,
+        unexplained=unexplained,
+    )
+
+
+def some(positions: tuple[int, ...]) -> str:
+    """Return positions as text, the first five of them."""
+    return ", ".join(map(str, positions[:5])) + (" and more" if len(positions) > 5 else "")
+
+
+def _unexplained(pairs: ViewPairs, poses: PoseTrack) -> tuple[int, tuple[int, ...]]:
+    """How many images points were followed to, and those whose motion the poses do not explain, the worst first."""
+    b_T_a = pairs.relative_poses(poses)
+    known = np.isfinite(b_T_a[:, 0, 0])
+    if not known.any():
+        return 0, ()
+    distances = np.nanmedian(pairs.subset(known).distances_px(b_T_a[known]), axis=1)
+    positions = pairs.frame_index[known, 1]
+    order = np.argsort(-distances)
+    most = max(LARGEST_RESIDUAL_PX, STANDS_OUT * float(np.median(distances)))
+    worst = positions[order[distances[order] > most]]
+    return len(np.unique(positions)), tuple(dict.fromkeys(worst.tolist()))
+
+
+def _triangulated(pairs: ViewPairs, b_T_a: np.ndarray, focal_factor: float) -> np.ndarray:
+    """Depths of all points with parallax in the first images of their pairs, in units of the poses."""
+    x_a, x_b = (np.concatenate((rays, np.ones_like(rays[..., :1])), -1) for rays in pairs.rays / focal_factor)
+    ray = x_a @ b_T_a[:, :3, :3].transpose(0, 2, 1)
+    # depth · ray + t is parallel to x_b, so depth · (x_b × ray) = -x_b × t.
+    across, moved = np.cross(x_b, ray), -np.cross(x_b, np.broadcast_to(b_T_a[:, None, :3, 3], x_b.shape))
+    square = (across**2).sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        depth = (across * moved).sum(-1) / square
+        parallax = np.sqrt(square) / np.linalg.norm(x_b, axis=-1) / np.linalg.norm(ray, axis=-1)
+    return depth[(parallax > LEAST_PARALLAX_RAD) & (depth > 0)]
