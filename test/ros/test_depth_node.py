@@ -147,11 +147,11 @@ def test_a_bad_image_is_one_clear_line_and_the_next_frame_is_answered(node, clie
 def test_a_camera_info_of_another_size_is_one_clear_line(node, client, walk):
     stamp_ns = walk.step()
     client.send_pose(stamp_ns, pose(walk.i))
-    client.send_camera_info(stamp_ns, height=24, width=32)
+    client.send_camera_info(stamp_ns, height=40, width=56)
     client.send_image(stamp_ns)
     answer = client.answer(stamp_ns)
     assert answer.outcome is DropReason.BAD_CAMERA_INFO
-    assert "64×48" in answer.detail and "32×24" in answer.detail
+    assert "64×48" in answer.detail and "56×40" in answer.detail
     assert len(node.lines("bad_camera_info")) == 1
     assert not walk.good_frame().dropped
 
