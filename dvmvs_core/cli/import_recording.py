@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
@@ -157,22 +157,6 @@ class Kitti(_Import):
     dataset: KittiOptions = field(default_factory=KittiOptions)
 
 
-Options = (
-    Annotated[Scannet, tyro.conf.subcommand("scannet")]
-    | Annotated[SevenScenes, tyro.conf.subcommand("7scenes")]
-    | Annotated[TumRgbd, tyro.conf.subcommand("tum-rgbd")]
-    | Annotated[IclNuim, tyro.conf.subcommand("icl-nuim")]
-    | Annotated[RgbdScenes, tyro.conf.subcommand("rgbd-scenes")]
-    | Annotated[Trajectory, tyro.conf.subcommand("trajectory")]
-    | Annotated[Euroc, tyro.conf.subcommand("euroc")]
-    | Annotated[Transforms, tyro.conf.subcommand("transforms")]
-    | Annotated[Colmap, tyro.conf.subcommand("colmap")]
-    | Annotated[Stray, tyro.conf.subcommand("stray")]
-    | Annotated[Record3d, tyro.conf.subcommand("record3d")]
-    | Annotated[Open3d, tyro.conf.subcommand("open3d")]
-    | Annotated[Kitti, tyro.conf.subcommand("kitti")]
-)
-
 NAMES = {
     Scannet: "scannet",
     SevenScenes: "7scenes",
@@ -188,6 +172,9 @@ NAMES = {
     Open3d: "open3d",
     Kitti: "kitti",
 }
+"""The subcommand of each kind of recording."""
+
+Options = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for kind, name in NAMES.items())]
 
 
 def run(options: _Import) -> None:
