@@ -174,7 +174,7 @@ NAMES = {
 }
 """The subcommand of each kind of recording."""
 
-Options = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for kind, name in NAMES.items())]
+Options = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for kind, name in NAMES.items())]  # noqa: UP007
 
 
 def run(options: _Import) -> None:
