@@ -324,9 +324,9 @@ class EngineConfig(_Config):
         device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:N", or a device of OpenVINO:
             "openvino:CPU", "openvino:GPU", "openvino:NPU"; "openvino" is its CPU. On "cpu", too, OpenVINO runs the
             network where it is installed.
-        precision: arithmetic of the networks: "float32", "float16", "bfloat16", or "auto": bfloat16 where depth is
-            matched, on CPUs that compute in it, else float32. Geometry, plane sweep and the way from the last
-            convolution to depth are float32 in all of them.
+        precision: arithmetic of the networks: "float32", "float16", "bfloat16", or "auto": where depth is matched,
+            float16 on CUDA and bfloat16 on CPUs that compute in it, else float32. Geometry, plane sweep and the way
+            from the last convolution to depth are float32 in all of them.
         mode: "fast" refuses to start where something is missing that it needs (OpenVINO, numba, Triton, a precision);
             "auto" does without what is missing; "reference" runs the plain network with no cache, which the others are
             tested against.

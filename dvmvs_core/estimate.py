@@ -47,8 +47,8 @@ class Estimate(NamedTuple):
             measurements: the measurement frames, best first.
             started: time.perf_counter() when the frame came.
         """
+        image = bytes_of(self.image)  # first: on a GPU, its rounding waits in the same queue as depth
         depth = self.depth[0].cpu().numpy()
-        image = bytes_of(self.image)
         confidence = None if self.confidence is None else self.confidence[0].cpu().numpy()
         return DepthPrediction(
             depth=depth,
