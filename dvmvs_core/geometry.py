@@ -66,7 +66,7 @@ def pose_distance(world_T_ref: np.ndarray, world_T_meas: np.ndarray) -> PoseDist
 
 
 def pose_distances(world_T_ref: np.ndarray, world_T_meas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rotation (N,) and translation (N,), as `PoseDistance` has them, from one pose (4, 4) to others (N, 4, 4)."""
+    """Return rotation (N,) and translation (N,), as in `PoseDistance`, from one pose (4, 4) to others (N, 4, 4)."""
     ref_T_meas = inverse_pose(world_T_ref) @ world_T_meas
     traces = np.trace(ref_T_meas[:, :3, :3], axis1=1, axis2=2)
     rotation = np.sqrt(2.0 * (1.0 - np.minimum(3.0, traces) / 3.0))
