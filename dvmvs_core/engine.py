@@ -135,7 +135,7 @@ class DepthEngine:
     @property
     def runs_as(self) -> str:
         """What runs here, for a person: mode and matching "auto" leave that open."""
-        return self._runner.description + (f"; matching {self.matching}" if self.matching else "")
+        return self._runner.description + (f"; matching {self._matcher.description}" if self._matcher else "")
 
     @property
     def matching(self) -> str | None:

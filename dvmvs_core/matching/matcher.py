@@ -110,6 +110,11 @@ class Matcher:
         reach = config.fine_reach * self._step
         self._fine_changes = np.linspace(-reach, reach, max(2, config.fine_planes)).astype(np.float32)
 
+    @property
+    def description(self) -> str:
+        """What it is, for a person."""
+        return self.config.preset
+
     def match(
         self, reference: MatchingView, past: Sequence[MatchingView], network_depth: np.ndarray | Tensor
     ) -> MatchedDepth:

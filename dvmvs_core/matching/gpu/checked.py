@@ -71,8 +71,8 @@ class CheckedMatcher:
 
     @property
     def description(self) -> str:
-        """Where it matches now, for a person."""
-        return "on the CPU" if self._on_gpu is None else f"on {self._device}"
+        """What matches now, for a person."""
+        return f"{self.config.preset} on {'the CPU' if self._on_gpu is None else self._device}"
 
     def describe(self, image: Tensor) -> Descriptors:
         """Return the descriptors of an image (H, W, 3) of 0…255 on the device."""
