@@ -29,7 +29,7 @@ from dvmvs_core.errors import FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
-from dvmvs_core.matching.choose import choose_matcher
+from dvmvs_core.matching.choose import choose_matcher, matcher_beside
 from dvmvs_core.matching.confidence import matched_confidence
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.model.checkpoint import load_network
@@ -37,7 +37,7 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.past_keyframes import PastKeyframes, View
-from dvmvs_core.preprocess import Preprocessor, bytes_of
+from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.choose import choose_runner
 from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
@@ -46,6 +46,7 @@ from dvmvs_core.runtime.timer import Timer, untimed
 from dvmvs_core.types import DepthPrediction, Frame
 
 if TYPE_CHECKING:
+    from dvmvs_core.matching.gpu.checked import CheckedMatcher
     from dvmvs_core.matching.matcher import Matcher  # needs numba
 
 logger = logging.getLogger(__name__)
@@ -81,13 +82,15 @@ class DepthEngine:
         network: PairNet | FusionNet | Runner,
         config: EngineConfig | None = None,
         timer: Timer | None = None,
-        matcher: Matcher | None = None,
+        matcher: Matcher | CheckedMatcher | None = None,
     ) -> None:
         self.config = config or EngineConfig()
         # First: it compiles in a thread.
         self._matcher = matcher or choose_matcher(self.config.matching, network.config, self.config.precision)
         if isinstance(network, nn.Module):
             network = choose_runner(network, self.config)
+        if matcher is None:
+            self._matcher = matcher_beside(self._matcher, network.config, network.device, self.config.mode)
         if timer is not None:
             network.timer = timer
         self.model_config: ModelConfig = network.config
@@ -132,7 +135,7 @@ class DepthEngine:
     @property
     def runs_as(self) -> str:
         """What runs here, for a person: mode and matching "auto" leave that open."""
-        return self._runner.description + (f"; matching {self.matching}" if self.matching else "")
+        return self._runner.description + (f"; matching {self._matcher.description}" if self._matcher else "")
 
     @property
     def matching(self) -> str | None:
@@ -247,7 +250,7 @@ class DepthEngine:
             features = self._features(image, resized, reference)
             network_depth, state = self._depth(image, features, reference, measurements)
             matched = self._match(reference, network_depth) if self._matcher else None
-            depth = network_depth if matched is None else torch.from_numpy(matched.depth)[None]
+            depth = network_depth if matched is None else torch.as_tensor(matched.depth)[None]
             confidence = None
             if self.estimates_confidence:
                 confidence = self._confidence(depth, matched, reference, measurements)
@@ -269,7 +272,7 @@ class DepthEngine:
         view.matching = features.matching
         if self._matcher and view.matching_view is None:
             with self._timer("descriptors"):
-                descriptors = self._matcher.describe(bytes_of(resized))
+                descriptors = self._matcher.describe(resized)
             view.matching_view = MatchingView(descriptors, self._preprocessor.K, view.world_T_cam[0].numpy())
         if self._runner.keeps_features:
             view.image = None
@@ -288,7 +291,7 @@ class DepthEngine:
     def _match(self, reference: View, network_depth: Tensor) -> MatchedDepth:
         past = [view.matching_view for view in self._past.other_than(reference) if view.matching_view]
         with self._timer("matching"):
-            matched = self._matcher.match(reference.matching_view, past, network_depth[0].cpu().numpy())
+            matched = self._matcher.match(reference.matching_view, past, network_depth[0])
         reference.matching_view = reference.matching_view.with_depth(matched)
         return matched
 
@@ -297,7 +300,7 @@ class DepthEngine:
     ) -> Tensor:
         if matched is not None:
             with self._timer("confidence"):
-                return torch.from_numpy(self.estimate_matched_confidence(matched, self.matching))[None]
+                return torch.as_tensor(self.estimate_matched_confidence(matched, self.matching))[None]
         past = [view for view in self._past.other_than(reference) if view.depth is not None]
         with self._timer("confidence"):
             return self.estimate_confidence(

@@ -180,8 +180,8 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
         return torch.zeros_like(depth)
 
     def keep_matched_cues(matched: MatchedDepth, _preset: str) -> np.ndarray:
-        kept.append((*matching_confidence.matched_cues(matched), slice(None, None, 2)))
-        return np.zeros_like(matched.depth)
+        kept.append((*matching_confidence.matched_cues(matched.on_host()), slice(None, None, 2)))
+        return np.zeros(matched.depth.shape, np.float32)
 
     random = np.random.default_rng(number)
     clip = with_defects(worlds.batch(1, number), random)
