@@ -55,7 +55,8 @@ def captured(monkeypatch, fake_cuda):
     def call(graphs, *inputs):
         sent.append(sum(x.device.type == "cpu" for x in inputs))
         inputs = [x.to(CUDA, non_blocking=True) if x.device.type == "cpu" else x for x in inputs]
-        with watch_type() as watch:
+        # In inference mode an operation that is made of others is seen from outside only.
+        with watch_type() as watch, torch.inference_mode(False), torch.no_grad():
             outputs = graphs._function(*inputs)
         watch.assert_capturable()
         return outputs
