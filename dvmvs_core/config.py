@@ -330,8 +330,8 @@ class EngineConfig(_Config):
         mode: "fast" refuses to start where something is missing that it needs (OpenVINO, numba, Triton, a precision);
             "auto" does without what is missing; "reference" runs the plain network with no cache, which the others are
             tested against.
-        matching: multi-view matching against past keyframes after the network, on the CPU: "off", "fast" (6 keyframes)
-            or "full" (12 keyframes and their depth, for CPUs with time to spare); "auto" is off for preset paper, whose
+        matching: multi-view matching against past keyframes after the network, where that runs: "off", "fast" (6
+            keyframes) or "full" (12 keyframes and their depth, for who has time to spare); "auto" is off for preset paper, whose
             depth is as published, else fast.
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
         confidence: estimate the confidence of every depth map.

@@ -43,7 +43,8 @@ def choose_kernels(device: torch.device) -> Kernels:
         from dvmvs_core.matching.gpu.triton_kernels import triton_median, triton_paths, triton_sweep
 
         fused = Kernels(triton_sweep, triton_paths, triton_median)
-        check_kernels(fused, device)
+        with torch.cuda.device(device):
+            check_kernels(fused, device)
         return fused
     except Exception as error:  # missing, no C compiler to load kernels with, an unknown chip, …
         logger.warning(
