@@ -62,9 +62,9 @@ class DepthEngine:
         network: a PairNet or FusionNet, which is moved to the device and put in evaluation mode; or what runs one
             already, to share it with another engine.
         config: device, precision, mode and keyframe rule.
-        timer: is told of the stages of each frame: preprocess, features, depth, confidence; plane_sweep and network within
-            depth where the runner can tell them apart; descriptors, matching and fusion where depth is matched. Who
-            shares a runner shares what it tells.
+        timer: is told of the stages of each frame: preprocess, features, depth, confidence; plane_sweep and network
+            within depth where the runner can tell them apart; descriptors, matching, fusion where depth is matched.
+            Who shares a runner shares what it tells.
         matcher: matches keyframes in place of the one that `config.matching` names, as where what it does is recorded.
 
     Attributes:
