@@ -331,8 +331,8 @@ class EngineConfig(_Config):
             "auto" does without what is missing; "reference" runs the plain network with no cache, which the others are
             tested against.
         matching: multi-view matching against past keyframes after the network, where that runs: "off", "fast" (6
-            keyframes) or "full" (12 keyframes and their depth, for who has time to spare); "auto" is off for preset paper, whose
-            depth is as published, else fast.
+            keyframes) or "full" (12 keyframes and their depth, which takes longer); "auto" is off for preset paper,
+            whose depth is as published, else fast.
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
         confidence: estimate the confidence of every depth map.
         keyframes: the keyframe rule.
