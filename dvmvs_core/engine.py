@@ -296,8 +296,10 @@ class DepthEngine:
             matched = self._matcher.match(reference.matching_view, past, network_depth[0])
         reference.matching_view = reference.matching_view.with_depth(matched)
         with self._timer("confidence"):
-            confidence = torch.as_tensor(self.estimate_matched_confidence(matched, self.matching))[None]
-        depth, camera = torch.as_tensor(matched.depth)[None], (self._preprocessor.K, reference.world_T_cam[0])
+            confidence = self.estimate_matched_confidence(matched, self.matching)
+        # A GPU that can no longer match still has the depth of past keyframes.
+        depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
+        camera = self._preprocessor.K, reference.world_T_cam[0]
         with self._timer("fusion"):
             depth, fused = fuse_depth(depth, confidence, *camera, self._past.fused)
         return depth, confidence if self.estimates_confidence else None, fused

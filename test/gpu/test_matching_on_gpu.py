@@ -86,13 +86,11 @@ def test_what_fails_later_goes_on_on_the_cpu(matching_walk, keyframes, size, dev
 
     def fails_later(*inputs):
         calls.append(1)
-        if len(calls) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return run(*inputs)
+        return run(*inputs) if len(calls) <= 3 else _no_memory()
 
     matcher._on_gpu._match = fails_later
     found = matching_walk.walk(matcher, keyframes, device)
-    assert matcher.description == "fast on the CPU" and len(caplog.messages) == 1
+    assert matcher.description == "fast on the CPU" and sum("cannot match" in x for x in caplog.messages) == 1
     for one, other in zip(found, expected, strict=True):
         relative = matching_walk.differences(one.depth, other.depth)
         assert np.median(relative) < 1e-4 and (relative > 1e-2).mean() < 0.02
@@ -117,6 +115,27 @@ def test_an_engine_gives_the_depth_of_one_on_the_cpu(device):
         assert np.abs(found.confidence - expected.confidence).mean() < 0.03
         compared += 1
     assert compared >= 3
+
+
+def test_an_engine_goes_on_where_its_gpu_no_longer_matches(device, monkeypatch, caplog):
+    monkeypatch.setattr(checked, "_trusted", {})
+    if device.type == "cpu":
+        pytest.skip("there is one device, on which depth is either way")
+    config = EngineConfig(device=str(device), matching="fast", precision="float32")
+    engine, untouched = (DepthEngine(load_network("small")[0], config) for _ in range(2))
+    frames = list(islice(wall_frames(), 7))
+    for index, frame in enumerate(frames):
+        if index == 4:
+            engine._matcher._on_gpu = TorchMatcher(MATCHING_PRESETS["fast"], 256, 320, device)
+            engine._matcher._on_gpu._match = _no_memory
+        found, expected = engine.step(frame), untouched.step(frame)
+    assert "; matching fast on the CPU" in engine.runs_as and sum("cannot match" in x for x in caplog.messages) == 1
+    relative = np.abs(found.depth / expected.depth - 1)
+    assert np.median(relative) < 1e-3 and (relative > 0.02).mean() < 0.05
+
+
+def _no_memory(*_inputs):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 
 def test_keyframes_leave_no_memory_behind(device):
