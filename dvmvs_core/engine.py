@@ -283,8 +283,7 @@ class DepthEngine:
     def _depth(
         self, image: Tensor, features: ImageFeatures, reference: View, measurements: list[View]
     ) -> tuple[Tensor, LSTMState | None]:
-        matching = [view.matching for view in measurements]
-        poses = [view.world_T_cam for view in measurements]
+        matching, poses = zip(*((view.matching, view.world_T_cam) for view in measurements), strict=True)
         with self._timer("depth"):
             return self._runner.depth(
                 image, features, matching, reference.world_T_cam, poses, self._K, self._past.previous
@@ -299,9 +298,8 @@ class DepthEngine:
             confidence = self.estimate_matched_confidence(matched, self.matching)
         # A GPU that can no longer match still has the depth of past keyframes.
         depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
-        camera = self._preprocessor.K, reference.world_T_cam[0]
         with self._timer("fusion"):
-            depth, fused = fuse_depth(depth, confidence, *camera, self._past.fused)
+            depth, confidence, fused = fuse_depth(depth, confidence, self._K, reference.world_T_cam, self._past.fused)
         return depth, confidence if self.estimates_confidence else None, fused
 
     def _confidence(self, depth: Tensor, reference: View, measurements: list[View]) -> Tensor:
