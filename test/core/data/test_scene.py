@@ -217,7 +217,10 @@ def test_one_depth_image_of_another_size_costs_itself_alone(make_scene, odd):
     assert [item.frame.index for item in sequence.items() if item.sensor_depth is None] == [odd - 3]
     said = f"depth/{odd:05d}.png must have the size of its image, 48×36; got 40×30. Register depth"
     assert said in sequence.faults[f"depth/{odd:05d}.png"]
-    assert [depth.index for depth in open_sequence(scene).sensor_depths(range(6))] == [*range(odd - 3), *range(odd - 2, 6)]
+    assert [depth.index for depth in open_sequence(scene).sensor_depths(range(6))] == [
+        *range(odd - 3),
+        *range(odd - 2, 6),
+    ]
 
 
 def test_a_cut_off_jpeg_is_left_out_although_opencv_fills_it_with_grey(make_scene):
