@@ -58,6 +58,9 @@ ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 # The GPU's fused plane sweep; with torch's CUDA build it comes along. On a CPU its tests need it (1 GB).
 TRITON = ["triton>=3.2 ; sys_platform == 'linux'"]
 
+# Depth of Record3D's recordings is compressed with it.
+RECORD3D = ["lzfse>=0.4"]
+
 EXTRAS = {
     # ROS 2 itself, for a machine without a ROS installation. tf2_msgs has no wheel: see pip_ros/.
     "ros": [
@@ -70,9 +73,11 @@ EXTRAS = {
     "view": VIEW,
     "onnx": ONNX,
     "triton": TRITON,
+    "record3d": RECORD3D,
     "test": [
         *RECONSTRUCT,
         *ONNX,
+        *RECORD3D,
         "pytest>=8",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",

@@ -362,6 +362,7 @@ class DepthNode(GuardedNode, LifecycleNode):
     def _reset(self) -> str:
         self._require_active()
         self._inputs.clear_poses()
+        self._sync.clear(DropReason.RESET)
         self._forget(DropReason.RESET, "the node was reset")
         return "keyframes, recurrent state and poses start anew"
 
