@@ -106,7 +106,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["dvmvs_core", "dvmvs_core.*", "dvmvs_ros", "dvmvs_ros.*"]),
     package_data={
-        "dvmvs_core": ["weights/*.safetensors", "weights/*.json", "weights/*.md"],
+        "dvmvs_core": ["py.typed", "weights/*.safetensors", "weights/*.json", "weights/*.md"],
         "dvmvs_core.evaluation.report": ["*.html", "*.css"],
     },
     data_files=[
