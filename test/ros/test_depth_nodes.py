@@ -64,7 +64,8 @@ def nodes(start_node, tiny_weights, folder):
     nodes = start_node(
         "depth_nodes",
         {
-            "/**": {"weights": str(tiny_weights), "device": "cpu"},
+            # A network that has learnt nothing is sure of nothing.
+            "/**": {"weights": str(tiny_weights), "device": "cpu", "points_min_confidence": 0.0},
             "/front/depth_node": {
                 "depth_for": "every_image",
                 "depth_size": "input",
@@ -232,6 +233,20 @@ def test_the_cloud_and_the_depth_are_thinned_live(client, walk, front, manager):
     thinned = [cloud for cloud in clouds if stamp_to_ns(cloud.header.stamp) in stamps_ns]
     assert len(thinned) <= 1 + (time.monotonic() - begin_s) * rate_hz
     assert manager.set("points_max_rate_hz", 0.0).successful
+
+
+def test_a_cloud_is_organized_live(client, walk, front, manager):
+    clouds = front.listen(PointCloud2, "points")
+    front.wait_until_known()
+    assert manager.set("points_organized", True).successful
+    walk.send()
+    client.wait(lambda: clouds)
+    assert (clouds[-1].height, clouds[-1].width, clouds[-1].is_dense) == (64, 96, False)
+    x, y, z = points_from_message(clouds[-1])[0].T.reshape(3, 64, 96)
+    # One direction a column and one a row, as in the image.
+    np.testing.assert_allclose(x / z, (x / z)[:1].repeat(64, axis=0), atol=1e-5)
+    np.testing.assert_allclose(y / z, (y / z)[:, :1].repeat(96, axis=1), atol=1e-5)
+    assert manager.set("points_organized", False).successful
 
 
 def test_measurement_frames_change_live(walk, manager):

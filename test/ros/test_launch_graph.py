@@ -168,7 +168,7 @@ def test_the_launch_file_connects_topics_that_exist(graph):
     inputs = {f"/{row[1]}" for row in ast.literal_eval(constants["INPUTS"])}
     outputs = {f"/{row[1]}" for row in ast.literal_eval(constants["OUTPUTS"])}
     assert inputs <= set(graph.subscriptions)
-    published = {name for name in graph.publishers if name.count("/") == 2 and name.startswith("/depth/")} | {"/points"}
+    published = {name for name in graph.publishers if name.startswith(("/depth/", "/depth_registered/", "/points"))}
     assert outputs == published - {"/depth/image/compressedDepth"}
 
 
