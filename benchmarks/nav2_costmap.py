@@ -131,8 +131,7 @@ class VoxelLayer:
         distance = np.linalg.norm(points - sensor, axis=1)
         kept = (z >= layer.min_obstacle_height) & (z <= layer.max_obstacle_height)
         kept &= (distance >= source.obstacle_min_range) & (distance < source.obstacle_max_range)
-        cells = self._cells(points[kept])
-        x, y, z = np.unique(cells[self._inside(cells)], axis=0).T
+        x, y, z = self._different(self._cells(points[kept]))
         self._marked[x, y, z] = self._known[x, y, z] = True
         obstacles = self._marked[x, y].sum(axis=-1) > layer.mark_threshold
         self.cost[y[obstacles], x[obstacles]] = LETHAL
@@ -147,7 +146,7 @@ class VoxelLayer:
         start = (sensor - self.origin) / self.cell
         rays = (ends - self.origin) / self.cell - start
         length = np.linalg.norm(rays, axis=1)
-        x, y, z = self._line_cells(start, rays, length, source).T
+        x, y, z = self._line_cells(start, rays, length, source)
         self._marked[x, y, z], self._known[x, y, z] = False, True
         x, y = np.unique(np.stack((x, y)), axis=1)
         empty = self._marked[x, y].sum(axis=-1) <= self.settings.mark_threshold
@@ -156,7 +155,7 @@ class VoxelLayer:
         self.cost[y[empty], x[empty]] = np.where(free[empty], FREE, UNKNOWN)
 
     def _line_cells(self, start: np.ndarray, rays: np.ndarray, length: np.ndarray, source: Source) -> np.ndarray:
-        """The cells (N, 3) that rays pass through between the ranges of a source, up to the edge of the map."""
+        """The cells (3, N) that rays pass through between the ranges of a source, up to the edge of the map."""
         near, far = (
             range_m / self.settings.resolution for range_m in (source.raytrace_min_range, source.raytrace_max_range)
         )
@@ -168,9 +167,13 @@ class VoxelLayer:
             along = np.arange(count + 1)[None, :, None] / count * scale
             line = start + rays[chosen][:, None] * along
             reached = (along * length[chosen][:, None, None])[..., 0] >= near
-            found = np.floor(line[reached]).astype(int)
-            cells.append(np.unique(found[self._inside(found)], axis=0))
-        return np.concatenate(cells) if cells else np.zeros((0, 3), int)
+            cells.append(np.floor(line[reached]).astype(int))
+        return self._different(np.concatenate(cells) if cells else np.zeros((0, 3), int))
+
+    def _different(self, cells: np.ndarray) -> np.ndarray:
+        """The cells (3, N) inside the map, each once."""
+        flat = np.ravel_multi_index(cells[self._inside(cells)].T, self.shape)
+        return np.array(np.unravel_index(np.unique(flat), self.shape))
 
 
 def read_settings(page: Path = PAGE) -> tuple[VoxelSettings, dict[str, object]]:

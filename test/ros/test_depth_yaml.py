@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_the_file_holds_every_parameter_with_its_default():
     values = file["/**"]["ros__parameters"]
     assert values == {setting.name: setting.default for setting in SETTINGS}
     assert {name: type(value) for name, value in values.items()} == {s.name: type(s.default) for s in SETTINGS}
+
+
+def test_the_reference_has_every_parameter_as_it_is():
+    spec = importlib.util.spec_from_file_location("node_reference", ROOT / "scripts" / "node_reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    text = reference.PAGE.read_text()
+    assert reference.page(text) == text, "run scripts/node_reference.py"
+    assert all(f"| `{setting.name}` |" in text for setting in SETTINGS)
 
 
 def test_by_default_a_point_is_more_likely_right_than_wrong():

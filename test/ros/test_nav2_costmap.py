@@ -153,6 +153,9 @@ def test_the_page_names_parameters_that_the_node_has_and_disables_the_bond():
     assert parameters["voxel_layer"]["z_voxels"] <= costmap.VOXEL_BITS
 
 
+pytestmark = pytest.mark.timeout(900)  # the engine over a whole recording, on a busy machine
+
+
 class Walk:
     """Costmaps of one recording, and its picture."""
 
@@ -169,7 +172,7 @@ class Walk:
 def room(tmp_path_factory) -> Walk:
     """A walk through a rendered room, whose floor and depth are exact."""
     folder = tmp_path_factory.mktemp("costmap") / "room"
-    write_scene(folder, 9, SceneFormat(120, 240, 320))
+    write_scene(folder, 9, SceneFormat(60, 192, 256))
     return Walk(folder, "z")
 
 
