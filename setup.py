@@ -55,6 +55,9 @@ VIEW = ["rerun-sdk>=0.24"]
 # `dvmvs weights export --format onnx` needs the first and torch 2.5; the test of what it writes the second.
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 
+# `make docs`, and scripts/run_notebook.py.
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27", "nbclient>=0.10", "ipykernel>=6"]
+
 # The GPU's fused plane sweep; with torch's CUDA build it comes along. On a CPU its tests need it (1 GB).
 TRITON = ["triton>=3.2 ; sys_platform == 'linux'"]
 
@@ -69,6 +72,7 @@ EXTRAS = {
     "train": TRAIN,
     "view": VIEW,
     "onnx": ONNX,
+    "docs": DOCS,
     "triton": TRITON,
     "test": [
         *RECONSTRUCT,

@@ -83,9 +83,9 @@ def notebook_page(notebook: dict) -> str:
         for output in cell["outputs"]:
             if output["output_type"] == "stream":
                 parts.append(f"```text\n{''.join(output['text']).rstrip()}\n```")
-            elif "image/png" in (data := output.get("data", {})):
-                png = "".join(data["image/png"]).replace("\n", "")
-                parts.append(f'<img alt="output of the cell above" src="data:image/png;base64,{png}">')
-            elif "text/plain" in data:
-                parts.append(f"```text\n{''.join(data['text/plain'])}\n```")
+                continue
+            for kind, data in output["data"].items():
+                if kind.startswith("image/"):
+                    encoded = "".join(data).replace("\n", "")
+                    parts.append(f'<img alt="output of the cell above" src="data:{kind};base64,{encoded}">')
     return "\n\n".join(parts) + "\n"

@@ -172,7 +172,7 @@ class Walk:
 def room(tmp_path_factory) -> Walk:
     """A walk through a rendered room, whose floor and depth are exact."""
     folder = tmp_path_factory.mktemp("costmap") / "room"
-    write_scene(folder, 9, SceneFormat(60, 192, 256))
+    write_scene(folder, 9, SceneFormat(90, 240, 320))
     return Walk(folder, "z")
 
 
