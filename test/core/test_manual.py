@@ -92,9 +92,9 @@ def test_links_and_commands_are_found():
 
 @pytest.mark.parametrize(("page", "command"), [pair for pair in COMMANDS if pair[1].startswith("dvmvs ")])
 def test_every_command_of_dvmvs_has_arguments_that_it_takes(page, command, monkeypatch):
-    if command in PATTERNS:
-        return
-    arguments = [word for word in shlex.split(command) if word != "..."][1:]
+    if command in PATTERNS or command.endswith(" ..."):
+        pytest.skip("shows a form")
+    arguments = [word.strip("[]") for word in shlex.split(command)[1:]]  # [--option]
     if arguments[0] not in ("--help", "--version"):
         name = command_line.ALIASES.get(arguments[0], arguments[0])
         assert name in command_line.COMMANDS, command
@@ -123,7 +123,7 @@ def test_every_target_and_script_exists(page, command):
     words = command.split()
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert [word for word in words[1:] if re.fullmatch("[a-z-]+", word) and word not in targets] == []
+        assert [word for word in words[1:] if re.fullmatch("[a-z][a-z-]+", word) and word not in targets] == []
     elif words[1].endswith(".py"):
         assert (ROOT / words[1]).is_file()
 
@@ -140,15 +140,8 @@ def test_the_tutorial_runs(tmp_path, open3d):
         run = subprocess.run(shlex.split(line), cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, f"{line}\n{run.stdout}{run.stderr}"
     out = tmp_path / "out" / "tutorial"
-    for made in (
-        "depth/predictions.npz",
-        "report/index.html",
-        "mesh.ply",
-        "mesh.png",
-        "export/ply",
-        "bag/metadata.yaml",
-    ):
-        assert (out / made).exists(), made
+    made = ("depth/predictions.npz", "report/index.html", "mesh.ply", "mesh.png", "export/ply", "bag/metadata.yaml")
+    assert [name for name in made if not (out / name).exists()] == []
 
 
 @needs_room
