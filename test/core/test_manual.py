@@ -25,6 +25,8 @@ from pathlib import Path
 import pytest
 
 from dvmvs_core.cli import main as command_line
+from dvmvs_core.errors import PackageError
+from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -131,16 +133,21 @@ def test_every_target_and_script_exists(page, command):
 @needs_room
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_tutorial_runs(tmp_path, open3d):
+def test_the_tutorial_runs(tmp_path):
     (tmp_path / "examples").symlink_to(ROOM.parent)
     lines = [line for block in RUN.findall((ROOT / "docs" / "tutorial.md").read_text()) for line in block.splitlines()]
     assert len(lines) >= 6
+    made = ["depth/predictions.npz", "report/index.html", "export/ply", "bag/metadata.yaml", "mesh.ply", "mesh.png"]
+    try:
+        load_open3d()
+    except PackageError:
+        lines = [line for line in lines if "reconstruct" not in line]
+        made = made[:-2]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for line in lines:
         run = subprocess.run(shlex.split(line), cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, f"{line}\n{run.stdout}{run.stderr}"
     out = tmp_path / "out" / "tutorial"
-    made = ("depth/predictions.npz", "report/index.html", "mesh.ply", "mesh.png", "export/ply", "bag/metadata.yaml")
     assert [name for name in made if not (out / name).exists()] == []
 
 
