@@ -281,7 +281,7 @@ def test_the_cloud_is_saved_and_a_reset_forgets_it(nodes, walk, manager, folder)
     keyframes = int(saved.message.split()[3])
     assert points == keyframes * 64 * 96 and f"element vertex {points}".encode() in file.read_bytes()[:200]
     reset = manager.trigger("reset")
-    assert reset.success and "start anew" in reset.message
+    assert reset.success and "are reset" in reset.message
     again = manager.trigger("save_cloud")
     assert not again.success and "no keyframe has depth yet" in again.message
     assert walk.send()[2].outcome is KeyframeDecision.FIRST
