@@ -151,7 +151,11 @@ def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path) -
     pictures_every = 10 if options.out and not options.published else 0
     with progress(f"predicting {one.name}", len(one.sequence)) as advance:
         latencies = write_predictions(
-            one.predict(engine, bool(pictures_every), advance, options.refine), folder, options.limit, pictures_every
+            one.predict(engine, bool(pictures_every), advance, options.refine),
+            folder,
+            options.limit,
+            pictures_every,
+            one.sequence.depth_name,
         )
     path = folder / PREDICTIONS
     score = _score(options, path, one, "scoring", len(latencies))

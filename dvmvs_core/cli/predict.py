@@ -149,7 +149,7 @@ def _predict(options: Options, engine, one, folder: Path, pictures: int) -> tupl
 
     with progress(f"predicting {one.name}", len(one.sequence)) as advance:
         predictions = one.predict(engine, bool(pictures), advance, options.refine)
-        latencies = write_predictions(predictions, folder, options.limit, pictures)
+        latencies = write_predictions(predictions, folder, options.limit, pictures, one.sequence.depth_name)
     return folder / PREDICTIONS, latencies
 
 
@@ -173,4 +173,4 @@ def _predict_published(options: Options, engine, one) -> None:
 def _say(files, latencies: list[float], engine) -> None:
     latency = sorted(latencies)[len(latencies) // 2]
     names = " and ".join(map(str, files))
-    print(f"{names}: {len(latencies)} keyframes, median {latency:.0f} ms each on {engine.device}")
+    print(f"{names}: depth of {len(latencies)} keyframes, median {latency:.0f} ms each on {engine.device}")
