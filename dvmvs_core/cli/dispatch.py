@@ -109,11 +109,12 @@ def _no_memory(error: Exception) -> str:
 def _show_warnings() -> None:
     package = logging.getLogger("dvmvs_core")
     if not any(isinstance(handler, _StderrHandler) for handler in package.handlers):
-        package.addHandler(_StderrHandler(logging.WARNING))
+        package.addHandler(_StderrHandler(logging.INFO))
 
 
 class _StderrHandler(logging.Handler):
     """One line a warning, to whatever stderr is at the time: a progress bar may have put itself before it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"dvmvs: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        print(f"dvmvs: {level}{record.getMessage()}", file=sys.stderr)

@@ -30,13 +30,14 @@ COMMANDS = {
     "train": "train PairNet or FusionNet",
     "benchmark": "latency by stage and memory, beside the plain reference path in the same run",
     "weights": "list, describe, import and export checkpoints",
+    "warm-up": "compile what a network needs on this machine, so that later starts take seconds",
 }
 
 ALIASES = {"export": "import"}
 """Older names of commands."""
 
-MODULES = {"import": "import_recording"}
-"""Modules of commands whose names are words of Python."""
+MODULES = {"import": "import_recording", "warm-up": "warm_up"}
+"""Modules of commands whose names no module can have."""
 
 EXIT_SIGNAL = 128
 """Exit codes of signals begin here, as a shell has them: 130 for Ctrl-C, 143 for SIGTERM."""
