@@ -71,11 +71,14 @@ def _run(command: str, arguments: list[str]) -> int:
 
     import tyro
 
+    from dvmvs_core.cli.help_texts import describe_options, flowing
+
     module = importlib.import_module(f"dvmvs_core.cli.{MODULES.get(command, command)}")
+    describe_options(module.Options)
     options = tyro.cli(
         module.Options,
         prog=f"dvmvs {command}",
-        description=module.__doc__,
+        description=flowing(module.__doc__),
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
     )

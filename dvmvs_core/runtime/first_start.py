@@ -16,8 +16,8 @@ import logging
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)  # whoever listens to the package's warnings shall hear of this, too
 
-ABOUT_S = 20
-"""What compiling everything for the default weights takes on two cores: `dvmvs warm-up` on an empty cache says it."""
+ABOUT_S = 15
+"""What compiling for the default weights adds on two cores: `dvmvs warm-up`, on an empty cache and again, tells."""
 
 
 @functools.cache
