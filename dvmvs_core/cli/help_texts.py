@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""Help texts as tyro shall print them: paragraphs that flow to the terminal's width, and defaults that tell something."""
+"""Help texts as tyro prints them: paragraphs flow to the terminal's width, and defaults tell something."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import docstring_parser
 import tyro
 
 TOLD_BY_TEXT = ("", "None", "False")
-"""Defaults that the text tells better, as `by default the network's own`: of options that may be left out, and flags."""
+"""Defaults of flags, and of options whose text says what holds without them."""
 
 
 def flowing(text: str) -> str:
-    """Return a docstring with one line a paragraph: a terminal breaks lines where it ends, not where the source does."""
+    """Return a docstring with one line a paragraph: lines break where the terminal ends, not where the source does."""
     paragraphs = text.replace("\r", "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).strip()
 

@@ -125,7 +125,7 @@ class EngineOptions:
         """Build the engine and run it once, so that no measured frame pays for the start."""
         from dvmvs_core.cli.progress import progress
 
-        with progress(description or f"loading {self.weights}", 1) as advance:
+        with progress(description or f"loading {self.weights}", 1, transient=True) as advance:
             from dvmvs_core.engine import DepthEngine
 
             engine = DepthEngine.from_weights(self.weights, self.network, self.config())

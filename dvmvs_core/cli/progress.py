@@ -35,12 +35,13 @@ class Steps:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[float], None]]:
+def progress(description: str, total: int, transient: bool = False) -> Iterator[Callable[[float], None]]:
     """Show a bar while the block runs, and give a function that moves it on.
 
     Args:
         description: what is being done.
         total: how many steps make the whole.
+        transient: leave nothing of it on the terminal, and write nothing into a file.
     """
     from rich.console import Console
     from rich.progress import (
@@ -59,7 +60,9 @@ def progress(description: str, total: int) -> Iterator[Callable[[float], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    hidden = transient and not console.is_terminal
+    with Progress(*columns, console=console, transient=transient, disable=hidden) as bar:
         task = bar.add_task(description, total=total)
         yield lambda steps: bar.advance(task, steps)
         bar.update(task, total=bar.tasks[task].completed)  # a recording may end before what it was said to hold
