@@ -116,6 +116,7 @@ setup(
     packages=find_packages(include=["dvmvs_core", "dvmvs_core.*", "dvmvs_ros", "dvmvs_ros.*"]),
     package_data={
         "dvmvs_core": ["py.typed", "weights/*.safetensors", "weights/*.json", "weights/*.md"],
+        "dvmvs_core.data": ["*.sha256"],
         "dvmvs_core.evaluation.report": ["*.html", "*.css"],
     },
     data_files=[
