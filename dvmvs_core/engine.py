@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from dvmvs_core.choose_confidence import choose_confidence
 from dvmvs_core.confidence import MOST_PREDICTIONS
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
+from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.errors import FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
@@ -62,9 +63,8 @@ class DepthEngine:
         network: a PairNet or FusionNet, which is moved to the device and put in evaluation mode; or what runs one
             already, to share it with another engine.
         config: device, precision, mode and keyframe rule.
-        timer: is told of the stages of each frame: preprocess, features, depth, confidence; plane_sweep and network
-            within depth where the runner can tell them apart; descriptors, matching, fusion where depth is matched.
-            Who shares a runner shares what it tells.
+        timer: is told of the stages of each frame, as `dvmvs benchmark` lists them; plane_sweep and network are parts of
+            depth, where the runner can tell them apart. Who shares a runner shares what it tells.
         matcher: matches keyframes in place of the one that `config.matching` names, as where what it does is recorded.
 
     Attributes:
@@ -283,29 +283,27 @@ class DepthEngine:
     def _depth(
         self, image: Tensor, features: ImageFeatures, reference: View, measurements: list[View]
     ) -> tuple[Tensor, LSTMState | None]:
-        matching = [view.matching for view in measurements]
-        poses = [view.world_T_cam for view in measurements]
+        matching, poses = zip(*((view.matching, view.world_T_cam) for view in measurements), strict=True)
         with self._timer("depth"):
             return self._runner.depth(
                 image, features, matching, reference.world_T_cam, poses, self._K, self._past.previous
             )
 
     def _match(self, reference: View, network_depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
-        past = [view.matching_view for view in self._past.other_than(reference) if view.matching_view]
         with self._timer("matching"):
-            matched = self._matcher.match(reference.matching_view, past, network_depth[0])
+            matched = self._matcher.match(reference.matching_view, self._past.described(reference), network_depth[0])
         reference.matching_view = reference.matching_view.with_depth(matched)
         with self._timer("confidence"):
             confidence = self.estimate_matched_confidence(matched, self.matching)
         # A GPU that can no longer match still has the depth of past keyframes.
         depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
-        camera = self._preprocessor.K, reference.world_T_cam[0]
         with self._timer("fusion"):
-            depth, fused = fuse_depth(depth, confidence, *camera, self._past.fused)
+            depth, confidence, fused = fuse_depth(depth, confidence, self._K, reference.world_T_cam, self._past.fused)
+        with self._timer("sharpening"):
+            depth = sharpen_edges(depth)
         return depth, confidence if self.estimates_confidence else None, fused
 
     def _confidence(self, depth: Tensor, reference: View, measurements: list[View]) -> Tensor:
-        past = [view for view in self._past.other_than(reference) if view.depth is not None]
         with self._timer("confidence"):
             return self.estimate_confidence(
                 depth,
@@ -313,7 +311,7 @@ class DepthEngine:
                 reference.world_T_cam,
                 reference.matching,
                 [(view.matching, view.world_T_cam) for view in measurements],
-                [(view.depth, view.world_T_cam) for view in past[-MOST_PREDICTIONS:]],
+                self._past.predictions(reference)[-MOST_PREDICTIONS:],
             )
 
     def _follow_camera(self, frame: Frame) -> None:

@@ -101,6 +101,13 @@ class PastKeyframes:
         self.add(View.of(frame))
         return self.views[-1]
 
-    def other_than(self, reference: View) -> list[View]:
-        """Return the views, oldest first, without that of the reference frame."""
+    def described(self, reference: View) -> list[MatchingView]:
+        """Return what matching knows of the views, oldest first, without that of the reference frame."""
+        return [view.matching_view for view in self._other_than(reference) if view.matching_view]
+
+    def predictions(self, reference: View) -> list[tuple[Tensor, Tensor]]:
+        """Return the network's depth and the pose of the views, oldest first, without that of the reference frame."""
+        return [(view.depth, view.world_T_cam) for view in self._other_than(reference) if view.depth is not None]
+
+    def _other_than(self, reference: View) -> list[View]:
         return [view for view in self.views if view is not reference]

@@ -10,7 +10,8 @@
 Errors of matching change from view to view, the scene does not. Every pixel is projected into the last keyframes; what
 they know of the depth there, relative to where the pixel would be, is averaged in logarithms, by confidence and by how
 well it agrees, so that what moved or was occluded has no say. Each mean starts from the last one, so that depth that
-was seen for long settles, with a weight that is limited, so that it can change.
+was seen for long settles, with a weight that is limited, so that it can change. Where the past sees something else,
+confidence falls.
 
 Symbols: N past keyframes, H×W network resolution, h×w half of it, K intrinsics (3, 3).
 """
@@ -34,6 +35,9 @@ AGREEING = 0.05
 PAST_WEIGHT = 0.5
 """Weight of the past for its confidence; that of the keyframe itself is 1."""
 
+CONTRADICTING, DOUBT = 0.1, 0.5
+"""Difference of log depth from which on the past contradicts, and the share of its confidence that depth loses then."""
+
 LEAST_WEIGHT, MOST_WEIGHT = 0.05, 3.0
 """Of a pixel, whatever its confidence; and of a mean."""
 
@@ -46,7 +50,7 @@ class FusedDepth(NamedTuple):
     Attributes:
         depth: (1, h, w) float32 metres, of pixels 2x.
         weight: (1, h, w) float32, the confidences that came together in it.
-        world_T_cam: (4, 4) float32 pose, on the CPU.
+        world_T_cam: (1, 4, 4) float32 pose, on the CPU.
     """
 
     depth: Tensor
@@ -55,36 +59,39 @@ class FusedDepth(NamedTuple):
 
 
 def fuse_depth(
-    depth: Tensor, confidence: Tensor, K: np.ndarray, world_T_cam: Tensor, past: Sequence[FusedDepth]
-) -> tuple[Tensor, FusedDepth]:
-    """Return the depth of a keyframe (1, H, W), averaged with that of past ones, and what later ones need of it.
+    depth: Tensor, confidence: Tensor, K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]
+) -> tuple[Tensor, Tensor, FusedDepth]:
+    """Return depth (1, H, W) and confidence (1, H, W) of a keyframe by those of past ones, and what later ones need.
 
     Args:
         depth: (1, H, W) float32 metres.
         confidence: (1, H, W) float32, 0…1, on the same device.
-        K: (3, 3) intrinsics of all of them.
-        world_T_cam: (4, 4) float32 pose, on the CPU.
+        K: (1, 3, 3) intrinsics of all of them, on the CPU.
+        world_T_cam: (1, 4, 4) float32 pose, on the CPU.
         past: of past keyframes of the same camera, on the same device.
     """
     own, weight = depth[:, ::2, ::2], confidence[:, ::2, ::2].clamp(min=LEAST_WEIGHT)
     if not past:
-        return depth, FusedDepth(own, weight, world_T_cam)
+        return depth, confidence, FusedDepth(own, weight, world_T_cam)
     matrices = _to_past(K, world_T_cam, past)
     matrices = matrices.pin_memory().to(depth.device, non_blocking=True) if depth.is_cuda else matrices
     logs, weights = _seen_there(own, torch.cat([mean.depth for mean in past]), matrices, [m.weight for m in past])
+    contradicted = (weights * (1 - (-((logs / CONTRADICTING) ** 2)).exp())).sum(dim=0, keepdim=True)
+    doubt = DOUBT * contradicted / weights.sum(dim=0, keepdim=True).clamp(min=LEAST_WEIGHT)
     weights = PAST_WEIGHT * weights * (-((logs / AGREEING) ** 2)).exp()
     total = weight + weights.sum(dim=0, keepdim=True)
     correction = (weights * logs).sum(dim=0, keepdim=True) / total
     fused = FusedDepth(own * correction.exp(), total.clamp(max=MOST_WEIGHT), world_T_cam)
-    return depth * _to_full(correction).exp(), fused
+    full = _to_full(torch.cat([correction, 1 - doubt]))
+    return depth * full[:1].exp(), confidence * full[1:], fused
 
 
-def _to_past(K: np.ndarray, world_T_cam: Tensor, past: Sequence[FusedDepth]) -> Tensor:
+def _to_past(K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]) -> Tensor:
     """K [R K⁻¹ | t] (N, 3, 4) float32 of the half-resolution grid, to each past camera."""
-    K, pose = np.diag((0.5, 0.5, 1.0)) @ K, world_T_cam.double().numpy()
-    past_T_cam = np.stack([np.linalg.inv(mean.world_T_cam.double().numpy()) @ pose for mean in past])
-    rotations = K @ past_T_cam[:, :3, :3] @ np.linalg.inv(K)
-    matrices = np.concatenate([rotations, K @ past_T_cam[:, :3, 3:]], axis=2)
+    half_K = np.diag((0.5, 0.5, 1.0)) @ K[0].double().numpy()
+    past_T_cam = np.linalg.inv(torch.cat([mean.world_T_cam for mean in past]).double().numpy()) @ world_T_cam.numpy()
+    rotations = half_K @ past_T_cam[:, :3, :3] @ np.linalg.inv(half_K)
+    matrices = np.concatenate([rotations, half_K @ past_T_cam[:, :3, 3:]], axis=2)
     return torch.from_numpy(matrices.astype(np.float32))
 
 
@@ -117,7 +124,7 @@ def _seen_there(
 
 
 def _to_full(cells: Tensor) -> Tensor:
-    """Values (1, H, W) between those of the pixels 2x (1, h, w)."""
+    """Values (C, H, W) between those of the pixels 2x (C, h, w)."""
     size = [2 * side - 1 for side in cells.shape[1:]]
     between = functional.interpolate(cells[None], size=size, mode="bilinear", align_corners=True)
     return functional.pad(between, (0, 1, 0, 1), mode="replicate")[0]

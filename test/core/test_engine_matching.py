@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from dvmvs_core.config import EngineConfig, preset
+from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DeviceError
 from dvmvs_core.matching.choose import choose_matcher
@@ -92,11 +93,11 @@ def test_the_engine_matches_as_the_matcher_alone_does_and_fuses_the_last_two(mak
             found = matcher.match(view, views, network.depth)
             view = MatchingView(view.descriptors, view.K, view.world_T_cam, found)
             confidence = matched_confidence(found, "full")
-            np.testing.assert_array_equal(matched.confidence, confidence)
-            pose = torch.from_numpy(view.world_T_cam)
+            camera = torch.from_numpy(K_here)[None], torch.from_numpy(view.world_T_cam)[None]
             found, confidence = (torch.from_numpy(part)[None] for part in (found.depth, confidence))
-            fused, mean = fuse_depth(found, confidence, K_here, pose, means[-2:])
-            np.testing.assert_array_equal(matched.depth, fused[0].numpy())
+            fused, confidence, mean = fuse_depth(found, confidence, *camera, means[-2:])
+            np.testing.assert_array_equal(matched.depth, sharpen_edges(fused)[0].numpy())
+            np.testing.assert_array_equal(matched.confidence, confidence[0].numpy())
             assert torch.equal(fused, found) != bool(means)
             means.append(mean)
         views.append(view)
@@ -167,7 +168,17 @@ def test_the_timer_hears_of_matching(make_engine):
     engine.step(wall_frame(1))
     stages = [stage for stage in heard if stage not in ("plane_sweep", "network")]
     each = ["features", "descriptors"]
-    assert stages == ["preprocess", "preprocess", *each, *each, "depth", "matching", "confidence", "fusion"]
+    assert stages == [
+        "preprocess",
+        "preprocess",
+        *each,
+        *each,
+        "depth",
+        "matching",
+        "confidence",
+        "fusion",
+        "sharpening",
+    ]
 
 
 def test_without_numba_auto_goes_on_with_the_network_and_says_so(make_engine, monkeypatch, caplog):

@@ -13,27 +13,27 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.temporal_fusion import LEAST_WEIGHT, MOST_WEIGHT, PAST_WEIGHT, FusedDepth, fuse_depth
+from dvmvs_core.temporal_fusion import DOUBT, LEAST_WEIGHT, MOST_WEIGHT, PAST_WEIGHT, FusedDepth, fuse_depth
 
 HEIGHT, WIDTH = 48, 64
-K = np.array([[60.0, 0, 31], [0, 55.0, 22], [0, 0, 1]])
+K = torch.tensor([[[60.0, 0, 31], [0, 55.0, 22], [0, 0, 1]]])
 SURE = torch.ones(1, HEIGHT, WIDTH)
 
 
 def pose(x=0.0, z=0.0, angle=0.0) -> torch.Tensor:
     """Moved to the right and forwards, and turned to the right."""
-    T = torch.eye(4)
-    T[:3, 3] = torch.tensor([x, 0.0, z])
+    T = torch.eye(4)[None]
+    T[0, :3, 3] = torch.tensor([x, 0.0, z])
     c, s = np.cos(angle), np.sin(angle)
-    T[:3, :3] = torch.tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    T[0, :3, :3] = torch.tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]])
     return T
 
 
 def wall(world_T_cam: torch.Tensor) -> torch.Tensor:
     """Depth (1, H, W) of a slanted wall, z = 3 + 0.2 x + 0.1 y in the world."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
-    rays = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones(x.shape)]).reshape(3, -1)
-    T = world_T_cam.double().numpy()
+    T, camera = world_T_cam[0].double().numpy(), K[0].double().numpy()
+    rays = np.linalg.inv(camera) @ np.stack([x, y, np.ones(x.shape)]).reshape(3, -1)
     normal = np.array([-0.2, -0.1, 1.0])
     depth = (3 - normal @ T[:3, 3]) / (normal @ T[:3, :3] @ rays)
     return torch.from_numpy(depth.reshape(1, HEIGHT, WIDTH).astype(np.float32))
@@ -47,8 +47,9 @@ def seen(depth: torch.Tensor, world_T_cam: torch.Tensor, weight: float = 1.0) ->
 @pytest.mark.parametrize("there", [pose(0.1), pose(z=0.3), pose(-0.2, 0.1, 0.1), pose(0.05, -0.2, -0.2)])
 def test_depth_of_a_wall_stays_as_it_is(there):
     here = pose(0.02)
-    fused, _ = fuse_depth(wall(here), SURE, K, here, [seen(wall(there), there)])
+    fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(wall(there), there)])
     torch.testing.assert_close(fused, wall(here), rtol=2e-4, atol=0)
+    torch.testing.assert_close(confidence, SURE, rtol=1e-3, atol=0)
 
 
 def test_the_past_moves_depth_by_its_share():
@@ -56,7 +57,7 @@ def test_the_past_moves_depth_by_its_share():
     here, there = pose(), pose(0.4)
     own, past = wall(here) * 0.98, wall(there) * 1.02
     confidence = 0.8 * SURE
-    fused, kept = fuse_depth(own, confidence, K, here, [seen(past, there, 1.6)])
+    fused, _, kept = fuse_depth(own, confidence, K, here, [seen(past, there, 1.6)])
     difference = np.log(1.02 / 0.98)
     share = PAST_WEIGHT * 1.6 * np.exp(-((difference / 0.05) ** 2))
     expected = difference * share / (0.8 + share)
@@ -69,10 +70,11 @@ def test_the_past_moves_depth_by_its_share():
     assert torch.equal(kept.world_T_cam, here)
 
 
-def test_what_does_not_agree_has_no_say():
+def test_what_does_not_agree_has_no_say_but_raises_doubt():
     here, there = pose(), pose(0.1)
-    fused, _ = fuse_depth(wall(here), SURE, K, here, [seen(1.3 * wall(there), there, 3.0)])
+    fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(1.3 * wall(there), there, 3.0)])
     torch.testing.assert_close(fused, wall(here), rtol=1e-4, atol=0)
+    assert confidence[0, 4:-4, 8:-4].numpy() == pytest.approx(1 - DOUBT, abs=0.01)
 
 
 def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds():
@@ -84,7 +86,7 @@ def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds():
             8, dim=1
         ).repeat_interleave(8, dim=2)
         confidence = torch.rand(1, HEIGHT, WIDTH, generator=random)
-        fused, mean = fuse_depth(noisy, confidence, K, here, past[-2:])
+        fused, _, mean = fuse_depth(noisy, confidence, K, here, past[-2:])
         past.append(mean)
         errors.append([float((d / wall(here)).log().square().mean().sqrt()) for d in (noisy, fused)])
         assert LEAST_WEIGHT <= float(mean.weight.min()) and float(mean.weight.max()) <= MOST_WEIGHT
@@ -94,5 +96,5 @@ def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds():
 
 def test_a_camera_that_looks_away_changes_nothing():
     here, there = pose(), pose(angle=np.pi)
-    fused, _ = fuse_depth(wall(here), SURE, K, here, [seen(SURE * 2, there)])
-    assert torch.equal(fused, wall(here))
+    fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(SURE * 2, there)])
+    assert torch.equal(fused, wall(here)) and torch.equal(confidence, SURE)
