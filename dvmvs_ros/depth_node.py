@@ -350,12 +350,12 @@ class DepthNode(GuardedNode, LifecycleNode):
 
     def _on_jump(self) -> None:
         """The images went back in time: nothing from before may be used again."""
-        self.get_logger().warning("the images' stamps went back: keyframes and recurrent state start anew")
+        self.get_logger().warning("the images' stamps went back: keyframes and recurrent state are reset")
         self._inputs.clear_poses()
         self._forget(DropReason.TIME_JUMP, "time went back")
 
     def _on_clock_jump(self) -> None:
-        self.get_logger().warning("time went back: keyframes and recurrent state start anew")
+        self.get_logger().warning("time went back: keyframes and recurrent state are reset")
         self._inputs.clear_poses()
         self._sync.clear(DropReason.TIME_JUMP)
         self._forget(DropReason.TIME_JUMP, "time went back")
@@ -371,8 +371,9 @@ class DepthNode(GuardedNode, LifecycleNode):
     def _reset(self) -> str:
         self._require_active()
         self._inputs.clear_poses()
+        self._sync.clear(DropReason.RESET)
         self._forget(DropReason.RESET, "the node was reset")
-        return "keyframes, recurrent state and poses start anew"
+        return "keyframes, recurrent state and poses are reset"
 
     def _save_cloud(self) -> str:
         self._require_active()

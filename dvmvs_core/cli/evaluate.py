@@ -49,8 +49,7 @@ class Options:
     limit: OptionalCount = None
     """how many keyframes to predict at most, of each run"""
     refine: bool = False
-    """refine each depth map against the best of the keyframes before and after it, which no robot can; about 2.4 s
-    each on two CPU cores"""
+    """multi-view refinement against the keyframes before and after (offline only); 2.4 s a keyframe on two cores"""
     min_depth: Metres = 0.5
     """nearest sensor depth that counts, metres"""
     max_depth: Metres = float("inf")

@@ -118,8 +118,8 @@ BROKEN = {
         "none of 6 images can be read; the first: .*00003.png.*ends early",
     ),
     "depth has another size": (
-        lambda s: cv2.imwrite(str(s / "depth/00005.png"), np.zeros((30, 40), np.uint16)),
-        "depth/00005.png must have the size of its image, 48×36; got 40×30",
+        lambda s: [cv2.imwrite(str(file), np.zeros((30, 40), np.uint16)) for file in (s / "depth").iterdir()],
+        "depth/00003.png must have the size of its image, 48×36; got 40×30",
     ),
     "poses are too few": (lambda s: rewrite_poses(s, lambda p: p[:4]), "4 lines for 6 images: lines are missing"),
     "every pose has 12 numbers": (
@@ -211,11 +211,24 @@ def test_one_pose_that_is_scaled_is_left_out(make_scene):
 
 def test_depth_of_another_size_is_refused_without_its_image_too(make_scene):
     scene = make_scene(frames=3)
-    cv2.imwrite(str(scene / "depth/00004.png"), np.zeros((30, 40), np.uint16))
-    depths = open_sequence(scene).sensor_depths([0, 1])
-    assert next(depths).sensor_depth.shape == (36, 48)
+    for file in (scene / "depth").iterdir():
+        cv2.imwrite(str(file), np.zeros((30, 40), np.uint16))
     with pytest.raises(DataError, match="depth/00004.png must have the size of its image, 48×36; got 40×30"):
-        next(depths)
+        next(open_sequence(scene).sensor_depths([1]))
+
+
+@pytest.mark.parametrize("odd", (3, 5))
+def test_one_depth_image_of_another_size_costs_itself_alone(make_scene, odd):
+    scene = make_scene(frames=6)
+    cv2.imwrite(str(scene / f"depth/{odd:05d}.png"), np.zeros((30, 40), np.uint16))
+    sequence = open_sequence(scene)
+    assert [item.frame.index for item in sequence.items() if item.sensor_depth is None] == [odd - 3]
+    said = f"depth/{odd:05d}.png must have the size of its image, 48×36; got 40×30. Register depth"
+    assert said in sequence.faults[f"depth/{odd:05d}.png"]
+    assert [depth.index for depth in open_sequence(scene).sensor_depths(range(6))] == [
+        *range(odd - 3),
+        *range(odd - 2, 6),
+    ]
 
 
 def test_a_cut_off_jpeg_is_left_out_although_opencv_fills_it_with_grey(make_scene):
