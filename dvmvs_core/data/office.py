@@ -53,6 +53,11 @@ def office_folder() -> Path:
     return cache_folder() / OFFICE
 
 
+def office_address() -> str:
+    """Return where the office is fetched from."""
+    return os.environ.get(ADDRESS_VARIABLE) or ADDRESS
+
+
 def read_manifest(manifest: Path = MANIFEST) -> dict[str, str]:
     """Return the SHA-256 of each file, by its path in the scene folder."""
     return {name: digest for digest, name in (line.split() for line in manifest.read_text().splitlines())}
@@ -85,7 +90,7 @@ def fetch_office(
     digests = digests or read_manifest()
     missing = missing_files(folder, digests)
     advance(len(digests) - len(missing))
-    address = os.environ.get(ADDRESS_VARIABLE) or ADDRESS
+    address = office_address()
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dvmvs-fetch")
     try:
         fetches = [pool.submit(_fetch, f"{address}/{name}", folder / name, digests[name]) for name in missing]

@@ -36,7 +36,7 @@ from rich.text import Text
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.cpu import share_cores
-from dvmvs_core.data.office import ADDRESS, OFFICE, SIZE_MB, fetch_office, office_folder, read_manifest
+from dvmvs_core.data.office import OFFICE, SIZE_MB, fetch_office, office_address, office_folder, read_manifest
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.errors import DvmvsError
@@ -147,7 +147,7 @@ def _sequence_path(wanted: str | None, console: Console) -> Path:
     if wanted != OFFICE:
         return Path(wanted)
     console.print(
-        f"the office: {SIZE_MB} MB from {ADDRESS}, kept in {office_folder()}", soft_wrap=True, highlight=False
+        f"the office: {SIZE_MB} MB from {office_address()}, kept in {office_folder()}", soft_wrap=True, highlight=False
     )
     with _bar(console, len(read_manifest()), "fetching what is missing") as advance:
         return fetch_office(advance)

@@ -57,12 +57,12 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command) of every shell line in the pages, continued lines joined and comments removed."""
+    """(page, command) of every shell line in the pages, continued lines joined, comments and redirections removed."""
     found = []
     for page in PAGES:
         for block in BLOCK.findall(page.read_text()):
             for line in block.replace("\\\n", " ").splitlines():
-                if command := re.sub(r"(^|\s)#.*", "", line).strip():
+                if command := re.sub(r"(^|\s)#.*|\s>\s*\S+", "", line).strip():
                     found.append((name_of(page), command))
     return found
 

@@ -176,7 +176,7 @@ def test_a_baseline_that_is_cut_off_says_so():
 def test_what_is_wide_scrolls_and_says_so():
     source = make_page(made_up_figures(), [[]])
     for wide in re.findall(r'<div class="scroll[^"]*">', source):
-        assert re.search(r'class="swipe"[^>]*>[^<]*</p>\s*' + re.escape(wide), source), wide
+        assert re.search(r'class="swipe[^>]*>[^<]*</p>\s*' + re.escape(wide), source), wide
     assert source.count('class="scroll wide"') == 1
 
 
