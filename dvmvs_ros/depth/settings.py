@@ -93,7 +93,7 @@ SETTINGS = (
     Setting(
         "mode",
         "auto",
-        "fast: fused kernels and CUDA graphs, an error where they are missing; reference: plain torch; auto: the fastest"
+        "fast: fused kernels and CUDA graphs, or an error; reference: plain torch; auto: the fastest way"
         " that works here.",
         choices=MODES,
     ),
