@@ -26,7 +26,7 @@ help: ## list the targets
 setup: ## make .venv: packages, ROS 2 from wheels, tf2_msgs (PYTHON=python3.12 chooses the interpreter)
 	@PYTHON='$(PYTHON)' bash scripts/setup.sh
 
-demo: setup ## run the node on a synthetic sequence, or SEQUENCE=scene-or-bag, into OUT=out/demo; VIEW=rerun or foxglove shows it
+demo: setup ## run the node on examples/room, SEQUENCE=office (fetched) or SEQUENCE=scene-or-bag, into OUT=out/demo; VIEW=rerun or foxglove shows it
 ifeq ($(VIEW),rerun)
 	@.venv/bin/python -c 'import rerun' 2>/dev/null || \
 		.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt rerun-sdk

@@ -264,6 +264,13 @@ def points_from_message(message: PointCloud2) -> tuple[np.ndarray, np.ndarray]:
     return points[:, :3], colour
 
 
+def confidence_from_message(message: PointCloud2) -> np.ndarray | None:
+    """Return the confidence (N,) of the points of such a cloud; None if it has none."""
+    if message.fields[-1].name != POINT_FIELDS[-1]:
+        return None
+    return np.frombuffer(message.data, np.float32).reshape(-1, message.point_step // 4)[:, -1]
+
+
 def _layout(message: Image) -> tuple:
     m = message
     return m.encoding, m.height, m.width, m.step, m.is_bigendian, m.data

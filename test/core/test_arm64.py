@@ -34,6 +34,7 @@ WHEELS = {
     "scipy==1.17.1": "manylinux_2_28_aarch64",
     "scipy==1.15.3": "manylinux_2_17_aarch64",
     "lz4==4.4.5": "manylinux_2_28_aarch64",
+    "lzfse==0.4.2.post1": "manylinux_2_28_aarch64",
     "backports.zstd==1.8.0": "manylinux_2_28_aarch64",
     "tensorboard==2.21.0": "any",
     "onnx==1.23.2": "manylinux_2_28_aarch64",

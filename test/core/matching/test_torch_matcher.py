@@ -84,7 +84,8 @@ def test_what_is_kept_of_a_keyframe_stays_as_it_was(matching_walk, keyframes):
         setattr(matcher, name, _overwriting(getattr(matcher, name)))
     expected = matching_walk.walk(TorchMatcher(MATCHING_PRESETS["fast"], *SIZE, CPU), keyframes[:4])
     for one, other in zip(matching_walk.walk(matcher, keyframes[:4]), expected, strict=True):
-        np.testing.assert_array_equal(one.depth, other.depth)
+        for part in ("depth", "prior", "agreement"):
+            np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
 
 
 def _overwriting(function):
