@@ -55,6 +55,7 @@ def on_page_markdown(markdown: str, page, config, files: Files) -> str:
     def moved(match: re.Match) -> str:
         target = resolved(place, match[2])
         uri = target.removeprefix("docs/") if target.startswith("docs/") else f"{OUTSIDE}/{target}"
+        uri = "notebook.md" if uri == "notebook.ipynb" else uri
         return match[1] + posixpath.relpath(uri, posixpath.dirname(page.file.src_uri)) + match[3]
 
     return LINK.sub(moved, markdown)

@@ -31,7 +31,7 @@ from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
-    for folder in (".", "docs", "docs/cameras", "benchmarks", "benchmarks/training", "dvmvs_core/weights")
+    for folder in (".", "docs", "docs/cameras", "benchmarks", "benchmarks/training", "dvmvs_core/weights", "examples")
     for path in (ROOT / folder).glob("*.md")
 )
 LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)")
@@ -96,7 +96,7 @@ def test_links_and_commands_are_found():
 def test_every_command_of_dvmvs_has_arguments_that_it_takes(page, command, monkeypatch):
     if command in PATTERNS or command.endswith(" ..."):
         pytest.skip("shows a form")
-    arguments = [word.strip("[]") for word in shlex.split(command)[1:]]  # [--option]
+    arguments = [word.strip("[]") for word in shlex.split(re.split(r" [>|] ", command)[0])[1:]]
     if arguments[0] not in ("--help", "--version"):
         name = command_line.ALIASES.get(arguments[0], arguments[0])
         assert name in command_line.COMMANDS, command

@@ -180,7 +180,7 @@ def room(tmp_path_factory) -> Walk:
 def test_obstacles_and_free_floor_of_a_rendered_room_are_where_its_depth_has_them(room):
     assert len(room.observations) > 20
     found = room.agreement
-    # Measured: 0.95, 0.95, 0.98 and 0.93.
+    # Measured at 120 frames: 0.95, 0.97, 0.98 and 0.92.
     assert found.obstacles_found > 0.85 and found.obstacles_right > 0.85, found
     assert found.free_found > 0.93 and found.free_covered > 0.8, found
 
@@ -194,6 +194,6 @@ def test_the_picture_shows_both_maps(room):
 @pytest.mark.slow
 def test_obstacles_and_free_floor_of_a_real_office_are_where_its_sensor_has_them(hololens):
     found = Walk(hololens, "y").agreement
-    # Measured: 1.00, 0.94, 0.86 and 0.96. The sensor sees 63 % of the pixels, and dark things worst.
+    # Measured: 1.00, 0.95, 0.87 and 0.95. The sensor sees 63 % of the pixels, and dark things worst.
     assert found.obstacles_found > 0.9 and found.obstacles_right > 0.85, found
     assert found.free_found > 0.75 and found.free_covered > 0.85, found
