@@ -63,8 +63,8 @@ class DepthEngine:
         network: a PairNet or FusionNet, which is moved to the device and put in evaluation mode; or what runs one
             already, to share it with another engine.
         config: device, precision, mode and keyframe rule.
-        timer: is told of the stages of each frame, as `dvmvs benchmark` lists them; plane_sweep and network are parts of
-            depth, where the runner can tell them apart. Who shares a runner shares what it tells.
+        timer: is told of the stages of each frame, as `dvmvs benchmark` lists them; plane_sweep and network are parts
+            of depth, where the runner can tell them apart. Who shares a runner shares what it tells.
         matcher: matches keyframes in place of the one that `config.matching` names, as where what it does is recorded.
 
     Attributes:
