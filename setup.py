@@ -55,8 +55,14 @@ VIEW = ["rerun-sdk>=0.24"]
 # `dvmvs weights export --format onnx` needs the first and torch 2.5; the test of what it writes the second.
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 
+# `make docs`, and scripts/run_notebook.py.
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27", "nbclient>=0.10", "ipykernel>=6"]
+
 # The GPU's fused plane sweep; with torch's CUDA build it comes along. On a CPU its tests need it (1 GB).
 TRITON = ["triton>=3.2 ; sys_platform == 'linux'"]
+
+# Depth of Record3D's recordings is compressed with it.
+RECORD3D = ["lzfse>=0.4"]
 
 EXTRAS = {
     # ROS 2 itself, for a machine without a ROS installation. tf2_msgs has no wheel: see pip_ros/.
@@ -69,10 +75,13 @@ EXTRAS = {
     "train": TRAIN,
     "view": VIEW,
     "onnx": ONNX,
+    "docs": DOCS,
     "triton": TRITON,
+    "record3d": RECORD3D,
     "test": [
         *RECONSTRUCT,
         *ONNX,
+        *RECORD3D,
         "pytest>=8",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
@@ -106,7 +115,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["dvmvs_core", "dvmvs_core.*", "dvmvs_ros", "dvmvs_ros.*"]),
     package_data={
-        "dvmvs_core": ["weights/*.safetensors", "weights/*.json", "weights/*.md"],
+        "dvmvs_core": ["py.typed", "weights/*.safetensors", "weights/*.json", "weights/*.md"],
+        "dvmvs_core.data": ["*.sha256"],
         "dvmvs_core.evaluation.report": ["*.html", "*.css"],
     },
     data_files=[

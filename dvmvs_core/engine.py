@@ -318,7 +318,7 @@ class DepthEngine:
         if self._is_same_camera(frame):
             return
         if self._preprocessor is not None:
-            logger.warning("the camera's size or intrinsics changed: keyframes and recurrent state start anew")
+            logger.warning("the camera's size or intrinsics changed: keyframes and recurrent state are reset")
             self.reset()
         size = (self.model_config.height, self.model_config.width)
         self._preprocessor = Preprocessor(frame.K, frame.image.shape[:2], size, crop=self.config.crop)

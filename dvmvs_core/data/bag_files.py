@@ -291,16 +291,30 @@ class _CutSqlite:
         database = open_sqlite(self.path)
         try:
             names = {key: (name, kind) for key, name, kind in database.execute("SELECT id, name, type FROM topics")}
-            rows = database.execute("SELECT id, topic_id, timestamp, data FROM messages ORDER BY id")
-            for row, key, log_ns, data in rows:
-                at = np.searchsorted(self._whole, row)
-                whole = at < len(self._whole) and self._whole[at] == row
-                if whole and key in names and isinstance(data, bytes):
-                    yield *names[key], log_ns, data
+            for first, last in self._runs():
+                yield from self._run(database, names, first, last)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             logger.debug("%s: reading ended: %s", self.path, error)
         finally:
             database.close()
+
+    def _run(
+        self, database: sqlite3.Connection, names: dict, first: int, last: int
+    ) -> Iterator[tuple[str, str, int, bytes]]:
+        query = "SELECT topic_id, timestamp, data FROM messages WHERE id BETWEEN ? AND ? ORDER BY id"
+        try:
+            for key, log_ns, data in database.execute(query, (first, last)):
+                if key in names and isinstance(data, bytes):
+                    yield *names[key], log_ns, data
+        except sqlite3.Error as error:
+            logger.debug("%s: reading of rows %d to %d ended: %s", self.path, first, last, error)
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """First and last id of each run of whole rows: SQLite ends a query at a page that is missing between two."""
+        breaks = np.flatnonzero(np.diff(self._whole) > 1) + 1
+        for run in np.split(self._whole, breaks):
+            if len(run):
+                yield int(run[0]), int(run[-1])
 
     def _count_rows(self) -> int:
         if not stores_rows(self.path):

@@ -13,16 +13,18 @@ the steps between them tell; one a line, optional). Lines may end in a comment a
 
 Pixels are taken as they are stored, since K and poses are those of the sensor: EXIF orientation is not applied.
 
-A frame that cannot be read, or is of another size than the others, does not end a run: it is left out and named in
-`faults`, unless nothing is left. What concerns the whole folder (no K, K of another resolution, lines that are missing,
-stamps that go back, depth of another size) is an error.
+A frame or a depth image that cannot be read, or is of another size than the others, does not end a run: it is left out
+and named in `faults`, unless nothing is left. What concerns the whole folder (no K, K of another resolution, lines that
+are missing, stamps that go back, depth that is of another size throughout) is an error.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -69,6 +71,12 @@ SAMPLED = 9
 """Images whose headers are asked for the size that most have."""
 
 
+RECORD = "export.json"
+"""File of a scene that this package wrote, which says how it was made."""
+
+RENDERED_BY = ("dvmvs synthesize", "examples/make_room.py")
+
+
 class _OddSizeError(DataError):
     """An image is not of the size that its folder's K is of."""
 
@@ -95,11 +103,14 @@ class SceneSequence(Sequence):
         depths = ordered_files(path / "depth", (".png",))
         self._depths = _pair_depths(path / "depth", depths, self._images)
         super().__init__(path, has_depth=any(self._depths))
+        if _is_rendered(path / RECORD):
+            self.depth_name = "true depth"
         self.K = read_intrinsics(path / "K.txt")
         self._poses = read_poses(path / "poses.txt", self.faults)
         _check_count(path / "poses.txt", len(self._poses), len(self._images))
         self._stamps_ns = self._read_stamps(path / "stamps.txt")
-        self._size = self._common_size()
+        self._size = self._common_size(self._images, "an image")
+        self._note_orientation()
         if self._size is not None:
             with foreign(str(path / "K.txt")):
                 check_resolution(self.K, self._size)
@@ -122,7 +133,7 @@ class SceneSequence(Sequence):
         """Yield the frames whose images can be read.
 
         Raises:
-            DataError: if no image can be read, or depth has another size than its image.
+            DataError: if no image can be read, or most depth images are of another size than their images.
         """
         self.dropped.clear()
         bits = BitDepth(f"images of {self.path}")
@@ -144,33 +155,45 @@ class SceneSequence(Sequence):
         """Yield the sensor depth of the images with these indices, where it can be read.
 
         Raises:
-            DataError: if depth has another size than the images, which share one size as they share one K.
+            DataError: if most depth images are of another size than the images, which share one size as they share one
+                K.
         """
         for i in sorted(set(indices)):
             sensor_depth = self._read_depth(i, self._size) if self._size else None
             if sensor_depth is not None:
                 yield DepthItem(i, self.K, sensor_depth)
 
-    def _common_size(self) -> tuple[int, int] | None:
-        """The size (H, W) that most images have, by the headers of some; None if none has one."""
-        step = max(1, len(self) // SAMPLED)
+    def _common_size(self, paths: list[Path], kind: str) -> tuple[int, int] | None:
+        """The size (H, W) that most of some images have, by the headers of a few; None if none has one."""
+        step = max(1, len(paths) // SAMPLED)
         sizes: Counter[tuple[int, int]] = Counter()
-        for path in (*self._images[::step], *self._images):
-            if sizes and sizes.total() >= min(SAMPLED, len(self)):
+        for path in (*paths[::step], *paths):
+            if sizes and sizes.total() >= min(SAMPLED, len(paths)):
                 break
             try:
-                data = _read_whole(path, "an image")
                 with foreign(f"{path} cannot be read"):
-                    sizes[encoded_size(memoryview(data))] += 1
+                    sizes[encoded_size(memoryview(_read_whole(path, kind)))] += 1
             except DataError as error:
                 self._blame(path, error)
+        return sizes.most_common(1)[0][0] if sizes else None
+
+    def _note_orientation(self) -> None:
+        for path in self._images:
+            try:
+                with foreign(f"{path} cannot be read"):
+                    turned = asks_to_be_turned(_read_whole(path, "an image"))
+            except DataError:
                 continue
-            if sizes.total() == 1 and asks_to_be_turned(data):
+            if turned:
                 self._note(
                     f"{path} asks in EXIF to be turned or mirrored, which is not done: K and poses must be those of"
                     " the pixels as they are stored"
                 )
-        return sizes.most_common(1)[0][0] if sizes else None
+            return
+
+    @cached_property
+    def _depth_size(self) -> tuple[int, int] | None:
+        return self._common_size([path for path in self._depths if path], "a 16-bit depth image")
 
     def _check_size(self, path: Path, size: tuple[int, int]) -> None:
         self._size = self._size or size
@@ -202,12 +225,16 @@ class SceneSequence(Sequence):
         except DataError as error:
             self._blame(path, error)
             return None
-        if sensor_depth.shape != size:
-            raise DataError(
-                f"{path} must have the size of its image, {_size(size)}; got {_size(sensor_depth.shape)}."
-                " Register depth to the colour camera first"
-            )
-        return sensor_depth
+        if sensor_depth.shape == size:
+            return sensor_depth
+        error = DataError(
+            f"{path} must have the size of its image, {_size(size)}; got {_size(sensor_depth.shape)}."
+            " Register depth to the colour camera first"
+        )
+        if sensor_depth.shape == self._depth_size:
+            raise error
+        self._blame(path, error)
+        return None
 
     def _blame(self, path: Path, error: DataError) -> None:
         self.faults[path.relative_to(self.path).as_posix()] = str(error)
@@ -400,3 +427,12 @@ def _exact(world_T_cam: np.ndarray) -> np.ndarray:
 
 def _size(size: tuple[int, int]) -> str:
     return f"{size[1]}×{size[0]}"
+
+
+def _is_rendered(record: Path) -> bool:
+    """Whether a scene's record says that a renderer made it, whose depth is exact."""
+    try:
+        made = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(made, dict) and made.get("made by") in RENDERED_BY

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dvmvs_core.evaluation.camera_fit import FEWEST_STRETCHES as FEWEST_FOR_CAMERA
+from dvmvs_core.evaluation.camera_fit import CameraFit, fit_camera
 from dvmvs_core.evaluation.image_tracks import Tracks
 from dvmvs_core.evaluation.pose_convention import find_convention
 from dvmvs_core.evaluation.pose_fit import PoseFit, fit_poses
@@ -37,8 +39,11 @@ LARGEST_FOCAL_ERROR_BETWEEN_POSES = 0.08
 MOST_FOCAL_SPREAD = 0.0125
 """Standard error of the focal length above which it is not known."""
 
+MOST_ROTATION_SPREAD_DEG = 1.0
+"""Standard error of the camera's rotation on its mounting above which it is not known."""
+
 EXPLAINED = 0.85
-"""A better offset or focal length must leave less than this share of the residual."""
+"""A better offset, focal length, mounting or principal point must leave less than this share of the residual."""
 
 LARGEST_RESIDUAL_PX = 1.5
 """Median distance of points from where the poses allow them, in images 480 pixels wide, above which it is said."""
@@ -83,6 +88,9 @@ class ImageAgreement:
         convention: how the poses must be read; None if as they are.
         recorded_px: median distance of points from where the poses allow them, as recorded.
         fit: the best shift of time and focal length, with poses read so.
+        camera: the best mounting, principal point and focal length; None from too few stretches.
+        without_camera_px: the residual with mounting and principal point as recorded, where `camera` explains more and
+            `fit` is with it; None otherwise.
         scale: by sensor depth; None without it.
         scene_depth_m: median depth of triangulated points; None without parallax.
         followed: images that points were followed to from the one before.
@@ -96,10 +104,17 @@ class ImageAgreement:
     convention: str | None
     recorded_px: float
     fit: PoseFit
+    camera: CameraFit | None
+    without_camera_px: float | None
     scale: PoseScale | None
     scene_depth_m: float | None
     followed: int
     unexplained: tuple[int, ...]
+
+    @property
+    def camera_is_wrong(self) -> bool:
+        """Whether the images agree with another mounting or principal point."""
+        return self.without_camera_px is not None
 
     @property
     def has_offset(self) -> bool:
@@ -156,6 +171,8 @@ class ImageAgreement:
                 f"the poses fit the images best {abs(fit.offset_s) * 1000:.0f} ms {later} than their stamps say"
                 f" (± {fit.offset_spread_s * 1000:.0f} ms): the clocks or the latencies of camera and tracking differ"
             )
+        if self.camera_is_wrong:
+            yield from self._camera_findings()
         if self.has_wrong_focal:
             yield (
                 f"the focal length is wrong: {fit.focal_factor:.3f} times that of K (± {fit.focal_spread:.1%}) explains"
@@ -168,9 +185,9 @@ class ImageAgreement:
                 f" may be after moving {self.motion_px:.0f}, with no offset of time, focal length or convention of"
                 " poses much less; check the mounting of the camera, K, the rectification and the poses' frames"
             )
-        elif not (self.has_offset or self.has_wrong_focal or self.convention) and len(self.unexplained) >= max(
-            FEWEST_UNEXPLAINED, MOST_UNEXPLAINED * self.followed
-        ):
+        elif not (self.has_offset or self.has_wrong_focal or self.camera_is_wrong or self.convention) and len(
+            self.unexplained
+        ) >= max(FEWEST_UNEXPLAINED, MOST_UNEXPLAINED * self.followed):
             yield (
                 f"at {len(self.unexplained)} of {self.followed} images ({some(self.unexplained)}) the pose does not"
                 f" explain how the image moved, points lie {LARGEST_RESIDUAL_PX:g} pixels and more from where they may"
@@ -178,6 +195,28 @@ class ImageAgreement:
                 " there, too"
             )
         yield from self._scale_findings(depth_range_m)
+
+    def _camera_findings(self) -> Iterable[str]:
+        camera = self.camera
+        turn, turn_spread, spread = (
+            np.linalg.norm(part) for part in (camera.rotation_deg, camera.rotation_spread_deg, camera.centre_spread)
+        )
+        better = (
+            f"the poses explain the images to {self.fit.residual_px:.2f} instead of {self.without_camera_px:.2f} pixels"
+        )
+        if camera.is_turned:
+            x, y, z = camera.rotation_deg
+            yield (
+                f"the camera is not mounted as the poses say: turned by {turn:.1f}°"
+                f" (± {turn_spread:.1f}°; {x:.1f}, {y:.1f}, {z:.1f}° about its x, y and z"
+                f" axes), {better}. Multiply the transform to the camera by that rotation vector from the right"
+            )
+        if camera.has_wrong_centre:
+            x, y = camera.centre
+            yield (
+                f"the principal point is wrong: {x:+.3f} fx and {y:+.3f} fy (± {spread:.3f}) from where K has it,"
+                f" {better}. Use the K of these images, as they were cropped and rectified"
+            )
 
     def _scale_findings(self, depth_range_m: tuple[float, float]) -> Iterable[str]:
         if self.knows_scale:
@@ -217,6 +256,15 @@ class ImageAgreement:
                 f"the clocks of images and poses to better than ± {2000 * fit.offset_spread_s:.0f} ms: the camera moves"
                 " too evenly, or poses are too rough"
             )
+        if self.camera is None:
+            yield (
+                f"mounting and principal point of the camera: only {self.stretches} stretches of the recording have"
+                f" points to compare, and it takes {FEWEST_FOR_CAMERA}"
+            )
+        elif (spread := float(np.linalg.norm(self.camera.rotation_spread_deg))) > MOST_ROTATION_SPREAD_DEG:
+            yield (
+                f"the mounting of the camera to better than ± {2 * spread:.0f}°: too little motion, or poses too rough"
+            )
         if fit.residual_px > LARGEST_RESIDUAL_PX:
             yield (
                 f"anything finer than {fit.residual_px:.1f} pixels, to which poses explain a motion of"
@@ -253,6 +301,13 @@ def compare_with_images(tracks: Tracks, recorded: PoseTrack) -> ImageAgreement |
     convention = find_convention(pairs, recorded)
     poses = convention.applied(recorded)
     fit = fit_poses(pairs, poses)
+    offset_s = fit.offset_s if abs(fit.offset_s) > LARGEST_OFFSET_S else 0.0
+    camera = fit_camera(pairs, pairs.relative_poses(poses, offset_s), fit.focal_factor)
+    without_camera_px = None
+    if camera is not None and _explains_more(camera, fit):
+        without_camera_px = fit.residual_px
+        pairs, poses = camera.applied(pairs, poses)
+        fit = fit_poses(pairs, poses)
     b_T_a = pairs.relative_poses(poses, fit.offset_s)
     depths = _triangulated(pairs, b_T_a, fit.focal_factor)
     followed, unexplained = _unexplained(neighbours(tracks, recorded), recorded)
@@ -264,11 +319,19 @@ def compare_with_images(tracks: Tracks, recorded: PoseTrack) -> ImageAgreement |
         convention=None if convention.as_recorded else str(convention),
         recorded_px=recorded_px,
         fit=fit,
+        camera=camera,
+        without_camera_px=without_camera_px,
         scale=find_scale(pairs, poses, fit.offset_s, fit.focal_factor),
         scene_depth_m=float(np.median(depths)) if len(depths) >= FEWEST_DEPTHS else None,
         followed=followed,
         unexplained=unexplained,
     )
+
+
+def _explains_more(camera: CameraFit, fit: PoseFit) -> bool:
+    """Whether a turned camera or another principal point explains what clock and focal length alone do not."""
+    explains = camera.residual_px < min(EXPLAINED * fit.residual_px, LARGEST_RESIDUAL_PX)
+    return explains and (camera.is_turned or camera.has_wrong_centre)
 
 
 def some(positions: tuple[int, ...]) -> str:

@@ -39,7 +39,8 @@ _SAMPLES_AT_ONCE = 2**24
 
 def inverse_depth_planes(min_depth_m: float, max_depth_m: float, hypotheses: int) -> Tensor:
     """Inverse depths (D,) in 1/m, evenly spaced from 1/max_depth_m (plane 0) up to 1/min_depth_m."""
-    return torch.linspace(1 / max_depth_m, 1 / min_depth_m, hypotheses, dtype=torch.float64).float()
+    # On the CPU even in an outline of a network: torch takes seconds to import what plans a linspace.
+    return torch.linspace(1 / max_depth_m, 1 / min_depth_m, hypotheses, dtype=torch.float64, device="cpu").float()
 
 
 def cost_volume(

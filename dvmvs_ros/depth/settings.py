@@ -286,8 +286,9 @@ SETTINGS = (
     ),
     Setting(
         "points_min_confidence",
-        0.0,
-        "Least confidence, 0 to 1, of a point of the cloud.",
+        0.5,
+        "Least confidence, 0 to 1, of a point of the cloud; by default only depths that are more likely right than not."
+        " It must be 0 where confidence is false.",
         0.0,
         1.0,
         live=True,
@@ -295,6 +296,13 @@ SETTINGS = (
     Setting("points_min_depth_m", 0.0, "Least depth of a point of the cloud, metres.", 0.0, 1000.0, live=True),
     Setting("points_max_depth_m", 1000.0, "Greatest depth of a point of the cloud, metres.", 0.0, 1000.0, live=True),
     Setting("points_stride", 1, "The cloud takes every n-th row and column.", 1, 64, live=True),
+    Setting(
+        "points_organized",
+        False,
+        "Publish organized clouds: the rows and columns of the network's depth, NaN where there is no point. Otherwise"
+        " one row of valid points.",
+        live=True,
+    ),
     Setting(
         "points_max_rate_hz",
         0.0,

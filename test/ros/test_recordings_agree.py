@@ -20,10 +20,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.qos import QoSProfile  # noqa: E402
 from rclpy.serialization import deserialize_message  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
+from dvmvs_core.config import EngineConfig  # noqa: E402
 from dvmvs_core.data import bag_messages  # noqa: E402
 from dvmvs_core.data.bag_files import BagFiles  # noqa: E402
 from dvmvs_core.data.bag_writer import new_bag  # noqa: E402
@@ -248,3 +250,73 @@ def test_folder_bag_and_node_agree(name, tmp_path, into_the_log):
             np.testing.assert_allclose(other, folder_item.sensor_depth, rtol=1e-6)
         difference = np.abs(bag_item.frame.image.astype(int) - PICTURES[i])
         assert difference.mean() < 15 or name == "fisheye", "and all are what the camera saw, the right way up"
+
+
+OVER_DDS = ("EXIF", "16 bits, compressed", "compressed")
+"""Forms that one node takes: those of one topic and type."""
+
+
+@pytest.fixture(scope="module")
+def node(start_node, tiny_weights):
+    node = start_node(
+        "depth_node",
+        {
+            "weights": str(tiny_weights),
+            "device": "cpu",
+            "image_transport": "compressed",
+            f"qos_overrides.{IMAGES}/compressed.subscription.reliability": "reliable",
+            f"qos_overrides.{INFO}.subscription.reliability": "reliable",
+        },
+        remap=(f"image:={IMAGES}", f"camera_info:={INFO}"),
+    )
+    node.wait_for("active: images from")
+    yield node
+    assert node.stop() == 0, node.log()
+
+
+@pytest.fixture(scope="module")
+def players(client, node):
+    """Publishers of the recording's topics, connected to the node."""
+    qos = QoSProfile(depth=50)
+    players = {
+        "/tf": client.tf,
+        INFO: client.node.create_publisher(CameraInfo, INFO, qos),
+        f"{IMAGES}/compressed": client.node.create_publisher(CompressedImage, f"{IMAGES}/compressed", qos),
+    }
+    client.wait(lambda: all(player.get_subscription_count() for player in players.values()))
+    client.wait_until_known("depth_node")
+    return players
+
+
+@pytest.mark.parametrize("name", OVER_DDS)
+def test_over_dds_the_node_predicts_what_folder_and_bag_say(
+    name, tmp_path, into_the_log, node, client, players, make_manager, tiny_weights
+):
+    """Pixels and poses as they come out of a real node: the depth that it sends is that of folder and bag."""
+    from dvmvs_core.engine import DepthEngine
+
+    form = FORMS[name]
+    bag = store(name, form, tmp_path, into_the_log)
+    assert make_manager("depth_node").trigger("reset").success
+    client.depths.clear()
+    client.statuses.clear()
+    outcomes = []
+    for message in BagFiles(bag).messages(set(players)):
+        players[message.topic].publish(bytes(message.data))
+        if message.topic == form.topic:
+            outcomes.append(client.answer(STAMPS_NS[len(outcomes)]).outcome)
+    for sequence in (write_folder(form, tmp_path / "folder"), bag):
+        engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
+        frames = [item.frame for item in open_sequence(sequence).items(depth=False)]
+        expected, decisions = {}, []
+        for frame in frames:
+            prediction = engine.step(frame)
+            decisions.append(engine.last_decision)
+            if prediction is not None:
+                expected[frame.stamp_ns] = prediction.depth
+        assert outcomes == decisions
+        client.wait(lambda: len(client.depths) >= len(expected))  # noqa: B023
+        depths = {stamp_to_ns(depth.header.stamp): depth_from_message(depth) for depth in client.depths}
+        assert depths.keys() == expected.keys() and len(expected) > FRAMES // 2
+        for stamp_ns, depth in depths.items():
+            np.testing.assert_allclose(depth, expected[stamp_ns], rtol=1e-5)

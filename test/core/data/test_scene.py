@@ -35,6 +35,7 @@ def test_frames_come_in_order_with_everything(make_scene):
     items = list(sequence.items())
     assert isinstance(sequence, SceneSequence)
     assert (len(sequence), sequence.name, sequence.has_depth) == (4, "scene", True)
+    assert sequence.depth_name == "sensor depth"
     assert [item.name for item in items] == ["00003.png", "00004.png", "00005.png", "00006.png"]
     assert [item.frame.index for item in items] == [0, 1, 2, 3]
     bgr = cv2.imread(str(scene / "images" / "00004.png"))
@@ -42,6 +43,13 @@ def test_frames_come_in_order_with_everything(make_scene):
     millimetres = cv2.imread(str(scene / "depth" / "00004.png"), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(items[1].sensor_depth, (millimetres / 1000.0).astype(np.float32))
     assert items[1].frame.world_T_cam == pytest.approx(np.loadtxt(scene / "poses.txt")[1].reshape(4, 4))
+
+
+@pytest.mark.parametrize("record", ['{"made by": "dvmvs export"}', "[]", "{", ""])
+def test_only_a_renderer_knows_true_depth(make_scene, record):
+    scene = make_scene(frames=3)
+    (scene / "export.json").write_text(record)
+    assert open_sequence(scene).depth_name == "sensor depth"
 
 
 def test_without_stamps_the_frames_come_at_30_hz_from_1_s(make_scene):
@@ -110,8 +118,8 @@ BROKEN = {
         "none of 6 images can be read; the first: .*00003.png.*ends early",
     ),
     "depth has another size": (
-        lambda s: cv2.imwrite(str(s / "depth/00005.png"), np.zeros((30, 40), np.uint16)),
-        "depth/00005.png must have the size of its image, 48×36; got 40×30",
+        lambda s: [cv2.imwrite(str(file), np.zeros((30, 40), np.uint16)) for file in (s / "depth").iterdir()],
+        "depth/00003.png must have the size of its image, 48×36; got 40×30",
     ),
     "poses are too few": (lambda s: rewrite_poses(s, lambda p: p[:4]), "4 lines for 6 images: lines are missing"),
     "every pose has 12 numbers": (
@@ -203,11 +211,24 @@ def test_one_pose_that_is_scaled_is_left_out(make_scene):
 
 def test_depth_of_another_size_is_refused_without_its_image_too(make_scene):
     scene = make_scene(frames=3)
-    cv2.imwrite(str(scene / "depth/00004.png"), np.zeros((30, 40), np.uint16))
-    depths = open_sequence(scene).sensor_depths([0, 1])
-    assert next(depths).sensor_depth.shape == (36, 48)
+    for file in (scene / "depth").iterdir():
+        cv2.imwrite(str(file), np.zeros((30, 40), np.uint16))
     with pytest.raises(DataError, match="depth/00004.png must have the size of its image, 48×36; got 40×30"):
-        next(depths)
+        next(open_sequence(scene).sensor_depths([1]))
+
+
+@pytest.mark.parametrize("odd", (3, 5))
+def test_one_depth_image_of_another_size_costs_itself_alone(make_scene, odd):
+    scene = make_scene(frames=6)
+    cv2.imwrite(str(scene / f"depth/{odd:05d}.png"), np.zeros((30, 40), np.uint16))
+    sequence = open_sequence(scene)
+    assert [item.frame.index for item in sequence.items() if item.sensor_depth is None] == [odd - 3]
+    said = f"depth/{odd:05d}.png must have the size of its image, 48×36; got 40×30. Register depth"
+    assert said in sequence.faults[f"depth/{odd:05d}.png"]
+    assert [depth.index for depth in open_sequence(scene).sensor_depths(range(6))] == [
+        *range(odd - 3),
+        *range(odd - 2, 6),
+    ]
 
 
 def test_a_cut_off_jpeg_is_left_out_although_opencv_fills_it_with_grey(make_scene):

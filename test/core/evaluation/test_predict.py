@@ -98,8 +98,9 @@ def test_a_failure_half_way_leaves_the_old_file(make_scene, engine, tmp_path):
     scene = make_scene(frames=12)
     write_predictions(predict_online(engine, open_sequence(scene)), tmp_path / "out")
     before = (tmp_path / "out" / "predictions.npz").read_bytes()
-    cv2.imwrite(str(scene / "depth" / "00010.png"), np.zeros((9, 9), np.uint16))
-    with pytest.raises(DataError, match="00010.png must have the size of its image"):
+    for file in (scene / "depth").iterdir():
+        cv2.imwrite(str(file), np.zeros((9, 9), np.uint16))
+    with pytest.raises(DataError, match="00003.png must have the size of its image"):
         write_predictions(predict_online(engine, open_sequence(scene), depth=True), tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.npz"]
     assert (tmp_path / "out" / "predictions.npz").read_bytes() == before

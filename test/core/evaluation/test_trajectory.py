@@ -98,7 +98,12 @@ def test_the_summary_says_what_was_found(tmp_path):
     check = checked(tmp_path)
     summary = check.summary()
     assert summary.startswith(f"{check.keyframes} of {FRAMES} frames become keyframes, {check.baseline_m:.3f} m apart")
-    assert "their scale is 1.0" in summary and summary.endswith("nothing is wrong with the poses")
+    assert "their scale is 1.0" in summary
+    assert summary.endswith("nothing is wrong with the poses in what could be checked")
+    (sentence,) = check.not_checked
+    assert sentence.startswith(
+        "mounting and principal point of the camera: only 10 stretches of the recording have points"
+    )
 
 
 def test_images_whose_pose_was_stamped_wrongly_are_named(tmp_path):

@@ -150,6 +150,22 @@ def transform(rows) -> np.ndarray:
     return result
 
 
+def turned(*degrees: float):
+    """A camera that is mounted otherwise than the poses say."""
+    mounting = transform(Rotation.from_rotvec(degrees, degrees=True).as_matrix())
+    return with_poses(lambda pose: pose @ mounting)
+
+
+def centre(x: float, y: float):
+    """K whose principal point is so many focal lengths off."""
+
+    def spoil(recording: Recording) -> Recording:
+        items, tracks = recording
+        return items, dataclasses.replace(tracks, rays=tracks.rays - np.array((x, y)))
+
+    return spoil
+
+
 OPENGL = transform(np.diag((1.0, -1.0, -1.0)))
 LINK = transform(((0, -1, 0), (0, 0, -1), (1, 0, 0)))  # cam_T_link
 UNITY = transform(np.diag((1.0, -1.0, 1.0)))
@@ -169,6 +185,20 @@ TABLE = {
     "left-handed": (with_poses(lambda pose: UNITY @ pose @ UNITY), ("left-handed axes",)),
     "40 ms late": (late(0.04), ("ms later",)),
     "30 ms early": (late(-0.03), ("ms earlier",)),
+    "turned by 2° down": (turned(2, 0, 0), ("the camera is not mounted as the poses say",)),
+    "turned by 3° to the left": (turned(0, -3, 0), ("the camera is not mounted as the poses say",)),
+    "turned by 3° about its axis": (turned(0, 0, 3), ("the camera is not mounted as the poses say",)),
+    "turned by 15°": (turned(9, -8, 9), ("the camera is not mounted as the poses say",)),
+    "cx 5 % off": (centre(0.06, 0), ("the principal point is wrong: -0.0",)),
+    "cy 5 % off": (centre(0, -0.045), ("the principal point is wrong: ",)),
+    "turned by 3°, K 5 % too large": (
+        lambda recording: focal(1.05)(turned(0, 3, 0)(recording)),
+        ("the camera is not mounted as the poses say", "the focal length is wrong: 0.95"),
+    ),
+    "OpenGL, turned by 3°": (
+        with_poses(lambda pose: pose @ OPENGL @ transform(Rotation.from_euler("y", 3, degrees=True).as_matrix())),
+        ("OpenGL axes", "the camera is not mounted as the poses say"),
+    ),
     "OpenGL, K 5 % too large": (
         lambda recording: focal(1.05)(with_poses(lambda pose: pose @ OPENGL)(recording)),
         ("OpenGL axes", "the focal length is wrong: 0.95"),

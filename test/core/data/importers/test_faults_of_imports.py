@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import zlib
 
 import cv2
+import lzfse
 import numpy as np
 import pytest
 
 from dvmvs_core.cli.main import main
-from dvmvs_core.data.importers.lzfse import inflate_lzfse
+from dvmvs_core.data.importers.lzfse import _blocks, inflate_lzfse
 from dvmvs_core.data.importers.options import TransformsOptions
 from dvmvs_core.data.importers.transforms_json import TransformsJson
 from dvmvs_core.data.open_sequence import open_sequence
@@ -171,12 +173,58 @@ def test_a_colmap_camera_that_is_unknown_names_the_way_out(tmp_path, capsys):
         b"bvx-\x40\x00\x00\x00short",
         b"bvx-\x04\x00\x00\x00fourbvx$",
         b"bvx2\xff\xff\xff\x7f" + bytes(40),
+        b"bvx2\x40\x00\x00\x00",
+        b"bvx1\x40\x00\x00\x00" + bytes(800),
         zlib.compress(bytes(64)),
     ),
 )
 def test_damaged_lzfse_is_refused_before_anything_is_made(stream):
     with pytest.raises((DamagedError, DataError)):
         inflate_lzfse(stream, 64)
+
+
+def stored(data: bytes) -> bytes:
+    return b"bvx-" + struct.pack("<I", len(data)) + data
+
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("data", "kinds"),
+    (
+        (RANDOM.normal(2.0, 0.01, 40_000).astype("<f4").tobytes(), {b"bvx2"}),
+        (bytes(49152), {b"bvx2"}),
+        (b"depth " * 40, {b"bvxn"}),
+        (RANDOM.bytes(9000), {b"bvx-"}),
+    ),
+    ids=("blocks", "one value", "little", "noise"),
+)
+def test_lzfse_is_read_as_it_is_compressed(data, kinds):
+    stream = lzfse.compress(data)
+    assert {kind for kind, _, _ in _blocks(stream)} == kinds
+    assert inflate_lzfse(stream, len(data)) == data
+    assert inflate_lzfse(stored(data) + stream, 2 * len(data)) == 2 * data
+    for broken in (stream[:-9], stream[: len(stream) // 2], stream[:5]):
+        with pytest.raises(DataError):
+            inflate_lzfse(broken, len(data))
+    for size in (len(data) - 1, len(data) + 1):
+        with pytest.raises(DamagedError, match=f"must hold {size} bytes; it holds {len(data)}"):
+            inflate_lzfse(stream, size)
+
+
+def test_what_lzfse_claims_is_asked_before_it_is_inflated(monkeypatch):
+    stream = lzfse.compress(bytes(20_000_000))
+    monkeypatch.setattr(lzfse, "decompress", lambda data: pytest.fail("it was inflated"))
+    with pytest.raises(DamagedError, match="must hold 64 bytes; it holds 20000000"):
+        inflate_lzfse(stream, 64)
+
+
+def test_without_lzfse_its_package_is_named(monkeypatch):
+    stream = lzfse.compress(b"depth " * 40)
+    monkeypatch.setitem(sys.modules, "lzfse", None)
+    with pytest.raises(DataError, match="pip install lzfse"):
+        inflate_lzfse(stream, 240)
 
 
 def test_a_video_that_is_none_and_poses_that_are_none_say_so(tmp_path, capsys):

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import lzfse
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -288,13 +289,6 @@ def stray(folder: Path) -> list:
     return ["stray", folder]
 
 
-def lzfse(data: bytes) -> bytes:
-    """A stream of stored blocks."""
-    half = len(data) // 2
-    blocks = (b"bvx-" + struct.pack("<I", len(part)) + part for part in (data[:half], data[half:]))
-    return b"".join(blocks) + b"bvx$"
-
-
 def record3d(folder: Path) -> list:
     height, width = HEIGHT // 2, WIDTH // 2
     metadata = {"w": WIDTH, "h": HEIGHT, "dw": width, "dh": height, "fps": 20}
@@ -308,8 +302,8 @@ def record3d(folder: Path) -> list:
             depth = draw_depth(i, (height, width)).astype("<f4")
             depth[:10], sure = 1.0, np.full(depth.shape, 2, np.uint8)
             sure[:10] = 0
-            archive.writestr(f"rgbd/{i}.depth", lzfse(depth.tobytes()))
-            archive.writestr(f"rgbd/{i}.conf", lzfse(sure.tobytes()))
+            archive.writestr(f"rgbd/{i}.depth", lzfse.compress(depth.tobytes()))
+            archive.writestr(f"rgbd/{i}.conf", lzfse.compress(sure.tobytes()))
     return ["record3d", folder / "room.r3d"]
 
 
