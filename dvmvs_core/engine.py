@@ -123,8 +123,7 @@ class DepthEngine:
         """
         config = config or EngineConfig()
         resolve_device(config.device)
-        loaded, _ = load_network(weights, network)
-        return cls(loaded, config)
+        return cls(load_network(weights, network)[0], config)
 
     def sibling(self, config: EngineConfig) -> DepthEngine:
         """Return an engine for another camera that runs the same network: the weights are in memory once.
@@ -214,6 +213,7 @@ class DepthEngine:
                 raise FrameError(f"frame {frame.index} has no finite pose, so no depth can be predicted from it")
         self._follow_camera(reference)
         *measurements, view = [self._past.view_of(frame) for frame in (*measurement_frames, reference)]
+        view.matching_view = None  # of a frame that was matched before, not all descriptors were kept
         estimate = self._estimate(reference.image, view, measurements)
         self._past.remember(view, estimate.network_depth, estimate.state, estimate.fused)
         return estimate.prediction(reference, self._preprocessor.K, measurements, started)

@@ -103,6 +103,14 @@ def test_the_engine_matches_as_the_matcher_alone_does_and_fuses_the_last_two(mak
         views.append(view)
 
 
+def test_a_frame_may_be_predicted_twice(make_engine):
+    engine = make_engine("fast")
+    first, second, third = (wall_frame(index) for index in range(3))
+    for measurements in ([first], [first], [first, third]):
+        depth = engine.predict(second, measurements).depth
+        assert np.isfinite(depth).all()
+
+
 def test_the_network_does_not_notice_that_its_depth_is_matched(make_engine):
     engine, alone = make_engine("fast"), make_engine("off")
     for index in range(5):
