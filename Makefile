@@ -13,7 +13,7 @@ SOAK_OUT ?= out/soak
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fuzz soak lint gpu-wheels clean
+.PHONY: help setup demo test test-all fuzz soak lint docs gpu-wheels clean
 
 # .venv holds its own ROS 2: a distribution sourced in this shell would mix its libraries in.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
@@ -26,7 +26,7 @@ help: ## list the targets
 setup: ## make .venv: packages, ROS 2 from wheels, tf2_msgs (PYTHON=python3.12 chooses the interpreter)
 	@PYTHON='$(PYTHON)' bash scripts/setup.sh
 
-demo: setup ## run the node on a synthetic sequence, or SEQUENCE=scene-or-bag, into OUT=out/demo; VIEW=rerun or foxglove shows it
+demo: setup ## run the node on examples/room, SEQUENCE=office (fetched) or SEQUENCE=scene-or-bag, into OUT=out/demo; VIEW=rerun or foxglove shows it
 ifeq ($(VIEW),rerun)
 	@.venv/bin/python -c 'import rerun' 2>/dev/null || \
 		.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt rerun-sdk
@@ -50,6 +50,13 @@ soak: setup ## run the node at full rate for MINUTES=10 with a random fault ever
 
 lint: setup ## check style and imports with ruff
 	@.venv/bin/ruff check .
+
+# Not part of the set-up: nothing but the manual needs it.
+docs: setup ## build the manual into out/manual; a link that leads nowhere is an error
+	@.venv/bin/python -c 'import material, mkdocstrings' 2>/dev/null || \
+		.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt mkdocs-material 'mkdocstrings[python]'
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet
+	@echo "out/manual/index.html"
 
 # What a bare machine with torch and CUDA lacks; pure Python, but for kornia's half that reads images.
 gpu-wheels: setup ## fetch what scripts/gpu_minutes.sh takes to a machine without network, into .gpu/wheels

@@ -55,6 +55,9 @@ VIEW = ["rerun-sdk>=0.24"]
 # `dvmvs weights export --format onnx` needs the first and torch 2.5; the test of what it writes the second.
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 
+# `make docs`, and scripts/run_notebook.py.
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27", "nbclient>=0.10", "ipykernel>=6"]
+
 # The GPU's fused plane sweep; with torch's CUDA build it comes along. On a CPU its tests need it (1 GB).
 TRITON = ["triton>=3.2 ; sys_platform == 'linux'"]
 
@@ -72,6 +75,7 @@ EXTRAS = {
     "train": TRAIN,
     "view": VIEW,
     "onnx": ONNX,
+    "docs": DOCS,
     "triton": TRITON,
     "record3d": RECORD3D,
     "test": [
@@ -111,7 +115,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["dvmvs_core", "dvmvs_core.*", "dvmvs_ros", "dvmvs_ros.*"]),
     package_data={
-        "dvmvs_core": ["weights/*.safetensors", "weights/*.json", "weights/*.md"],
+        "dvmvs_core": ["py.typed", "weights/*.safetensors", "weights/*.json", "weights/*.md"],
+        "dvmvs_core.data": ["*.sha256"],
         "dvmvs_core.evaluation.report": ["*.html", "*.css"],
     },
     data_files=[

@@ -196,6 +196,7 @@ def parameters_that_can_be(world: World, rng: Random) -> None:
     """Change live parameters."""
     world.set_parameter("points_stride", rng.randrange(1, 5))
     world.set_parameter("depth_for", rng.choice(("keyframes", "every_image")))
+    world.set_parameter("points_min_confidence", 0.0)
     world.set_parameter("confidence", rng.random() < 0.5)
     world.set_parameter("keyframe_pose_distance", rng.uniform(0.05, 0.2))
 

@@ -25,27 +25,30 @@ from torch import Tensor, nn
 from dvmvs_core.choose_confidence import choose_confidence
 from dvmvs_core.confidence import MOST_PREDICTIONS
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
+from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.errors import FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
-from dvmvs_core.matching.choose import choose_matcher
+from dvmvs_core.matching.choose import choose_matcher, matcher_beside
 from dvmvs_core.matching.confidence import matched_confidence
-from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
+from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.past_keyframes import PastKeyframes, View
-from dvmvs_core.preprocess import Preprocessor, bytes_of
+from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.choose import choose_runner
 from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.runtime.timer import Timer, untimed
+from dvmvs_core.temporal_fusion import FusedDepth, fuse_depth
 from dvmvs_core.types import DepthPrediction, Frame
 
 if TYPE_CHECKING:
+    from dvmvs_core.matching.gpu.checked import CheckedMatcher
     from dvmvs_core.matching.matcher import Matcher  # needs numba
 
 logger = logging.getLogger(__name__)
@@ -60,8 +63,8 @@ class DepthEngine:
         network: a PairNet or FusionNet, which is moved to the device and put in evaluation mode; or what runs one
             already, to share it with another engine.
         config: device, precision, mode and keyframe rule.
-        timer: is told of the stages of each frame: preprocess, features, depth, confidence, and within depth
-            plane_sweep and network where the runner can tell them apart. Who shares a runner shares what it tells.
+        timer: is told of the stages of each frame, as `dvmvs benchmark` lists them; plane_sweep and network are parts
+            of depth, where the runner can tell them apart. Who shares a runner shares what it tells.
         matcher: matches keyframes in place of the one that `config.matching` names, as where what it does is recorded.
 
     Attributes:
@@ -81,13 +84,15 @@ class DepthEngine:
         network: PairNet | FusionNet | Runner,
         config: EngineConfig | None = None,
         timer: Timer | None = None,
-        matcher: Matcher | None = None,
+        matcher: Matcher | CheckedMatcher | None = None,
     ) -> None:
         self.config = config or EngineConfig()
         # First: it compiles in a thread.
         self._matcher = matcher or choose_matcher(self.config.matching, network.config, self.config.precision)
         if isinstance(network, nn.Module):
             network = choose_runner(network, self.config)
+        if matcher is None:
+            self._matcher = matcher_beside(self._matcher, network.config, network.device, self.config.mode)
         if timer is not None:
             network.timer = timer
         self.model_config: ModelConfig = network.config
@@ -132,7 +137,7 @@ class DepthEngine:
     @property
     def runs_as(self) -> str:
         """What runs here, for a person: mode and matching "auto" leave that open."""
-        return self._runner.description + (f"; matching {self.matching}" if self.matching else "")
+        return self._runner.description + (f"; matching {self._matcher.description}" if self._matcher else "")
 
     @property
     def matching(self) -> str | None:
@@ -170,7 +175,7 @@ class DepthEngine:
             return None
         measurements = self._keyframes.measurement_frames()
         estimate = self._estimate(frame.image, reference, measurements)
-        self._past.remember(reference, estimate.network_depth, estimate.state)
+        self._past.remember(reference, estimate.network_depth, estimate.state, estimate.fused)
         return estimate.prediction(frame, self._preprocessor.K, measurements, started)
 
     def predict_without_update(self, frame: Frame) -> DepthPrediction | None:
@@ -210,7 +215,7 @@ class DepthEngine:
         self._follow_camera(reference)
         *measurements, view = [self._past.view_of(frame) for frame in (*measurement_frames, reference)]
         estimate = self._estimate(reference.image, view, measurements)
-        self._past.remember(view, estimate.network_depth, estimate.state)
+        self._past.remember(view, estimate.network_depth, estimate.state, estimate.fused)
         return estimate.prediction(reference, self._preprocessor.K, measurements, started)
 
     def set_keyframe_rule(self, rule: KeyframeConfig) -> None:
@@ -246,12 +251,12 @@ class DepthEngine:
             self._extract_missing(measurements)
             features = self._features(image, resized, reference)
             network_depth, state = self._depth(image, features, reference, measurements)
-            matched = self._match(reference, network_depth) if self._matcher else None
-            depth = network_depth if matched is None else torch.from_numpy(matched.depth)[None]
-            confidence = None
-            if self.estimates_confidence:
-                confidence = self._confidence(depth, matched, reference, measurements)
-        return Estimate(resized, depth, network_depth, state, confidence)
+            depth, confidence, fused = network_depth, None, None
+            if self._matcher:
+                depth, confidence, fused = self._match(reference, network_depth)
+            elif self.estimates_confidence:
+                confidence = self._confidence(depth, reference, measurements)
+        return Estimate(resized, depth, network_depth, state, confidence, fused)
 
     def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
         with self._timer("preprocess"):
@@ -269,7 +274,7 @@ class DepthEngine:
         view.matching = features.matching
         if self._matcher and view.matching_view is None:
             with self._timer("descriptors"):
-                descriptors = self._matcher.describe(bytes_of(resized))
+                descriptors = self._matcher.describe(resized)
             view.matching_view = MatchingView(descriptors, self._preprocessor.K, view.world_T_cam[0].numpy())
         if self._runner.keeps_features:
             view.image = None
@@ -278,27 +283,27 @@ class DepthEngine:
     def _depth(
         self, image: Tensor, features: ImageFeatures, reference: View, measurements: list[View]
     ) -> tuple[Tensor, LSTMState | None]:
-        matching = [view.matching for view in measurements]
-        poses = [view.world_T_cam for view in measurements]
+        matching, poses = zip(*((view.matching, view.world_T_cam) for view in measurements), strict=True)
         with self._timer("depth"):
             return self._runner.depth(
                 image, features, matching, reference.world_T_cam, poses, self._K, self._past.previous
             )
 
-    def _match(self, reference: View, network_depth: Tensor) -> MatchedDepth:
-        past = [view.matching_view for view in self._past.other_than(reference) if view.matching_view]
+    def _match(self, reference: View, network_depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
         with self._timer("matching"):
-            matched = self._matcher.match(reference.matching_view, past, network_depth[0].cpu().numpy())
+            matched = self._matcher.match(reference.matching_view, self._past.described(reference), network_depth[0])
         reference.matching_view = reference.matching_view.with_depth(matched)
-        return matched
+        with self._timer("confidence"):
+            confidence = self.estimate_matched_confidence(matched, self.matching)
+        # A GPU that can no longer match still has the depth of past keyframes.
+        depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
+        with self._timer("fusion"):
+            depth, confidence, fused = fuse_depth(depth, confidence, self._K, reference.world_T_cam, self._past.fused)
+        with self._timer("sharpening"):
+            depth = sharpen_edges(depth)
+        return depth, confidence if self.estimates_confidence else None, fused
 
-    def _confidence(
-        self, depth: Tensor, matched: MatchedDepth | None, reference: View, measurements: list[View]
-    ) -> Tensor:
-        if matched is not None:
-            with self._timer("confidence"):
-                return torch.from_numpy(self.estimate_matched_confidence(matched, self.matching))[None]
-        past = [view for view in self._past.other_than(reference) if view.depth is not None]
+    def _confidence(self, depth: Tensor, reference: View, measurements: list[View]) -> Tensor:
         with self._timer("confidence"):
             return self.estimate_confidence(
                 depth,
@@ -306,14 +311,14 @@ class DepthEngine:
                 reference.world_T_cam,
                 reference.matching,
                 [(view.matching, view.world_T_cam) for view in measurements],
-                [(view.depth, view.world_T_cam) for view in past[-MOST_PREDICTIONS:]],
+                self._past.predictions(reference)[-MOST_PREDICTIONS:],
             )
 
     def _follow_camera(self, frame: Frame) -> None:
         if self._is_same_camera(frame):
             return
         if self._preprocessor is not None:
-            logger.warning("the camera's size or intrinsics changed: keyframes and recurrent state start anew")
+            logger.warning("the camera's size or intrinsics changed: keyframes and recurrent state are reset")
             self.reset()
         size = (self.model_config.height, self.model_config.width)
         self._preprocessor = Preprocessor(frame.K, frame.image.shape[:2], size, crop=self.config.crop)

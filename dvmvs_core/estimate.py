@@ -18,6 +18,7 @@ from torch import Tensor
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.past_keyframes import View
 from dvmvs_core.preprocess import bytes_of
+from dvmvs_core.temporal_fusion import FusedDepth
 from dvmvs_core.types import DepthPrediction, Frame
 
 
@@ -30,6 +31,7 @@ class Estimate(NamedTuple):
         network_depth: (1, h, w) metres, before matching; the same where that is off.
         state: the recurrent state; None from PairNet.
         confidence: (1, h, w) in 0…1; None if it was not estimated.
+        fused: what later keyframes need of depth that was matched; None where it was not.
     """
 
     image: Tensor
@@ -37,6 +39,7 @@ class Estimate(NamedTuple):
     network_depth: Tensor
     state: LSTMState | None
     confidence: Tensor | None
+    fused: FusedDepth | None
 
     def prediction(self, frame: Frame, K: np.ndarray, measurements: list[View], started: float) -> DepthPrediction:
         """Return it as arrays on the host.
@@ -47,8 +50,8 @@ class Estimate(NamedTuple):
             measurements: the measurement frames, best first.
             started: time.perf_counter() when the frame came.
         """
+        image = bytes_of(self.image)  # first: on a GPU, its rounding waits in the same queue as depth
         depth = self.depth[0].cpu().numpy()
-        image = bytes_of(self.image)
         confidence = None if self.confidence is None else self.confidence[0].cpu().numpy()
         return DepthPrediction(
             depth=depth,

@@ -61,10 +61,16 @@ def pose_distance(world_T_ref: np.ndarray, world_T_meas: np.ndarray) -> PoseDist
     Source: Düzçeker et al. 2021, section 3.4; the rotation term is from Hou et al., "Multi-View Stereo by Temporal
     Nonparametric Fusion", 2019.
     """
+    rotation, translation = pose_distances(world_T_ref, world_T_meas[None])
+    return PoseDistance(float(np.hypot(translation[0], rotation[0])), float(rotation[0]), float(translation[0]))
+
+
+def pose_distances(world_T_ref: np.ndarray, world_T_meas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rotation (N,) and translation (N,), as in `PoseDistance`, from one pose (4, 4) to others (N, 4, 4)."""
     ref_T_meas = inverse_pose(world_T_ref) @ world_T_meas
-    rotation = np.sqrt(2.0 * (1.0 - min(3.0, float(np.trace(ref_T_meas[:3, :3]))) / 3.0))
-    translation = float(np.linalg.norm(ref_T_meas[:3, 3]))
-    return PoseDistance(float(np.hypot(translation, rotation)), float(rotation), translation)
+    traces = np.trace(ref_T_meas[:, :3, :3], axis1=1, axis2=2)
+    rotation = np.sqrt(2.0 * (1.0 - np.minimum(3.0, traces) / 3.0))
+    return rotation, np.linalg.norm(ref_T_meas[:, :3, 3], axis=1)
 
 
 def scale_intrinsics(K: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.geometry import is_finite_pose, pose_distance
+from dvmvs_core.geometry import is_finite_pose, pose_distance, pose_distances
 
 Payload = TypeVar("Payload")
 
@@ -143,9 +143,9 @@ def select_measurement_frames(
         candidates: poses (4, 4) of the keyframes to choose from, oldest first.
         config: the keyframe rule; at most `config.measurement_frames` are chosen.
     """
-    distances = [pose_distance(world_T_ref, world_T_meas) for world_T_meas in candidates]
-    baseline_error = np.array([d.translation - config.optimal_baseline_m for d in distances])
-    rotation_error = np.array([d.rotation - config.optimal_rotation for d in distances])
+    rotation, translation = pose_distances(world_T_ref, np.reshape(candidates, (-1, 4, 4)))
+    baseline_error = translation - config.optimal_baseline_m
+    rotation_error = rotation - config.optimal_rotation
     weight = np.where(baseline_error < 0, SHORT_BASELINE_WEIGHT, 1.0)
     penalty = rotation_error**2 + weight * baseline_error**2
     return [int(i) for i in np.argsort(penalty, kind="stable")[: config.measurement_frames]]

@@ -19,6 +19,7 @@ from torch import Tensor
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth
 from dvmvs_core.types import Frame
 
 
@@ -63,27 +64,34 @@ class PastKeyframes:
     Attributes:
         views: the keyframes so far, oldest first; with index files also frames that were measured against.
         previous: what the network needs of the last one that got a depth; None if none has.
+        fused: depth of the last ones where it was matched, as `temporal_fusion` needs it, oldest first.
     """
 
     def __init__(self, size: int) -> None:
         self.views: deque[View] = deque(maxlen=size)
         self.previous: PreviousKeyframe | None = None
+        self.fused: deque[FusedDepth] = deque(maxlen=PAST_DEPTHS)
 
     def clear(self) -> None:
         """Forget all, as after lost tracking."""
         self.views.clear()
         self.previous = None
+        self.fused.clear()
 
     def add(self, view: View) -> None:
         """Keep a view, unless it is kept already."""
         if view not in self.views:
             self.views.append(view)
 
-    def remember(self, reference: View, depth: Tensor, state: LSTMState | None) -> None:
-        """Keep a keyframe with its depth (1, h, w) in metres, and the recurrent state that it left."""
+    def remember(
+        self, reference: View, depth: Tensor, state: LSTMState | None, fused: FusedDepth | None = None
+    ) -> None:
+        """Keep a keyframe with the network's depth (1, h, w) in metres, and what else it left."""
         reference.depth = depth[:, None]
         self.add(reference)
         self.previous = PreviousKeyframe(reference.depth, reference.world_T_cam, state)
+        if fused is not None:
+            self.fused.append(fused)
 
     def view_of(self, frame: Frame) -> View:
         """Return the view of a frame's time, or a new one, which is kept."""
@@ -93,6 +101,13 @@ class PastKeyframes:
         self.add(View.of(frame))
         return self.views[-1]
 
-    def other_than(self, reference: View) -> list[View]:
-        """Return the views, oldest first, without that of the reference frame."""
+    def described(self, reference: View) -> list[MatchingView]:
+        """Return what matching knows of the views, oldest first, without that of the reference frame."""
+        return [view.matching_view for view in self._other_than(reference) if view.matching_view]
+
+    def predictions(self, reference: View) -> list[tuple[Tensor, Tensor]]:
+        """Return the network's depth and the pose of the views, oldest first, without that of the reference frame."""
+        return [(view.depth, view.world_T_cam) for view in self._other_than(reference) if view.depth is not None]
+
+    def _other_than(self, reference: View) -> list[View]:
         return [view for view in self.views if view is not reference]

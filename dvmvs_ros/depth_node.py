@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 WAITING_CHECK_PERIOD_S = 0.1
 STATUS_DEPTH = 100
 NOTE_PERIOD_S = 30.0
+HINT_AFTER_S = 5.0
+"""A launch file configures the node sooner; what it then logs shall stay the last line."""
 
 FORMAT_CHANGE = 16
 """How many times the pixels of its camera_info an image may have that is decoded at all."""
@@ -111,10 +113,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         if self._settings["autostart"]:
             self._autostart = self._every(0.0, self._start)
         else:
-            self.get_logger().info(
-                "waiting to be configured and activated, by a lifecycle manager or `ros2 lifecycle set"
-                f" {self.get_fully_qualified_name()} configure` (parameter autostart)"
-            )
+            self._hint = self._every(HINT_AFTER_S, self._hint_at_configure)
 
     # Lifecycle
 
@@ -231,6 +230,15 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._release()
         super().destroy_node()
 
+    def _hint_at_configure(self) -> None:
+        """Say what the node waits for, unless a launch file or a manager has configured it meanwhile."""
+        self._hint.cancel()
+        if self._config is None:
+            self.get_logger().info(
+                "waiting to be configured and activated, by a lifecycle manager or `ros2 lifecycle set"
+                f" {self.get_fully_qualified_name()} configure` (parameter autostart)"
+            )
+
     def _start(self) -> None:
         self._autostart.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -241,6 +249,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         if not any(isinstance(handler, RosLogHandler) for handler in core_log.handlers):
             core_log.addHandler(RosLogHandler(self))
         started = time.perf_counter()
+        self.get_logger().info(f"configuring: loading weights {config.weights} and what runs them")
         engine, shared = self._engines.open(config)
         with self._engines.one_at_a_time:
             engine.warm_up()
@@ -341,12 +350,12 @@ class DepthNode(GuardedNode, LifecycleNode):
 
     def _on_jump(self) -> None:
         """The images went back in time: nothing from before may be used again."""
-        self.get_logger().warning("the images' stamps went back: keyframes and recurrent state start anew")
+        self.get_logger().warning("the images' stamps went back: keyframes and recurrent state are reset")
         self._inputs.clear_poses()
         self._forget(DropReason.TIME_JUMP, "time went back")
 
     def _on_clock_jump(self) -> None:
-        self.get_logger().warning("time went back: keyframes and recurrent state start anew")
+        self.get_logger().warning("time went back: keyframes and recurrent state are reset")
         self._inputs.clear_poses()
         self._sync.clear(DropReason.TIME_JUMP)
         self._forget(DropReason.TIME_JUMP, "time went back")
@@ -364,7 +373,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._inputs.clear_poses()
         self._sync.clear(DropReason.RESET)
         self._forget(DropReason.RESET, "the node was reset")
-        return "keyframes, recurrent state and poses start anew"
+        return "keyframes, recurrent state and poses are reset"
 
     def _save_cloud(self) -> str:
         self._require_active()

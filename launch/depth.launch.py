@@ -64,6 +64,8 @@ INPUTS = (
 OUTPUTS = (
     ("depth", "depth/image", "Depth out (sensor_msgs/Image, 32FC1 or 16UC1; with /compressedDepth behind, as PNG)."),
     ("depth_info", "depth/camera_info", "Intrinsics of the depth (sensor_msgs/CameraInfo)."),
+    ("registered_depth", "depth_registered/image_rect", "The same depth, by the name that image_pipeline expects."),
+    ("registered_info", "depth_registered/camera_info", "Its intrinsics."),
     ("depth_range", "depth/range", "Nearest and farthest depth (sensor_msgs/Range, latched)."),
     ("confidence", "depth/confidence", "Confidence out (sensor_msgs/Image, 32FC1, 0 to 1)."),
     ("preview", "depth/preview", "Coloured depth out, for a person (sensor_msgs/Image, rgb8)."),

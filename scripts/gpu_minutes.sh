@@ -78,7 +78,7 @@ END
 }
 
 measure() {
-  local tests=(test/gpu) half=float16
+  local tests=(test/gpu/test_matching_on_gpu.py test/gpu/test_inference_on_gpu.py) half=float16
   keyframes=60
   if [[ -n $tiny ]]; then
     keyframes=1
@@ -88,7 +88,7 @@ measure() {
   benchmark paper-float32 --preset paper
   benchmark "paper-$half" --preset paper --precision "$half"
   # Its own configuration: pyproject's wants plugins that are not there.
-  step tests 100 "$python" -m pytest -c /dev/null --rootdir . --confcutdir test/gpu --import-mode importlib \
+  step tests 110 "$python" -m pytest -c /dev/null --rootdir . --confcutdir test --import-mode importlib \
     -p no:cacheprovider -q --durations 5 "${tests[@]}"
   benchmark small-float32
   benchmark "small-$half" --precision "$half"

@@ -113,7 +113,7 @@ stage_environment() {
   # It may be of another Python, or of one that is gone, or have been ended before pip was in.
   if [[ $(identity "$venv/bin/python") != "$python_identity" ]] ||
     ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    say "[1/4] making .venv with $("$python" --version)"
+    say "[1/5] making .venv with $("$python" --version)"
     make_venv "$venv"
   fi
   mkdir -p "$state"
@@ -122,7 +122,7 @@ stage_environment() {
 
 stage_packages() {
   begin "$packages_key"
-  say "[2/4] fetching and installing torch, ROS 2 Kilted and the other packages of constraints.txt"
+  say "[2/5] fetching and installing torch, ROS 2 Kilted and the other packages of constraints.txt"
   # --no-compile: python compiles what it imports, a fraction of what is installed.
   # A package whose installation was ended half-way can have metadata and no record of its files,
   # and pip would take it for complete.
@@ -137,7 +137,7 @@ stage_packages() {
 # In an environment of its own, so that it can run beside stage_packages.
 stage_tf2_wheel() {
   begin "$wheel_key"
-  say "[3/4] building tf2_msgs, the one ROS package that has no wheel"
+  say "[3/5] building tf2_msgs, the one ROS package that has no wheel"
   local build=$state/build-environment
   rm -rf "$state/wheels"
   make_venv "$build"
@@ -147,13 +147,23 @@ stage_tf2_wheel() {
 }
 
 stage_package() {
-  say "[4/4] installing tf2_msgs and dvmvs_ros"
+  say "[4/5] installing tf2_msgs and dvmvs_ros"
   pip_in "$venv" dvmvs_ros install --no-deps --force-reinstall "$state"/wheels/*.whl
   pip_in "$venv" dvmvs_ros install --no-deps --no-build-isolation -e .
   "$venv/bin/python" -c 'import rclpy, tf2_msgs.msg' 2>>"$state/dvmvs_ros.log" || fail \
     "rclpy and tf2_msgs are installed but cannot be imported; the log is $state/dvmvs_ros.log." \
     "Start anew: make clean setup"
   finish "$package_key"
+}
+
+# Without it the first start would compile, so it is no reason to fail.
+stage_compile() {
+  say "[5/5] compiling the network for this processor"
+  if "$venv/bin/dvmvs" warm-up >"$state/compile.log" 2>&1; then
+    finish "$compile_key"
+  else
+    say "that failed, and the first start will do it; the log is $state/compile.log"
+  fi
 }
 
 main() {
@@ -173,8 +183,12 @@ main() {
   package_key=package-$(digest setup.cfg pyproject.toml package.xml $installed_files - \
     <<<"$packages_key $wheel_key")
 
+  compile_key=compile-$(digest $(find dvmvs_core/{runtime,matching,model,weights} -type f -not -name "*.nb[ic]" -not -name "*.pyc" -not -name "*.sha256" | sort) - \
+    <<<"$package_key")
+
   finished "$environment_key" || stage_environment
   if finished "$package_key"; then
+    finished "$compile_key" || stage_compile
     say ".venv is up to date"
     return
   fi
@@ -193,6 +207,7 @@ main() {
   [[ -z $wheel_job ]] || wait "$wheel_job"
   trap - EXIT
   stage_package
+  stage_compile
   say "done in $SECONDS s; activate with: source .venv/bin/activate"
 }
 

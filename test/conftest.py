@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -68,7 +69,17 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def failing_gpu():
     """The module that makes a GPU fail: its `WARNINGS` are the ways, its file a script for other processes."""
-    path = Path(__file__).with_name("failing_gpu.py")
+    return _module_beside("failing_gpu.py")
+
+
+@pytest.fixture(scope="session")
+def matching_walk():
+    """The module that makes keyframes and has them matched."""
+    return _module_beside("matching_walk.py")
+
+
+def _module_beside(name: str) -> ModuleType:
+    path = Path(__file__).with_name(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -14,6 +14,7 @@ code 3 where something is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dvmvs_core.cli.options import BagOptions, OptionalFile, SequencePaths
@@ -48,12 +49,24 @@ def run(options: Options) -> int:
     return EXIT_WRONG if any(check["findings"] for check in found.values()) else 0
 
 
-def print_check(sequence, keyframes, depth_range_m: tuple[float, float]) -> dict:
-    """Check a sequence, print what was found, and return the figures."""
+def print_check(
+    sequence,
+    keyframes,
+    depth_range_m: tuple[float, float],
+    step: Callable[[str], str] = lambda description: description,
+) -> dict:
+    """Check a sequence, print what was found, and return the figures.
+
+    Args:
+        sequence: what to check.
+        keyframes: the keyframe rule.
+        depth_range_m: nearest and farthest depth that the network can tell.
+        step: numbers the description of the bar.
+    """
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.trajectory import check_trajectory
 
-    with progress(f"checking the trajectory of {sequence.name}", len(sequence)) as advance:
+    with progress(step(f"checking the trajectory of {sequence.name}"), len(sequence)) as advance:
         check = check_trajectory(sequence, keyframes, depth_range_m, advance)
     not_checked = (f"not checked: {sentence}" for sentence in check.not_checked)
     for sentence in (check.summary(), *check.findings, *not_checked):

@@ -18,7 +18,9 @@ import difflib
 import errno
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from dvmvs_core import __version__
@@ -30,6 +32,8 @@ from dvmvs_core.foreign import reason
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+WIDEST_HELP = 100
+
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -40,7 +44,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         print(_help())
         return 0 if arguments else EXIT_USAGE
     command, *rest = arguments
-    if command == "--version":
+    if command in ("-V", "--version"):
         print(f"dvmvs {__version__}")
         return 0
     command = ALIASES.get(command, command)
@@ -77,11 +81,15 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    columns = min(shutil.get_terminal_size().columns, WIDEST_HELP)
+    commands = "\n".join(
+        textwrap.fill(summary, columns, initial_indent=f"  {name:<{width}}  ", subsequent_indent=" " * (width + 4))
+        for name, summary in COMMANDS.items()
+    )
     return (
         "usage: dvmvs COMMAND ...\n\nDense metric depth from one moving camera with known poses.\n\n"
         f"commands:\n{commands}\n\n"
-        "dvmvs COMMAND --help describes a command; dvmvs --version prints the version."
+        "dvmvs COMMAND --help describes a command; dvmvs -V prints the version."
     )
 
 
@@ -109,11 +117,12 @@ def _no_memory(error: Exception) -> str:
 def _show_warnings() -> None:
     package = logging.getLogger("dvmvs_core")
     if not any(isinstance(handler, _StderrHandler) for handler in package.handlers):
-        package.addHandler(_StderrHandler(logging.WARNING))
+        package.addHandler(_StderrHandler(logging.INFO))
 
 
 class _StderrHandler(logging.Handler):
     """One line a warning, to whatever stderr is at the time: a progress bar may have put itself before it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"dvmvs: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        print(f"dvmvs: {level}{record.getMessage()}", file=sys.stderr)

@@ -33,6 +33,7 @@ from dvmvs_core.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from dvmvs_core.cli.progress import Steps
     from dvmvs_core.evaluation.figures import RunResult
 
 
@@ -48,8 +49,7 @@ class Options:
     limit: OptionalCount = None
     """how many keyframes to predict at most, of each run"""
     refine: bool = False
-    """refine each depth map against the best of the keyframes before and after it, which no robot can; about 2.4 s
-    each on two CPU cores"""
+    """multi-view refinement against the keyframes before and after (offline only); 2.4 s a keyframe on two cores"""
     min_depth: Metres = 0.5
     """nearest sensor depth that counts, metres"""
     max_depth: Metres = float("inf")
@@ -82,6 +82,7 @@ def run(options: Options) -> None:
 
     from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.figure_tables import print_figures
+    from dvmvs_core.cli.progress import Steps
     from dvmvs_core.evaluation.figures import read_figures, write_figures
     from dvmvs_core.evaluation.runs import plan_runs
 
@@ -97,27 +98,29 @@ def run(options: Options) -> None:
         options.limit,
     )
     _check_depth(runs)
-    engine = options.engine.build()
+    of_each = 2 + 2 * options.baselines + options.check_trajectory + (options.report is not None)
+    step = Steps(1 + len(runs) * of_each)
+    engine = options.engine.build(step(f"loading {options.engine.weights}"))
     with tempfile.TemporaryDirectory() as temporary:
         folders = [
             options.out / one.name if options.out and not options.published else Path(temporary) / str(number)
             for number, one in enumerate(runs)
         ]
         results = [
-            _evaluate(options, engine, one, folder, Path(temporary) / "sweep")
+            _evaluate(options, engine, one, folder, Path(temporary) / "sweep", step)
             for one, folder in zip(runs, folders, strict=True)
         ]
         figures = _figures(options, engine, runs, results)
         if options.check_trajectory:
             for one, part in zip(runs, figures["sequences"], strict=True):
-                part["trajectory"] = _trajectory(engine, one)
+                part["trajectory"] = _trajectory(engine, one, step)
         print_figures(figures)
         for one in runs:
             print_faults(one.name, one.sequence)
         if options.json:
             write_figures(options.json, figures)
         if options.report:
-            _report(options, runs, folders, figures, against)
+            _report(options, runs, folders, figures, against, step)
 
 
 def _check(options: Options) -> None:
@@ -142,42 +145,39 @@ def _check_depth(runs) -> None:
             raise DataError(f"{one.sequence.path} has no sensor depth to score against; use dvmvs predict instead")
 
 
-def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path) -> RunResult:
-    from dvmvs_core.cli.progress import progress
+def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path, step: Steps) -> RunResult:
+    from dvmvs_core.cli.progress import predict_with_bar
     from dvmvs_core.evaluation.figures import RunResult
-    from dvmvs_core.evaluation.predict import PREDICTIONS, write_predictions
+    from dvmvs_core.evaluation.predict import PREDICTIONS
     from dvmvs_core.evaluation.published import write_published
 
     pictures_every = 10 if options.out and not options.published else 0
-    with progress(f"predicting {one.name}", len(one.sequence)) as advance:
-        latencies = write_predictions(
-            one.predict(engine, bool(pictures_every), advance, options.refine), folder, options.limit, pictures_every
-        )
+    latencies = predict_with_bar(one, engine, folder, pictures_every, options.refine, step(f"predicting {one.name}"))
     path = folder / PREDICTIONS
-    score = _score(options, path, one, "scoring", len(latencies))
+    score = _score(options, path, one, step(f"scoring {one.name}"), len(latencies))
     if options.published:
         write_published(path, score, options.out, one.system(engine), one.scene)
     sweep = None
     if options.baselines:
-        sweep_path = _sweep(engine, one, path, sweep_folder)
-        sweep = _score(options, sweep_path, one, "scoring the plane sweep of", len(latencies))
+        sweep_path = _sweep(engine, one, path, sweep_folder, step)
+        sweep = _score(options, sweep_path, one, step(f"scoring the plane sweep of {one.name}"), len(latencies))
     timeline = one.timeline(engine, path)
     return RunResult(score, one.sequence.path, timeline, sweep, one.sequence.faults, one.sequence.dropped)
 
 
-def _trajectory(engine, one) -> dict:
+def _trajectory(engine, one, step: Steps) -> dict:
     """Print what is wrong with the trajectory of a sequence, and return the figures."""
     from dvmvs_core.cli.check import print_check
 
     depth_range = (engine.model_config.min_depth_m, engine.model_config.max_depth_m)
-    return print_check(one.sequence, engine.config.keyframes, depth_range)
+    return print_check(one.sequence, engine.config.keyframes, depth_range, step)
 
 
-def _score(options: Options, path: Path, one, doing: str, keyframes: int):
+def _score(options: Options, path: Path, one, description: str, keyframes: int):
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.score import score_predictions
 
-    with progress(f"{doing} {one.name}", keyframes) as advance:
+    with progress(description, keyframes) as advance:
         mask = _read_mask(options.mask) if options.mask else None
         score = score_predictions(path, one.sequence, options.min_depth, options.max_depth, advance, mask)
     score.name = one.name
@@ -190,16 +190,16 @@ def _read_mask(path: Path):
     return read_image(path).any(axis=2)
 
 
-def _sweep(engine, one, path: Path, folder: Path) -> Path:
+def _sweep(engine, one, path: Path, folder: Path, step: Steps) -> Path:
     """Run the classical plane sweep on the keyframes and measurement frames that the network had."""
-    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.cli.progress import counted, progress
     from dvmvs_core.evaluation.plane_sweep import PlaneSweep
     from dvmvs_core.evaluation.predict import PREDICTIONS, predict_indexed, write_predictions
 
     sweep = PlaneSweep(engine.model_config, engine.device, engine.config.crop)
-    with progress(f"plane sweep of {one.name}", len(one.sequence)) as advance:
-        entries = one.entries_of(path)
-        write_predictions(predict_indexed(sweep, one.sequence, entries, advance=advance), folder)
+    entries = one.entries_of(path)
+    with progress(step(f"plane sweep of {one.name}"), len(entries)) as advance:
+        write_predictions(counted(predict_indexed(sweep, one.sequence, entries), advance), folder)
     return folder / PREDICTIONS
 
 
@@ -233,7 +233,7 @@ def _figures(options: Options, engine, runs, results) -> dict:
     )
 
 
-def _report(options: Options, runs, folders: list[Path], figures: dict, against: dict | None) -> None:
+def _report(options: Options, runs, folders: list[Path], figures: dict, against: dict | None, step: Steps) -> None:
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.predict import PREDICTIONS
     from dvmvs_core.evaluation.report.keyframe_pictures import choose, draw
@@ -242,6 +242,6 @@ def _report(options: Options, runs, folders: list[Path], figures: dict, against:
     pictures = []
     for one, folder, part in zip(runs, folders, figures["sequences"], strict=True):
         chosen = choose(part["per_keyframe"], len(runs))
-        with progress(f"drawing {one.name}", len(one.sequence)) as advance:
+        with progress(step(f"drawing {one.name}"), len(one.sequence)) as advance:
             pictures.append(draw(chosen, folder / PREDICTIONS, one.sequence, advance))
     print(f"report: {write_report(options.report, figures, pictures, against)}")

@@ -103,4 +103,4 @@ def _write(path: Path, sequence: Sequence, entries: list[IndexEntry]) -> None:
     with replacing(path) as unfinished:
         unfinished.write_text(format_index(entries))
     keyframes = sum(entry.reference is not None for entry in entries)
-    print(f"{path}: {keyframes} keyframes of {len(sequence)} frames")
+    print(f"{path}: {keyframes} keyframes with measurement frames, of {len(sequence)} frames")

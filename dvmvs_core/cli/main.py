@@ -30,13 +30,15 @@ COMMANDS = {
     "train": "train PairNet or FusionNet",
     "benchmark": "latency by stage and memory, beside the plain reference path in the same run",
     "weights": "list, describe, import and export checkpoints",
+    "completion": "a script that completes all of this in bash or zsh",
+    "warm-up": "compile what a network needs on this machine, so that later starts take seconds",
 }
 
 ALIASES = {"export": "import"}
 """Older names of commands."""
 
-MODULES = {"import": "import_recording"}
-"""Modules of commands whose names are words of Python."""
+MODULES = {"import": "import_recording", "warm-up": "warm_up"}
+"""Modules of commands whose names no module can have."""
 
 EXIT_SIGNAL = 128
 """Exit codes of signals begin here, as a shell has them: 130 for Ctrl-C, 143 for SIGTERM."""
@@ -65,18 +67,33 @@ def main(arguments: list[str] | None = None) -> int:
     return dispatch(arguments)
 
 
+def module_of(command: str) -> str:
+    """Return the module that has a command's `Options` and `run`."""
+    return f"dvmvs_core.cli.{MODULES.get(command, command)}"
+
+
+def configuration() -> tuple:
+    """Return how tyro reads the options of every command."""
+    import tyro
+
+    return tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff
+
+
 def _run(command: str, arguments: list[str]) -> int:
     import importlib
 
     import tyro
 
-    module = importlib.import_module(f"dvmvs_core.cli.{MODULES.get(command, command)}")
+    from dvmvs_core.cli.help_texts import describe_options, flowing
+
+    module = importlib.import_module(module_of(command))
+    describe_options(module.Options)
     options = tyro.cli(
         module.Options,
         prog=f"dvmvs {command}",
-        description=module.__doc__,
+        description=flowing(module.__doc__),
         args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+        config=configuration(),
     )
     return module.run(options) or 0
 
@@ -95,7 +112,13 @@ def _as_program() -> int:
         signal.signal(number, on_signal)
     code = 1
     try:
-        code = main(sys.argv[1:])
+        try:
+            code = main(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `head` does; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BaseException:
         # Whatever came of it: an ImportError of a library that was interrupted in its first lines, say.
         if not came:

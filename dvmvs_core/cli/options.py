@@ -121,10 +121,14 @@ class EngineOptions:
             keyframes=keyframes,
         )
 
-    def build(self) -> DepthEngine:
+    def build(self, description: str | None = None) -> DepthEngine:
         """Build the engine and run it once, so that no measured frame pays for the start."""
-        from dvmvs_core.engine import DepthEngine
+        from dvmvs_core.cli.progress import progress
 
-        engine = DepthEngine.from_weights(self.weights, self.network, self.config())
-        engine.warm_up()
+        with progress(description or f"loading {self.weights}", 1, transient=True) as advance:
+            from dvmvs_core.engine import DepthEngine
+
+            engine = DepthEngine.from_weights(self.weights, self.network, self.config())
+            engine.warm_up()
+            advance(1)
         return engine

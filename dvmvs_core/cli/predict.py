@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -29,6 +29,9 @@ from dvmvs_core.cli.options import (
     OptionalName,
     SequencePaths,
 )
+
+if TYPE_CHECKING:
+    from dvmvs_core.cli.progress import Steps
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,7 @@ class Options:
     limit: OptionalCount = None
     """how many keyframes to predict at most, of each run"""
     refine: bool = False
-    """refine each depth map against the best of the keyframes before and after it, which no robot can; about 2.4 s
-    each on two CPU cores"""
+    """multi-view refinement against the keyframes before and after (offline only); 2.4 s a keyframe on two cores"""
     pictures: Count = 10
     """one picture for every N keyframes; 0 for none"""
     published: bool = False
@@ -70,6 +72,7 @@ class Options:
 def run(options: Options) -> None:
     """Predict and say where the results lie."""
     from dvmvs_core.cli.faults import print_faults
+    from dvmvs_core.cli.progress import Steps
     from dvmvs_core.evaluation.runs import plan_runs
 
     runs = plan_runs(
@@ -81,19 +84,25 @@ def run(options: Options) -> None:
     )
     bags = _result_bags(options, runs)
     _check_formats(options, runs)
-    engine = options.engine.build()
+    step = Steps(1 + len(runs) * (1 + bool(bags) + len(options.format)) + _scored(options, runs))
+    engine = options.engine.build(step(f"loading {options.engine.weights}"))
     for one in runs:
         if options.published:
-            _predict_published(options, engine, one)
+            _predict_published(options, engine, one, step)
         else:
             folder = options.out / one.name if len(runs) > 1 else options.out
-            path, latencies = _predict(options, engine, one, folder, options.pictures)
+            path, latencies = _predict(options, engine, one, folder, options.pictures, step)
             _say((path,), latencies, engine)
             if one.name in bags:
-                _write_result_bag(one, path, bags[one.name])
+                _write_result_bag(one, path, bags[one.name], step)
             for form in options.format:
-                _export(one, path, folder / form, form, options.min_confidence)
+                _export(one, path, folder / form, form, options.min_confidence, step)
         print_faults(one.name, one.sequence)
+
+
+def _scored(options: Options, runs) -> int:
+    """How many runs --published scores."""
+    return sum(one.sequence.has_depth for one in runs) if options.published else 0
 
 
 def _result_bags(options: Options, runs) -> dict[str, Path]:
@@ -111,11 +120,11 @@ def _result_bags(options: Options, runs) -> dict[str, Path]:
     return bags
 
 
-def _write_result_bag(one, predictions: Path, bag: Path) -> None:
+def _write_result_bag(one, predictions: Path, bag: Path, step: Steps) -> None:
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.result_bag import write_result_bag
 
-    with progress(f"writing {bag}", len(one.sequence)) as advance:
+    with progress(step(f"writing {bag}"), len(one.sequence)) as advance:
         write_result_bag(one.sequence, predictions, bag, advance=advance)
     print(f"{bag}: the frames of {one.name} with their depth")
 
@@ -134,26 +143,24 @@ def _check_formats(options: Options, runs) -> None:
             check_new((options.out / one.name if len(runs) > 1 else options.out) / form)
 
 
-def _export(one, predictions: Path, folder: Path, form: str, min_confidence: float) -> None:
+def _export(one, predictions: Path, folder: Path, form: str, min_confidence: float, step: Steps) -> None:
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.prediction_export import export_predictions
 
-    with progress(f"writing {folder}", len(one.sequence)) as advance:
+    with progress(step(f"writing {folder}"), len(one.sequence)) as advance:
         written = export_predictions(one.sequence, predictions, folder, form, min_confidence, advance)
     print(f"{written}: the keyframes of {one.name}")
 
 
-def _predict(options: Options, engine, one, folder: Path, pictures: int) -> tuple[Path, list[float]]:
-    from dvmvs_core.cli.progress import progress
-    from dvmvs_core.evaluation.predict import PREDICTIONS, write_predictions
+def _predict(options: Options, engine, one, folder: Path, pictures: int, step: Steps) -> tuple[Path, list[float]]:
+    from dvmvs_core.cli.progress import predict_with_bar
+    from dvmvs_core.evaluation.predict import PREDICTIONS
 
-    with progress(f"predicting {one.name}", len(one.sequence)) as advance:
-        predictions = one.predict(engine, bool(pictures), advance, options.refine)
-        latencies = write_predictions(predictions, folder, options.limit, pictures)
+    latencies = predict_with_bar(one, engine, folder, pictures, options.refine, step(f"predicting {one.name}"))
     return folder / PREDICTIONS, latencies
 
 
-def _predict_published(options: Options, engine, one) -> None:
+def _predict_published(options: Options, engine, one, step: Steps) -> None:
     from dvmvs_core.atomic import unfinished_folder
     from dvmvs_core.cli.progress import progress
     from dvmvs_core.evaluation.predict import PREDICTIONS
@@ -161,10 +168,10 @@ def _predict_published(options: Options, engine, one) -> None:
     from dvmvs_core.evaluation.score import score_predictions
 
     with unfinished_folder(options.out / PREDICTIONS) as unfinished:
-        path, latencies = _predict(options, engine, one, unfinished, pictures=0)
+        path, latencies = _predict(options, engine, one, unfinished, 0, step)
         score = None
         if one.sequence.has_depth:
-            with progress(f"scoring {one.name}", len(latencies)) as advance:
+            with progress(step(f"scoring {one.name}"), len(latencies)) as advance:
                 score = score_predictions(path, one.sequence, advance=advance)
         files = write_published(path, score, options.out, one.system(engine), one.scene)
     _say(files, latencies, engine)
@@ -173,4 +180,4 @@ def _predict_published(options: Options, engine, one) -> None:
 def _say(files, latencies: list[float], engine) -> None:
     latency = sorted(latencies)[len(latencies) // 2]
     names = " and ".join(map(str, files))
-    print(f"{names}: {len(latencies)} keyframes, median {latency:.0f} ms each on {engine.device}")
+    print(f"{names}: depth of {len(latencies)} keyframes, median {latency:.0f} ms each on {engine.device}")

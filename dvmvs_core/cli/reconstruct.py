@@ -85,7 +85,7 @@ def run(options: Options) -> None:
     from itertools import islice
 
     from dvmvs_core.cli.faults import print_faults
-    from dvmvs_core.cli.progress import progress
+    from dvmvs_core.cli.progress import Steps, counted, progress
     from dvmvs_core.evaluation.figures import write_figures
     from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
     from dvmvs_core.evaluation.reconstruction.mesh import write_ply
@@ -96,18 +96,23 @@ def run(options: Options) -> None:
     config = FusionConfig(options.voxel_size, options.truncation, options.max_depth, options.min_views)
     load_open3d()  # before the minutes of prediction, not after
     sequence = options.bag.open(options.sequence)
-    engine = None if options.sensor or options.predictions else options.engine.build()
+    predicts = not (options.sensor or options.predictions)
+    step = Steps(2 + predicts)
+    engine = options.engine.build(step(f"loading {options.engine.weights}")) if predicts else None
     already_refined = _already_refined(options)
     min_confidence = _min_confidence(options, engine)
     meshes = ProgressiveMeshes(options.progressive, options.progressive_every) if options.progressive else None
-    with progress(f"fusing {sequence.name}", len(sequence)) as advance:
-        views = islice(_views(options, engine, sequence, already_refined, min_confidence, advance), options.limit)
+    with progress(step(f"fusing {sequence.name}"), options.limit or len(sequence)) as advance:
+        of_frames = advance if options.limit is None else lambda frames: None
+        views = _views(options, engine, sequence, already_refined, min_confidence, of_frames)
+        if options.limit is not None:
+            views = counted(islice(views, options.limit), advance)
         reconstruction = reconstruct(views, config, meshes)
     write_ply(reconstruction.mesh, options.out)
     picture = options.picture or options.out.with_suffix(".png")
     refined = already_refined or not (options.raw or options.sensor)
     fusion = {**asdict(config), "min_confidence": min_confidence, "refined": refined}
-    with progress("drawing and comparing", 2) as advance:
+    with progress(step("drawing and comparing"), 2) as advance:
         write_picture(reconstruction, picture)
         advance(1)
         figures = _figures(options, engine, sequence, fusion, reconstruction)

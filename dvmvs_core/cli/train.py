@@ -14,6 +14,7 @@ holds the weights so far, ready for every other command; DIR/log.jsonl the losse
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import tempfile
@@ -194,6 +195,8 @@ def run(options: Pairnet | Fusionnet | Everything | Regulariser) -> None:
     Raises:
         KeyboardInterrupt: if it was stopped before, after a checkpoint was written.
     """
+    if os.environ.get("RANK", "0") == "0":
+        print(f"training into {options.out}: loading torch", file=sys.stderr, flush=True)
     import torch
 
     from dvmvs_core.training.processes import training_processes

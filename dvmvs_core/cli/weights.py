@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,13 +28,18 @@ _File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.safeten
 class List:
     """List the checkpoints that come with the package."""
 
+    json: bool = False
+    """print all that is known of them as JSON, for programs"""
+
 
 @dataclass(frozen=True)
 class Info:
-    """Describe a checkpoint without loading it."""
+    """Describe a checkpoint without loading it: licence, networks, figures, and what it was made from."""
 
     weights: _Weights
     """a safetensors file, or the name of a shipped checkpoint"""
+    json: bool = False
+    """print all that is known of it as JSON, for programs"""
 
 
 @dataclass(frozen=True)
@@ -105,22 +111,28 @@ def run(options: List | Info | Import | Export | Average | Calibrate) -> None:
 
 
 def _list(options: List) -> None:
-    from dvmvs_core.cli.tables import print_table
+    from dvmvs_core.cli.weights_description import LIST_HEADER, as_dict, list_row
     from dvmvs_core.model.checkpoint import list_shipped, read_info
 
-    rows = []
-    for name in list_shipped():
-        info = read_info(name)
-        for network, config in info.networks.items():
-            size = f"{config.width}×{config.height}"
-            rows.append((name, network, config.preset, size, f"{info.parameters[network]:,}"))
-    print_table("shipped checkpoints", ("name", "network", "preset", "input", "parameters"), rows)
+    infos = [read_info(name) for name in list_shipped()]
+    if options.json:
+        print(json.dumps([as_dict(info) for info in infos], indent=2))
+        return
+    from dvmvs_core.cli.tables import print_table
+
+    print_table("shipped checkpoints", LIST_HEADER, map(list_row, infos))
+    print("`dvmvs weights info NAME` says more")
 
 
 def _info(options: Info) -> None:
+    from dvmvs_core.cli.weights_description import as_dict
     from dvmvs_core.model.checkpoint import read_info
 
-    _describe(read_info(options.weights))
+    info = read_info(options.weights)
+    if options.json:
+        print(json.dumps(as_dict(info), indent=2))
+    else:
+        _describe(info)
 
 
 def _import(options: Import) -> None:
@@ -175,12 +187,6 @@ def _calibrate(options: Calibrate) -> None:
 
 
 def _describe(info) -> None:
-    from dvmvs_core.cli.tables import print_table
+    from dvmvs_core.cli.weights_description import description
 
-    rows = [("size", f"{info.size_bytes / 1e6:.1f} MB")]
-    for network, config in info.networks.items():
-        rows.append((network, f"preset {config.preset}, {info.parameters[network]:,} parameters"))
-        rows.append(("  input", f"{config.width}×{config.height}"))
-        rows.append(("  depth", f"{config.min_depth_m}-{config.max_depth_m} m, {config.depth_hypotheses} planes"))
-    rows.extend((key, value) for key, value in info.metadata.items())
-    print_table(str(info.path), ("", ""), rows)
+    print(description(info))

@@ -25,7 +25,7 @@ def cloud_points_of(prediction: DepthPrediction, keep: np.ndarray) -> np.ndarray
 
     Args:
         prediction: depth, image and intrinsics.
-        keep: (h, w) bool: the pixels that become points; their depth must be valid.
+        keep: (h, w) bool: the pixels that become points; one whose depth is 0 becomes the camera's centre.
     """
     confidence = prediction.confidence
     points = np.empty((int(keep.sum()), len(POINT_FIELDS) - (confidence is None)), np.float32)

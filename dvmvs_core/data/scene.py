@@ -20,6 +20,7 @@ are missing, stamps that go back, depth that is of another size throughout) is a
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -71,6 +72,12 @@ SAMPLED = 9
 """Images whose headers are asked for the size that most have."""
 
 
+RECORD = "export.json"
+"""File of a scene that this package wrote, which says how it was made."""
+
+RENDERED_BY = ("dvmvs synthesize", "examples/make_room.py")
+
+
 class _OddSizeError(DataError):
     """An image is not of the size that its folder's K is of."""
 
@@ -98,6 +105,8 @@ class SceneSequence(Sequence):
         depths = ordered_files(path / "depth", (".png",))
         self._depths = _pair_depths(path / "depth", depths, self._images)
         super().__init__(path, has_depth=any(self._depths))
+        if _is_rendered(path / RECORD):
+            self.depth_name = "true depth"
         self.K = read_intrinsics(path / "K.txt")
         self._poses = read_poses(path / "poses.txt", self.faults)
         _check_count(path / "poses.txt", len(self._poses), len(self._images), next(iter(self.faults.values()), ""))
@@ -431,3 +440,12 @@ def _exact(world_T_cam: np.ndarray) -> np.ndarray:
 
 def _size(size: tuple[int, int]) -> str:
     return f"{size[1]}×{size[0]}"
+
+
+def _is_rendered(record: Path) -> bool:
+    """Whether a scene's record says that a renderer made it, whose depth is exact."""
+    try:
+        made = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(made, dict) and made.get("made by") in RENDERED_BY

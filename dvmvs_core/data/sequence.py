@@ -82,6 +82,7 @@ class Sequence(ABC):
         path: where it is stored.
         name: a short name for tables and files.
         has_depth: whether sensor depth comes with it.
+        depth_name: what a person calls that depth: "sensor depth", or "true depth" of rendered images.
         notes: sentences about what is wrong with the recording without making it useless.
         dropped: reason → number of images that the newest pass left out.
         faults: name of a file or line that could not be used and was left out, in any pass so far → what is wrong.
@@ -92,6 +93,7 @@ class Sequence(ABC):
         self.path = path
         self.name = path.name if path.is_dir() else path.stem
         self.has_depth = has_depth
+        self.depth_name = "sensor depth"
         self.notes: list[str] = []
         self.dropped: Counter[str] = Counter()
         self.faults: dict[str, str] = {}

@@ -179,9 +179,9 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
         kept.append((cues[0].cpu().numpy(), in_view[0].cpu().numpy(), cells))
         return torch.zeros_like(depth)
 
-    def keep_matched_cues(matched: MatchedDepth, _preset: str) -> np.ndarray:
-        kept.append((*matching_confidence.matched_cues(matched), slice(None, None, 2)))
-        return np.zeros_like(matched.depth)
+    def keep_matched_cues(matched: MatchedDepth, preset: str) -> np.ndarray:
+        kept.append((*matching_confidence.matched_cues(matched.on_host()), slice(None, None, 2)))
+        return matching_confidence.matched_confidence(matched, preset)  # by which depth is fused
 
     random = np.random.default_rng(number)
     clip = with_defects(worlds.batch(1, number), random)

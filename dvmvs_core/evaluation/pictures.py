@@ -63,37 +63,52 @@ def depth_strip(
     truth: np.ndarray | None = None,
     confidence: np.ndarray | None = None,
     legend: bool = False,
+    truth_name: str = "sensor depth",
 ) -> np.ndarray:
-    """Return image | depth | sensor depth | error | confidence, as far as they are given, side by side with captions.
+    """Return image | depth | truth | error | confidence, as far as they are given, side by side with captions.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         depth: (h, w) predicted metres.
-        truth: (h, w) sensor metres, 0 = invalid; None if there is none, and then there is no error either.
+        truth: (h, w) metres to compare with, 0 = invalid; None if there is none, and then there is no error either.
         confidence: (h, w) in 0…1; None if there is none.
         legend: say below each panel what its colours mean.
+        truth_name: what the truth is, `Sequence.depth_name`.
 
     Returns:
         (h + caption, and legend, about w for each panel, 3) uint8 RGB.
     """
     near_m, far_m = depth_range(depth, truth)
-    # Colours are even over inverse depth, and so are the depths that the legend names.
-    metres = [f"{d:.2f}" if far_m < 2 else f"{d:.1f}" for d in 1 / np.linspace(1 / far_m, 1 / near_m, TICKS)]
-    of_depth = (cv2.COLORMAP_TURBO, [*metres[:-1], f"{metres[-1]} m"])
+    of_depth = (cv2.COLORMAP_TURBO, _depth_labels(near_m, far_m))
     panels = [("image", image, None), (f"depth {near_m:.1f}-{far_m:.1f} m", colourise(depth, near_m, far_m), of_depth)]
     if truth is not None:
         of_error = (cv2.COLORMAP_INFERNO, [f"{e:.0%}" for e in np.linspace(0, LARGEST_ERROR, 3)])
-        panels.append(("sensor depth", colourise(truth, near_m, far_m), of_depth))
+        panels.append((truth_name, colourise(truth, near_m, far_m), of_depth))
         panels.append((f"error 0-{LARGEST_ERROR:.0%}", colourise_error(depth, truth), of_error))
     if confidence is not None:
         panels.append(("confidence", colourise_confidence(confidence), (cv2.COLORMAP_VIRIDIS, ["0", "0.5", "1"])))
     columns = []
     for caption, panel, colours in panels:
-        column = captioned(caption, panel)
-        if legend:
-            column = np.vstack((column, _legend(panel.shape[1], *(colours or (None, ())))))
+        column = with_legend(caption, panel, colours) if legend else captioned(caption, panel)
         columns.extend((column, np.full((len(column), GAP, 3), 255, np.uint8)))
     return np.hstack(columns[:-1])
+
+
+def depth_panel(caption: str, depth: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
+    """Return depth in colours with a caption above it and a legend below it."""
+    colours = (cv2.COLORMAP_TURBO, _depth_labels(near_m, far_m))
+    return with_legend(caption, colourise(depth, near_m, far_m), colours)
+
+
+def with_legend(caption: str, panel: np.ndarray, colours: tuple[int, Iterable[str]] | None = None) -> np.ndarray:
+    """Return a picture (h, w, 3) uint8 RGB with a caption above it, and what its colours mean below it.
+
+    Args:
+        caption: a line of text.
+        panel: the picture.
+        colours: OpenCV's colour map, and values to name from its first colour to its last; None for a blank band.
+    """
+    return np.vstack((captioned(caption, panel), _legend(panel.shape[1], *(colours or (None, ())))))
 
 
 def captioned(caption: str, panel: np.ndarray) -> np.ndarray:
@@ -126,6 +141,12 @@ def depth_range(depth: np.ndarray, truth: np.ndarray | None) -> tuple[float, flo
         return 0.5, 5.0
     near_m, far_m = np.percentile(known, (2, 98))
     return float(near_m), float(max(far_m, near_m + 0.1))
+
+
+def _depth_labels(near_m: float, far_m: float) -> list[str]:
+    """Depths to name below a panel: colours are even over inverse depth, and so are they."""
+    metres = [f"{d:.2f}" if far_m < 2 else f"{d:.1f}" for d in 1 / np.linspace(1 / far_m, 1 / near_m, TICKS)]
+    return [f"far {metres[0]}", *metres[1:-1], f"near {metres[-1]} m"]
 
 
 def _legend(width: int, colormap: int | None, labels: Iterable[str]) -> np.ndarray:

@@ -136,7 +136,11 @@ def predict_indexed(
 
 
 def write_predictions(
-    predictions: Iterator[Prediction], folder: Path, limit: int | None = None, pictures_every: int = 0
+    predictions: Iterator[Prediction],
+    folder: Path,
+    limit: int | None = None,
+    pictures_every: int = 0,
+    truth_name: str = "sensor depth",
 ) -> list[float]:
     """Write predictions to `folder`/predictions.npz, and strips of pictures to `folder`/pictures.
 
@@ -145,6 +149,7 @@ def write_predictions(
         folder: made if missing.
         limit: how many keyframes to take at most.
         pictures_every: one picture for so many keyframes; 0 for none.
+        truth_name: what pictures call the depth to compare with, `Sequence.depth_name`.
 
     Returns:
         The latency of each prediction in milliseconds.
@@ -158,7 +163,7 @@ def write_predictions(
         with PredictionWriter(folder / PREDICTIONS) as writer:
             for prediction, item in islice(predictions, limit):
                 if pictures_every and len(writer) % pictures_every == 0:
-                    _write_picture(unfinished / f"{item.frame.index:05d}.png", prediction, item)
+                    _write_picture(unfinished / f"{item.frame.index:05d}.png", prediction, item, truth_name)
                 writer.append(prediction)
             if not len(writer):
                 raise DataError(
@@ -172,14 +177,17 @@ def write_predictions(
         return writer.latencies_ms
 
 
-def _write_picture(path: Path, prediction: DepthPrediction, item: SequenceItem) -> None:
+def _write_picture(path: Path, prediction: DepthPrediction, item: SequenceItem, truth_name: str) -> None:
     from dvmvs_core.evaluation.pictures import depth_strip, encode_png
     from dvmvs_core.evaluation.score import resize_truth
 
     truth = item.sensor_depth
     if truth is not None:
         truth = resize_truth(truth, item.frame.K, prediction.depth.shape, prediction.K)
-    path.write_bytes(encode_png(depth_strip(prediction.image, prediction.depth, truth)))
+    strip = depth_strip(
+        prediction.image, prediction.depth, truth, prediction.confidence, legend=True, truth_name=truth_name
+    )
+    path.write_bytes(encode_png(strip))
 
 
 def _fitted(sequence: Sequence, engine: DepthEngine) -> Sequence:

@@ -62,7 +62,7 @@ def strip(predictions: Path, sequence: Sequence, frame_indices: Iterable[int], m
     rows = []
     for item in sequence.items(depth=sequence.has_depth):
         if item.frame.index in wanted:
-            rows.append(_row(item, *predicted[item.frame.index], reader.K, min_depth_m))
+            rows.append(_row(item, *predicted[item.frame.index], reader.K, min_depth_m, sequence.depth_name))
         if len(rows) == len(wanted):
             break
     widest = max(row.shape[1] for row in rows)
@@ -70,7 +70,12 @@ def strip(predictions: Path, sequence: Sequence, frame_indices: Iterable[int], m
 
 
 def _row(
-    item: SequenceItem, depth: np.ndarray, confidence: np.ndarray | None, K: np.ndarray, min_depth_m: float
+    item: SequenceItem,
+    depth: np.ndarray,
+    confidence: np.ndarray | None,
+    K: np.ndarray,
+    min_depth_m: float,
+    truth_name: str,
 ) -> np.ndarray:
     preprocessor = as_predicted(item.frame.K, item.frame.image.shape[:2], depth.shape, K)
     image = np.clip(np.rint(preprocessor.image(item.frame.image)), 0, 255).astype(np.uint8)
@@ -79,4 +84,4 @@ def _row(
         truth = preprocessor.depth(item.sensor_depth)
         metrics = evaluate_depth(depth, np.where(depth > 0, truth, 0), min_depth_m)
         said += f": abs rel {metrics.abs_relative_error:.3f}, within 1.25 {metrics.ratio_125:.3f}"
-    return captioned(said, depth_strip(image, depth, truth, confidence, legend=True))
+    return captioned(said, depth_strip(image, depth, truth, confidence, legend=True, truth_name=truth_name))

@@ -46,6 +46,7 @@ class TrajectoryCheck:
         frames: images with a pose.
         duration_s: from the first to the last.
         keyframes: how many of them the keyframe rule takes.
+        depths: keyframes that get a depth: all but a first one.
         keyframe_rate_hz: how many it takes a second.
         baseline_m: median distance between consecutive keyframes.
         rotation_only_share: share of keyframes without parallax to the one before.
@@ -58,6 +59,7 @@ class TrajectoryCheck:
     frames: int
     duration_s: float
     keyframes: int
+    depths: int
     keyframe_rate_hz: float
     baseline_m: float | None
     rotation_only_share: float
@@ -71,6 +73,7 @@ class TrajectoryCheck:
         said = [f"{self.keyframes} of {self.frames} frames become keyframes"]
         if self.baseline_m is not None:
             said.append(f"{self.baseline_m:.3f} m apart")
+            said.append(f"{self.depths} of them get a depth (a first one has nothing to be matched with)")
         if self.images is not None:
             said.append(f"poses explain the images to {self.images.recorded_px:.2f} pixels")
             if self.images.scale is not None:
@@ -122,6 +125,7 @@ def judge(
         "frames": len(track),
         "duration_s": duration_s,
         "keyframes": chosen,
+        "depths": len(baselines),
         "keyframe_rate_hz": chosen / duration_s if duration_s else 0.0,
         "baseline_m": float(np.median(baselines)) if len(baselines) else None,
         "rotation_only_share": float((baselines < ROTATION_ONLY_M).mean()) if len(baselines) else 0.0,

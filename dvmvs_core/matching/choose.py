@@ -14,6 +14,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from dvmvs_core.config import MATCHING_PRESETS, ModelConfig, matching_preset
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dvmvs_core.matching.descriptors import Extractor
+    from dvmvs_core.matching.gpu.checked import CheckedMatcher
     from dvmvs_core.matching.matcher import Matcher
     from dvmvs_core.matching.regularise import Regularise
 
@@ -39,7 +41,7 @@ def choose_matcher(matching: str, model: ModelConfig, precision: str = "auto") -
     Args:
         matching: as in `EngineConfig`.
         model: of the network.
-        precision: as in `EngineConfig`; but float16 is for GPUs, and matching runs on the CPU.
+        precision: as in `EngineConfig`; but float16 is for GPUs.
 
     Raises:
         DeviceError: if matching was asked for by name, and numba cannot be loaded.
@@ -62,6 +64,27 @@ def choose_matcher(matching: str, model: ModelConfig, precision: str = "auto") -
     start_compiling(MATCHING_PRESETS[chosen])
     how = (model.height, model.width, cpu_precision(precision))
     return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(*how)), shared_regulariser(*how))
+
+
+def matcher_beside(
+    matcher: Matcher | None, model: ModelConfig, device: torch.device, mode: str
+) -> Matcher | CheckedMatcher | None:
+    """Return what matches where the network runs: on a GPU as long as it can be trusted; else the matcher itself.
+
+    Args:
+        matcher: of `choose_matcher`.
+        model: of the network.
+        device: of the network.
+        mode: as in `EngineConfig`: "reference" matches on the CPU, which the GPU is compared with.
+
+    Raises:
+        DeviceError: in mode fast, if the GPU cannot match.
+    """
+    if matcher is None or device.type != "cuda" or mode == "reference":
+        return matcher
+    from dvmvs_core.matching.gpu.checked import CheckedMatcher
+
+    return CheckedMatcher(matcher, model, device, mode)
 
 
 @functools.cache

@@ -62,6 +62,8 @@ def matched_confidence(matched: MatchedDepth, preset: str) -> np.ndarray:
     Raises:
         WeightsError: if the coefficients are damaged.
     """
+    if matched.confidence is not None:
+        return matched.confidence
     coefficients = load_coefficients(coefficients_path(preset), CUES)
     cues, in_view = matched_cues(matched)
     log_odds = np.tensordot(np.float32(coefficients.weights), cues, axes=1) + np.float32(coefficients.bias)

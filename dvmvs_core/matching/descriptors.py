@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, load_lite0
+from dvmvs_core.preprocess import bytes_of
 from dvmvs_core.runtime.bands import in_bands
 from dvmvs_core.runtime.compiled import compiled
 
@@ -41,7 +42,7 @@ _BINOMIAL = np.array((0.25, 0.5, 0.25))
 
 @dataclass(frozen=True, eq=False)
 class Descriptors:
-    """Descriptors of one image, all of length INT8_SCALE, so that 30 keyframes take 21 MB at 320×256.
+    """Descriptors of one image, tensors on a GPU; of length INT8_SCALE, so that 30 keyframes take 21 MB at 320×256.
 
     Attributes:
         patches: (H/2, W/2, PATCH_CHANNELS) int8, of cells centred at pixels 2x.
@@ -68,8 +69,14 @@ class Describer:
     def __init__(self, extract: Extractor | None = None) -> None:
         self._extract = extract or _torch_extractor()
 
-    def __call__(self, image: np.ndarray) -> Descriptors:
-        """Return the descriptors of an image (H, W, 3) uint8 RGB, whose sides are multiples of 8."""
+    def __call__(self, image: np.ndarray | Tensor) -> Descriptors:
+        """Return the descriptors of an image, whose sides are multiples of 8.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, or a tensor of values 0…255 on any device.
+        """
+        if isinstance(image, Tensor):
+            image = bytes_of(image)
         smoothed = cv2.sepFilter2D(image, cv2.CV_32F, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
         colours = np.ascontiguousarray(smoothed)
         grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)

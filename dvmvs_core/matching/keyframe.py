@@ -9,10 +9,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 if TYPE_CHECKING:
     from dvmvs_core.matching.descriptors import Descriptors  # needs numba
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MatchedDepth:
-    """What matching found for a keyframe.
+    """What matching found for a keyframe; on a GPU all arrays are tensors there.
 
     Attributes:
         depth: (H, W) float32 metres.
@@ -34,6 +35,7 @@ class MatchedDepth:
         margin: (H/2, W/2) float32: score of the chosen plane less that of the best other one.
         views: (H/2, W/2) uint8: number of views that have the point in view.
         log_odds: (H/2, W/2) float32 that depth is within 10 % of the truth, as the regulariser sees it; None without.
+        confidence: (H, W) float32, 0…1, where it came with the depth; None where it is worked out from all this.
     """
 
     depth: np.ndarray
@@ -47,6 +49,11 @@ class MatchedDepth:
     margin: np.ndarray
     views: np.ndarray
     log_odds: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+
+    def on_host(self) -> MatchedDepth:
+        """Return it as arrays, wherever it lies."""
+        return MatchedDepth(**{field.name: on_host(getattr(self, field.name)) for field in fields(MatchedDepth)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,3 +75,8 @@ class MatchingView:
     def with_depth(self, matched: MatchedDepth) -> MatchingView:
         """Return it as later keyframes need it."""
         return replace(self, matched=matched, descriptors=replace(self.descriptors, levels=None))
+
+
+def on_host(values: np.ndarray | Tensor | None) -> np.ndarray | None:
+    """Return values of any device as an array; what is one already, as it is."""
+    return values.cpu().numpy() if isinstance(values, Tensor) else values

@@ -21,13 +21,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.geometry import inverse_pose
 from dvmvs_core.matching.aggregation import box_means
 from dvmvs_core.matching.consistency import add_support
 from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
-from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
+from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.past_depth import fuse_rows
 from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
@@ -109,7 +110,14 @@ class Matcher:
         reach = config.fine_reach * self._step
         self._fine_changes = np.linspace(-reach, reach, max(2, config.fine_planes)).astype(np.float32)
 
-    def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: np.ndarray) -> MatchedDepth:
+    @property
+    def description(self) -> str:
+        """What it is, for a person."""
+        return self.config.preset
+
+    def match(
+        self, reference: MatchingView, past: Sequence[MatchingView], network_depth: np.ndarray | Tensor
+    ) -> MatchedDepth:
         """Return the depth of a keyframe.
 
         Args:
@@ -118,6 +126,7 @@ class Matcher:
             network_depth: (H, W) float32 metres that the network predicted for it, above 0.
         """
         c = self.config
+        network_depth = on_host(network_depth)
         past = past[-c.window :]
         own = np.ascontiguousarray(network_depth[::2, ::2], dtype=np.float32)
         prior, agreement = self._prior(reference, past, own)

@@ -24,7 +24,8 @@ REACHES = (3.0, 8.0)
 CLEAR_SCORE, CLEAR_PARALLAX_PX = 0.3, 4.0
 """Score of images alone and parallax of a 25 % depth step from which on a match counts in full."""
 
-_LEAST_WEIGHT, _RIDGE = 1e-4, 1e-3
+LEAST_WEIGHT, RIDGE = 1e-4, 1e-3
+"""Added to weights, and to the variance of the cells, so that a plane can be fitted anywhere."""
 
 
 def fitted_depths(log_depth: np.ndarray, score: np.ndarray, parallax: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +38,7 @@ def fitted_depths(log_depth: np.ndarray, score: np.ndarray, parallax: np.ndarray
     """
     weight = np.clip(cv2.blur(score, (3, 3)) / CLEAR_SCORE, 0, 1) ** 2 * np.minimum(parallax / CLEAR_PARALLAX_PX, 1)
     inverse = np.exp(-log_depth)
-    planes = [_plane(inverse, weight + _LEAST_WEIGHT, reach) for reach in REACHES]
+    planes = [_plane(inverse, weight + LEAST_WEIGHT, reach) for reach in REACHES]
     return -np.log(np.clip(np.stack(planes), 1 / FARTHEST_M, 1 / NEAREST_M)), weight
 
 
@@ -55,7 +56,7 @@ def _plane(values: np.ndarray, weight: np.ndarray, reach: float) -> np.ndarray:
     ]
     total = moments[0] + 1e-6
     mean_x, mean_y, mean, xx, xy, yy, vx, vy = (moment / total for moment in moments[1:])
-    xx, yy, xy = xx - mean_x**2 + _RIDGE, yy - mean_y**2 + _RIDGE, xy - mean_x * mean_y
+    xx, yy, xy = xx - mean_x**2 + RIDGE, yy - mean_y**2 + RIDGE, xy - mean_x * mean_y
     vx, vy = vx - mean * mean_x, vy - mean * mean_y
     determinant = xx * yy - xy**2
     return mean + ((vx * yy - vy * xy) * (x - mean_x) + (vy * xx - vx * xy) * (y - mean_y)) / determinant

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dvmvs_core.geometry import inverse_pose
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -64,11 +62,8 @@ def relative_views(
         grid: of the cells.
     """
     to_pixel = grid.pixel_from_cell
-    to_cell = np.linalg.inv(to_pixel)
-    homographies = np.empty((len(K_from), 3, 3), np.float32)
-    translations = np.empty((len(K_from), 3), np.float32)
-    for m, (world_T_a, K_a, world_T_b, K_b) in enumerate(zip(world_T_from, K_from, world_T_to, K_to, strict=True)):
-        b_T_a = inverse_pose(world_T_b) @ world_T_a
-        homographies[m] = to_cell @ K_b @ b_T_a[:3, :3] @ np.linalg.inv(K_a) @ to_pixel
-        translations[m] = to_cell @ K_b @ b_T_a[:3, 3]
-    return homographies, translations
+    to_cell_b = np.linalg.inv(to_pixel) @ np.stack(K_to)
+    b_T_a = np.linalg.inv(np.stack(world_T_to)) @ np.stack(world_T_from)
+    homographies = to_cell_b @ b_T_a[:, :3, :3] @ np.linalg.inv(np.stack(K_from)) @ to_pixel
+    translations = (to_cell_b @ b_T_a[:, :3, 3:])[..., 0]
+    return homographies.astype(np.float32), translations.astype(np.float32)

@@ -18,7 +18,9 @@ from dvmvs_core.runtime.compiled import compiled
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _QUARTER = np.float32(0.25)
-_LEAST_AGREED, _LEAST_ALONE = np.float32(-2), np.float32(-1)
+LEAST_AGREED, LEAST_ALONE = np.float32(-2), np.float32(-1)
+"""Of windows: scores are not lower, and are these beyond the planes."""
+
 _BESIDE = 2
 
 
@@ -37,7 +39,7 @@ def quarter_means(first, last, scores, means):
             upper, lower = scores[2 * y], scores[2 * y + 1]
             for p in range(means.shape[2]):
                 total = upper[2 * x, p] + upper[2 * x + 1, p] + lower[2 * x, p] + lower[2 * x + 1, p]
-                means[y, x, p] = min(max(_QUARTER * total, _LEAST_ALONE), _ONE)
+                means[y, x, p] = min(max(_QUARTER * total, LEAST_ALONE), _ONE)
 
 
 @compiled
@@ -69,15 +71,15 @@ def window_rows(first, last, position, agreed, alone, reach, windows, windows_al
             for k in range(2 * reach + 1):
                 p = middle + k - reach
                 if p < 0 or p >= planes:
-                    windows[y, x, k], windows_alone[y, x, k] = _LEAST_AGREED, _LEAST_ALONE
+                    windows[y, x, k], windows_alone[y, x, k] = LEAST_AGREED, LEAST_ALONE
                     continue
                 total = _ZERO
                 for i in range(4):
-                    total += max(agreed[2 * y + i // 2, 2 * x + i % 2, p] - best[i], _LEAST_AGREED)
+                    total += max(agreed[2 * y + i // 2, 2 * x + i % 2, p] - best[i], LEAST_AGREED)
                 windows[y, x, k] = _QUARTER * total
                 windows_alone[y, x, k] = alone[y, x, p]
             chosen = min(max(middle, 0), planes - 1)
-            second = _LEAST_ALONE
+            second = LEAST_ALONE
             for p in range(planes):
                 if abs(p - chosen) > _BESIDE:
                     second = max(second, alone[y, x, p])

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dvmvs_core.geometry import backproject, inverse_pose
+from dvmvs_core.geometry import backproject
 
 BEST_ANGLE_DEG = 5.0
 """Between the two rays that meet in a point."""
@@ -56,31 +56,34 @@ def best_views(
     points = points[points[:, 2] > 0] @ world_T_cam[:3, :3].T + world_T_cam[:3, 3]
     if not len(others_K) or not len(points):
         return []
-    size = depth.shape
-    scores = np.array(
-        [
-            _score(points, world_T_cam, K_other, world_T_other, size)
-            for K_other, world_T_other in zip(others_K, others_world_T_cam, strict=True)
-        ]
-    )
+    scores = _scores(points, world_T_cam, np.stack(others_K), np.stack(others_world_T_cam), depth.shape)
     order = np.argsort(-scores, kind="stable")[:count]
     return [int(index) for index in order if scores[index] > MIN_SCORE]
 
 
-def _score(
+def _scores(
     points: np.ndarray, world_T_cam: np.ndarray, K: np.ndarray, world_T_other: np.ndarray, size: tuple[int, int]
-) -> float:
-    """Mean over the points (N, 3), 0..1: in view of the other, at a good angle, and at a like distance."""
+) -> np.ndarray:
+    """Mean over the points (N, 3) for each of V others, 0..1: in view of it, at a good angle, and at a like distance.
+
+    All at once: one after the other they take a millisecond, a quarter of what a GPU takes for all of matching.
+    """
     from_view = points - world_T_cam[:3, 3]
-    other_T_world = inverse_pose(world_T_other)
-    in_other = points @ other_T_world[:3, :3].T + other_T_world[:3, 3]
-    from_other = points - world_T_other[:3, 3]
-    a, b = np.sqrt((from_view * from_view).sum(axis=1)), np.sqrt((from_other * from_other).sum(axis=1))
-    cosine = (from_view * from_other).sum(axis=1) / np.maximum(a * b, 1e-9)
+    other_T_world = np.linalg.inv(world_T_other)
+    in_other = points @ other_T_world[:, :3, :3].swapaxes(1, 2) + other_T_world[:, None, :3, 3]  # (V, N, 3)
+    from_other = points - world_T_other[:, None, :3, 3]
+    a, b = np.sqrt(_products(from_view, from_view)), np.sqrt(_products(from_other, from_other))
+    cosine = _products(from_view, from_other) / np.maximum(a * b, 1e-9)
     off = np.degrees(np.arccos(np.clip(cosine, -1, 1))) - BEST_ANGLE_DEG
     good = np.exp(-0.5 * (off / np.where(off < 0, SMALLER_DEG, LARGER_DEG)) ** 2)
-    z = np.maximum(in_other[:, 2], 1e-9)
-    u, v = K[0, 0] * in_other[:, 0] / z + K[0, 2], K[1, 1] * in_other[:, 1] / z + K[1, 2]
+    z = np.maximum(in_other[..., 2], 1e-9)
+    fx, fy, cx, cy = (K[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    u, v = fx * in_other[..., 0] / z + cx, fy * in_other[..., 1] / z + cy
     height, width = size
-    visible = (in_other[:, 2] > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
-    return float((good * visible * np.minimum(a, b) / np.maximum(np.maximum(a, b), 1e-9)).mean())
+    visible = (in_other[..., 2] > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
+    return (good * visible * np.minimum(a, b) / np.maximum(np.maximum(a, b), 1e-9)).mean(axis=-1)
+
+
+def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Inner products of vectors (..., 3), several times as fast as a sum over so short an axis."""
+    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]

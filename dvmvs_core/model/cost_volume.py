@@ -33,11 +33,14 @@ from dvmvs_core.model.warping import warp_to_rays
 
 # Planes sampled at once: few enough for the samples to stay in cache, which on CPUs beats all at once.
 _PLANES_AT_ONCE = 4
+# On a GPU, so many that the samples take 64 MiB: all 64 planes of the paper would take 160.
+_SAMPLES_AT_ONCE = 2**24
 
 
 def inverse_depth_planes(min_depth_m: float, max_depth_m: float, hypotheses: int) -> Tensor:
     """Inverse depths (D,) in 1/m, evenly spaced from 1/max_depth_m (plane 0) up to 1/min_depth_m."""
-    return torch.linspace(1 / max_depth_m, 1 / min_depth_m, hypotheses, dtype=torch.float64).float()
+    # On the CPU even in an outline of a network: torch takes seconds to import what plans a linspace.
+    return torch.linspace(1 / max_depth_m, 1 / min_depth_m, hypotheses, dtype=torch.float64, device="cpu").float()
 
 
 def cost_volume(
@@ -94,7 +97,8 @@ def plane_sweep(
         mask_out_of_view: as in `cost_volume`.
     """
     batch, channels, height, width = reference.shape
-    chunks = inverse_depths.split(_PLANES_AT_ONCE if reference.device.type == "cpu" else len(inverse_depths))
+    at_once = _PLANES_AT_ONCE if reference.device.type == "cpu" else _SAMPLES_AT_ONCE // reference.numel()
+    chunks = inverse_depths.split(max(1, at_once))
     with torch.autocast(reference.device.type, enabled=False):
         own = reference.float().view(batch, channels, 1, -1)
         pixels = pixel_grid(height, width, like=own)

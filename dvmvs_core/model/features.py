@@ -103,7 +103,8 @@ class FeatureExtractor(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if not module.weight.is_meta:  # an outline has no values, and torch takes seconds to draw none
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Turns a normalised image (B, 3, H, W) into maps at 1/2, 1/4, 1/8, 1/16 and 1/32."""

@@ -64,7 +64,7 @@ class DepthRefinement(nn.Module):
         self.merge = nn.Conv2d(channels, channels, 3, padding=1)
         self.correction = nn.Conv2d(channels, 1, 3, padding=1)
         self.shares = nn.Conv2d(channels, 4 * NEAR**2, 1)
-        # It begins as if it were not there.
+        # Zero-initialised, so that training starts from the unrefined network.
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)
 

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import numba
 
+from dvmvs_core.runtime.first_start import announce_compiling
+
 logger = logging.getLogger(__name__)
 
 _OPTIONS = {
@@ -81,7 +83,9 @@ class CompiledLoop:
     def _load_or_compile(self, arguments: tuple) -> None:
         name = f"{self.function.__module__}.{self.function.__name__}"
         try:
-            if self._files() and not self._is_whole():
+            if not self._files():
+                announce_compiling()
+            elif not self._is_whole():
                 logger.warning("the compiled loop %s in %s is damaged: it is compiled again", name, self._folder)
                 for path in self._files():
                     path.unlink(missing_ok=True)

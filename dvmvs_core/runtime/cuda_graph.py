@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-import functools
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,13 +88,27 @@ def capture(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, .
                 function(*static)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
+        pool = _shared_pool(device)
         # Other threads, of a camera that runs already, may allocate in the meantime.
-        with torch.cuda.graph(graph, pool=_pool(device), capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool.handle, capture_error_mode="thread_local"):
             outputs = function(*static)
+        pool.users.add(graph)
     return Graph(graph.replay, static, outputs)
 
 
-@functools.cache
-def _pool(device: torch.device) -> tuple[int, int]:
-    """The pool of memory that all graphs of a device share."""
-    return torch.cuda.graph_pool_handle()
+@dataclass
+class _Pool:
+    """Memory that graphs share; torch frees it with the last of them, and then its handle is of no more use."""
+
+    handle: tuple[int, int]
+    users: weakref.WeakSet[torch.cuda.CUDAGraph]
+
+
+_pools: dict[torch.device, _Pool] = {}
+
+
+def _shared_pool(device: torch.device) -> _Pool:
+    """The pool of all graphs of a device that exist."""
+    if device not in _pools or not _pools[device].users:
+        _pools[device] = _Pool(torch.cuda.graph_pool_handle(), weakref.WeakSet())
+    return _pools[device]

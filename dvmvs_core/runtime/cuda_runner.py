@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dvmvs_core.errors import DeviceError, first_line
 from dvmvs_core.model.convlstm import LSTMState
@@ -35,6 +35,7 @@ from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_b
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
+from dvmvs_core.runtime.fused_convolutions import fold_batch_norms, fuse_convolutions
 from dvmvs_core.runtime.geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.runtime.timer import Timer, untimed
@@ -142,7 +143,7 @@ class CudaRunner:
                 self.config.mask_out_of_view,
             )
         features = ImageFeatures(half, quarter, eighth, sixteenth, matching)
-        with timer("network"):
+        with timer("network"), _tf32_convolutions(self._dtype != torch.float32):
             return self._network_step(image, features, costs, measurements, geometry, past)
 
     def _network_step(
@@ -171,15 +172,25 @@ class CudaRunner:
         return depth, *state
 
 
+@contextmanager
+def _tf32_convolutions(allowed: bool) -> Iterator[None]:
+    """Allow the depth heads of a network in half precision, which stay float32, to run on tensor cores.
+
+    TF32 has as many digits as a half, so that what comes from convolutions in halves is exact in it; bfloat16 all the
+    more. Only the heads' weights are rounded.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def _prepared(network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype) -> PairNet | FusionNet:
     """A copy on the device with batch norms folded, channels-last and in the wanted precision."""
     network = copy.deepcopy(network).eval().requires_grad_(False)
-    for module in list(network.modules()):
-        if not isinstance(module, nn.Sequential):
-            continue
-        for i in range(len(module) - 1):
-            if isinstance(module[i], nn.Conv2d) and isinstance(module[i + 1], nn.BatchNorm2d):
-                module[i], module[i + 1] = fuse_conv_bn_eval(module[i], module[i + 1]), nn.Identity()
+    fold_batch_norms(network)
     network.to(device, memory_format=torch.channels_last)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -187,6 +198,8 @@ def _prepared(network: PairNet | FusionNet, device: torch.device, dtype: torch.d
     for module in network.modules():
         if isinstance(module, DepthHead):
             module.float()
+    if device.type == "cuda":
+        fuse_convolutions(network)
     return network
 
 

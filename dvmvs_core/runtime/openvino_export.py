@@ -31,6 +31,7 @@ from dvmvs_core import model
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.runtime import model_cache
 from dvmvs_core.runtime.devices import openvino_core
+from dvmvs_core.runtime.first_start import announce_compiling
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ class ExportedFunction:
             except RuntimeError as error:
                 reason = str(error).strip().splitlines()[-1]
                 logger.warning("OpenVINO refuses the compiled model %s (%s): it is compiled again", self._name, reason)
+        announce_compiling()
         try:
             compiled = self._compile(core, properties)
             model_cache.store(self._name, compiled)

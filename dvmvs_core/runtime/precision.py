@@ -35,12 +35,15 @@ def network_precision(config: EngineConfig, preset: str, device: torch.device) -
     """Return the arithmetic of a network.
 
     Args:
-        config: "auto" is bfloat16 where depth is matched, on a CPU that computes in it; else float32.
+        config: where depth is matched, "auto" is bfloat16 on a CPU that computes in it, and float16 on CUDA; else it
+            is float32.
         preset: of the network.
         device: where it runs.
     """
     if config.precision != "auto":
         return config.precision
     matched = matching_preset(config.matching, preset) is not None and config.mode != "reference"
+    if matched and device.type == "cuda":
+        return "float16"
     on_cpu = device.type == "cpu" and openvino_target(config.device) in (None, "CPU")
     return cpu_precision("auto") if matched and on_cpu else "float32"

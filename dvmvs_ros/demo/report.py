@@ -25,6 +25,7 @@ from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.metrics import DepthMetrics
 from dvmvs_core.evaluation.predictions import PredictionWriter
 from dvmvs_core.evaluation.score import score_predictions
+from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_core.types import DepthPrediction
 from dvmvs_ros import recorder_node
 from dvmvs_ros.depth.frame_status import FrameStatus
@@ -61,13 +62,15 @@ class Report:
         weights: the checkpoint.
         frames_sent: images that the player published.
         frames_answered: images that the node said something of.
-        keyframes: images that became a keyframe with depth.
+        keyframes: images that became a keyframe, the first without depth too.
+        depths: keyframes that got a depth.
         depth_images: depth images that the recorder received.
         clouds: clouds that the recorder received.
         dropped: reason → number of images.
         latency_ms: from an image's publication to the arrival of its depth at the recorder: median and p95.
         inference_ms: the engine's part of that.
         metrics: against sensor depth, mean over keyframes; None without sensor depth.
+        constant_abs_relative_error: that of a constant, the median of each keyframe's truth; None without sensor depth.
     """
 
     sequence: str
@@ -75,12 +78,14 @@ class Report:
     frames_sent: int
     frames_answered: int
     keyframes: int
+    depths: int
     depth_images: int
     clouds: int
     dropped: dict[str, int]
     latency_ms: dict[str, float]
     inference_ms: dict[str, float]
     metrics: DepthMetrics | None
+    constant_abs_relative_error: float | None
 
     def to_dict(self) -> dict[str, object]:
         """Return the figures as JSON holds them."""
@@ -128,19 +133,25 @@ def make_report(recording: Recording, sent: Path, sequence: Sequence, weights: s
     frames = json.loads(sent.read_text())["sent"]
     published_ns = {frame["stamp_ns"]: frame["published_ns"] for frame in frames}
     statuses = recording.statuses.values()
+    depths = sum(status.has_depth for status in statuses)
+    score = score_predictions(predictions, sequence) if sequence.has_depth else None
     latencies_ms = [(arrival - published_ns[stamp]) * 1e-6 for stamp, arrival in recording.arrivals_ns.items()]
     return Report(
         sequence=sequence.name,
         weights=weights,
         frames_sent=len(frames),
         frames_answered=len(statuses),
-        keyframes=sum(status.has_depth for status in statuses),
+        keyframes=depths + sum(status.outcome is KeyframeDecision.FIRST for status in statuses),
+        depths=depths,
         depth_images=len(recording.depths),
         clouds=len(recording.clouds),
         dropped=dict(Counter(status.outcome.value for status in statuses if status.dropped)),
         latency_ms=_spread(latencies_ms),
         inference_ms=_spread([status.inference_ms for status in statuses if status.has_depth]),
-        metrics=score_predictions(predictions, sequence).mean if sequence.has_depth else None,
+        metrics=score.mean if score else None,
+        constant_abs_relative_error=(
+            float(np.mean([metrics.abs_relative_error for metrics in score.constant])) if score else None
+        ),
     )
 
 

@@ -7,7 +7,7 @@
 
 """The whole way from camera to depth: player, depth node and recorder as processes of their own, over DDS.
 
-    python -m dvmvs_ros.demo.run [--sequence PATH] [--out out/demo] [--limit N] [--view rerun|foxglove]
+    python -m dvmvs_ros.demo.run [--sequence PATH|office] [--out out/demo] [--limit N] [--view rerun|foxglove]
 
 Ends with a table, and in the output folder with strip.png, cloud.png, demo.mcap, predictions.npz and summary.json;
 with a view, also in a viewer.
@@ -28,7 +28,6 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -37,11 +36,12 @@ from rich.text import Text
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.cpu import share_cores
+from dvmvs_core.data.office import OFFICE, SIZE_MB, fetch_office, office_address, office_folder, read_manifest
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.errors import DvmvsError
 from dvmvs_ros import recorder_node
-from dvmvs_ros.process.children import Child, ProcessError, ros_environment
+from dvmvs_ros.process.children import ROOT, Child, ProcessError, ros_environment
 from dvmvs_ros.process.domain import own_domain
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ if TYPE_CHECKING:
 SILENCE_S = 120.0
 """A demo in which nothing happens for this long has failed."""
 
-SYNTHETIC_SEED = 9
-SYNTHETIC_FRAMES = 120
-SYNTHETIC_SIZE = (240, 320)
+ROOM = ROOT / "examples" / "room"
 
 METRIC_NAMES = {
     "abs_error": "absolute error, m",
@@ -70,8 +68,8 @@ METRIC_NAMES = {
 class Options:
     """Run the depth node on a recording, and show what comes out of it."""
 
-    sequence: Path | None = None
-    """Scene folder or rosbag2; without it, a short synthetic sequence is made."""
+    sequence: str | None = None
+    """Scene folder or rosbag2; office fetches a real recording (143 MB); by default the rendered room in examples/."""
     out: Path = Path("out/demo")
     """Folder for the results."""
     limit: int = 0
@@ -118,12 +116,12 @@ def run(options: Options, console: Console) -> None:
     for leftover in ("recording", "logs"):
         shutil.rmtree(out / leftover, ignore_errors=True)
     (out / "logs").mkdir(parents=True)
-    sequence = open_sequence(options.sequence or _synthetic_sequence(out / "synthetic", console))
+    sequence = open_sequence(_sequence_path(options.sequence, console))
     for note in sequence.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
     with own_domain() if options.domain is None else nullcontext(options.domain) as domain:
         _play(options, sequence, domain, console)
-    with console.status("reading the recording"):
+    with console.status("[3/3] scoring what was recorded, and drawing it"):
         # Imported here: the parts above need neither, and the processes start a second sooner.
         from dvmvs_ros.demo.pictures import write_pictures
         from dvmvs_ros.demo.report import make_report, read_recording
@@ -131,7 +129,7 @@ def run(options: Options, console: Console) -> None:
         mcap = _keep_mcap(out)
         recording = read_recording(mcap)
         report = make_report(recording, out / "logs" / "sent.json", sequence, options.weights, out / "predictions.npz")
-        write_pictures(recording, sequence, out / "strip.png", out / "cloud.png")
+        write_pictures(recording, mcap, sequence, out / "strip.png", out / "cloud.png")
         with replacing(out / "summary.json") as unfinished:
             unfinished.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     _print_table(report, console)
@@ -142,23 +140,17 @@ def run(options: Options, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _synthetic_sequence(folder: Path, console: Console) -> Path:
-    """Return a scene folder with a short walk through a procedural room, made the first time."""
-    if folder.exists():
-        return folder
-    # Imported here: rendering needs torch, and a recording does not.
-    from dvmvs_core.data.exporters.frames import ExportFrame
-    from dvmvs_core.data.exporters.scene_folder import SceneFolder
-    from dvmvs_core.data.synthetic.clips import render_sequence
-
-    frames, K = render_sequence(SYNTHETIC_SEED, SYNTHETIC_FRAMES, *SYNTHETIC_SIZE)
-    scene = SceneFolder(folder, training=False, pose_format="%.12g")
-    with _bar(console, SYNTHETIC_FRAMES, "making a synthetic sequence") as progress:
-        for image, depth, world_T_cam in frames:
-            scene.add(ExportFrame(image, np.rint(depth * 1000.0).astype(np.uint16), world_T_cam))
-            progress(len(scene))
-    scene.finish(K, {"made by": "dvmvs_ros.demo.run", "seed": SYNTHETIC_SEED})
-    return folder
+def _sequence_path(wanted: str | None, console: Console) -> Path:
+    """Return what to play: the room of the repository, the fetched office, or a recording of the user's."""
+    if wanted is None:
+        return ROOM
+    if wanted != OFFICE:
+        return Path(wanted)
+    console.print(
+        f"the office: {SIZE_MB} MB from {office_address()}, kept in {office_folder()}", soft_wrap=True, highlight=False
+    )
+    with _bar(console, len(read_manifest()), "fetching what is missing") as advance:
+        return fetch_office(advance)
 
 
 def _play(options: Options, sequence: Sequence, domain: int, console: Console) -> None:
@@ -170,7 +162,7 @@ def _play(options: Options, sequence: Sequence, domain: int, console: Console) -
         f"{total} images of {sequence.name} through the depth node (ROS domain {domain}, logs in {logs})",
         highlight=False,
     )
-    with ExitStack() as children, _bar(console, total, "playing, one answer at a time") as progress:
+    with ExitStack() as children, _bar(console, total, "[1/3] starting the depth node", PLAYING) as advance:
 
         def start(module: str, parameters: dict, remap: dict[str, str] | None = None, pipe: bool = False) -> Child:
             child = Child(module, parameters, remap or {}, environment, logs, pipe)
@@ -180,8 +172,8 @@ def _play(options: Options, sequence: Sequence, domain: int, console: Console) -
         node = start("depth_node", _node_parameters(options), {name: f"/{topic}" for name, topic in INPUTS.items()})
         recorder = start("recorder_node", {"out": str(options.out / "recording"), "known_to": "/depth_node"})
         player = start("replay_node", _player_parameters(options, sequence), pipe=True)
-        for line in _lines(player, watched=(node, recorder)):
-            progress(json.loads(line)["sent"])
+        for _ in _lines(player, watched=(node, recorder)):
+            advance(1)
         if player.wait() != 0:
             raise player.failure()
         if recorder.stop() != 0:
@@ -189,6 +181,8 @@ def _play(options: Options, sequence: Sequence, domain: int, console: Console) -
         if node.stop() != 0:
             raise node.failure()
 
+
+PLAYING = "[2/3] playing, one answer at a time"
 
 INPUTS = {"image": recorder_node.IMAGE, "camera_info": recorder_node.CAMERA_INFO}
 """The depth node's inputs, and the topics of the player that they are connected to."""
@@ -257,7 +251,10 @@ def _keep_mcap(out: Path) -> Path:
 
 
 @contextmanager
-def _bar(console: Console, total: int, description: str) -> Iterator[Callable[[int], None]]:
+def _bar(
+    console: Console, total: int, description: str, description_once_moving: str | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar while the block runs, and give a function that moves it on."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -267,7 +264,7 @@ def _bar(console: Console, total: int, description: str) -> Iterator[Callable[[i
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda completed: bar.update(task, completed=completed)
+        yield lambda steps: bar.update(task, advance=steps, description=description_once_moving or description)
 
 
 def _print_table(report: Report, console: Console) -> None:
@@ -278,6 +275,7 @@ def _print_table(report: Report, console: Console) -> None:
     rows = {
         "frames sent": report.frames_sent,
         "keyframes": report.keyframes,
+        "  with depth; a first one has nothing to match": report.depths,
         "depth images received by the recorder": report.depth_images,
         "clouds received by the recorder": report.clouds,
         "frames dropped": sum(report.dropped.values()),
@@ -287,7 +285,10 @@ def _print_table(report: Report, console: Console) -> None:
     }
     if report.metrics is not None:
         figures = report.metrics.to_dict()
-        rows.update({title: _figure(figures[name]) for name, title in METRIC_NAMES.items()})
+        for name, title in METRIC_NAMES.items():
+            rows[title] = _figure(figures[name])
+            if name == "abs_relative_error":
+                rows["  of a constant, each image's median"] = _figure(report.constant_abs_relative_error)
     for title, figure in rows.items():
         table.add_row(Text(title), Text(str(figure)))
     console.print(table)

@@ -83,6 +83,7 @@ class LiveConfig:
         depth_min_confidence: least confidence of the depth image.
         confidence: whether confidence may be estimated.
         points_kept: the points of the cloud.
+        points_organized: whether clouds have the rows and columns of the network's depth.
         points_max_rate_hz: highest rate of clouds; 0 for no limit.
         preview_min_depth_m: depth of the preview's red end.
         preview_max_depth_m: depth of its blue end.
@@ -102,6 +103,7 @@ class LiveConfig:
     depth_min_confidence: float
     confidence: bool
     points_kept: CloudFilter
+    points_organized: bool
     points_max_rate_hz: float
     preview_min_depth_m: float
     preview_max_depth_m: float

@@ -71,6 +71,9 @@ class Outputs:
             # As image_transport does it: the name is remapped first, then lengthened.
             self._compressed_depth = self._publisher(CompressedImage, f"{self._depth.topic_name}/compressedDepth")
             self._camera_info = self._publisher(CameraInfo, "depth/camera_info")
+            # The same under the names that image_pipeline subscribes to: depth registered to the colour image.
+            self._registered_depth = self._publisher(Image, "depth_registered/image_rect")
+            self._registered_info = self._publisher(CameraInfo, "depth_registered/camera_info")
             self._range = self._publisher(Range, "depth/range", depth=1, latched=True)
             self._confidence = self._publisher(Image, "depth/confidence")
             self._preview = self._publisher(Image, "depth/preview")
@@ -119,7 +122,7 @@ class Outputs:
         # A first subscriber may have come while the network ran without confidence; it gets the next one.
         ready = prediction.confidence is not None or not config.confidence
         if ready and _wanted(self._points) and self._points_rate.allows(frame.stamp_ns, config.points_max_rate_hz):
-            self._points.publish(cloud_message(prediction, header, points))
+            self._points.publish(cloud_message(prediction, header, points, config.points_organized))
 
     def destroy(self) -> None:
         """Remove every publisher."""
@@ -134,21 +137,19 @@ class Outputs:
         return publisher
 
     def _wants_images(self) -> bool:
-        images = (self._depth, self._compressed_depth, self._camera_info, self._confidence, self._preview)
-        return any(map(_wanted, images))
+        return any(_wanted(publisher) for publisher in self._publishers if publisher not in (self._range, self._points))
 
     def _publish_images(self, prediction: DepthPrediction, header: Header, config: LiveConfig) -> None:
         height, width = prediction.depth.shape
-        if _wanted(self._camera_info):
-            self._camera_info.publish(camera_info_message(prediction.K, height, width, header))
+        _publish_wanted(
+            (self._camera_info, self._registered_info), lambda: camera_info_message(prediction.K, height, width, header)
+        )
         self._publish_range(prediction, header, config)
-        depth_wanted, compressed_wanted = _wanted(self._depth), _wanted(self._compressed_depth)
-        if depth_wanted or compressed_wanted:
+        if any(map(_wanted, (self._depth, self._registered_depth, self._compressed_depth))):
             depth = _limited(prediction, config)
-            if depth_wanted:
-                depth_message = raw_depth_message if self._encoding == MILLIMETRES else metric_depth_message
-                self._depth.publish(depth_message(depth, header))
-            if compressed_wanted:
+            depth_message = raw_depth_message if self._encoding == MILLIMETRES else metric_depth_message
+            _publish_wanted((self._depth, self._registered_depth), lambda: depth_message(depth, header))
+            if _wanted(self._compressed_depth):
                 farthest_m = self.range_m(config)[1]
                 self._compressed_depth.publish(compressed_depth_message(depth, self._encoding, farthest_m, header))
         if prediction.confidence is not None and _wanted(self._confidence):
@@ -192,6 +193,14 @@ def _limited(prediction: DepthPrediction, config: LiveConfig) -> np.ndarray:
     limited = np.where(near, -np.inf, np.where(far, np.inf, depth))
     limited[unsure] = 0.0
     return limited.astype(np.float32)
+
+
+def _publish_wanted(publishers: tuple[LifecyclePublisher, ...], make: Callable[[], object]) -> None:
+    """Publish one message on those topics that somebody subscribes to; it is made only if there is one."""
+    if wanted := list(filter(_wanted, publishers)):
+        message = make()
+        for publisher in wanted:
+            publisher.publish(message)
 
 
 def _wanted(publisher: LifecyclePublisher) -> bool:

@@ -93,8 +93,8 @@ SETTINGS = (
     Setting(
         "mode",
         "auto",
-        "fast for fused kernels and graph replay, or a refusal where they are missing; reference for the plain network;"
-        " auto for whatever of it works here.",
+        "fast: fused kernels and CUDA graphs, or an error; reference: plain torch; auto: the fastest way"
+        " that works here.",
         choices=MODES,
     ),
     Setting(
@@ -107,14 +107,14 @@ SETTINGS = (
     Setting(
         "image_transport",
         "raw",
-        "raw for sensor_msgs/Image; compressed for JPEG or PNG, on the image topic's name with /compressed behind.",
+        "raw: sensor_msgs/Image; compressed: JPEG or PNG, on the image topic's name plus /compressed.",
         choices=IMAGE_TRANSPORTS,
     ),
     Setting(
         "rectify",
         AUTO,
-        "Whether images are raw and must be rectified by camera_info: always; never; or auto, unless camera_info has"
-        " no distortion or the topic's name says rect, as image_rect does.",
+        "Rectify images by camera_info: always, never, or auto: unless camera_info has no distortion or the topic's"
+        " name contains rect, as in image_rect.",
         choices=RECTIFY,
     ),
     Setting(
@@ -188,7 +188,7 @@ SETTINGS = (
     Setting(
         "max_lost_frames",
         _KEYFRAMES.max_lost_frames,
-        "Images without a pose in a row after which all keyframes are given up.",
+        "Consecutive images without a pose after which all keyframes are discarded.",
         0,
         100_000,
         live=True,
@@ -196,7 +196,7 @@ SETTINGS = (
     Setting(
         "max_image_pixels",
         MAX_IMAGE_PIXELS,
-        "Largest image that is decoded, pixels; its header is asked before its pixels are.",
+        "Largest image that is decoded, pixels; the header is checked before any pixel is read.",
         1,
         1_000_000_000,
     ),
@@ -229,7 +229,7 @@ SETTINGS = (
     Setting(
         "error_latency_s",
         5.0,
-        "The same above which it reports an error.",
+        "Age of depth above which /diagnostics reports an error, seconds.",
         0.001,
         3600.0,
         live=True,
@@ -281,13 +281,14 @@ SETTINGS = (
     Setting(
         "confidence",
         True,
-        "Estimate confidence where somebody needs it; without it, clouds have no field confidence.",
+        "Estimate confidence where a subscriber needs it; without it, clouds have no field confidence.",
         live=True,
     ),
     Setting(
         "points_min_confidence",
-        0.0,
-        "Least confidence, 0 to 1, of a point of the cloud.",
+        0.5,
+        "Least confidence, 0 to 1, of a point of the cloud; by default only depths that are more likely right than not."
+        " It must be 0 where confidence is false.",
         0.0,
         1.0,
         live=True,
@@ -295,6 +296,13 @@ SETTINGS = (
     Setting("points_min_depth_m", 0.0, "Least depth of a point of the cloud, metres.", 0.0, 1000.0, live=True),
     Setting("points_max_depth_m", 1000.0, "Greatest depth of a point of the cloud, metres.", 0.0, 1000.0, live=True),
     Setting("points_stride", 1, "The cloud takes every n-th row and column.", 1, 64, live=True),
+    Setting(
+        "points_organized",
+        False,
+        "Publish organized clouds: the rows and columns of the network's depth, NaN where there is no point. Otherwise"
+        " one row of valid points.",
+        live=True,
+    ),
     Setting(
         "points_max_rate_hz",
         0.0,
@@ -316,8 +324,8 @@ SETTINGS = (
     Setting(
         "cloud_folder",
         "~/.ros/dvmvs_clouds",
-        "Folder that the service ~/save_cloud writes to; it is made when needed. Given at start only, so that nobody on"
-        " the network can have files written elsewhere.",
+        "Folder that the service ~/save_cloud writes to; created when needed. Set at start only, so that nobody on the"
+        " network can have files written elsewhere.",
         at_start=True,
     ),
     Setting(

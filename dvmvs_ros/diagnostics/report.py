@@ -23,6 +23,7 @@ from dvmvs_ros.depth.config import LiveConfig, NodeConfig
 from dvmvs_ros.depth.drops import BEFORE_POSE, NO_FAULT, DropReason
 from dvmvs_ros.depth.inputs import Inputs
 from dvmvs_ros.depth.settings import FROM_TF
+from dvmvs_ros.diagnostics.help_sections import section_of
 from dvmvs_ros.diagnostics.input_watch import Input
 from dvmvs_ros.diagnostics.memory import memory_values
 from dvmvs_ros.diagnostics.quiet_log import QuietLog
@@ -290,6 +291,8 @@ class Diagnostics:
         return self._node.get_node_names_and_namespaces().count(own)
 
     def _status(self, part: str, level: bytes, text: str, values: dict[str, str]) -> DiagnosticStatus:
+        if section := section_of(text):
+            values["help"] = section
         return DiagnosticStatus(
             level=level,
             name=f"{self._node.get_fully_qualified_name()}: {part}",

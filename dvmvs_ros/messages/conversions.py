@@ -213,26 +213,44 @@ def range_message(min_depth_m: float, max_depth_m: float, field_of_view: float, 
     )
 
 
-def cloud_message(prediction: DepthPrediction, header: Header, points_kept: CloudFilter = EVERY_POINT) -> PointCloud2:
-    """Return valid depths as an unorganised xyz + rgb + confidence cloud in the camera's optical frame, without NaN.
+def cloud_message(
+    prediction: DepthPrediction, header: Header, points_kept: CloudFilter = EVERY_POINT, organized: bool = False
+) -> PointCloud2:
+    """Return depths as an xyz + rgb + confidence cloud in the camera's optical frame.
 
     Colour is packed 0x00RRGGBB into a float32 field `rgb`, as RViz and PCL read it. A prediction without confidence
     makes a cloud without the field `confidence`.
+
+    Args:
+        prediction: depth, image and intrinsics.
+        header: stamp and optical frame.
+        points_kept: which points the cloud holds.
+        organized: one point for each pixel (of every `stride`-th row and column), in rows and columns as in the image;
+            x, y and z are NaN where the filter keeps none. Otherwise one row of the points kept, without NaN.
     """
-    points = cloud_points_of(prediction, points_kept.keeps(prediction))
+    keep = points_kept.keeps(prediction)
+    if organized:
+        grid = np.zeros_like(keep)
+        grid[:: points_kept.stride, :: points_kept.stride] = True
+        points = cloud_points_of(prediction, grid)
+        points[~keep[grid], :3] = np.nan
+        height = len(keep[:: points_kept.stride])
+    else:
+        points, height = cloud_points_of(prediction, keep), 1
+    width = len(points) // height
     fields = POINT_FIELDS[: points.shape[1]]
     point_bytes = 4 * len(fields)
     message = PointCloud2(
         header=header,
-        height=1,
-        width=len(points),
+        height=height,
+        width=width,
         fields=[
             PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, name in enumerate(fields)
         ],
         is_bigendian=False,
         point_step=point_bytes,
-        row_step=point_bytes * len(points),
-        is_dense=True,
+        row_step=point_bytes * width,
+        is_dense=not organized,
     )
     fill_data(message, points)
     return message
@@ -244,6 +262,13 @@ def points_from_message(message: PointCloud2) -> tuple[np.ndarray, np.ndarray]:
     packed = points[:, 3].copy().view(np.uint32)
     colour = np.stack((packed >> 16, packed >> 8, packed), axis=-1).astype(np.uint8)
     return points[:, :3], colour
+
+
+def confidence_from_message(message: PointCloud2) -> np.ndarray | None:
+    """Return the confidence (N,) of the points of such a cloud; None if it has none."""
+    if message.fields[-1].name != POINT_FIELDS[-1]:
+        return None
+    return np.frombuffer(message.data, np.float32).reshape(-1, message.point_step // 4)[:, -1]
 
 
 def _layout(message: Image) -> tuple:

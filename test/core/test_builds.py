@@ -92,6 +92,10 @@ def test_the_wheel_holds_the_weights_with_their_cards(wheel):
         assert f"dvmvs_core/weights/{path.stem}.md" in wheel.namelist()
 
 
+def test_the_wheel_says_that_its_annotations_count(wheel):
+    assert "dvmvs_core/py.typed" in wheel.namelist()  # PEP 561: type checkers ignore a package without it
+
+
 def test_the_wheel_holds_launch_files_and_configuration(wheel):
     installed = {name.split(".data/data/")[1] for name in wheel.namelist() if ".data/data/" in name}
     files = [path for path in (ROOT / "config").rglob("*") if path.is_file()]

@@ -16,12 +16,15 @@ import pytest
 import torch
 
 from dvmvs_core.config import EngineConfig, preset
+from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DeviceError
 from dvmvs_core.matching.choose import choose_matcher
+from dvmvs_core.matching.confidence import matched_confidence
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.temporal_fusion import fuse_depth
 from dvmvs_core.types import Frame
 
 SIZE = (96, 128)
@@ -77,10 +80,10 @@ def test_a_wall_is_found_whatever_the_network_says(make_engine, matching):
     assert np.median(np.abs(network.depth[inner] / WALL_M - 1)) > 5 * np.median(error), "random weights know nothing"
 
 
-def test_the_engine_matches_as_the_matcher_alone_does(make_engine):
+def test_the_engine_matches_as_the_matcher_alone_does_and_fuses_the_last_two(make_engine):
     engine, alone = make_engine("full"), make_engine("off")
     matcher = choose_matcher("full", alone.model_config, "float32")
-    views = []
+    views, means = [], []
     for index in range(5):
         frame = wall_frame(index)
         matched, network = engine.step(frame), alone.step(frame)
@@ -89,7 +92,14 @@ def test_the_engine_matches_as_the_matcher_alone_does(make_engine):
         if network is not None:
             found = matcher.match(view, views, network.depth)
             view = MatchingView(view.descriptors, view.K, view.world_T_cam, found)
-            np.testing.assert_array_equal(matched.depth, found.depth)
+            confidence = matched_confidence(found, "full")
+            camera = torch.from_numpy(K_here)[None], torch.from_numpy(view.world_T_cam)[None]
+            found, confidence = (torch.from_numpy(part)[None] for part in (found.depth, confidence))
+            fused, confidence, mean = fuse_depth(found, confidence, *camera, means[-2:])
+            np.testing.assert_array_equal(matched.depth, sharpen_edges(fused)[0].numpy())
+            np.testing.assert_array_equal(matched.confidence, confidence[0].numpy())
+            assert torch.equal(fused, found) != bool(means)
+            means.append(mean)
         views.append(view)
 
 
@@ -158,7 +168,17 @@ def test_the_timer_hears_of_matching(make_engine):
     engine.step(wall_frame(1))
     stages = [stage for stage in heard if stage not in ("plane_sweep", "network")]
     each = ["features", "descriptors"]
-    assert stages == ["preprocess", "preprocess", *each, *each, "depth", "matching", "confidence"]
+    assert stages == [
+        "preprocess",
+        "preprocess",
+        *each,
+        *each,
+        "depth",
+        "matching",
+        "confidence",
+        "fusion",
+        "sharpening",
+    ]
 
 
 def test_without_numba_auto_goes_on_with_the_network_and_says_so(make_engine, monkeypatch, caplog):

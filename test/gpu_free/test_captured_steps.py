@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from dvmvs_core import choose_confidence as choose_confidence_module
 from dvmvs_core.choose_confidence import choose_confidence
-from dvmvs_core.config import preset
+from dvmvs_core.config import MATCHING_PRESETS, preset
+from dvmvs_core.matching.gpu import matcher as matcher_module
+from dvmvs_core.matching.gpu.kernels import PLAIN, Kernels
+from dvmvs_core.matching.gpu.matcher import TorchMatcher
+from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime import cuda_runner
@@ -49,7 +55,8 @@ def captured(monkeypatch, fake_cuda):
     def call(graphs, *inputs):
         sent.append(sum(x.device.type == "cpu" for x in inputs))
         inputs = [x.to(CUDA, non_blocking=True) if x.device.type == "cpu" else x for x in inputs]
-        with watch_type() as watch:
+        # In inference mode an operation that is made of others is seen from outside only.
+        with watch_type() as watch, torch.inference_mode(False), torch.no_grad():
             outputs = graphs._function(*inputs)
         watch.assert_capturable()
         return outputs
@@ -159,3 +166,101 @@ def test_fused_plane_sweep(fake_cuda, monkeypatch):
         assert costs.shape == (1, 12, 32, 48) and costs.device == CUDA
     watch.assert_capturable()
     assert kernel.grids == [(math.ceil(32 * 48 / triton_sweep.PIXELS), 12, 1)]
+
+
+@pytest.fixture
+def matcher_of(on_cuda):
+    """Function of a preset: matching as it would be on the device, with kernels that give tensors of the right kind."""
+
+    def build(name):
+        with _disable_current_modes():
+            matcher = TorchMatcher(MATCHING_PRESETS[name], HEIGHT, WIDTH, torch.device("cpu"), STARTED)
+            networks = [copy.deepcopy(network) for network in (matcher._lite0, matcher._regulariser)]
+        matcher._lite0, matcher._regulariser = (on_cuda(network) for network in networks)
+        fits = matcher._fitted_planes
+        for owner, names in (
+            (matcher, ("_log_depths", "_inverse_depths", "_fine_changes", "_weights")),
+            (fits, ("_down", "_across", "_x", "_y")),
+        ):
+            for attribute in names:
+                constant = getattr(owner, attribute)
+                setattr(owner, attribute, torch.empty(constant.shape, dtype=constant.dtype, device=CUDA))
+        matcher.device = CUDA
+        return matcher
+
+    return build
+
+
+def _sweep(reference, views, matrices, inverse_depths, margin):
+    assert reference.is_contiguous() and views.is_contiguous() and matrices.is_contiguous()
+    assert reference.dtype == views.dtype == torch.int8 and reference.shape == views.shape[1:]
+    assert inverse_depths.shape[:2] == reference.shape[:2] and isinstance(margin, float)
+    across, cell, plane = inverse_depths.stride()
+    assert across == cell * inverse_depths.shape[1] and plane == 1
+    return tuple(torch.empty(inverse_depths.shape, device=reference.device) for _ in range(2))
+
+
+def _paths(scores, penalties, next_penalty):
+    assert scores.is_contiguous() and penalties.is_contiguous() and isinstance(next_penalty, float)
+    assert scores.dtype == penalties.dtype == torch.float32 and penalties.shape == (2, *scores.shape[:2])
+    return torch.empty((4, *scores.shape), device=scores.device)
+
+
+def _median_bins(in_order, weights_in_order, weights):
+    assert all(part.is_contiguous() and part.shape == weights.shape for part in (in_order, weights_in_order))
+    assert in_order.dtype == torch.int32 and weights.is_contiguous()
+    return torch.empty(weights.shape[:-1], dtype=torch.int32, device=weights.device)
+
+
+STARTED = Kernels(_sweep, _paths, _median_bins)
+"""In place of Triton's, which needs memory that is there: these check that it could read what it is given."""
+
+
+@pytest.mark.parametrize("kernels", ["fused", "plain"])
+@pytest.mark.parametrize("name", MATCHING_PRESETS)
+def test_matching(fake_cuda, captured, matcher_of, monkeypatch, name, kernels):
+    """A keyframe sends two tensors, and the host waits for the device once: for the prior depth."""
+    waits, packed, intrinsics = [], {}, K[0].numpy()
+
+    def downloaded(tensor):
+        waits.append(tensor.shape)
+        return SimpleNamespace(numpy=lambda: np.full(tensor.shape, 2.0, np.float32))
+
+    monkeypatch.setattr(torch.Tensor, "cpu", downloaded)
+    for function in ("packed_views", "packed_cameras"):
+        real = getattr(matcher_module, function)
+        monkeypatch.setattr(matcher_module, function, _on_real_numbers(real, packed))
+    with fake_cuda() as watch, torch.no_grad():
+        matcher = matcher_of(name)
+        if kernels == "plain":
+            matcher._kernels = PLAIN
+        watch.uploads.clear(), watch.mixed.clear(), watch.waits.clear()
+        past, shapes = [], set()
+        for index in range(4 if kernels == "fused" else 2):
+            world_T_cam = np.eye(4, dtype=np.float32)
+            world_T_cam[0, 3] = 0.1 * index
+            image = torch.empty(HEIGHT, WIDTH, 3, device=CUDA)
+            captured.clear(), watch.uploads.clear(), waits.clear()
+            view = MatchingView(matcher.describe(image), intrinsics, world_T_cam)
+            matched = matcher.match(view, past, torch.empty(HEIGHT, WIDTH, device=CUDA))
+            assert waits == [(HEIGHT // 4, WIDTH // 4)] and matched.depth.shape == (HEIGHT, WIDTH)
+            steps = 3 if past else 2
+            assert len(captured) == steps and sum(captured) == len(watch.uploads) == steps - 1
+            if past:
+                assert all(getattr(matched, part).device == CUDA for part in ("depth", "confidence", "past"))
+                shapes.add(tuple(packed.values()))
+            past.append(view.with_depth(matched))
+        assert len(shapes) == 1, "one graph serves any number of views and of past depths"
+    assert not watch.waits and not watch.mixed
+
+
+def _on_real_numbers(function, shapes):
+    """Geometry goes through numpy; what comes of it is sent as a fake tensor."""
+
+    def call(*arguments):
+        with _disable_current_modes():
+            result = function(*arguments)
+        shapes[function.__name__] = tuple(result.shape)
+        return torch.empty(result.shape, dtype=result.dtype)
+
+    return call

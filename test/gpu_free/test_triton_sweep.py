@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The fused plane sweep compiles for the chips that robots and servers have."""
+"""The fused kernels compile for the chips that robots and servers have."""
 
 from __future__ import annotations
 
@@ -29,22 +29,38 @@ import json, sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from dvmvs_core.runtime.triton_sweep import PIXELS, _sweep_kernel
+from dvmvs_core.matching.gpu import triton_kernels as matching
+from dvmvs_core.runtime import triton_sweep as networks
 
-names = _sweep_kernel.arg_names
-fixed = {p.name for p in _sweep_kernel.params if p.is_constexpr}
-pointers = ("reference", "measurements", "matrices", "inverse_depths", "costs")
+FLOATS = {"margin", "scale", "least_norm", "epsilon", "next_penalty"}
+sweep = ("reference", "measurements", "matrices", "inverse_depths", "costs")
+sums = ("reference", "views", "matrices", "inverse_depths", "totals", "counts")
+CASES = [
+    (networks._sweep_kernel, dict.fromkeys(sweep, "*fp32"),
+     {"frames": 1, "masked": True, "block_channels": 16, "block": networks.PIXELS}, 4),
+    (networks._sweep_kernel, dict.fromkeys(sweep, "*fp32"),
+     {"frames": 7, "masked": False, "block_channels": 32, "block": networks.PIXELS}, 4),
+    *((matching._sweep_kernel, dict.fromkeys(sums, "*fp32") | {"reference": "*i8", "views": "*i8"},
+       {"frames": frames, "channels": channels, "block": matching.CELLS}, 4)
+      for frames, channels in ((6, 16), (12, 64))),
+    *((matching._paths_kernel, dict.fromkeys(("scores", "penalties", "paths"), "*fp32"),
+       {"longest": 160, "block": block}, 1) for block in (32, 64)),
+    (matching._median_kernel,
+     {"in_order": "*i32", "weights_in_order": "*fp32", "weights": "*fp32", "medians": "*i32"},
+     {"entries": 61, "block": matching.WARP}, 1),
+]
 compiled = {}
 for chip in json.loads(sys.argv[1]):
-    for channels, frames, masked in ((16, 1, True), (32, 7, False)):
-        constants = {"frames": frames, "masked": masked, "block_channels": channels, "block": PIXELS}
+    for number, (kernel, pointers, constants, warps) in enumerate(CASES):
+        names = kernel.arg_names
+        fixed = {p.name for p in kernel.params if p.is_constexpr}
         assert fixed == set(constants), fixed
-        signature = {n: "constexpr" if n in constants else "*fp32" if n in pointers else "i32" for n in names}
+        kinds = {n: "fp32" if n in FLOATS else "i32" for n in names} | pointers | dict.fromkeys(constants, "constexpr")
         values = {(names.index(n),): value for n, value in constants.items()}
-        source = ASTSource(fn=_sweep_kernel, signature=signature, constexprs=values)
-        code = triton.compile(source, target=GPUTarget("cuda", chip, 32)).asm
+        source = ASTSource(fn=kernel, signature={n: kinds[n] for n in names}, constexprs=values)
+        code = triton.compile(source, target=GPUTarget("cuda", chip, 32), options={"num_warps": warps}).asm
         assert f".target sm_{chip}" in code["ptx"], code["ptx"][:500]
-        compiled[f"{chip} {frames}"] = len(code["cubin"])
+        compiled[f"{chip} {number}"] = len(code["cubin"])
 print(json.dumps(compiled))
 """
 
@@ -60,4 +76,4 @@ def test_it_compiles(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     compiled = json.loads(result.stdout)
-    assert len(compiled) == 2 * len(CHIPS) and min(compiled.values()) > 1000
+    assert len(compiled) == 7 * len(CHIPS) and min(compiled.values()) > 1000

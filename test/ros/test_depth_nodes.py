@@ -64,7 +64,8 @@ def nodes(start_node, tiny_weights, folder):
     nodes = start_node(
         "depth_nodes",
         {
-            "/**": {"weights": str(tiny_weights), "device": "cpu"},
+            # A network that has learnt nothing is sure of nothing.
+            "/**": {"weights": str(tiny_weights), "device": "cpu", "points_min_confidence": 0.0},
             "/front/depth_node": {
                 "depth_for": "every_image",
                 "depth_size": "input",
@@ -234,6 +235,20 @@ def test_the_cloud_and_the_depth_are_thinned_live(client, walk, front, manager):
     assert manager.set("points_max_rate_hz", 0.0).successful
 
 
+def test_a_cloud_is_organized_live(client, walk, front, manager):
+    clouds = front.listen(PointCloud2, "points")
+    front.wait_until_known()
+    assert manager.set("points_organized", True).successful
+    walk.send()
+    client.wait(lambda: clouds)
+    assert (clouds[-1].height, clouds[-1].width, clouds[-1].is_dense) == (64, 96, False)
+    x, y, z = points_from_message(clouds[-1])[0].T.reshape(3, 64, 96)
+    # One direction a column and one a row, as in the image.
+    np.testing.assert_allclose(x / z, (x / z)[:1].repeat(64, axis=0), atol=1e-5)
+    np.testing.assert_allclose(y / z, (y / z)[:, :1].repeat(96, axis=1), atol=1e-5)
+    assert manager.set("points_organized", False).successful
+
+
 def test_measurement_frames_change_live(walk, manager):
     assert manager.set("measurement_frames", 1).successful
     _, _, answer = walk.send()
@@ -266,7 +281,7 @@ def test_the_cloud_is_saved_and_a_reset_forgets_it(nodes, walk, manager, folder)
     keyframes = int(saved.message.split()[3])
     assert points == keyframes * 64 * 96 and f"element vertex {points}".encode() in file.read_bytes()[:200]
     reset = manager.trigger("reset")
-    assert reset.success and "start anew" in reset.message
+    assert reset.success and "are reset" in reset.message
     again = manager.trigger("save_cloud")
     assert not again.success and "no keyframe has depth yet" in again.message
     assert walk.send()[2].outcome is KeyframeDecision.FIRST

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ pytest.importorskip("rclpy")
 
 from ruamel.yaml import YAML  # noqa: E402
 
-from dvmvs_ros.depth.config import build_config  # noqa: E402
+from dvmvs_core.errors import ConfigError  # noqa: E402
+from dvmvs_ros.depth.config import build_config, build_live  # noqa: E402
 from dvmvs_ros.depth.settings import SETTINGS  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,22 @@ def test_the_file_holds_every_parameter_with_its_default():
     values = file["/**"]["ros__parameters"]
     assert values == {setting.name: setting.default for setting in SETTINGS}
     assert {name: type(value) for name, value in values.items()} == {s.name: type(s.default) for s in SETTINGS}
+
+
+def test_the_reference_has_every_parameter_as_it_is():
+    spec = importlib.util.spec_from_file_location("node_reference", ROOT / "scripts" / "node_reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    text = reference.PAGE.read_text()
+    assert reference.page(text) == text, "run scripts/node_reference.py"
+    assert all(f"| `{setting.name}` |" in text for setting in SETTINGS)
+
+
+def test_by_default_a_point_is_more_likely_right_than_wrong():
+    values = {setting.name: setting.default for setting in SETTINGS}
+    assert build_live(values).points_kept.min_confidence == 0.5
+    with pytest.raises(ConfigError, match="points_min_confidence must be 0 while confidence is off"):
+        build_live({**values, "confidence": False})
 
 
 def test_the_defaults_can_be_used_and_are_those_of_the_core():

@@ -164,11 +164,16 @@ def test_depthimage_to_laserscan_measures_the_distance_to_a_slanted_wall(encodin
 
 
 @pytest.fixture(scope="module")
-def published(start_node, tiny_weights, client) -> tuple[Image, CameraInfo, object]:
-    """A depth image, its camera_info and its cloud, from a running node."""
+def published(start_node, tiny_weights, client) -> tuple:
+    """Depth image, camera_info, cloud, and the first two by their other names, from a running node."""
     reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in ("image", "camera_info")}
-    node = start_node("depth_node", {"weights": str(tiny_weights), "device": "cpu", **reliable})
+    # A network that has learnt nothing is sure of nothing.
+    parameters = {"weights": str(tiny_weights), "device": "cpu", "points_min_confidence": 0.0, **reliable}
+    node = start_node("depth_node", parameters)
     node.wait_for("active: images from")
+    registered = {"depth_registered/image_rect": (Image, []), "depth_registered/camera_info": (CameraInfo, [])}
+    for topic, (message_type, messages) in registered.items():
+        client.node.create_subscription(message_type, topic, messages.append, 50)
     client.wait_until_connected()
     client.wait(lambda: client.node.count_publishers("/points") and client.node.count_publishers("/depth/image"))
     for i in range(4):
@@ -178,14 +183,14 @@ def published(start_node, tiny_weights, client) -> tuple[Image, CameraInfo, obje
         client.send_pose(stamp_ns, world_T_cam)
         client.send_image(stamp_ns)
         client.answer(stamp_ns)
-    received = (client.depths, client.depth_infos, client.clouds)
+    received = (client.depths, client.depth_infos, client.clouds, *(messages for _, messages in registered.values()))
     client.wait(lambda: all(received) and len({stamp_to_ns(messages[-1].header.stamp) for messages in received}) == 1)
     yield tuple(messages[-1] for messages in received)
     assert node.stop() == 0
 
 
 def test_depth_and_camera_info_belong_together(published):
-    image, info, cloud = published
+    image, info, cloud, _, _ = published
     assert image.header == info.header == cloud.header
     assert image.header.frame_id == "camera" and stamp_to_ns(image.header.stamp) > 0
     assert (image.width, image.height) == (info.width, info.height)
@@ -195,15 +200,21 @@ def test_depth_and_camera_info_belong_together(published):
     np.testing.assert_allclose(np.array(info.p).reshape(3, 4)[:, :3], np.array(info.k).reshape(3, 3))
 
 
+def test_the_depth_has_the_names_that_image_pipeline_subscribes_to(published):
+    # depth_image_proc's point_cloud_xyzrgb and register: depth_registered/image_rect (their launch files remap it).
+    image, info, _, registered_image, registered_info = published
+    assert registered_image == image and registered_info == info
+
+
 def test_k_is_the_cameras_scaled_to_the_depths_size(published, client):
     # As the published method scales it: pixel coordinates times the ratio of the sizes.
-    _, info, _ = published
+    _, info, *_ = published
     scale = np.diag((info.width / 64, info.height / 48, 1.0))
     np.testing.assert_allclose(np.array(info.k).reshape(3, 3), scale @ client.K, rtol=1e-6)
 
 
 def test_depth_image_proc_makes_the_cloud_that_the_node_publishes(published):
-    image, info, cloud = published
+    image, info, cloud, _, _ = published
     points = depth_image_proc_points(image, info)
     points = points[np.isfinite(points).all(axis=-1)]
     ours, _ = points_from_message(cloud)

@@ -64,6 +64,9 @@ RVIZ_DISPLAYS = {
 """Display classes in use, as rviz_default_plugins (jazzy) registers them, and the message that each shows."""
 
 
+EVERY_NODE_HAS = {"/rosout", "/parameter_events", "/clock"}
+
+
 @dataclass
 class Graph:
     """What the node uses, gathered over its configurations: topic or service → type."""
@@ -72,6 +75,7 @@ class Graph:
     subscriptions: dict[str, str] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)
     offered: dict[str, QoSProfile] = field(default_factory=dict)
+    requested: dict[str, QoSProfile] = field(default_factory=dict)
 
     def add_settled(self, client) -> None:
         """Add what the graph knows once it learns nothing more."""
@@ -93,6 +97,10 @@ class Graph:
             for info in node.get_publishers_info_by_topic(topic):
                 if info.node_name == NODE:
                     self.offered[topic] = info.qos_profile
+        for topic in self.subscriptions:
+            for info in node.get_subscriptions_info_by_topic(topic):
+                if info.node_name == NODE:
+                    self.requested[topic] = info.qos_profile
 
 
 class Remote:
@@ -168,7 +176,7 @@ def test_the_launch_file_connects_topics_that_exist(graph):
     inputs = {f"/{row[1]}" for row in ast.literal_eval(constants["INPUTS"])}
     outputs = {f"/{row[1]}" for row in ast.literal_eval(constants["OUTPUTS"])}
     assert inputs <= set(graph.subscriptions)
-    published = {name for name in graph.publishers if name.count("/") == 2 and name.startswith("/depth/")} | {"/points"}
+    published = {name for name in graph.publishers if name.startswith(("/depth/", "/depth_registered/", "/points"))}
     assert outputs == published - {"/depth/image/compressedDepth"}
 
 
@@ -188,6 +196,24 @@ def test_the_policy_allows_what_the_node_does_and_nothing_else(graph):
     assert allowed["reply"] - {f"/{NODE}/get_type_description"} == set(graph.services) - {
         f"/{NODE}/get_type_description"
     }
+
+
+def described(profile: QoSProfile) -> str:
+    """A quality of service as docs/node.md writes it."""
+    words = ["best effort" if profile.reliability == ReliabilityPolicy.BEST_EFFORT else "reliable"]
+    return ", ".join(words + ["latched"] * (profile.durability == DurabilityPolicy.TRANSIENT_LOCAL))
+
+
+@pytest.mark.parametrize("heading", ["Topics in", "Topics out"])
+def test_the_reference_has_every_topic_with_its_type_and_quality(graph, heading):
+    page = (ROOT / "docs" / "node.md").read_text().split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:3] == "| `"]
+    written = {topic: (kind, quality) for topic, kind, quality, _ in cells}
+    topics, quality = (
+        (graph.subscriptions, graph.requested) if heading == "Topics in" else (graph.publishers, graph.offered)
+    )
+    expected = {t: (kind, described(quality[t])) for t, kind in topics.items() if t not in EVERY_NODE_HAS}
+    assert written == expected
 
 
 def test_rviz_shows_topics_that_the_node_has_with_a_quality_that_fits(graph):

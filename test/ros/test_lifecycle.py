@@ -21,6 +21,7 @@ pytest.importorskip("rclpy")
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from rcl_interfaces.msg import ParameterType  # noqa: E402
 from rcl_interfaces.srv import DescribeParameters, GetParameters  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
@@ -242,6 +243,29 @@ def test_what_ros_refuses_is_one_line_and_leaves_nothing_behind(client, tiny_wei
     for line, topic in zip(said, ("points", "image"), strict=True):
         assert f"ROS refuses: Failed to create: topic [rt/refused/{topic}] not allowed. Security is on" in line
         assert "policy must allow every topic" in line and "rmw.cpp" not in line
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_the_hint_at_configure_is_for_a_node_that_waits(client, tiny_weights, monkeypatch, capfd, configured):
+    monkeypatch.setattr("dvmvs_ros.depth_node.HINT_AFTER_S", 0.01)
+    overrides = [Parameter("weights", value=str(tiny_weights)), Parameter("autostart", value=False)]
+    node = DepthNode(namespace="hinted", parameter_overrides=overrides)
+    executor = SingleThreadedExecutor()
+    try:
+        if configured:
+            assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        executor.add_node(node)
+        said = ""
+        for _ in range(200 if not configured else 20):
+            executor.spin_once(timeout_sec=0.05)
+            said += capfd.readouterr().err
+            if "waiting to be configured" in said:
+                break
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+    assert ("waiting to be configured" in said) is not configured
+    assert ("configuring: loading weights" in said) is configured
 
 
 def test_a_misspelt_parameter_is_said(client, capfd):

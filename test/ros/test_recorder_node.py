@@ -20,7 +20,10 @@ from dvmvs_core.data.bag_files import BagFiles  # noqa: E402
 
 
 def test_it_listens_to_images_once_the_depth_node_knows_it(start_node, client, tiny_weights, tmp_path):
-    node = start_node("depth_node", {"weights": str(tiny_weights), "device": "cpu", "confidence": False})
+    node = start_node(
+        "depth_node",
+        {"weights": str(tiny_weights), "device": "cpu", "confidence": False, "points_min_confidence": 0.0},
+    )
     client.wait_until_connected()
     node.process.send_signal(signal.SIGSTOP)  # a node that has not yet noticed the recorder, on a busy machine
     recorder = start_node(
@@ -41,6 +44,7 @@ def test_it_listens_to_images_once_the_depth_node_knows_it(start_node, client, t
         client.send_image(stamp_ns)
         client.answer(stamp_ns)
     assert recorder.stop() == 0, recorder.log()
+    assert node.stop() == 0, node.log()
     counts = {name: topic.count for name, topic in BagFiles(tmp_path / "recording").topics.items()}
     assert counts["/depth/image"] == 2, counts  # the first keyframe has none before it
     assert counts["/depth_node/frame_status"] == 3

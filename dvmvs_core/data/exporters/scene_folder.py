@@ -24,11 +24,9 @@ import numpy as np
 from dvmvs_core.atomic import only_writer
 from dvmvs_core.data.exporters.frames import ExportFrame
 from dvmvs_core.data.exporters.stamps import SECOND_NS
+from dvmvs_core.data.scene import RECORD
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign
-
-RECORD = "export.json"
-"""File in every finished scene that says how it was made."""
 
 PNG_COMPRESSION = 3
 
@@ -46,10 +44,12 @@ class SceneFolder:
         path: the final place.
         training: write npz frames instead of images.
         pose_format: of each number in poses.txt.
+        jpeg_quality: write images as JPEG of this quality (1 to 100) instead of PNG.
     """
 
-    def __init__(self, path: Path, training: bool, pose_format: str) -> None:
+    def __init__(self, path: Path, training: bool, pose_format: str, jpeg_quality: int | None = None) -> None:
         self.path = path
+        self._jpeg_quality = jpeg_quality
         self._training = training
         self._pose_format = pose_format
         self._partial = path.with_name(f".{path.name}.partial")
@@ -87,7 +87,7 @@ class SceneFolder:
             if self._training and frame.depth is not None:
                 np.savez_compressed(self._partial / f"{name}.npz", image=frame.image, depth=frame.depth)
             else:
-                _write_png(self._partial / "images" / f"{name}.png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
+                self._write_image(self._partial / "images" / name, cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
                 if frame.depth is not None:
                     _write_png(self._partial / "depth" / f"{name}.png", frame.depth)
         self._poses.append(np.ravel(frame.world_T_cam))
@@ -116,6 +116,14 @@ class SceneFolder:
                 raise OutputError(f"{self.path} was finished by another export meanwhile, and stays as it is")
             os.replace(self._partial, self.path)
         self._writers.close()
+
+    def _write_image(self, stem: Path, image: np.ndarray) -> None:
+        if self._jpeg_quality is None:
+            _write_png(stem.with_suffix(".png"), image)
+        else:
+            stem.with_suffix(".jpg").write_bytes(
+                cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._jpeg_quality])[1].data
+            )
 
     @property
     def has_stamps(self) -> bool:

@@ -216,7 +216,7 @@ def _numbers(values: Tensor) -> list[float]:
 
 
 def render_sequence(
-    seed: int, frames: int, height: int, width: int, samples: int = 1, textures: int = 64
+    seed: int, frames: int, height: int, width: int, samples: int = 1, textures: int = 64, every: int = 1
 ) -> tuple[Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]:
     """Render a smooth 30 Hz hand-held walk through one world.
 
@@ -227,6 +227,7 @@ def render_sequence(
         width: Image width.
         samples: Colour rays per pixel side.
         textures: Size of the texture bank.
+        every: Film one of so many steps of the walk: 2 gives 15 Hz.
 
     Returns:
         An iterator of (image (H, W, 3) uint8 RGB, depth (H, W) float32 metres, world_T_cam (4, 4) float64), and
@@ -235,18 +236,19 @@ def render_sequence(
     Raises:
         DataError: Where no frame is asked for, frames too small, or more than any path found has.
     """
-    if frames < 1 or min(height, width) < 8 or samples < 1 or seed < 0:
+    if frames < 1 or min(height, width) < 8 or samples < 1 or seed < 0 or every < 1:
         raise DataError(
-            "a sequence needs at least one frame of 8x8 pixels, a sample a pixel, and a seed that is not negative; "
-            f"got {frames} frames of {height}x{width}, {samples} samples, seed {seed}"
+            "a sequence needs at least one frame of 8x8 pixels, a sample a pixel, a positive step and a seed that is"
+            f" not negative; got {frames} frames of {height}x{width}, {samples} samples, every {every}, seed {seed}"
         )
     rng = np.random.default_rng([seed, 12])
     bank = build_texture_bank(seed, textures)
     for _ in range(_SEQUENCE_ATTEMPTS):
         world = sample_world(rng, bank.count, bank.plain_count)
         K = sample_intrinsics(rng, height, width)
-        path = sequence_path(rng, world, K, height, width, frames)
+        path = sequence_path(rng, world, K, height, width, frames * every)
         if path is not None:
+            path = CameraPath(path.world_T_cam[::every], path.velocity[::every])
             return _render_path(Renderer(bank), world, path, K, rng, height, width, samples), K
     raise DataError(
         f"no walk of {frames} frames ({frames / FRAME_RATE_HZ:.0f} s) stays clear of the furniture in any of"

@@ -240,7 +240,7 @@ def _glyphs(rng: np.random.Generator, size: int) -> np.ndarray:
         text = text[: max(2, int(len(text) * rng.uniform(0.3, 1.0)))]
         colour = tuple(float(c) for c in ink)
         thickness = 1 if scale < 0.8 else 2
-        cv2.putText(image, text, (6, y + height - 4), int(rng.integers(0, 8)), scale, colour, thickness, cv2.LINE_8)
+        _print(image, text, (6, y + height - 4), int(rng.integers(0, 8)), scale, colour, thickness)
         y += height + int(rng.integers(1, 8))
     return image
 
@@ -302,8 +302,17 @@ def _collage(rng: np.random.Generator, size: int) -> np.ndarray:
         at = (int(rng.integers(0, size * 3 // 4)), int(rng.integers(12, size)))
         scale = float(rng.choice([0.4, 0.7, 1.4]))
         colour = tuple(float(c) for c in _colour(rng))
-        cv2.putText(image, text, at, int(rng.integers(0, 8)), scale, colour, 1 if scale < 0.8 else 3, cv2.LINE_AA)
+        _print(image, text, at, int(rng.integers(0, 8)), scale, colour, 1 if scale < 0.8 else 3)
     return image
+
+
+def _print(
+    image: np.ndarray, text: str, at: tuple[int, int], font: int, scale: float, colour: tuple[float, ...], width: int
+) -> None:
+    """Draw text of one colour in a float image; OpenCV 5 draws it in bytes only."""
+    ink = np.zeros(image.shape[:2], np.uint8)
+    cv2.putText(ink, text, at, font, scale, 255, width, cv2.LINE_8)
+    image[ink > 0] = colour
 
 
 def _weave(rng: np.random.Generator, size: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 
 import numpy as np
 
@@ -207,6 +208,7 @@ def _curve(axes: _Axes, line: Line) -> str:
     if line.fill and known:
         closed = f"{''.join(path)}L{known[-1][0]:.1f} {axes.y(0):.1f}L{known[0][0]:.1f} {axes.y(0):.1f}Z"
         drawn = f'<path class="{line.css} area" d="{closed}"/>{drawn}'
+    drawn += _off_the_scale(axes, line)
     if line.hints and len(points) <= MOST_DOTS:
         drawn += "".join(
             f'<circle class="{line.css} dot" cx="{point[0]:.1f}" cy="{point[1]:.1f}" r="2.2">'
@@ -215,6 +217,24 @@ def _curve(axes: _Axes, line: Line) -> str:
             if point is not None
         )
     return drawn
+
+
+def _off_the_scale(axes: _Axes, line: Line) -> str:
+    """A triangle at the upper border over each stretch that is cut off there, with its highest value."""
+    marks = []
+    for cut, stretch in groupby(zip(line.x, line.y, strict=True), lambda point: is_off_the_scale(point[1], axes.top)):
+        if cut:
+            x, y = max(stretch, key=lambda point: point[1])
+            marks.append(
+                f'<path class="{line.css} cut" d="M{axes.x(x) - 4:.1f} {TOP}h8l-4 -8z">'
+                f"<title>off the scale: up to {y:.2g}</title></path>"
+            )
+    return "".join(marks)
+
+
+def is_off_the_scale(value: float | None, top: float) -> bool:
+    """Whether a plot that ends at `top` cuts a value off."""
+    return value is not None and value > top
 
 
 def _tick(x: float, bottom: float, label: str) -> str:

@@ -42,6 +42,12 @@ METRICS = {
 
 BASELINES = {CONSTANT_MEDIAN: "constant depth (sensor's median)", PLANE_SWEEP: "classical plane sweep"}
 
+SWIPE = '<p class="swipe" aria-hidden="true">← scroll sideways to see all of it →</p>'
+"""Shown above what is wider than a small screen."""
+
+ALWAYS_WIDE = SWIPE.replace('"swipe"', '"swipe always"')
+"""Shown above what is wider than any."""
+
 SMALL_BIN = 0.02
 """Bins with a smaller share of pixels are not worth naming as the weakest."""
 
@@ -105,8 +111,9 @@ def verdict(figures: dict) -> str:
     if len(large) > 1:
         best, worst = (pick(large, key=lambda part: part["abs_relative_error"]) for pick in (min, max))
         sentences.append(
-            f"It is best {interval(best)} away ({best['abs_relative_error']:.0%}) and worst {interval(worst)} away"
-            f" ({worst['abs_relative_error']:.0%})."
+            f"Of the distances that {SMALL_BIN:.0%} or more of the pixels have, it is best {interval(best)} away"
+            f" ({best['abs_relative_error']:.1%}) and worst {interval(worst)} away"
+            f" ({worst['abs_relative_error']:.1%})."
         )
     return " ".join(sentences)
 
@@ -182,7 +189,7 @@ def metrics_table(figures: dict, against: dict | None) -> str:
 <p class="note">Means over keyframes, against sensor depth {escape(reach(figures))} at the network's resolution.
 Smaller is better, but for the four shares of pixels, boundaries and steps.
 {_in_common(figures, against) if against else ""}</p>
-<div class="scroll"><table><thead><tr><th>sequence</th><th>keyframes</th>{head}</tr></thead>
+{ALWAYS_WIDE}<div class="scroll"><table><thead><tr><th>sequence</th><th>keyframes</th>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></section>"""
 
 

@@ -15,14 +15,14 @@ from html import escape
 import numpy as np
 
 from dvmvs_core.evaluation.figures import CONSTANT_MEDIAN, PLANE_SWEEP
-from dvmvs_core.evaluation.report.charts import Bars, Line, Strip, bar_chart, line_chart
+from dvmvs_core.evaluation.report.charts import Bars, Line, Strip, bar_chart, is_off_the_scale, line_chart
 from dvmvs_core.evaluation.report.keyframe_pictures import (
     DEPTH_SCALE,
     ERROR_SCALE,
     ERROR_SCALE_END,
     KeyframePicture,
 )
-from dvmvs_core.evaluation.report.overview import interval, key, reach, runs
+from dvmvs_core.evaluation.report.overview import SWIPE, interval, key, reach, runs
 
 DECISIONS = {
     "first": "first frame: stored, no depth",
@@ -146,7 +146,7 @@ def latency(figures: dict, against: dict | None) -> str:
 <p class="note">The engine's time for one keyframe, from frame to depth map, preprocessing included.</p>
 <div class="two"><figure><figcaption>Latency histogram</figcaption>
 {line_chart(lines, "milliseconds", "share of keyframes")}</figure>
-<div class="scroll"><table><thead><tr><th>run</th><th>median [ms]</th><th>95 % [ms]</th><th>maximum [ms]</th>
+{SWIPE}<div class="scroll"><table><thead><tr><th>run</th><th>median [ms]</th><th>95 % [ms]</th><th>maximum [ms]</th>
 <th>device</th></tr></thead><tbody>{rows}</tbody></table></div></div></section>"""
 
 
@@ -192,6 +192,8 @@ def _sequence_over_time(part: dict, other: dict | None) -> str:
     # A plane sweep that fails has errors of any size: it is cut off at the top and not what the others shrink for.
     highest = max((y for line in lines if line.css != "d" for y in line.y if y is not None), default=0.0)
     y_max = min(HIGHEST_ERROR, highest * 1.06) or None
+    cut = {line.css for line in lines if any(is_off_the_scale(y, y_max or 0.0) for y in line.y)} if y_max else set()
+    used = [(css, f"{label} (▲ off the scale)" if css in cut else label) for css, label in used]
     frames = Counter()
     strip, start = [], 0
     for name, count in part["timeline"]:
@@ -205,7 +207,9 @@ def _sequence_over_time(part: dict, other: dict | None) -> str:
     return f"""<figure><figcaption><b>{escape(part["name"])}</b>
 <span>{part["keyframes"]} keyframes in {seconds:.1f} s</span></figcaption>
 {key(used) if len(used) > 1 else ""}
-{line_chart(lines, "frame", "relative error", y_max, Strip(strip) if strip else None, WIDE)}{counts}</figure>"""
+{SWIPE}<div class="scroll wide">
+{line_chart(lines, "frame, counted from 0", "relative error", y_max, Strip(strip) if strip else None, WIDE)}</div>
+{counts}</figure>"""
 
 
 def _half(part: dict) -> float:
@@ -291,7 +295,7 @@ def _strip(picture: KeyframePicture, part: dict, other: dict | None) -> str:
         )
     )
     return f"""<div class="strip"><div class="head"><b>frame {index}: relative error
-{_text(table["abs_relative_error"][row])}</b> <span>{" · ".join(said)} · {escape(picture.name)}</span></div>
+{_text(table["abs_relative_error"][row])}</b> <span>{" · ".join(said)} · file {escape(picture.name)}</span></div>
 <div class="panels">{panels}</div></div>"""
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from dvmvs_core.config import MATCHING_PRESETS, EngineConfig
 from dvmvs_core.data.synthetic.camera_clips import clip_frame, with_defects
@@ -28,7 +29,7 @@ from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import DataError
 from dvmvs_core.matching.choose import shared_extractor
 from dvmvs_core.matching.descriptors import Describer
-from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
+from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.matching.regularise import Regularise, unregularised
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
@@ -99,10 +100,10 @@ class RecordingMatcher(Matcher):
         self.disturb: Callable[[np.ndarray], np.ndarray] = np.asarray
         self._answer = regularise or unregularised
 
-    def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: np.ndarray) -> MatchedDepth:
+    def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor) -> MatchedDepth:
         """Return the depth of a keyframe, see `Matcher.match`."""
         self.asked = None
-        return super().match(reference, past, self.disturb(network_depth))
+        return super().match(reference, past, self.disturb(on_host(network_depth)))
 
     def _keep(self, inputs: RegulariserInputs) -> Regularised:
         self.asked = inputs

@@ -30,7 +30,7 @@ def test_keyframes_prints_or_writes_the_index(dvmvs, make_scene, tmp_path):
     assert out == "00005.png 00003.png\n00007.png 00005.png 00003.png\n00009.png 00007.png 00005.png\n"
     code, said, _ = dvmvs("keyframes", scene, "--measurement-frames", 1, "--out", tmp_path / "new" / "index")
     assert (tmp_path / "new" / "index").read_text().splitlines()[1] == "00007.png 00005.png"
-    assert "3 keyframes of 7 frames" in said
+    assert "3 keyframes with measurement frames, of 7 frames" in said
 
 
 @pytest.mark.parametrize("storage", ("mcap", "sqlite3"))
@@ -184,7 +184,17 @@ def test_weights_are_listed_and_described(dvmvs, weights):
     assert code == 0
     for word in ("fusionnet", "pairnet", "preset small", "96×64", "made_by", "a test"):
         assert word in out
-    assert dvmvs("weights", "list")[0] == 0
+    described = json.loads(dvmvs("weights", "info", weights, "--json")[1])
+    assert described["metadata"]["made_by"] == "a test" and described["licence"] is None
+    assert described["networks"]["pairnet"]["height"] == 64 and described["size_bytes"] == weights.stat().st_size
+    code, out, _ = dvmvs("weights", "list")
+    assert code == 0 and "small" in out and "Apache-2.0" in out
+    (small,) = json.loads(dvmvs("weights", "list", "--json")[1])
+    assert small["licence"] == "Apache-2.0" and small["card"].endswith("small.md")
+    out = dvmvs("weights", "info", "small")[1]
+    held_out = small["metadata"]["validation"]["l1-rel"]
+    for said in ("licence       Apache-2.0", f"absolute relative error {held_out:.3f}", "started from  small"):
+        assert said in out
     code, _, err = dvmvs("weights", "info", "nonsense")
     assert (code, err.count("\n")) == (1, 1)
 

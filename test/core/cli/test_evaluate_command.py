@@ -239,7 +239,7 @@ def test_pictures_of_a_prediction_are_pictures(dvmvs, make_scene, weights, tmp_p
     assert dvmvs("predict", make_scene(frames=5), *arguments)[0] == 0
     pictures = sorted((tmp_path / "o" / "pictures").iterdir())
     assert [picture.name for picture in pictures] == ["00002.png", "00004.png"]
-    assert cv2.imread(str(pictures[0])).shape[1] == 4 * 96 + 3 * 4
+    assert cv2.imread(str(pictures[0])).shape[1] == 5 * 96 + 4 * 4
 
 
 TIMES = ("latency_ms", "latencies_ms", "made")

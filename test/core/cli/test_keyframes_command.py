@@ -76,7 +76,7 @@ def test_several_sequences_get_a_file_each(dvmvs, make_scene, tmp_path):
     assert sorted(f.name for f in (tmp_path / "indices").iterdir()) == [
         "simple3+mine+office+nmeas+2", "simple3+mine+stairs+nmeas+2",
     ]  # fmt: skip
-    assert out.count("2 keyframes of 7 frames") == 2
+    assert out.count("2 keyframes with measurement frames, of 7 frames") == 2
     dvmvs("keyframes", scenes[0], "--published", tmp_path / "named", "--dataset", "d", "--scene", "s")
     assert [f.name for f in (tmp_path / "named").iterdir()] == ["keyframe+d+s+nmeas+2"]
 

@@ -67,7 +67,22 @@ def test_help_answers_at_once(arguments):
 
 
 def test_the_version_is_printed(dvmvs):
-    assert dvmvs("--version") == (0, f"dvmvs {__version__}\n", "")
+    assert dvmvs("--version") == dvmvs("-V") == (0, f"dvmvs {__version__}\n", "")
+
+
+def test_help_fits_the_terminal(dvmvs, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, dvmvs("--help")[1].splitlines())) <= 80
+
+
+@pytest.mark.parametrize("arguments", (["--help"], ["evaluate", "--help"], ["weights", "info", "small"], ["-V"]))
+def test_a_closed_pipe_leaves_no_traceback(arguments):
+    command = subprocess.Popen(
+        [sys.executable, "-m", "dvmvs_core", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    command.stdout.close()
+    assert command.stderr.read() == b""
+    command.wait()
 
 
 def test_a_misspelt_command_gets_a_hint(dvmvs):

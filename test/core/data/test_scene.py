@@ -35,6 +35,7 @@ def test_frames_come_in_order_with_everything(make_scene):
     items = list(sequence.items())
     assert isinstance(sequence, SceneSequence)
     assert (len(sequence), sequence.name, sequence.has_depth) == (4, "scene", True)
+    assert sequence.depth_name == "sensor depth"
     assert [item.name for item in items] == ["00003.png", "00004.png", "00005.png", "00006.png"]
     assert [item.frame.index for item in items] == [0, 1, 2, 3]
     bgr = cv2.imread(str(scene / "images" / "00004.png"))
@@ -42,6 +43,13 @@ def test_frames_come_in_order_with_everything(make_scene):
     millimetres = cv2.imread(str(scene / "depth" / "00004.png"), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(items[1].sensor_depth, (millimetres / 1000.0).astype(np.float32))
     assert items[1].frame.world_T_cam == pytest.approx(np.loadtxt(scene / "poses.txt")[1].reshape(4, 4))
+
+
+@pytest.mark.parametrize("record", ['{"made by": "dvmvs export"}', "[]", "{", ""])
+def test_only_a_renderer_knows_true_depth(make_scene, record):
+    scene = make_scene(frames=3)
+    (scene / "export.json").write_text(record)
+    assert open_sequence(scene).depth_name == "sensor depth"
 
 
 def test_without_stamps_the_frames_come_at_30_hz_from_1_s(make_scene):

@@ -149,6 +149,37 @@ def test_the_verdict_and_the_table_hold_the_figures():
     assert "A constant depth would do better" in Checker(make_page(made_up_figures(error=2.0), [[]])).text
 
 
+def test_the_verdict_contradicts_no_bar():
+    """A bin of few pixels may be worse than the worst that is named, which the sentence must not deny."""
+    figures = made_up_figures()
+    bins = figures["all"]["by_distance"]
+    pixels = sum(part["pixels"] for part in bins)
+    rare = {**bins[0], "low": 99.0, "high": None, "pixels": pixels // 100, "abs_relative_error": 0.99}
+    figures["all"]["by_distance"] = [*bins, rare]
+    said = Checker(make_page(figures, [[]])).text
+    worst = max(bins, key=lambda part: part["abs_relative_error"])["abs_relative_error"]
+    assert "Of the distances that 2% or more of the pixels have" in said and f"({worst:.1%})" in said
+
+
+def test_a_baseline_that_is_cut_off_says_so():
+    figures = made_up_figures()
+    table = figures["sequences"][0]["per_keyframe"]
+    table["plane_sweep"] = list(table["abs_relative_error"])
+    assert "off the scale" not in make_page(figures, [[]])
+    table["plane_sweep"] = [7.5 if error is not None else None for error in table["plane_sweep"]]
+    source = make_page(figures, [[]])
+    assert "classical plane sweep (▲ off the scale)" in source
+    assert "off the scale: up to 7.5" in source and 'class="d cut"' in source
+    assert 'class="c cut"' not in source
+
+
+def test_what_is_wide_scrolls_and_says_so():
+    source = make_page(made_up_figures(), [[]])
+    for wide in re.findall(r'<div class="scroll[^"]*">', source):
+        assert re.search(r'class="swipe[^>]*>[^<]*</p>\s*' + re.escape(wide), source), wide
+    assert source.count('class="scroll wide"') == 1
+
+
 def test_without_confidence_or_plane_sweep_the_page_says_so_or_leaves_them_out():
     page = Checker(make_page(made_up_figures(sweep=False), [[]])).text
     assert "carry no confidence" in page

@@ -137,7 +137,7 @@ def test_the_check_sees_a_graph_that_does_not_take_an_input(monkeypatch, forgott
     monkeypatch.setattr(CudaGraphs, "__call__", call)
     network, _ = load_network("small")
     with pytest.raises(DeviceError, match="depth differs from the plain network's"):
-        CheckedRunner(network, CPU, EngineConfig(mode="fast"))
+        CheckedRunner(network, CPU, EngineConfig(mode="fast", precision="float32"))
 
 
 def test_a_plane_sweep_that_is_wrong_or_cannot_start_is_not_used(monkeypatch):

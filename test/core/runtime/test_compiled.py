@@ -20,6 +20,7 @@ pytest.importorskip("numba")
 from numba.core.registry import CPUDispatcher  # noqa: E402
 
 from dvmvs_core.runtime.compiled import CompiledLoop, compiled  # noqa: E402
+from dvmvs_core.runtime.first_start import announce_compiling  # noqa: E402
 
 
 def double(numbers):
@@ -62,6 +63,23 @@ def test_a_damaged_file_is_compiled_again_with_one_line(kept, caplog, suffix, ha
     assert not caplog.records
 
 
+def test_the_first_start_says_once_that_it_compiles(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    announce_compiling.cache_clear()
+    for _ in range(2):
+        doubled(compiled(double))
+    (folder,) = tmp_path.iterdir()
+    for path in folder.iterdir():
+        path.unlink()
+    doubled(compiled(double))
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "on the first start only" in caplog.text
+    announce_compiling.cache_clear()
+    caplog.clear()
+    doubled(compiled(double))  # it is kept by now
+    assert not caplog.records
+
+
 def test_what_cannot_be_kept_still_runs(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
     loop = compiled(double)
@@ -69,7 +87,8 @@ def test_what_cannot_be_kept_still_runs(tmp_path, monkeypatch, caplog):
     folder.rmdir()
     folder.write_text("a file where the folder was")
     assert doubled(loop) == [0, 2, 4]
-    assert len(caplog.records) == 1 and "cannot be kept" in caplog.text
+    (record,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert "cannot be kept" in record.getMessage()
 
 
 def _modules_with_loops():

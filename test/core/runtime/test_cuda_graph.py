@@ -77,15 +77,24 @@ def test_elsewhere_the_function_runs_as_it_is(captures):
     assert found.tolist() == [1.0, 1.0] and not captures
 
 
-def test_all_graphs_of_a_device_capture_into_one_pool(monkeypatch):
+def test_graphs_share_a_pool_for_as_long_as_one_of_them_exists(monkeypatch):
+    """Torch frees a pool with its last graph, and a capture into one that was freed fails."""
     pools, handles = [], iter(range(100))
-    for name in ("device", "Stream", "stream", "current_stream", "CUDAGraph"):
+    for name in ("device", "Stream", "stream", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", type("CUDAGraph", (), {"replay": lambda self: None}))
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(handles)))
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, **how: pools.append(how.get("pool")) or MagicMock())
-    cuda_graph._pool.cache_clear()
+    monkeypatch.setattr(cuda_graph, "_pools", {})
     cpu = torch.device("cpu")
-    for function in (lambda x: (x + 1,), lambda x: (x + 2,)):
-        cuda_graph.capture(function, (torch.zeros(2),), cpu)
-    cuda_graph._pool.cache_clear()
-    assert pools == [(0, 0), (0, 0)]
+
+    def captured():
+        return cuda_graph.capture(lambda x: (x + 1,), (torch.zeros(2),), cpu)
+
+    first, second = captured(), captured()
+    del first
+    third = captured()
+    assert pools == [(0, 0)] * 3
+    del second, third
+    captured()
+    assert pools[3] == (0, 1)

@@ -169,7 +169,7 @@ def test_a_device_that_openvino_does_not_find_is_refused(make_network):
     ],
 )
 @pytest.mark.parametrize("capabilities", [["FP32", "BF16"], ["FP32"]])
-def test_auto_is_bfloat16_where_depth_is_matched_and_the_processor_has_it(monkeypatch, settings, halves, capabilities):
+def test_auto_is_half_precision_where_depth_is_matched(monkeypatch, settings, halves, capabilities):
     class Core:
         def get_property(self, *_names):
             return capabilities
@@ -181,6 +181,7 @@ def test_auto_is_bfloat16_where_depth_is_matched_and_the_processor_has_it(monkey
     assert network_precision(config, "small", torch.device("cpu")) == expected
     if not asked_for:
         assert network_precision(config, "paper", torch.device("cpu")) == "float32", "depth as published"
-        assert network_precision(config, "small", torch.device("cuda")) == "float32"
+        on_a_gpu = network_precision(config.replace(device="cuda"), "small", torch.device("cuda"))
+        assert on_a_gpu == ("float16" if halves else "float32")
     beside = "bfloat16" if config.precision != "float32" and "BF16" in capabilities else "float32"
     assert cpu_precision(config.precision) == beside

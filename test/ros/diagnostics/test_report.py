@@ -130,6 +130,7 @@ def test_no_image_at_all_names_the_topic_and_those_that_there_are(nodes, client,
     client.node.create_publisher(Image, "/somewhere/image_raw", QoSProfile(depth=1))
     status = watcher.wait_for("/dark/depth_node: input", ERROR, "no image on /dark/image for")
     assert "Nobody publishes it" in status.message
+    assert {value.key: value.value for value in status.values}["help"] == "docs/troubleshooting.md#no-image"
     watcher.wait_for("/dark/depth_node: input", ERROR, "/somewhere/image_raw")
     assert nodes.lines("no image on /dark/image for"), "and the log says so"
 

@@ -205,6 +205,25 @@ def test_the_cloud_is_filtered_by_confidence_and_range(points_kept, depths):
     assert points[:, 2].tolist() == list(depths)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_an_organized_cloud_has_the_rows_and_columns_of_the_image(stride):
+    points_kept = CloudFilter(min_confidence=0.5, stride=stride)
+    message = cloud_message(confident_prediction(), HEADER, points_kept, organized=True)
+    rows, columns = -(-5 // stride), -(-7 // stride)
+    assert (message.height, message.width, message.is_dense) == (rows, columns, False)
+    assert (message.point_step, message.row_step, len(message.data)) == (20, 20 * columns, 20 * columns * rows)
+    points, colours = points_from_message(message)
+    depth = np.arange(1.0, 36.0).reshape(5, 7)[::stride, ::stride]
+    np.testing.assert_array_equal(points[:, 2].reshape(depth.shape), np.where(depth >= 26, depth, np.nan))
+    np.testing.assert_array_equal(np.isnan(points).any(axis=1), np.isnan(points).all(axis=1))
+    np.testing.assert_array_equal(colours.reshape(rows, columns, 3), RGB[::stride, ::stride])
+    # The same points, without the rest, are the cloud that is not organized.
+    valid = points[np.isfinite(points[:, 2])]
+    np.testing.assert_array_equal(
+        valid, points_from_message(cloud_message(confident_prediction(), HEADER, points_kept))[0]
+    )
+
+
 @pytest.mark.parametrize(("min_confidence", "count"), [(0.0, 35), (0.01, 0)])
 def test_what_has_no_confidence_is_below_any(min_confidence, count):
     prediction = DepthPrediction(np.ones((5, 7), np.float32), K, RGB, np.eye(4), 1, 0, (), (), 0.0)

@@ -152,10 +152,20 @@ def test_a_sequence_comes_frame_by_frame_and_again():
     assert not np.array_equal(first[0][0], first[1][0])
 
 
+def test_every_second_step_of_a_walk_is_the_same_walk():
+    whole, K = render_sequence(3, 6, 32, 40, textures=16)
+    half, K_of_half = render_sequence(3, 3, 32, 40, textures=16, every=2)
+    assert np.array_equal(K, K_of_half)
+    for (_, depth, pose), (_, depth_of_half, pose_of_half) in zip(list(whole)[::2], half, strict=True):
+        assert np.array_equal(pose, pose_of_half) and np.array_equal(depth, depth_of_half)
+
+
 def test_impossible_sizes_are_refused():
     with pytest.raises(DataError, match="at least 8x8 pixels.*got 4x40"):
         SyntheticClips(4, 40, 3)
     with pytest.raises(DataError, match="must not be negative; got seed 0, pose noise nan, motion blur 1"):
         SyntheticClips(32, 40, 3, pose_noise=float("nan"))
-    with pytest.raises(DataError, match="seed that is not negative; got 3 frames of 32x40, 1 samples, seed -1"):
+    with pytest.raises(
+        DataError, match="seed that is not negative; got 3 frames of 32x40, 1 samples, every 1, seed -1"
+    ):
         render_sequence(-1, 3, 32, 40)

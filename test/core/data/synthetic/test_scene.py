@@ -29,6 +29,7 @@ def test_synthesize_writes_a_scene_that_opens(tmp_path, capsys):
     assert main(["synthesize", str(out), "--frames", "3", "--seed", "2", "--height", "32", "--width", "40"]) == 0
     assert "3 frames of 40x32" in capsys.readouterr().out
     sequence = open_sequence(out)
+    assert sequence.depth_name == "true depth"
     frames, K = render_sequence(2, 3, *SIZE)
     items = list(sequence.items())
     for index, (item, (image, depth, world_T_cam)) in enumerate(zip(items, frames, strict=True)):

@@ -1,0 +1,11 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Matching on a GPU: the stages of `matching.matcher` as torch operators and two Triton kernels, captured as graphs.
+
+Symbols: (H, W) pixels, (h, w) = (H/2, W/2) and (q, r) = (H/4, W/4) cells, P planes, M views, C channels.
+"""

@@ -1,0 +1,180 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+
+"""README and docs/: links lead somewhere, commands are such as the programs take, and the tutorial runs."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dvmvs_core.cli import main as command_line
+from dvmvs_core.errors import PackageError
+from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    path
+    for folder in (".", "docs", "docs/cameras", "benchmarks", "benchmarks/training", "dvmvs_core/weights", "examples")
+    for path in (ROOT / folder).glob("*.md")
+)
+LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)")
+BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RUN = re.compile(r"<!-- run -->\n```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ROOM = ROOT / "examples" / "room"
+
+needs_room = pytest.mark.skipif(not ROOM.is_dir(), reason="examples/room is not there")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    titles = re.findall(r"^#+ (.+)$", without_code(page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command) of every shell line in the pages, continued lines joined, comments and redirections removed."""
+    found = []
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text()):
+            for line in block.replace("\\\n", " ").splitlines():
+                if command := re.sub(r"(^|\s)#.*|\s>\s*\S+", "", line).strip():
+                    found.append((name_of(page), command))
+    return found
+
+
+COMMANDS = commands()
+PATTERNS = {"dvmvs import FORMAT IN OUT"}
+"""Lines that show a form and are no commands."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    wrong = []
+    for link in LINK.findall(without_code(page.read_text())):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if target.name == "notebook.md":  # made of the notebook when the manual is built
+            target = target.with_suffix(".ipynb")
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            wrong.append(link)
+    assert not wrong
+
+
+def test_links_and_commands_are_found():
+    assert len(COMMANDS) > 80
+    assert {"dvmvs", "ros2", "make", "python"} <= {command.split()[0] for _, command in COMMANDS}
+
+
+@pytest.mark.parametrize(("page", "command"), [pair for pair in COMMANDS if pair[1].startswith("dvmvs ")])
+def test_every_command_of_dvmvs_has_arguments_that_it_takes(page, command, monkeypatch):
+    if command in PATTERNS or command.endswith(" ..."):
+        pytest.skip("shows a form")
+    arguments = [word.strip("[]") for word in shlex.split(re.split(r" [>|] ", command)[0])[1:]]
+    if arguments[0] not in ("--help", "--version"):
+        name = command_line.ALIASES.get(arguments[0], arguments[0])
+        assert name in command_line.COMMANDS, command
+        module = importlib.import_module(f"dvmvs_core.cli.{command_line.MODULES.get(name, name)}")
+        monkeypatch.setattr(module, "run", lambda options: 0)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            code = command_line.main(arguments)
+        except SystemExit as refused:
+            code = refused.code
+    assert code == 0, f"{page}: {command}\n{said.getvalue()}"
+
+
+@pytest.mark.parametrize(("page", "command"), [pair for pair in COMMANDS if "ros2 launch dvmvs_ros" in pair[1]])
+def test_every_launch_argument_exists(page, command):
+    file = re.search(r"(\w+\.launch\.py)", command)[1]
+    source = (ROOT / "launch" / file).read_text()
+    known = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+    unknown = [name for name in re.findall(r"(\w+):=", command) if name not in known]
+    assert not unknown, f"{page}: {command}"
+
+
+@pytest.mark.parametrize(("page", "command"), [pair for pair in COMMANDS if re.match(r"make |python ", pair[1])])
+def test_every_target_and_script_exists(page, command):
+    words = command.split()
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert [word for word in words[1:] if re.fullmatch("[a-z][a-z-]+", word) and word not in targets] == []
+    elif words[1].endswith(".py"):
+        assert (ROOT / words[1]).is_file()
+
+
+@needs_room
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_tutorial_runs(tmp_path):
+    (tmp_path / "examples").symlink_to(ROOM.parent)
+    blocks = RUN.findall((ROOT / "docs" / "tutorial.md").read_text())
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    assert len(lines) >= 6
+    made = ["depth/predictions.npz", "report/index.html", "export/ply", "bag/metadata.yaml", "mesh.ply", "mesh.png"]
+    try:
+        load_open3d()
+    except PackageError:
+        lines = [line for line in lines if "reconstruct" not in line]
+        made = made[:-2]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for line in lines:
+        run = subprocess.run(shlex.split(line), cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, f"{line}\n{run.stdout}{run.stderr}"
+    out = tmp_path / "out" / "tutorial"
+    assert [name for name in made if not (out / name).exists()] == []
+
+
+@needs_room
+@pytest.mark.slow
+def test_the_notebook_prints_what_it_shows(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    space: dict[str, object] = {}
+
+    def shape(text: str) -> str:
+        return re.sub(r"[\d.\s]+", "7", text)  # figures depend on the processor
+
+    for cell in json.loads((ROOT / "docs" / "notebook.ipynb").read_text())["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec("".join(cell["source"]), space)
+        shown = "".join("".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream")
+        assert shape(printed.getvalue()) == shape(shown)
+
+
+@pytest.mark.slow
+def test_the_manual_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocstrings", reason="the extra [docs] is not installed")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "manual")]
+    run = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "manual" / "index.html").is_file()
