@@ -119,7 +119,7 @@ class BagDepth:
     def _registered(self, message: ImageMessage, stamp_ns: int, camera: CameraModel) -> np.ndarray:
         depth = message.depth()
         if depth.shape != (camera.height, camera.width):
-            raise DataError(
+            raise MessageError(
                 f"{self.topic} must have the size of the colour image, {camera.width}×{camera.height}; got"
                 f" {_size(depth.shape)} at {message.stamp_ns} ns"
             )

@@ -61,6 +61,7 @@ UNREADABLE, ODD_SIZE = "cannot be read", "of another size"
 """Reasons in `dropped`: an image that is damaged, and one that K.txt is not of."""
 
 POSE_FORMATS = {
+    4: ", as of a 4×4 matrix over four lines. Write all of it on one line",
     7: ", as of a position and a quaternion. Write the 4×4 matrix of camera to world",
     8: ", as of a TUM trajectory (time, position, quaternion). Write the 4×4 matrix of camera to world",
     12: ", as of a 3×4 matrix. Add 0 0 0 1 to each line",
@@ -100,6 +101,7 @@ class SceneSequence(Sequence):
         if not self._images:
             held = held_kinds(path / "images")
             raise DataError(f"{path / 'images'} must hold the images as png or jpg; found none, but {held}")
+        _check_stems(path / "images", self._images)
         depths = ordered_files(path / "depth", (".png",))
         self._depths = _pair_depths(path / "depth", depths, self._images)
         super().__init__(path, has_depth=any(self._depths))
@@ -107,7 +109,7 @@ class SceneSequence(Sequence):
             self.depth_name = "true depth"
         self.K = read_intrinsics(path / "K.txt")
         self._poses = read_poses(path / "poses.txt", self.faults)
-        _check_count(path / "poses.txt", len(self._poses), len(self._images))
+        _check_count(path / "poses.txt", len(self._poses), len(self._images), next(iter(self.faults.values()), ""))
         self._stamps_ns = self._read_stamps(path / "stamps.txt")
         self._size = self._common_size(self._images, "an image")
         self._note_orientation()
@@ -411,10 +413,21 @@ def _read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield line, words
 
 
-def _check_count(path: Path, count: int, images: int) -> None:
+def _check_count(path: Path, count: int, images: int, fault: str = "") -> None:
+    """Refuse a file of another number of lines; `fault` is what is wrong with the first bad one, and may be why."""
     if count != images:
         missing = "lines are missing" if count < images else "images are missing"
-        raise DataError(f"{path} must hold one line an image; got {count} lines for {images} images: {missing}")
+        raise DataError(
+            f"{path} must hold one line an image; got {count} lines for {images} images: {missing}"
+            + (f"; {fault}" if fault else "")
+        )
+
+
+def _check_stems(folder: Path, images: list[Path]) -> None:
+    """Refuse a folder with one image in two formats, whose lines would be counted twice."""
+    stem, count = Counter(image.stem for image in images).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{folder} must hold each image once; it holds {stem} as png and as jpg. Remove one of them")
 
 
 def _exact(world_T_cam: np.ndarray) -> np.ndarray:

@@ -74,7 +74,10 @@ def test_a_written_bag_has_what_ros2_bag_needs(make_bag, monkeypatch):
 
 def test_a_bag_is_written_whole_or_not_at_all(make_scene, tmp_path):
     scene = make_scene()
-    cv2.imwrite(str(scene / "depth" / "00006.png"), np.ones((2, 2), np.uint16))
+    # The first is missing, so that a frame is written before the others are refused.
+    (scene / "depth" / "00003.png").unlink()
+    for file in (scene / "depth").iterdir():
+        cv2.imwrite(str(file), np.ones((2, 2), np.uint16))
     with pytest.raises(DataError, match="size"):
         write_bag(open_sequence(scene), tmp_path / "bag")
     assert [entry.name for entry in tmp_path.iterdir()] == ["scene"]

@@ -66,6 +66,16 @@ def test_a_bad_camera_info_among_good_ones_is_passed_over(posed, bad, first):
     assert "topic /camera/camera_info: 1 camera_info were passed over; the last: " in note
 
 
+def test_one_depth_image_of_another_size_costs_itself_alone(posed, caplog):
+    posed.info(0)
+    for tenth in range(1, 6):
+        stamp_ns = SECOND + tenth * 100 * MILLISECOND
+        posed.image(stamp_ns)
+        posed.image(stamp_ns, np.full((2, 3) if tenth == 3 else (4, 6), 700, np.uint16), "/camera/depth", "16UC1")
+    assert [item.sensor_depth is not None for item in posed.open().items()] == [True, True, False, True, True]
+    assert "is left out: /camera/depth must have the size of the colour image, 6×4; got 3×2" in caplog.text
+
+
 def test_images_without_stamps_are_said_to_have_none(posed):
     posed.info(0)
     for _ in range(3):

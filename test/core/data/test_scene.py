@@ -122,6 +122,18 @@ BROKEN = {
         "depth/00003.png must have the size of its image, 48×36; got 40×30",
     ),
     "poses are too few": (lambda s: rewrite_poses(s, lambda p: p[:4]), "4 lines for 6 images: lines are missing"),
+    "poses have a header": (
+        lambda s: (s / "poses.txt").write_text("m00 m01 m02\n" + (s / "poses.txt").read_text()),
+        "7 lines for 6 images: images are missing; .*line 1: could not convert",
+    ),
+    "poses are blocks of four lines": (
+        lambda s: (s / "poses.txt").write_text("1 0 0 0\n" * 24),
+        "got 4, as of a 4×4 matrix over four lines. Write all of it on one line",
+    ),
+    "images are there in two formats": (
+        lambda s: cv2.imwrite(str(s / "images/00004.jpg"), np.zeros((36, 48, 3), np.uint8)),
+        "images must hold each image once; it holds 00004 as png and as jpg. Remove one",
+    ),
     "every pose has 12 numbers": (
         lambda s: rewrite_poses(s, lambda p: p[:, :12]),
         "line 1 must hold 16 numbers; got 12, as of a 3×4 matrix. Add 0 0 0 1",
