@@ -168,11 +168,12 @@ def test_the_first_table_has_the_worst_sequence_first_and_fits_a_terminal(dvmvs,
     for table in tables:
         rows = [line.split() for line in table.splitlines()]
         names = [row[0] for row in rows if row and row[0] in (*expected, "all")]
-        assert names == [*expected, "all"]
+        parts_of_table, rest = divmod(len(names), len(expected) + 1)
+        assert names == parts_of_table * [*expected, "all"] != [] and rest == 0
         assert max(len(line.rstrip()) for line in table.splitlines()) <= 120
     for column in ("constant", "ratio", "<1.25", "<1.05", "edge F1", "shown", "sure", "wrong", "flicker"):
         assert column in tables[0]
-    (row,) = [line.split() for line in tables[0].splitlines() if line.split()[:1] == ["b"]]
+    row = next(line.split() for line in tables[0].splitlines() if line.split()[:1] == ["b"])
     (part,) = [part for part in parts if part["name"] == "b"]
     assert row[4] == f"{part['ratio_to_constant']:.2f}"
 

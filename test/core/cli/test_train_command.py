@@ -96,8 +96,9 @@ def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path, capsys, argumen
     size = ("--height", "32", "--width", "32")
     assert main(["train", "pairnet", "--out", str(tmp_path / "run"), *size, *arguments]) == 1
     error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1
-    assert message in error[0]
+    beginning, refusal = error
+    assert beginning.startswith("training into ")
+    assert message in refusal
 
 
 def test_published_schedule_trains_pairs(tmp_path) -> None:
