@@ -45,6 +45,9 @@ from dvmvs_core.foreign import quoted, shortened
 LENGTH_TOLERANCE = 0.01
 """How far the squared length of a quaternion may be from 1; others are refused, as by tf2."""
 
+MAX_TRANSLATION_M = 1e8
+"""Longest translation that is believed; earth-centred frames need 6.4e6."""
+
 MAX_CHAIN = 1000
 """Frames of one chain, as in tf2."""
 
@@ -174,8 +177,8 @@ def check_transform(
     """Return the numbers of a transform, parent_T_child, if it can be one.
 
     Raises:
-        TransformError: empty, equal or overlong frame names, a value that is not finite, or a quaternion whose length
-            is not 1.
+        TransformError: empty, equal or overlong frame names, a value that is not finite, a translation that
+            cannot be, or a quaternion whose length is not 1.
     """
     if not parent or not child:
         raise TransformError(
@@ -191,6 +194,11 @@ def check_transform(
         raise TransformError(
             f"the transform from {quoted(child)} to {quoted(parent)} must be finite; got translation {translation}"
             f" and quaternion {quaternion}"
+        )
+    if math.hypot(*translation) > MAX_TRANSLATION_M:
+        raise TransformError(
+            f"the transform from {quoted(child)} to {quoted(parent)} must be at most {MAX_TRANSLATION_M:.0e} m long; got"
+            f" {translation}"
         )
     length = math.hypot(*quaternion)
     if not abs(length * length - 1.0) < LENGTH_TOLERANCE:

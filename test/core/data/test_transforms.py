@@ -230,6 +230,7 @@ def test_a_loop_is_named_and_does_not_hang():
         (("odom", "base", 0, (0, 0, 0), (0, 0, 0, float("nan"))), "finite"),
         (("odom", "base", 0, (float("inf"), 0, 0), UNTURNED), "finite"),
         (("odom", "base", 0, (0, 0, 0), (0, 0, 0, 0)), "length 1"),
+        (("odom", "base", 0, (0, 1e300, 0), UNTURNED), "at most 1e\\+08 m long"),
     ),
 )
 def test_a_transform_that_cannot_be_is_refused_and_leaves_no_trace(edge, said):
