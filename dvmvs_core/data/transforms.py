@@ -197,8 +197,8 @@ def check_transform(
         )
     if math.hypot(*translation) > MAX_TRANSLATION_M:
         raise TransformError(
-            f"the transform from {quoted(child)} to {quoted(parent)} must be at most {MAX_TRANSLATION_M:.0e} m long; got"
-            f" {translation}"
+            f"the transform from {quoted(child)} to {quoted(parent)} must be at most {MAX_TRANSLATION_M:.0e} m long;"
+            f" got {translation}"
         )
     length = math.hypot(*quaternion)
     if not abs(length * length - 1.0) < LENGTH_TOLERANCE:
