@@ -37,7 +37,7 @@ from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, r
 from dvmvs_core.matching.score_windows import quarter_means
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
 from dvmvs_core.matching.upsampling import add_upsampled, upsample_depth
-from dvmvs_core.matching.view_selection import best_views
+from dvmvs_core.matching.view_selection import views_to_match
 from dvmvs_core.matching.views_of_depth import count_views
 from dvmvs_core.matching.winner import best_planes
 from dvmvs_core.runtime.bands import in_bands
@@ -130,7 +130,7 @@ class Matcher:
         past = past[-c.window :]
         own = np.ascontiguousarray(network_depth[::2, ::2], dtype=np.float32)
         prior, agreement = self._prior(reference, past, own)
-        views = self._best_views(reference, past, prior)
+        views = views_to_match(reference, past, prior, c.views)
         if not views:
             return _unmatched(network_depth, own, prior, agreement)
         to_half = _to_views(reference, views, HALF)
@@ -215,20 +215,6 @@ class Matcher:
             agreement,
         )
         return fused, agreement
-
-    def _best_views(
-        self, reference: MatchingView, past: Sequence[MatchingView], prior: np.ndarray
-    ) -> list[MatchingView]:
-        to_cell = np.linalg.inv(QUARTER.pixel_from_cell)
-        chosen = best_views(
-            prior,
-            to_cell @ reference.K,
-            reference.world_T_cam,
-            [to_cell @ view.K for view in past],
-            [view.world_T_cam for view in past],
-            self.config.views,
-        )
-        return [past[i] for i in chosen]
 
     def _add_support(
         self, views: Sequence[MatchingView], to_half: tuple[np.ndarray, np.ndarray], scores: np.ndarray

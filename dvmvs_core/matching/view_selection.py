@@ -20,6 +20,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dvmvs_core.geometry import backproject
+from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.matching.relative_view import QUARTER
 
 BEST_ANGLE_DEG = 5.0
 """Between the two rays that meet in a point."""
@@ -32,6 +34,29 @@ MIN_SCORE = 0.02
 
 STEP = 4
 """Cells of the prior depth between the points asked for, in both directions."""
+
+
+def views_to_match(
+    reference: MatchingView, past: Sequence[MatchingView], prior: np.ndarray, count: int
+) -> list[MatchingView]:
+    """Return at most `count` past keyframes to match a keyframe against, the best first.
+
+    Args:
+        reference: the keyframe.
+        past: those to choose from.
+        prior: (q, r) metres of its prior depth, on the quarter-resolution grid.
+        count: how many.
+    """
+    to_cell = np.linalg.inv(QUARTER.pixel_from_cell)
+    chosen = best_views(
+        prior,
+        to_cell @ reference.K,
+        reference.world_T_cam,
+        [to_cell @ view.K for view in past],
+        [view.world_T_cam for view in past],
+        count,
+    )
+    return [past[i] for i in chosen]
 
 
 def best_views(

@@ -7,8 +7,8 @@
 
 """Convolutions that add their bias, and clip below 0, in the same kernel.
 
-On an H200, PyTorch's own convolutions leave both to kernels of their own: 124 of the 461 kernels of a keyframe of
-`paper`, and a sixth of their time.
+PyTorch's own convolutions leave both to kernels of their own: on an H200, the graphs of a keyframe of `paper` in
+float16 take 1.85 ms with them, and 1.59 ms fused.
 """
 
 from __future__ import annotations

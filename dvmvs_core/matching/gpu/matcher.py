@@ -47,7 +47,7 @@ from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.matcher import MIN_WEIGHT, SURE_MARGIN
 from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER
-from dvmvs_core.matching.view_selection import best_views
+from dvmvs_core.matching.view_selection import views_to_match
 from dvmvs_core.model.lite0 import Lite0, load_lite0
 from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, load_regulariser, prepared
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
@@ -134,7 +134,7 @@ class TorchMatcher:
         """Return the depth of a keyframe as tensors on the device; the arguments are those of `Matcher.match`."""
         past = past[-self.config.window :]
         prior, agreement = self._fused(reference, past, network_depth)
-        views = self._best_views(reference, past, prior)
+        views = views_to_match(reference, past, prior.cpu().numpy(), self.config.views)
         if not views:
             return self._unmatched(network_depth, prior, agreement)
         filled = [*views, *(reference for _ in range(self.config.views - len(views)))]
@@ -159,18 +159,6 @@ class TorchMatcher:
         depths = torch.stack([*(view.matched.past for view in recent), *(missing,) * (max(count, 1) - len(recent))])
         packed = self._sent(packed_cameras(reference, recent, max(count, 1)))
         return tuple(part.clone() for part in self._prior(packed, network_depth, depths))
-
-    def _best_views(self, reference: MatchingView, past: Sequence[MatchingView], prior: Tensor) -> list[MatchingView]:
-        to_cell = np.linalg.inv(QUARTER.pixel_from_cell)
-        chosen = best_views(
-            prior.cpu().numpy(),
-            to_cell @ reference.K,
-            reference.world_T_cam,
-            [to_cell @ view.K for view in past],
-            [view.world_T_cam for view in past],
-            self.config.views,
-        )
-        return [past[i] for i in chosen]
 
     def _sent(self, packed: Tensor) -> Tensor:
         return packed.pin_memory() if self.device.type == "cuda" else packed
