@@ -20,6 +20,9 @@ import numpy as np
 ROTATION_TOLERANCE = 1e-2
 """How far R Rᵀ may be from the identity: recorded poses have few digits, but a scaled matrix is far outside."""
 
+MAX_TRANSLATION_M = 1e8
+"""Longest translation that is believed; earth-centred frames need 6.4e6."""
+
 
 @dataclass(frozen=True)
 class PoseDistance:

@@ -9,22 +9,32 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 import numpy as np
 
 from dvmvs_core.errors import FrameError
-from dvmvs_core.geometry import is_finite_pose, is_rotation
+from dvmvs_core.foreign import foreign
+from dvmvs_core.geometry import MAX_TRANSLATION_M, is_finite_pose, is_rotation
+
+LEAST_FOCAL_LENGTH, MOST_PIXELS = 1e-3, 1e9
+"""Bounds of what can be intrinsics, pixels: their products and inverses stay far within float32."""
+
+
+def _numbers(value: object, name: str, shape: tuple[int, int]) -> np.ndarray:
+    with foreign(f"{name} must be numbers of shape {shape}", FrameError):
+        return np.asarray(value, dtype=np.float64)
 
 
 def check_intrinsics(K: np.ndarray) -> np.ndarray:
     """Return K as float64 (3, 3).
 
     Raises:
-        FrameError: if it has another shape, holds NaN or infinity, a focal length is not positive, or it does not end
-            with the row 0 0 1, so that it may have no inverse.
+        FrameError: if it has another shape, holds NaN, infinity or more than `MOST_PIXELS`, a focal length is not
+            positive, it does not end with the row 0 0 1, or it has no inverse.
     """
-    K = np.asarray(K, dtype=np.float64)
+    K = _numbers(K, "K", (3, 3))
     if K.shape != (3, 3):
         raise FrameError(f"K must have shape (3, 3); got {K.shape}. From a CameraInfo use .k, not .p")
     if not np.isfinite(K).all():
@@ -35,6 +45,14 @@ def check_intrinsics(K: np.ndarray) -> np.ndarray:
         )
     if not np.allclose(K[2], (0.0, 0.0, 1.0), atol=1e-6):
         raise FrameError(f"K must end with the row 0 0 1; got {K[2].tolist()}. Calibrate the camera")
+    area = K[0, 0] * K[1, 1]
+    if min(K[0, 0], K[1, 1]) < LEAST_FOCAL_LENGTH or np.abs(K).max() > MOST_PIXELS:
+        raise FrameError(
+            f"K must have focal lengths of at least {LEAST_FOCAL_LENGTH:g} pixels and nothing beyond {MOST_PIXELS:g};"
+            f" got {K.tolist()}. Calibrate the camera"
+        )
+    if not abs(area - K[0, 1] * K[1, 0]) > 1e-6 * area:
+        raise FrameError(f"K must have an inverse; got {K.tolist()}. Calibrate the camera")
     return K
 
 
@@ -42,9 +60,10 @@ def check_pose(world_T_cam: np.ndarray) -> np.ndarray:
     """Return the pose as float64 (4, 4); NaN and infinity are let through, since they mean that tracking is lost.
 
     Raises:
-        FrameError: if it has another shape, or its upper left 3×3 is not a rotation, or its last row is not 0 0 0 1.
+        FrameError: if it has another shape, or its upper left 3×3 is not a rotation, its last row is not 0 0 0 1, or
+            it is farther from the origin than `MAX_TRANSLATION_M`.
     """
-    world_T_cam = np.asarray(world_T_cam, dtype=np.float64)
+    world_T_cam = _numbers(world_T_cam, "world_T_cam", (4, 4))
     if world_T_cam.shape != (4, 4):
         raise FrameError(f"world_T_cam must have shape (4, 4); got {world_T_cam.shape}")
     if not is_finite_pose(world_T_cam):
@@ -56,6 +75,11 @@ def check_pose(world_T_cam: np.ndarray) -> np.ndarray:
         )
     if not np.allclose(world_T_cam[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6):
         raise FrameError(f"world_T_cam must end with the row 0 0 0 1; got {world_T_cam[3].tolist()}")
+    if np.linalg.norm(world_T_cam[:3, 3]) > MAX_TRANSLATION_M:
+        raise FrameError(
+            f"world_T_cam must lie within {MAX_TRANSLATION_M:.0e} m of the origin; got {world_T_cam[:3, 3].tolist()}."
+            " Poses are in metres"
+        )
     return world_T_cam
 
 
@@ -82,10 +106,15 @@ class Frame:
 
     def __post_init__(self) -> None:
         """Check every part, so that no later stage has to."""
+        if not isinstance(self.image, np.ndarray):
+            raise FrameError(f"image must be an array of shape (H, W, 3); got {type(self.image).__name__}")
         if self.image.ndim != 3 or self.image.shape[2] != 3 or 0 in self.image.shape:
             raise FrameError(f"image must have shape (H, W, 3); got {self.image.shape}")
         if self.image.dtype != np.uint8:
             raise FrameError(f"image must be uint8 RGB; got {self.image.dtype}. Scale it to 0…255 first")
+        with foreign("stamp_ns and index must be integers", FrameError):
+            object.__setattr__(self, "stamp_ns", operator.index(self.stamp_ns))
+            object.__setattr__(self, "index", operator.index(self.index))
         object.__setattr__(self, "K", check_intrinsics(self.K))
         object.__setattr__(self, "world_T_cam", check_pose(self.world_T_cam))
 

@@ -33,6 +33,8 @@ def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; a sequence is a scene folder or a rosbag2")
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(f"{path} is neither a file nor a folder; a sequence is a scene folder or a rosbag2")
     if _is_bag(path):
         return BagSequence(path, topics or BagTopics())
     if path.is_dir() and any((path / part).exists() for part in ("images", "poses.txt", "K.txt")):

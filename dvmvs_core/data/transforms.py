@@ -41,12 +41,10 @@ from dvmvs_core.errors import (
     TransformLookupError,
 )
 from dvmvs_core.foreign import quoted, shortened
+from dvmvs_core.geometry import MAX_TRANSLATION_M
 
 LENGTH_TOLERANCE = 0.01
 """How far the squared length of a quaternion may be from 1; others are refused, as by tf2."""
-
-MAX_TRANSLATION_M = 1e8
-"""Longest translation that is believed; earth-centred frames need 6.4e6."""
 
 MAX_CHAIN = 1000
 """Frames of one chain, as in tf2."""

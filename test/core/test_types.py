@@ -35,6 +35,8 @@ def test_frame_takes_lists_and_makes_float64():
         (np.zeros((48, 64, 4), np.uint8), r"got \(48, 64, 4\)"),
         (np.zeros((0, 64, 3), np.uint8), r"got \(0, 64, 3\)"),
         (np.zeros((48, 64, 3), np.float32), "uint8 RGB; got float32"),
+        ([[[0, 0, 0]]], "must be an array .* got list"),
+        ("x", "must be an array .* got str"),
     ],
 )
 def test_bad_image_is_refused(image, message):
@@ -49,11 +51,23 @@ def test_bad_image_is_refused(image, message):
         (np.diag((0.0, 100.0, 1.0)), "fx=0"),
         (np.diag((100.0, -5.0, 1.0)), "fy=-5"),
         (np.diag((np.nan, 100.0, 1.0)), "finite"),
+        ("x", "must be numbers"),
+        ([[1.0, 2.0], [3.0]], "must be numbers"),
+        (np.diag((1e-300, 1e-300, 1.0)), "focal lengths of at least"),
+        (np.diag((1e300, 1e300, 1.0)), "nothing beyond 1e"),
+        (((100.0, 0.0, 1e200), (0.0, 100.0, 24.0), (0.0, 0.0, 1.0)), "nothing beyond 1e"),
+        (((100.0, 100.0, 0.0), (100.0, 100.0, 0.0), (0.0, 0.0, 1.0)), "must have an inverse"),
     ],
 )
 def test_bad_intrinsics_are_refused(bad_K, message):
     with pytest.raises(FrameError, match=message):
         make_frame(K=bad_K)
+
+
+@pytest.mark.parametrize("stamp", ["1", 1.0, float("nan"), None])
+def test_a_stamp_is_whole_nanoseconds(stamp):
+    with pytest.raises(FrameError, match="must be integers"):
+        Frame(np.zeros((48, 64, 3), np.uint8), K, np.eye(4), stamp)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -68,6 +82,9 @@ def test_a_lost_pose_is_a_frame(bad):
         (np.diag((2.0, 2.0, 2.0, 1.0)), "rotation"),
         (np.diag((1.0, 1.0, -1.0, 1.0)), "rotation"),
         (np.diag((1.0, 1.0, 1.0, 2.0)), "row 0 0 0 1"),
+        ("x", "must be numbers"),
+        ([[1.0], [2.0, 3.0]], "must be numbers"),
+        (((1.0, 0.0, 0.0, 1e300), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0)), "of the origin"),
     ],
 )
 def test_a_pose_that_is_not_rigid_is_refused(pose, message):
