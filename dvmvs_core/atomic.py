@@ -34,15 +34,16 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(path)
     unfinished = _unfinished(path, path.suffix)
-    lock = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-    try:
-        _try_lock(lock)
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        os.close(lock)
-        with suppress(FileNotFoundError):
-            unfinished.unlink()
+    with _named(path, unfinished):
+        lock = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        try:
+            _try_lock(lock)
+            yield unfinished
+            os.replace(unfinished, path)
+        finally:
+            os.close(lock)
+            with suppress(FileNotFoundError):
+                unfinished.unlink()
 
 
 @contextmanager
@@ -54,14 +55,15 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(path)
     unfinished = _unfinished(path)
-    unfinished.mkdir()
-    lock = os.open(unfinished, os.O_RDONLY)
-    try:
-        _try_lock(lock)
-        yield unfinished
-    finally:
-        os.close(lock)
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with _named(path, unfinished):
+        unfinished.mkdir()
+        lock = os.open(unfinished, os.O_RDONLY)
+        try:
+            _try_lock(lock)
+            yield unfinished
+        finally:
+            os.close(lock)
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager
@@ -88,6 +90,17 @@ def clear_leftovers(path: Path) -> None:
 
 def _unfinished(path: Path, suffix: str = "") -> Path:
     return path.with_name(f".{path.name}.{UNFINISHED}-{secrets.token_hex(4)}{suffix}")
+
+
+@contextmanager
+def _named(path: Path, unfinished: Path) -> Iterator[None]:
+    """Have what the system refuses name `path`, and not the hidden name or, as on a full disk, none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(unfinished)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def _try_lock(descriptor: int) -> bool | None:

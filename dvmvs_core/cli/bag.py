@@ -13,12 +13,9 @@ Poses become the chain odom, base_link (moving), camera_optical_frame (static). 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import tyro
-
-from dvmvs_core.cli.options import BagOptions, SequencePath
+from dvmvs_core.cli.options import BagOptions, NewFolder, SequencePath
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Options:
 
     sequence: SequencePath
     """a scene folder, or a bag to write anew"""
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    out: NewFolder
     """folder of the new bag; it must not exist yet"""
     storage: Literal["mcap", "sqlite3"] = "mcap"
     """format of the storage file"""

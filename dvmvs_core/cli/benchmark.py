@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dvmvs_core.cli.options import Count, EngineOptions, OptionalCount, OptionalFile
+from dvmvs_core.cli.options import Count, EngineOptions, OptionalCount, OutputFile
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Options:
     """run so many keyframes at a small size, and say how memory grew"""
     threads: OptionalCount = None
     """CPU threads; by default one a core"""
-    json: OptionalFile = None
+    json: OutputFile = None
     """file for the figures"""
     engine: EngineOptions = field(default_factory=EngineOptions)
 

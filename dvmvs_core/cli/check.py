@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dvmvs_core.cli.options import BagOptions, OptionalFile, SequencePaths
+from dvmvs_core.cli.options import BagOptions, OutputFile, SequencePaths
 
 EXIT_WRONG = 3
 
@@ -28,7 +28,7 @@ class Options:
 
     sequences: SequencePaths
     """scene folders or rosbag2 recordings"""
-    json: OptionalFile = None
+    json: OutputFile = None
     """file for the figures"""
     bag: BagOptions = field(default_factory=BagOptions)
 

@@ -27,8 +27,9 @@ from dvmvs_core.cli.options import (
     Metres,
     OptionalCount,
     OptionalFile,
-    OptionalFolder,
     OptionalName,
+    OutputFile,
+    OutputFolder,
     SequencePaths,
 )
 
@@ -60,13 +61,13 @@ class Options:
     """check the poses and their timing against the images first, and say what is wrong with them"""
     baselines: bool = False
     """score a classical plane sweep on the same frames too"""
-    json: OptionalFile = None
+    json: OutputFile = None
     """file for the figures"""
-    report: OptionalFolder = None
+    report: OutputFolder = None
     """folder for index.html, a page with plots and pictures, and its figures"""
     against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """an earlier run to set beside this one in the report: its --report folder or --json file"""
-    out: OptionalFolder = None
+    out: OutputFolder = None
     """folder to keep predictions and pictures in, one folder a sequence"""
     published: bool = False
     """keep the published files in it instead: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
+from dvmvs_core.cli.options import NewFolder, OutputFile
 from dvmvs_core.data.exporters.options import (
     ExportOptions,
     IclNuimOptions,
@@ -53,7 +54,7 @@ NAMED_FRAMES = 3
 class _Import:
     root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
     """the recording or data set as it was downloaded, or one scene of it"""
-    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    out: NewFolder
     """folder to make the scenes in"""
     how: ExportOptions = field(default_factory=ExportOptions)
     scenes: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ class _Import:
     """scenes to work on at a time; by default one a processor"""
     split_folder: Path | None = None
     """folder whose train.txt and validation.txt say which scene is for what; by default 9 to 1, by place, seeded"""
-    json: Path | None = None
+    json: OutputFile = None
     """write what became of each scene to this file"""
 
 

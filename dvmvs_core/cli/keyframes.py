@@ -22,9 +22,9 @@ from dvmvs_core.cli.options import (
     BagOptions,
     Count,
     OptionalCount,
-    OptionalFile,
-    OptionalFolder,
     OptionalName,
+    OutputFile,
+    OutputFolder,
     SequencePaths,
 )
 
@@ -43,9 +43,9 @@ class Options:
     """how many measurement frames each keyframe gets"""
     every: OptionalCount = None
     """take every N-th frame against those taken before it, in place of the keyframe buffer"""
-    out: OptionalFile = None
+    out: OutputFile = None
     """file to write; by default the lines are printed"""
-    published: OptionalFolder = None
+    published: OutputFolder = None
     """folder to write to, with the published file names KEYFRAMING+DATASET+SCENE+nmeas+N"""
     dataset: OptionalName = None
     """DATASET of those names; by default the folder that holds the sequence"""

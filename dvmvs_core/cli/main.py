@@ -85,6 +85,7 @@ def _run(command: str, arguments: list[str]) -> int:
     import tyro
 
     from dvmvs_core.cli.help_texts import describe_options, flowing
+    from dvmvs_core.cli.outputs import check_outputs
 
     module = importlib.import_module(module_of(command))
     describe_options(module.Options)
@@ -95,6 +96,7 @@ def _run(command: str, arguments: list[str]) -> int:
         args=arguments,
         config=configuration(),
     )
+    check_outputs(options)
     return module.run(options) or 0
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from dvmvs_core.cli.outputs import Output
+
 if TYPE_CHECKING:
     from dvmvs_core.config import EngineConfig
     from dvmvs_core.data.sequence import Sequence
@@ -31,7 +33,10 @@ IndexPaths = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE|DIR ...")]
 """Index files, or folders of them."""
 
 OptionalFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
-OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+OutputFile = Annotated[OptionalFile, Output.FILE]
+OutputFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR"), Output.FOLDER]
+RequiredFolder = Annotated[Path, tyro.conf.arg(metavar="DIR"), Output.FOLDER]
+NewFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT"), Output.FOLDER]
 OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 OptionalCount = Annotated[int | None, tyro.conf.arg(metavar="N")]
 Count = Annotated[int, tyro.conf.arg(metavar="N")]

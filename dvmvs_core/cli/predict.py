@@ -27,8 +27,10 @@ from dvmvs_core.cli.options import (
     IndexPaths,
     OptionalCount,
     OptionalName,
+    RequiredFolder,
     SequencePaths,
 )
+from dvmvs_core.cli.outputs import Output
 
 if TYPE_CHECKING:
     from dvmvs_core.cli.progress import Steps
@@ -40,7 +42,7 @@ class Options:
 
     sequences: SequencePaths
     """scene folders or rosbag2 recordings"""
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    out: RequiredFolder
     """folder to write to"""
     indices: IndexPaths = ()
     """index files, or folders of them, that name keyframes and measurement frames, in place of the keyframe rule;
@@ -55,7 +57,7 @@ class Options:
     """write the published files, arrays arr_0 of (N, h, w) depth and (N, 8) errors, in place of predictions.npz"""
     dataset: OptionalName = None
     """name of the data set in published file names; by default the folder that holds the sequence"""
-    result_bag: Annotated[Path | None, tyro.conf.arg(metavar="BAG")] = None
+    result_bag: Annotated[Path | None, tyro.conf.arg(metavar="BAG"), Output.FOLDER] = None
     """write the frames with their depth, confidence, clouds and errors as a rosbag2 (mcap) too, for RViz, Foxglove or
     rerun; of several runs each gets a bag of its own in BAG"""
     format: Annotated[

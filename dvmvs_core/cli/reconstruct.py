@@ -27,9 +27,11 @@ from dvmvs_core.cli.options import (
     Metres,
     OptionalCount,
     OptionalFile,
-    OptionalFolder,
+    OutputFile,
+    OutputFolder,
     SequencePath,
 )
+from dvmvs_core.cli.outputs import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +47,7 @@ class Options:
 
     sequence: SequencePath
     """a scene folder or a rosbag2"""
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.ply")]
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.ply"), Output.FILE]
     """the mesh to write"""
     predictions: OptionalFile = None
     """what dvmvs predict wrote (predictions.npz), in place of running the network"""
@@ -67,13 +69,13 @@ class Options:
     """leave out surface that fewer frames have seen"""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
     """leave out predicted depth that is less confident; by default nothing, but with --raw 0.3"""
-    progressive: OptionalFolder = None
+    progressive: OutputFolder = None
     """folder for the mesh as it grows, mesh_FRAME.ply"""
     progressive_every: Count = 10
     """frames between two of them"""
-    picture: OptionalFile = None
+    picture: OutputFile = None
     """file for the picture; by default FILE.png beside the mesh"""
-    json: OptionalFile = None
+    json: OutputFile = None
     """file for the figures"""
     engine: EngineOptions = field(default_factory=EngineOptions)
     bag: BagOptions = field(default_factory=BagOptions)

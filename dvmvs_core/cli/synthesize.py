@@ -15,19 +15,15 @@ sheet, and of npz scenes also the lists that `dvmvs train --data OUT` reads; wha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from dvmvs_core.cli.options import Count, OptionalCount
+from dvmvs_core.cli.options import Count, NewFolder, OptionalCount
 
 
 @dataclass(frozen=True)
 class Options:
     """Make a procedural scene."""
 
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    out: NewFolder
     """folder of the new scene, which must not exist yet; with --scenes the folder that holds them all"""
     seed: int = 0
     """chooses the world, the path and the camera"""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from dvmvs_core.cli.options import Count, OptionalCount, OptionalFile
+from dvmvs_core.cli.options import Count, OptionalCount, OptionalFile, OutputFile, RequiredFolder
 
 if TYPE_CHECKING:
     from dvmvs_core.training.processes import Processes
@@ -35,7 +35,7 @@ SPEED_STEPS = 12
 
 @dataclass(frozen=True)
 class _Common:
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    out: RequiredFolder
     """run folder for checkpoint, log, weights and pictures"""
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="synthetic|FOLDER[:WEIGHT] ...")] = ("synthetic",)
     """live worlds, folders in the training layout (train.txt, npz frames), or a mix: synthetic:0.7 /data/scannet:0.3"""
@@ -104,7 +104,7 @@ class _Network(_Common):
     """steps between two lines of the log"""
     resume: bool = False
     """go on from the checkpoint in DIR"""
-    profile: OptionalFile = None
+    profile: OutputFile = None
     """do not train: measure where the time of 12 steps (or --steps) goes, beside plain ones, and write it here"""
 
 
@@ -140,7 +140,7 @@ class Regulariser:
     DIR/regulariser.safetensors holds the weights so far, DIR/clips and DIR/held_out what was recorded.
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    out: RequiredFolder
     """run folder"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
     """length of the whole run, from the first step on"""

@@ -16,12 +16,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from dvmvs_core.cli.options import Count, EngineOptions, OptionalFile
+from dvmvs_core.cli.options import Count, EngineOptions, OutputFile
+from dvmvs_core.cli.outputs import Output
 from dvmvs_core.errors import WeightsError
 
 _Weights = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
 _Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-_File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.safetensors")]
+_File = Annotated[Path, tyro.conf.arg(metavar="OUT.safetensors"), Output.FILE]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Import:
 
     folder: _Folder
     """the folder; what else lies in it is ignored"""
-    out: _File
+    out: Annotated[_File, tyro.conf.Positional]
     """the safetensors file to write"""
 
 
@@ -58,7 +59,7 @@ class Export:
 
     weights: _Weights
     """a safetensors file, or the name of a shipped checkpoint"""
-    out: _Folder
+    out: Annotated[_Folder, Output.FOLDER]
     """folder to write to; it must not exist yet"""
     network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
     """which of the networks, where the weights hold both"""
@@ -72,7 +73,7 @@ class Average:
 
     weights: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME ...")]
     """two or more safetensors files, or names of shipped checkpoints"""
-    out: Annotated[Path, tyro.conf.arg(metavar="OUT.safetensors")]
+    out: _File
     """the safetensors file to write"""
 
 
@@ -83,7 +84,7 @@ class Calibrate:
     engine: EngineOptions = field(default_factory=EngineOptions)
     clips: Count = 32
     """worlds to walk through, 12 keyframes each; one in four only checks the fit"""
-    out: OptionalFile = None
+    out: OutputFile = None
     """file for the coefficients; by default the one that the engine reads"""
 
 

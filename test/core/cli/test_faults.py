@@ -121,7 +121,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(dvmvs, make_sce
         code, _, err = dvmvs(command, scene, "--weights", weights, *rest)
     assert code == 1
     last = err.splitlines()[-1]
-    assert last.startswith(f"dvmvs {command}: ")
+    assert last.startswith(f"dvmvs {command}: /"), "it names the file"
+    assert "unfinished" not in last
     assert "File too large. Free some space" in last
     assert "Traceback" not in err
     assert not (tmp_path / "place").exists() or files_in(tmp_path / "place") == []

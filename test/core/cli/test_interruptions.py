@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -132,24 +134,56 @@ def test_of_two_exports_of_a_scene_the_second_is_told_and_the_first_goes_on(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["scene"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_one_line(dvmvs, make_scene, tmp_path):
-    scene = make_scene(frames=4)
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+OUTPUTS = (
+    ("predict SCENE --out", "predict SCENE --out FREE --result-bag", "evaluate SCENE --json", "evaluate SCENE --report")
+    + ("evaluate SCENE --out", "check SCENE --json", "keyframes SCENE --out", "keyframes SCENE --published")
+    + ("reconstruct SCENE --sensor --out", "reconstruct SCENE --sensor --out FREE --json", "bag SCENE")
+    + ("reconstruct SCENE --sensor --out FREE --picture", "reconstruct SCENE --sensor --out FREE --progressive")
+    + ("import kitti SCENE", "import kitti SCENE FREE --json", "synthesize --frames 2", "weights import SCENE")
+    + ("weights export small", "weights average small small --out", "weights calibrate --out", "benchmark --json")
+    + ("train pairnet --steps 1 --out", "train all --minutes 1 --out", "train regulariser --steps 1 --out")
+)
+"""Every option that names what is written, as the last."""
+
+
+def as_anybody() -> None:
+    """Root may write everywhere; this process, and what it becomes, may not."""
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE)
+
+
+def in_places(command: str, scene: Path, free: Path) -> list[str]:
+    return [{"SCENE": str(scene), "FREE": str(free)}.get(word, word) for word in command.split()]
+
+
+def test_a_read_only_folder_is_one_line_before_anything_is_done(make_scene, tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
-    code, _, err = dvmvs("bag", scene, closed / "bag")
-    assert (code, err.count("\n")) == (1, 1) and "Permission denied" in err
+    arguments = in_places("keyframes SCENE --published", make_scene(frames=4), tmp_path / "free")
+    process = start(*arguments, closed / "below" / "out", preexec_fn=as_anybody)
+    _, err = process.communicate()
+    said = f"dvmvs keyframes: {closed}/below/out cannot be written: {closed}: Permission denied. Name another place\n"
+    assert (process.returncode, err) == (1, said)
 
 
-def test_a_place_that_cannot_be_a_folder_is_one_line(dvmvs, make_scene, weights, tmp_path):
-    scene = make_scene(frames=9)
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(dvmvs, tmp_path, command):
+    """The scene is not there, and yet it is the place that is named."""
     (tmp_path / "file").write_text("x")
-    for arguments in (
-        ("bag", scene, tmp_path / "file" / "bag"),
-        ("keyframes", scene, "--out", tmp_path / "file" / "index"),
-        ("predict", scene, "--weights", weights, "--out", tmp_path / "file" / "out"),
-        ("evaluate", scene, "--weights", weights, "--json", tmp_path / "file" / "figures.json"),
-    ):
-        code, _, err = dvmvs(*arguments)
-        assert code == 1 and err.splitlines()[-1].startswith(f"dvmvs {arguments[0]}: "), err
-        assert "Traceback" not in err
+    arguments = in_places(command, tmp_path / "nothing", tmp_path / "free")
+    code, _, err = dvmvs(*arguments, tmp_path / "file" / "out")
+    assert code == 1
+    assert err == (
+        f"dvmvs {arguments[0]}: {tmp_path}/file/out cannot be written: {tmp_path}/file: Not a directory."
+        " Name another place\n"
+    )
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_what_is_no_file_or_no_folder_is_not_written_over(dvmvs, tmp_path, command):
+    os.mkfifo(tmp_path / "pipe")
+    arguments = in_places(command, tmp_path / "nothing", tmp_path / "free")
+    code, _, err = dvmvs(*arguments, tmp_path / "pipe")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "exists already as something else" in err
+    assert (tmp_path / "pipe").is_fifo()
