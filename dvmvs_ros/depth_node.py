@@ -351,7 +351,7 @@ class DepthNode(GuardedNode, LifecycleNode):
     def _on_jump(self) -> None:
         """The images went back in time: nothing from before may be used again."""
         self.get_logger().warning("the images' stamps went back: keyframes and recurrent state are reset")
-        self._inputs.clear_poses()
+        self._inputs.follow_jump()
         self._forget(DropReason.TIME_JUMP, "time went back")
 
     def _on_clock_jump(self) -> None:

@@ -185,7 +185,9 @@ def check_transform(
     if parent == child:
         raise TransformError(f"a transform must join two frames; got {quoted(parent)} as parent and as child")
     if max(len(parent), len(child)) > MAX_NAME:
-        raise TransformError(f"a frame's name must have at most {MAX_NAME} characters; got {quoted(child)}")
+        raise TransformError(
+            f"a frame's name must have at most {MAX_NAME} characters; got {quoted(max(parent, child, key=len))}"
+        )
     translation = tuple(map(float, translation))
     quaternion = tuple(map(float, quaternion))
     if not all(map(math.isfinite, translation + quaternion)):

@@ -116,9 +116,14 @@ class Inputs:
             self.transforms.forget_after(stamp_ns + self.admission.limit_ns)
 
     def clear_poses(self) -> None:
-        """Forget all moving transforms and what time it is, as after a jump."""
+        """Forget all moving transforms and what time it is."""
         self.transforms.clear()
         self.admission.clear()
+
+    def follow_jump(self) -> None:
+        """Forget all moving transforms but those that jumped back with the last image."""
+        self.transforms.clear()
+        self.admission.follow_jump()
 
     def close(self) -> None:
         """Stop listening."""

@@ -30,7 +30,11 @@ FASTEST = 10
 RECENT_S = 5.0
 
 HELD = 100
-"""Poses too far ahead that are held: images and poses may jump together, and a pose comes before its image."""
+"""Poses that are kept for the next image: images and poses may jump together, and a pose comes before its image."""
+
+
+_Pose = tuple[str, int, Callable[[], object]]
+"""(frame, stamp_ns, what adds it to the buffer)."""
 
 
 class PoseAdmission:
@@ -58,14 +62,22 @@ class PoseAdmission:
         self._image_ns: int | None = None
         self._image_s = self._refused_s = float("-inf")
         self._heard_s: float | None = None
-        self._held: deque[tuple[str, int, Callable[[], object]]] = deque(maxlen=HELD)
+        self._held: deque[_Pose] = deque(maxlen=HELD)
+        self._since_image: deque[_Pose] = deque(maxlen=HELD)
+        self._jumped: list[_Pose] = []
 
     def note_image(self, stamp_ns: int) -> bool:
         """Take the stamp of an image, which poses are compared with from now on; return whether it is the first.
 
         What was refused before and is not far ahead of this image is added now: images and poses jumped together.
         """
-        first, self._image_ns, self._image_s = self._image_ns is None, stamp_ns, self._clock()
+        first, before_ns = self._image_ns is None, self._image_ns or stamp_ns
+        self._image_ns, self._image_s = stamp_ns, self._clock()
+        # Nearer to this image than to the last one, where time went back.
+        self._jumped = [
+            pose for pose in self._since_image if 2 * pose[1] < stamp_ns + before_ns and pose[1] < before_ns
+        ]
+        self._since_image.clear()
         held, self._held = self._held, deque(maxlen=HELD)
         for child, pose_ns, add in held:
             with suppress(TransformError):
@@ -73,9 +85,17 @@ class PoseAdmission:
         return first
 
     def clear(self) -> None:
-        """Forget the images' time, as after a jump."""
+        """Forget the images' time, and all poses."""
         self._image_ns = None
+        for poses in (self._held, self._since_image, self._jumped):
+            poses.clear()
+
+    def follow_jump(self) -> None:
+        """Add again, after the buffer was cleared, what came ahead of the last image and jumped back with it."""
         self._held.clear()
+        for child, stamp_ns, add in self._jumped:
+            with suppress(TransformError):
+                self.admit(child, stamp_ns, add)
 
     def hear(self) -> None:
         """Note that poses came, of whatever stamp."""
@@ -92,6 +112,7 @@ class PoseAdmission:
         Raises:
             TransformError: if it is too far ahead, or too old for the buffer, or `add` refuses it.
         """
+        self._since_image.append((child, stamp_ns, add))
         latest_ns, what = self._latest_ns()
         if latest_ns is None or stamp_ns <= latest_ns + self.limit_ns:
             if add() is False:

@@ -98,3 +98,27 @@ def test_images_and_poses_that_jump_together_lose_none():
     assert bench.added == [90 * SECOND], "what was held before a jump is forgotten"
     with pytest.raises(TransformError, match="older than the buffer"):
         bench.admission.admit("base", HOUR, lambda: False)
+
+
+def test_poses_that_came_ahead_of_an_image_that_jumps_back_stay():
+    bench = Bench()
+    bench.admission.note_image(50 * SECOND)
+    assert not bench.refused(50 * SECOND + 1), "of before the jump"
+    assert not bench.refused(20 * SECOND - 1)
+    assert not bench.refused(20 * SECOND)
+    bench.admission.note_image(20 * SECOND)
+    bench.added.clear()  # as the buffer is
+    bench.admission.follow_jump()
+    assert bench.added == [20 * SECOND - 1, 20 * SECOND]
+    assert bench.refused(50 * SECOND), "time is that of the image"
+
+
+def test_a_reset_forgets_them():
+    bench = Bench()
+    bench.admission.note_image(50 * SECOND)
+    assert not bench.refused(20 * SECOND)
+    bench.admission.note_image(20 * SECOND)
+    bench.admission.clear()
+    bench.added.clear()
+    bench.admission.follow_jump()
+    assert not bench.added
