@@ -13,8 +13,10 @@ and no list of them is ever complete. So all of them are caught here, and nowher
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dvmvs_core.errors import DataError, DvmvsError
 
@@ -45,6 +47,17 @@ def foreign(what: str, error: type[DvmvsError] = DataError, advice: str = "") ->
         raise
     except Exception as fault:
         raise error(f"{what}: {reason(fault)}{advice}") from fault
+
+
+def regular(path: Path) -> Path:
+    """Return a path that is about to be opened, unless what lies there may never end or never begin.
+
+    Raises:
+        OSError: if it is a pipe or a device.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+    return path
 
 
 def reason(fault: BaseException) -> str:

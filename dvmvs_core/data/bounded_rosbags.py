@@ -26,6 +26,7 @@ from dvmvs_core.data.inflation_bound import inflation_bound
 from dvmvs_core.data.mcap_salvage import inflates_to
 from dvmvs_core.data.sqlite_pages import is_cut, stores_rows
 from dvmvs_core.errors import DamagedError
+from dvmvs_core.foreign import regular
 
 LARGEST_METADATA = 256 * 1024
 """Bytes of a metadata.yaml that is read: those of some 500 topics, for which rosbags takes up to 4 s. Of a bag that has
@@ -47,7 +48,7 @@ def bound_rosbags() -> None:
 
 class _BagFolder(reader.DirectoryReader):
     def open(self) -> None:
-        size = (self.path / "metadata.yaml").stat().st_size
+        size = regular(self.path / "metadata.yaml").stat().st_size
         if size > LARGEST_METADATA:
             raise DamagedError(f"its metadata.yaml has {size} bytes; at most {LARGEST_METADATA} are read")
         super().open()

@@ -50,7 +50,7 @@ def ordered_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     names = [
         entry.name
         for entry in os.scandir(folder)
-        if Path(entry.name).suffix.lower() in suffixes and not is_clutter(entry.name) and not entry.is_dir()
+        if Path(entry.name).suffix.lower() in suffixes and not is_clutter(entry.name) and not os.path.isdir(entry)
     ]
     return [folder / name for name in sorted(names, key=natural_key)]
 

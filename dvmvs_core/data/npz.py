@@ -24,6 +24,7 @@ import numpy as np
 
 from dvmvs_core.data.inflation_bound import inflation_bound
 from dvmvs_core.errors import DamagedError
+from dvmvs_core.foreign import regular
 
 SUFFIX = ".npy"
 PIECE_BYTES = 1 << 20
@@ -37,7 +38,7 @@ def array_names(path: Path) -> list[str]:
     Raises:
         Exception: whatever zipfile raises over damaged data.
     """
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(regular(path)) as archive:
         return [name.removesuffix(SUFFIX) for name in archive.namelist()]
 
 
@@ -53,7 +54,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
         Exception: whatever zipfile and numpy raise over damaged data.
     """
     arrays = {}
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(regular(path)) as archive:
         left = inflation_bound(path.stat().st_size)
         for name in names:
             with open_array(archive, name) as (entry, shape, dtype, fortran):

@@ -38,7 +38,7 @@ from dvmvs_core.data.image_size import asks_to_be_turned, decode_encoded, encode
 from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
 from dvmvs_core.data.text_lines import read_lines, time_to_ns, time_unit, to_numbers
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.foreign import foreign, quoted, regular
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.types import Frame, check_intrinsics, check_pose
 
@@ -368,7 +368,7 @@ def decode_image(path: Path, flags: int, expected: str) -> np.ndarray:
 
 
 def _read_whole(path: Path, expected: str) -> bytes:
-    with foreign(f"{path} cannot be read"), path.open("rb") as file:
+    with foreign(f"{path} cannot be read"), regular(path).open("rb") as file:
         data = file.read(LARGEST_FILE + 1)
     if not _is_whole(data):
         raise DataError(f"{path} must be {expected}; it ends early or is no png or jpg. Copy it again")
@@ -445,7 +445,7 @@ def _size(size: tuple[int, int]) -> str:
 def _is_rendered(record: Path) -> bool:
     """Whether a scene's record says that a renderer made it, whose depth is exact."""
     try:
-        made = json.loads(record.read_text())
+        made = json.loads(regular(record).read_text())
     except (OSError, ValueError):
         return False
     return isinstance(made, dict) and made.get("made by") in RENDERED_BY

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.foreign import foreign, quoted, regular
 
 LONGEST_LINE = 1 << 16
 """Characters of a line; a file of zeros, as a crash leaves them, is a single line as long as itself."""
@@ -46,7 +46,7 @@ def read_lines(path: Path, fault: str = "cannot be read") -> Iterator[tuple[int,
     Raises:
         DataError: if it cannot be read, or is no text.
     """
-    with foreign(f"{path} {fault}"), path.open(encoding="utf-8-sig") as file:
+    with foreign(f"{path} {fault}"), regular(path).open(encoding="utf-8-sig") as file:
         for number in count(1):
             line = file.readline(LONGEST_LINE)
             if not line:

@@ -46,7 +46,7 @@ from dvmvs_core.evaluation.metrics import NAMES, DepthMetrics, mean_metrics
 from dvmvs_core.evaluation.score import SequenceScore
 from dvmvs_core.evaluation.sure_and_wrong import SureAndWrong
 from dvmvs_core.evaluation.timeline import Stretches
-from dvmvs_core.foreign import foreign
+from dvmvs_core.foreign import foreign, regular
 
 CONSTANT_MEDIAN, PLANE_SWEEP = "constant_median", "plane_sweep"
 FIGURES = "figures.json"
@@ -123,7 +123,7 @@ def read_figures(path: Path) -> dict:
     """
     file = path / FIGURES if path.is_dir() else path
     with foreign(f"{path} must be the folder of an earlier --report or the file of an earlier --json"):
-        figures = json.loads(file.read_text())
+        figures = json.loads(regular(file).read_text())
     if not isinstance(figures, dict) or not {"sequences", "all", "weights", "latency_ms"} <= figures.keys():
         raise DataError(f"{file} must hold the figures of dvmvs evaluate; it is some other JSON")
     needed = {"per_keyframe", "latencies_ms", "faults", "steps"}

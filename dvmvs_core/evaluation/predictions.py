@@ -29,7 +29,7 @@ from dvmvs_core.atomic import replacing
 from dvmvs_core.data.image_size import check_pixels
 from dvmvs_core.data.npz import array_names, open_array, read_arrays
 from dvmvs_core.errors import DamagedError, DataError
-from dvmvs_core.foreign import foreign
+from dvmvs_core.foreign import foreign, regular
 from dvmvs_core.types import DepthPrediction
 
 IMAGES = ("depth", "confidence")
@@ -208,7 +208,7 @@ class PredictionReader:
     def _images(self, name: str) -> Iterator[np.ndarray]:
         with (
             foreign(f"{self._path} cannot be read as predictions", advice=". Run dvmvs predict again"),
-            zipfile.ZipFile(self._path) as archive,
+            zipfile.ZipFile(regular(self._path)) as archive,
             open_array(archive, name) as (entry, shape, dtype, fortran),
         ):
             if dtype != np.float32 or len(shape) != 3 or shape[0] != len(self) or fortran:

@@ -26,7 +26,7 @@ from dvmvs_core.data.exporters.frames import ExportFrame
 from dvmvs_core.data.exporters.stamps import SECOND_NS
 from dvmvs_core.data.scene import RECORD
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign
+from dvmvs_core.foreign import foreign, regular
 
 PNG_COMPRESSION = 3
 
@@ -150,7 +150,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     with foreign(
         f"{path} is in the way: it was not made by an export (no {RECORD})", advice=". Move it or name another OUT"
     ):
-        return dict(json.loads((path / RECORD).read_text()))
+        return dict(json.loads(regular(path / RECORD).read_text()))
 
 
 @contextmanager

@@ -22,18 +22,20 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
-from dvmvs_core.data import bag_messages
+from dvmvs_core.data import bag_messages, scene
 from dvmvs_core.data.bag_files import BagFiles
 from dvmvs_core.data.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.depth_projection import cloud_points
 from dvmvs_core.data.inflate import zstd
 from dvmvs_core.data.inflation_bound import INFLATED_ANYWAY
+from dvmvs_core.data.keyframe_index import read_index
 from dvmvs_core.data.mcap_salvage import inflates_to
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.scene import read_intrinsics, read_poses
 from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
 from dvmvs_core.data.training_scenes import read_training_frame
 from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError
+from dvmvs_core.evaluation.figures import read_figures
 from dvmvs_core.evaluation.predictions import REQUIRED, PredictionReader
 
 
@@ -379,3 +381,38 @@ def test_a_point_cloud_whose_fields_lie_beyond_its_points_is_refused(offset):
     message.point_step = 0
     with pytest.raises(MessageError):
         cloud_points(message)
+
+
+@pytest.mark.parametrize(
+    "read",
+    (
+        scene.read_image,
+        scene.read_depth,
+        scene.read_poses,
+        scene.read_intrinsics,
+        read_index,
+        read_figures,
+        read_training_frame,
+        PredictionReader,
+    ),
+)
+def test_a_pipe_or_a_device_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path, read):
+    device = tmp_path / "device"
+    device.symlink_to("/dev/null")
+    with pytest.raises(DataError, match="it is a pipe or a device"):
+        read(device)
+
+
+def test_an_image_that_is_a_pipe_or_a_link_to_itself_costs_that_image(make_scene):
+    folder = make_scene(frames=6)
+    for name, replace in (("00004.png", os.mkfifo), ("00006.png", lambda path: path.symlink_to(path.name))):
+        (folder / "images" / name).unlink()
+        replace(folder / "images" / name)
+    sequence = open_sequence(folder)
+    assert [item.frame.index for item in sequence.items()] == [0, 2, 4, 5]
+    assert set(sequence.faults) == {"images/00004.png", "images/00006.png"}
+
+
+def test_a_device_is_no_sequence():
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        open_sequence("/dev/null")
