@@ -41,6 +41,9 @@ ADDRESS_VARIABLE = "DVMVS_OFFICE_URL"
 MANIFEST = Path(__file__).with_name("office.sha256")
 SIZE_MB = 143
 
+_LARGEST_FILE = 4_000_000
+"""Bytes of a file that are taken at most; none of the real ones has 1 MB."""
+
 _AT_ONCE = 8
 _ATTEMPTS = 4
 _TIMEOUT_S = 30.0
@@ -116,7 +119,7 @@ def _fetch(url: str, path: Path, digest: str) -> None:
         last = attempt == _ATTEMPTS
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
-                data = response.read()
+                data = response.read(_LARGEST_FILE)
         except urllib.error.HTTPError as error:
             if last or error.code not in _WORTH_WAITING:
                 raise

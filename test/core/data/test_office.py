@@ -29,6 +29,8 @@ FILES = {
 }
 DIGESTS = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
 
+ZEROS = bytes(1 << 20)
+
 
 class Server(ThreadingHTTPServer):
     """Serves FILES on the loopback, and counts how often each was asked for."""
@@ -40,6 +42,10 @@ class Server(ThreadingHTTPServer):
         """What to answer first, in place of the file."""
         self.cut: set[str] = set()
         """Files whose connection breaks half-way."""
+        self.padding: dict[str, int] = {}
+        """Bytes that follow a file."""
+        self.sent = 0
+        """How many of them went out."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -49,12 +55,16 @@ class _Handler(BaseHTTPRequestHandler):
         planned = self.server.answers.get(name)
         status, data = planned.pop(0) if planned else (200, FILES[name])
         self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
+        padding = self.server.padding.get(name, 0)
+        self.send_header("Content-Length", str(len(data) + padding))
         if status == 429:
             self.send_header("Retry-After", "0")
         self.end_headers()
         with contextlib.suppress(ConnectionError):
             self.wfile.write(data[: len(data) // 2] if name in self.server.cut else data)
+            for _ in range(0, padding, len(ZEROS)):
+                self.wfile.write(ZEROS)
+                self.server.sent += len(ZEROS)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -104,6 +114,14 @@ def test_what_arrives_damaged_or_late_is_asked_for_again(server, tmp_path, fault
     fetch(tmp_path)
     assert held(tmp_path) == FILES
     assert server.asked["poses.txt"] == 3
+
+
+def test_a_server_that_sends_without_end_is_not_listened_to(server, tmp_path):
+    server.padding["K.txt"] = 64 << 20
+    with pytest.raises(DataError, match="arrived damaged"):
+        fetch(tmp_path)
+    assert 0 < server.sent < 4 * (64 << 20) / 2
+    assert held(tmp_path) == {name: data for name, data in FILES.items() if name != "K.txt"}
 
 
 @pytest.mark.parametrize("fault", ["damaged", "cut"])
