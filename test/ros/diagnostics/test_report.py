@@ -56,6 +56,8 @@ ANY_SPEED = {
     "warn_latency_s": 100.0,
     "error_latency_s": 200.0,
     "transform_timeout_s": 100.0,
+    "image_queue_size": 200,
+    "input_timeout_s": 100.0,
 }
 """How fast the tests' computer is says nothing of a camera: these nodes do not warn of it."""
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -311,7 +313,7 @@ def test_what_is_well_is_not_complained_about(nodes, client, walk, watcher):
         )
 
     client.wait(lambda: rate_hz() > 0.0)
-    said = [line for line in nodes.lines("[good.depth_node]: ") if "no image on" not in line]
+    said = nodes.lines("[good.depth_node]: ")
     assert [line for line in said if "[WARN]" in line or "[ERROR]" in line] == []
 
 
