@@ -123,8 +123,14 @@ def test_mode_fast_does_not_go_on_without_graphs(make_network, failing_gpu, monk
         choose_runner(make_network("small"), EngineConfig(mode="fast"))
 
 
+@pytest.fixture(scope="module")
+def small_network():
+    """The network as it is shipped."""
+    return load_network("small")[0]
+
+
 @pytest.mark.parametrize("forgotten", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
-def test_the_check_sees_a_graph_that_does_not_take_an_input(monkeypatch, forgotten):
+def test_the_check_sees_a_graph_that_does_not_take_an_input(monkeypatch, small_network, forgotten):
     """Which then keeps what it was captured with: geometry, image, features, and the past."""
     run, kept = CudaGraphs.__call__, {}
 
@@ -135,9 +141,8 @@ def test_the_check_sees_a_graph_that_does_not_take_an_input(monkeypatch, forgott
         return run(graphs, *inputs)
 
     monkeypatch.setattr(CudaGraphs, "__call__", call)
-    network, _ = load_network("small")
     with pytest.raises(DeviceError, match="depth differs from the plain network's"):
-        CheckedRunner(network, CPU, EngineConfig(mode="fast", precision="float32"))
+        CheckedRunner(small_network, CPU, EngineConfig(mode="fast", precision="float32"))
 
 
 def test_a_plane_sweep_that_is_wrong_or_cannot_start_is_not_used(monkeypatch):
