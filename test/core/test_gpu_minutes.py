@@ -105,12 +105,12 @@ def test_as_many_clips_come_back_as_two_archives_hold(tmp_path):
 
 def test_a_step_that_fails_or_hangs_keeps_no_other_from_running(tmp_path):
     """A Python that fails each time, or waits for ever."""
-    for name, body, fate in (("fails", "exit 3", "exit 3"), ("hangs", "exec sleep 100", "exit 124")):
+    for name, body, fate, seconds in (("fails", "exit 3", "exit 3", 100), ("hangs", "exec sleep 100", "exit 124", 5)):
         python = tmp_path / name
         python.write_text(f'#!/bin/bash\n[[ $1 == -c ]] && exit 0\necho "this is what it said"\n{body}\n')
         python.chmod(0o755)
         out = tmp_path / f"{name}_out"
-        result = gpu_minutes(out, "measure", "--seconds", 3, python=python)
+        result = gpu_minutes(out, "measure", "--seconds", seconds, python=python)
         assert result.returncode == 0, result.stderr
         found = fates(out, "measure")
         assert found["versions"] == fate and len(found) >= 8
