@@ -33,7 +33,7 @@ ifeq ($(VIEW),rerun)
 endif
 	@.venv/bin/python -m dvmvs_ros.demo.run $(if $(SEQUENCE),--sequence '$(SEQUENCE)') $(if $(VIEW),--view '$(VIEW)') --out '$(OUT)'
 
-# A file's tests stay together, since they share nodes; every process of tests has a ROS domain of its own.
+# A file's tests stay together, since they share nodes, and so do all of test/ros (test/conftest.py).
 pytest = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 test: setup ## run the tests but the slow ones (PYTEST_ARGS='-k keyframes' for some of them, WORKERS=2 at a time)
