@@ -40,7 +40,7 @@ from ruamel.yaml import YAML  # noqa: E402
 ROOT = Path(__file__).parents[2]
 NODE = "depth_node"
 CAMERAS = sorted((ROOT / "config" / "cameras").glob("*.yaml"))
-CONFIGURED_S = 120.0
+CONFIGURED_S = 240.0
 """A guard against hanging: the first configuration imports torch, on a machine that may be busy."""
 
 SETTLED_S = 0.5

@@ -37,7 +37,6 @@ from dvmvs_ros.messages.conversions import (  # noqa: E402
     stamp_to_ns,
 )
 
-pytestmark = pytest.mark.timeout(400)  # a node starts, and a recording is played
 RATE = 0.25
 
 
