@@ -86,7 +86,7 @@ class OwnPath(SyntheticClips):
 
 
 def own_path(moves: float, turns: float) -> Recording:
-    clip = OwnPath(moves, turns, 60).batch(1, 0)
+    clip = OwnPath(moves, turns, 36).batch(1, 0)
     sequence = Rendered(
         zip(
             clip.image[0].permute(0, 2, 3, 1).numpy(),
