@@ -59,8 +59,19 @@ def start(*arguments: object, signal_at: tuple[int, str, str] = (0, "", ""), **o
     )
 
 
-@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("at once", signal.SIGINT),
+        ("at once", signal.SIGTERM),
+        ("numpy", signal.SIGTERM),
+        ("in the middle of torch", signal.SIGINT),
+        ("in the middle of torch", signal.SIGTERM),
+        ("the first image", signal.SIGINT),
+        ("a later image", signal.SIGTERM),
+        ("the result", signal.SIGINT),
+    ],
+)
 def test_a_signal_at_any_moment_is_one_line(make_scene, weights, tmp_path, number, moment):
     scene, out = make_scene(frames=30), tmp_path / "out"
     signal_at = (int(number), *MOMENTS[moment])
