@@ -51,7 +51,13 @@ def test_measure(tmp_path):
     assert len(found) >= 11 and set(found.values()) == {"exit 0"}, log
     # What no GPU has shown yet comes first.
     assert list(found)[1:5] == ["engine goes on", "pairnet trains", *list(found)[3:5]] and "phases" in list(found)[3]
-    assert "torch" in log and re.search(r"\d+ passed", log) and "frames/s" in log and '"step": 2, "minutes"' in log
+    assert (
+        "torch" in log
+        and re.search(r"\d+ passed", log)
+        and "1/7 tests collected" in log
+        and "frames/s" in log
+        and '"step": 1, "minutes"' in log
+    )
     for name in ("paper-float32", "small-float32", "paper-bfloat16", "small-bfloat16", "small-full"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["frame_ms"]["median"] > 0
     rates = json.loads((tmp_path / "rates.json").read_text())

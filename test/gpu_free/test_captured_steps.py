@@ -19,7 +19,9 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dvmvs_core import choose_confidence as choose_confidence_module
+from dvmvs_core import choose_fusion as choose_fusion_module
 from dvmvs_core.choose_confidence import choose_confidence
+from dvmvs_core.choose_fusion import choose_fusion
 from dvmvs_core.config import MATCHING_PRESETS, preset
 from dvmvs_core.matching.gpu import matcher as matcher_module
 from dvmvs_core.matching.gpu.kernels import PLAIN, Kernels
@@ -31,6 +33,7 @@ from dvmvs_core.runtime import cuda_runner
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth
 
 HEIGHT, WIDTH = 64, 96
 CUDA = torch.device("cuda", 0)
@@ -114,13 +117,27 @@ def test_keyframes(fake_cuda, captured, runner_of, name, dtype):
 def test_confidence(fake_cuda, captured, on_the_host, frames, predictions):
     on_the_host(choose_confidence_module, "packed_geometry")
     estimate = choose_confidence(CUDA)
-    estimate._checked.update((1, 2, 3))
+    estimate._either_way._checked.update((1, 2, 3))
     with fake_cuda() as watch, torch.no_grad():
         depth = torch.empty(1, HEIGHT, WIDTH, device=CUDA)
         matching = torch.empty(1, 9, HEIGHT // 2, WIDTH // 2, device=CUDA)
         views, past = [(matching, POSE)] * frames, [(depth[:, None], POSE)] * predictions
         found = estimate(depth, K, POSE, matching, views, past)
         assert found.shape == depth.shape and found.device == CUDA
+    assert captured == [1] and len(watch.uploads) == 1 and not watch.waits and not watch.mixed
+
+
+@pytest.mark.parametrize("keyframes", [0, 1, PAST_DEPTHS])
+def test_temporal_fusion_and_sharpening(fake_cuda, captured, on_the_host, keyframes):
+    on_the_host(choose_fusion_module, "padded_matrices")
+    fuse = choose_fusion(CUDA)
+    fuse._either_way._checked.add(keyframes)
+    with fake_cuda() as watch, torch.no_grad():
+        depth, confidence = (torch.empty(1, HEIGHT, WIDTH, device=CUDA) for _ in range(2))
+        mean = FusedDepth(*(torch.empty(1, HEIGHT // 2, WIDTH // 2, device=CUDA) for _ in range(2)), POSE)
+        *found, kept = fuse(depth, confidence, K, POSE, [mean] * keyframes)
+        assert all(part.shape == depth.shape and part.device == CUDA for part in found)
+        assert kept.depth.shape == kept.weight.shape == mean.depth.shape and kept.world_T_cam is POSE
     assert captured == [1] and len(watch.uploads) == 1 and not watch.waits and not watch.mixed
 
 
