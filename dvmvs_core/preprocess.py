@@ -40,6 +40,7 @@ def normalised_tensor(image: Tensor) -> Tensor:
     """Return (B, 3, h, w) from (B, h, w, 3), on any device: on a CPU number for number what `normalise` returns."""
     import torch
 
+    scaled = (image.movedim(-1, 1) / IMAGE_SCALE).contiguous()
     # Plain numbers, since a tensor of them would have to be sent to the device first.
     channels = [
         (image[..., c] / IMAGE_SCALE - float(IMAGE_MEAN[c])) / float(IMAGE_STD[c]) for c in range(image.shape[-1])
@@ -56,9 +57,9 @@ def resized_tensor(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized[0].permute(1, 2, 0)
 
 
-def bytes_of(image: Tensor) -> np.ndarray:
-    """Return (h, w, 3) uint8 on the host from values 0…255 on any device."""
-    return image.round().clamp(0, 255).byte().cpu().numpy()
+def rounded(image: Tensor) -> Tensor:
+    """Return uint8 from values 0…255, on the same device."""
+    return image.round().clamp(0, 255).byte()
 
 
 class Preprocessor:
