@@ -40,7 +40,6 @@ def normalised_tensor(image: Tensor) -> Tensor:
     """Return (B, 3, h, w) from (B, h, w, 3), on any device: on a CPU number for number what `normalise` returns."""
     import torch
 
-    scaled = (image.movedim(-1, 1) / IMAGE_SCALE).contiguous()
     # Plain numbers, since a tensor of them would have to be sent to the device first.
     channels = [
         (image[..., c] / IMAGE_SCALE - float(IMAGE_MEAN[c])) / float(IMAGE_STD[c]) for c in range(image.shape[-1])
