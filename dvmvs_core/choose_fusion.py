@@ -30,11 +30,20 @@ def choose_fusion(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, F
 
 
 def fuse_and_sharpen(
-    depth: Tensor, confidence: Tensor, K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]
+    depth: Tensor, confidence: Tensor, image: Tensor, K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]
 ) -> tuple[Tensor, Tensor, FusedDepth]:
-    """As `temporal_fusion.fuse_depth`, with sharpened edges in the depth that it returns, but not in what is kept."""
+    """As `temporal_fusion.fuse_depth`, with sharpened edges in the depth that it returns, but not in what is kept.
+
+    Args:
+        depth: (1, H, W) float32 metres.
+        confidence: (1, H, W).
+        image: (H, W, 3) float32, 0…255, on the same device.
+        K: (1, 3, 3), on the CPU.
+        world_T_cam: (1, 4, 4), on the CPU.
+        past: of past keyframes of the same camera.
+    """
     depth, confidence, fused = fuse_depth(depth, confidence, K, world_T_cam, past)
-    return sharpen_edges(depth), confidence, fused
+    return sharpen_edges(depth, image), confidence, fused
 
 
 class CapturedFusion:
@@ -51,7 +60,13 @@ class CapturedFusion:
         self._either_way = CheckedStep("temporal fusion", CHECK_TOLERANCE)
 
     def __call__(
-        self, depth: Tensor, confidence: Tensor, K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]
+        self,
+        depth: Tensor,
+        confidence: Tensor,
+        image: Tensor,
+        K: Tensor,
+        world_T_cam: Tensor,
+        past: Sequence[FusedDepth],
     ) -> tuple[Tensor, Tensor, FusedDepth]:
         """As `fuse_and_sharpen`; of past keyframes, the last PAST_DEPTHS count."""
         past = list(past)[-PAST_DEPTHS:]
@@ -63,11 +78,11 @@ class CapturedFusion:
             # Of a camera that sees nothing, any depth will do.
             unknown = [depth[:, ::2, ::2]] * (PAST_DEPTHS - len(past))
             maps = *(mean.depth for mean in past), *unknown, *(mean.weight for mean in past), *unknown
-            full, mean = (result.clone() for result in self._step(matrices, depth, confidence, *maps))
+            full, mean = (result.clone() for result in self._step(matrices, depth, confidence, image, *maps))
             return full[:1], full[1:], mean[:1], mean[1:]
 
         def plain() -> tuple[Tensor, ...]:
-            *full, mean = fuse_and_sharpen(depth, confidence, K, world_T_cam, past)
+            *full, mean = fuse_and_sharpen(depth, confidence, image, K, world_T_cam, past)
             return *full, mean.depth, mean.weight
 
         depth_, confidence_, *mean = self._either_way(len(past), captured, plain)
@@ -80,14 +95,17 @@ def padded_matrices(K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]) 
     return torch.cat([to_past(K, world_T_cam, past), missing]) if past else missing.contiguous()
 
 
-def captured_step(matrices: Tensor, depth: Tensor, confidence: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
+def captured_step(
+    matrices: Tensor, depth: Tensor, confidence: Tensor, image: Tensor, *maps: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return depth and confidence (2, H, W), and depth and weight of the new mean (2, h, w).
 
     Args:
         matrices: (PAST_DEPTHS, 3, 4).
         depth: (1, H, W).
         confidence: (1, H, W).
+        image: (H, W, 3), 0…255.
         maps: depths (1, h, w) of past keyframes, then their weights.
     """
     fused, doubted, *mean = fusion_step(matrices, depth, confidence, maps[:PAST_DEPTHS], maps[PAST_DEPTHS:])
-    return torch.cat([sharpen_edges(fused), doubted]), torch.cat(mean)
+    return torch.cat([sharpen_edges(fused, image), doubted]), torch.cat(mean)

@@ -109,7 +109,8 @@ def walk(fuse):
         here = pose(0.05 * number, 0.02 * number, 0.03 * number)
         noisy = wall(here) * (1 + 0.05 * torch.rand(1, HEIGHT, WIDTH, generator=random))
         noisy[:, :, WIDTH // 2 :] *= 0.7
-        *full, mean = fuse(noisy, torch.rand(1, HEIGHT, WIDTH, generator=random), K, here, past[-2:])
+        image = 255 * torch.rand(HEIGHT, WIDTH, 3, generator=random)
+        *full, mean = fuse(noisy, torch.rand(1, HEIGHT, WIDTH, generator=random), image, K, here, past[-2:])
         past.append(mean)
         found.append((*full, mean.depth, mean.weight))
     return found

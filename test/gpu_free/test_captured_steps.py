@@ -136,8 +136,9 @@ def test_temporal_fusion_and_sharpening(fake_cuda, captured, on_the_host, keyfra
     fuse._either_way._checked.add(keyframes)
     with fake_cuda() as watch, torch.no_grad():
         depth, confidence = (torch.empty(1, HEIGHT, WIDTH, device=CUDA) for _ in range(2))
+        image = torch.empty(HEIGHT, WIDTH, 3, device=CUDA)
         mean = FusedDepth(*(torch.empty(1, HEIGHT // 2, WIDTH // 2, device=CUDA) for _ in range(2)), POSE)
-        *found, kept = fuse(depth, confidence, K, POSE, [mean] * keyframes)
+        *found, kept = fuse(depth, confidence, image, K, POSE, [mean] * keyframes)
         assert all(part.shape == depth.shape and part.device == CUDA for part in found)
         assert kept.depth.shape == kept.weight.shape == mean.depth.shape and kept.world_T_cam is POSE
     assert captured == [1] and len(watch.uploads) == 1 and not watch.waits and not watch.mixed
