@@ -16,7 +16,6 @@ import numpy as np
 from dvmvs_core.errors import FrameError
 from dvmvs_core.geometry import is_finite_pose, is_rotation
 
-
 MOST_SKEW = 0.1
 """Of the focal length: more is a number in the wrong place."""
 
