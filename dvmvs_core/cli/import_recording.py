@@ -204,6 +204,9 @@ def run(options: _Import) -> None:
     if options.json:
         with replacing(options.json) as unfinished:
             unfinished.write_text(json.dumps(_figures(summary), indent=1) + "\n")
+    if len(summary.failures) == 1 and not summary.scenes:
+        (reason,) = summary.failures.values()
+        raise DataError(reason)
     if summary.failures:
         failures = "; ".join(f"{name}: {reason}" for name, reason in summary.failures.items())
         raise DataError(

@@ -110,7 +110,7 @@ class SceneSequence(Sequence):
             raise DataError(f"{path / 'images'} must hold the images as png or jpg; found none, but {held}")
         _check_stems(path / "images", self._images)
         depths = ordered_files(path / "depth", (".png",))
-        self._depths = _pair_depths(path / "depth", depths, self._images)
+        self._depths = pair_depths(path / "depth", depths, self._images)
         super().__init__(path, has_depth=any(self._depths))
         if _is_rendered(path / RECORD):
             self.depth_name = "true depth"
@@ -415,8 +415,12 @@ def _is_whole(data: bytes) -> bool:
     return False
 
 
-def _pair_depths(folder: Path, files: list[Path], images: list[Path]) -> list[Path | None]:
-    """The depth file of each image: by name, or by order where no name agrees (published scenes go by order alone)."""
+def pair_depths(folder: Path, files: list[Path], images: list[Path]) -> list[Path | None]:
+    """Return the depth file of each image: by name, or by order where no name agrees (published scenes go by order).
+
+    Raises:
+        DataError: if no name agrees, and there are not as many.
+    """
     by_stem = {file.stem: file for file in files}
     paired = [by_stem.get(image.stem) for image in images]
     if files and not any(paired):

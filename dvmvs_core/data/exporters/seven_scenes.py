@@ -113,6 +113,8 @@ def _frames(folder: Path, depth_T_colour: np.ndarray) -> list[FrameFiles | Skipp
             continue
         try:
             world_T_depth = _read_pose(poses[number])
+            if np.isfinite(world_T_depth).all():
+                world_T_depth = check_transform(world_T_depth, str(poses[number]))
         except DataError as error:
             frames.append(SkippedFrame(image.name, str(error)))
             continue

@@ -127,7 +127,7 @@ def _read_images_txt(path: Path) -> list[ColmapImage]:
 
 def _long_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines of a text, of which those of points may be long: only the beginning of each is kept."""
-    with foreign(f"{path} cannot be read"), path.open(encoding="utf-8") as file:
+    with foreign(f"{path} cannot be read"), path.open(encoding="utf-8-sig") as file:
         number, begin = 1, True
         while part := file.readline(LONGEST_NAME * 2):
             if begin:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import cv2
@@ -19,6 +19,7 @@ import numpy as np
 
 from dvmvs_core.data.camera_info import Lens
 from dvmvs_core.data.exporters.frames import ExportFrame, Scene, SkippedFrame
+from dvmvs_core.data.exporters.stamps import SECOND_NS
 from dvmvs_core.data.rectification import undistort_maps
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign
@@ -97,8 +98,8 @@ class PosedScene(Scene):
     """
 
     def __init__(self, frames: Sequence[PosedImage | SkippedFrame]) -> None:
-        self._frames = frames
-        first = next((frame for frame in frames if isinstance(frame, PosedImage)), None)
+        self._frames = _in_order(frames)
+        first = next((frame for frame in self._frames if isinstance(frame, PosedImage)), None)
         if first is None:
             reason = f"; the first: {frames[0].name}: {frames[0].reason}" if frames else ""
             raise DataError(f"no frame can be used{reason}")
@@ -142,6 +143,30 @@ class PosedScene(Scene):
             # By the nearest pixel, so that no depth is made up between two surfaces.
             depth = None if depth is None else cv2.remap(depth, *maps, cv2.INTER_NEAREST)
         return ExportFrame(image, depth, frame.world_T_cam, frame.stamp_ns, frame.name, no_depth)
+
+
+def _in_order(frames: Sequence[PosedImage | SkippedFrame]) -> list[PosedImage | SkippedFrame]:
+    """The frames less those that are not later than the one before, from one second on: 0 means "no time given".
+
+    Where some frame has no time, none has.
+    """
+    stamps_ns = [frame.stamp_ns for frame in frames if isinstance(frame, PosedImage)]
+    if not stamps_ns or None in stamps_ns:
+        return [replace(frame, stamp_ns=None) if isinstance(frame, PosedImage) else frame for frame in frames]
+    later_ns = SECOND_NS - stamps_ns[0] if stamps_ns[0] <= 0 else 0
+    ordered, newest_ns = [], None
+    for frame in frames:
+        if isinstance(frame, PosedImage):
+            if newest_ns is not None and frame.stamp_ns <= newest_ns:
+                said = (
+                    f"its time, {frame.stamp_ns / 1e9:.6f} s, is not after {newest_ns / 1e9:.6f} s of an earlier frame"
+                )
+                ordered.append(SkippedFrame(frame.name, said))
+                continue
+            newest_ns = frame.stamp_ns
+            frame = replace(frame, stamp_ns=frame.stamp_ns + later_ns)
+        ordered.append(frame)
+    return ordered
 
 
 @lru_cache(maxsize=4)

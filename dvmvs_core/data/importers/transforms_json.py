@@ -61,10 +61,10 @@ class TransformsJson(Dataset):
     def open(self, scene: SceneInput) -> Scene:
         """Read the file; images are read when they are wanted."""
         content = read_json(scene.path)
-        if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
-            raise DataError(f"{scene.path} must hold a list of frames")
-        entries = [entry for entry in content["frames"] if isinstance(entry, dict)]
-        entries.sort(key=lambda entry: natural_key(str(entry.get("file_path", ""))))
+        entries = content.get("frames")
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise DataError(f"{scene.path} must hold a list of frames; got {quoted(entries)}")
+        entries = sorted(entries, key=lambda entry: natural_key(str(entry.get("file_path", ""))))
         return PosedScene([self._frame(scene.path.parent, content, entry) for entry in entries])
 
     def _frame(self, folder: Path, content: dict, entry: dict) -> PosedImage | SkippedFrame:
