@@ -88,6 +88,14 @@ class PhoneOptions:
     """least confidence of depth that is kept: 0 low, 1 medium, 2 high"""
 
 
+class StrayOptions(PhoneOptions):
+    """Stray Scanner."""
+
+
+class Record3dOptions(PhoneOptions):
+    """Record3D."""
+
+
 @dataclass(frozen=True)
 class RedwoodOptions:
     """A .log trajectory of Open3D or Redwood."""
