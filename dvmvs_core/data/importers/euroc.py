@@ -120,7 +120,8 @@ def _camera(values: dict, coefficients: str, place: str) -> Camera:
         )
     intrinsics = numbers_of(values["intrinsics"], 4, f"{place}, intrinsics")
     given = numbers_of(values.get(coefficients) or [], None, f"{place}, {coefficients}")
-    return Camera(tuple(intrinsics), tuple(given), MODELS[model])
+    size = tuple(int(side) for side in numbers_of(values["resolution"], 2, f"{place}, resolution"))
+    return Camera(tuple(intrinsics), tuple(given), MODELS[model], size)
 
 
 def _images(path: Path) -> tuple[np.ndarray, list[str]]:

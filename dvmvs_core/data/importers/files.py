@@ -15,9 +15,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dvmvs_core.data.file_order import ordered_files
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.types import check_intrinsics
 
 LARGEST_TEXT = 256_000_000
 """Bytes of a JSON or YAML file that is read at most; transforms.json of 10,000 frames has about 10 million."""
@@ -80,6 +83,18 @@ def read_bounded(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     if len(data) > largest:
         raise DataError(f"{path} has more than {largest} bytes")
     return data
+
+
+def column_by_column(values: object, place: str) -> tuple[float, float, float, float]:
+    """Return fx, fy, cx, cy of a K that is written column by column.
+
+    Raises:
+        DataError: if it is none, or is written row by row.
+    """
+    numbers = numbers_of(values, 9, place)
+    with foreign(place):
+        K = check_intrinsics(np.reshape(numbers, (3, 3)).T)
+    return float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])
 
 
 def numbers_of(values: object, count: int | None, place: str) -> list[float]:

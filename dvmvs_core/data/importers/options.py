@@ -107,6 +107,11 @@ class RedwoodOptions:
     depth_scale: float = 1000.0
     """units of the depth images in a metre"""
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 < self.depth_scale < float("inf"):
+            raise ConfigError(f"depth_scale must be units in a metre, more than 0; got {self.depth_scale}")
+
 
 @dataclass(frozen=True)
 class KittiOptions:

@@ -24,12 +24,11 @@ import numpy as np
 from dvmvs_core.data.exporters.file_scene import read_raw_depth
 from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.data.exporters.text_files import read_rows
-from dvmvs_core.data.importers.files import images_in, numbers_of, read_json
+from dvmvs_core.data.importers.files import column_by_column, images_in, numbers_of, read_json
 from dvmvs_core.data.importers.options import RedwoodOptions
 from dvmvs_core.data.importers.posed_scene import Camera, PosedImage, PosedScene, check_pose_matrix
 from dvmvs_core.data.scene import pair_depths, read_image
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign
 
 COLOUR, DEPTH = ("color", "image", "images", "rgb"), ("depth",)
 
@@ -91,9 +90,12 @@ class Redwood(Dataset):
         for name in ("camera_intrinsic.json", "intrinsic.json"):
             if (folder / name).exists():
                 content = read_json(folder / name)
-                with foreign(f"{folder / name} must be the intrinsics of Open3D"):
-                    m = numbers_of(content["intrinsic_matrix"], 9, "intrinsic_matrix")
-                return Camera((m[0], m[4], m[6], m[7]))
+                place = f"{folder / name}, intrinsic_matrix (column by column)"
+                size = None
+                if {"width", "height"} <= content.keys():
+                    width, height = numbers_of((content["width"], content["height"]), 2, f"{folder / name}, size")
+                    size = (round(width), round(height))
+                return Camera(column_by_column(content.get("intrinsic_matrix"), place), size=size)
         raise DataError(f"{folder} says no intrinsics: give --intrinsics FX FY CX CY, or a camera_intrinsic.json")
 
 

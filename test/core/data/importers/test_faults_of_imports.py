@@ -14,6 +14,7 @@ import json
 import re
 import struct
 import sys
+import zipfile
 import zlib
 
 import cv2
@@ -278,8 +279,8 @@ def again(lines: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     (
-        ("euroc", edit("V1/mav0/cam0/data.csv", again), "is not after"),
-        ("stray", edit("odometry.csv", again), "is not after 5000.150000 s of an earlier frame"),
+        ("euroc", edit("V1/mav0/cam0/data.csv", again), "it is named twice"),
+        ("stray", edit("odometry.csv", again), "it is named twice"),
         ("kitti", edit("sequences/00/times.txt", lambda lines: [*lines[:2], lines[1], lines[3]]), "is not after"),
         ("kitti", edit("sequences/00/times.txt", lambda lines: lines[:3]), "line 4 of times.txt is no time, or"),
         ("kitti", edit("sequences/00/times.txt", lambda lines: [*lines[:3], "nan"]), "line 4 of times.txt is no"),
@@ -368,3 +369,104 @@ def test_text_of_windows_is_read(tmp_path):
             path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
 
     assert imported(tmp_path, "colmap_text", windows)[1]["frames"] == 4
+
+
+@pytest.mark.parametrize("odd", (0, 1))
+def test_an_image_of_another_size_is_not_taken_with_the_k_of_the_others(tmp_path, odd):
+    def smaller(folder) -> None:
+        path = sorted((folder / "walk").iterdir())[odd]
+        png(path, cv2.imread(str(path))[:200, :300])
+
+    _, record = imported(tmp_path, "trajectory_folder", smaller)
+    assert record["frames"] == 3
+    assert "must have the size of the others, 320×240, whose K is given; got 300×200" in record["skipped"][0]["reason"]
+
+
+def halved(folder) -> None:
+    for path in folder.rglob("*.png" if (folder / "room").exists() else "images/*.jpg"):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+
+@pytest.mark.parametrize("name", ("transforms", "colmap_text"))
+def test_smaller_copies_of_images_get_a_smaller_k(tmp_path, name):
+    assert imported(tmp_path, name, halved)[1]["frames"] == 4
+    (scene,) = (tmp_path / "out").iterdir()
+    np.testing.assert_allclose(open_sequence(scene).K, ((130, 0, 81.375), (0, 127.5, 59), (0, 0, 1)), atol=1e-6)
+
+
+def metadata(change):
+    """Change the metadata of Record3D."""
+
+    def changed(folder) -> None:
+        with zipfile.ZipFile(folder / "room.r3d") as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        content = json.loads(entries["metadata"])
+        change(content)
+        with zipfile.ZipFile(folder / "room.r3d", "w") as archive:
+            for name, data in {**entries, "metadata": json.dumps(content)}.items():
+                archive.writestr(name, data)
+
+    return changed
+
+
+def content_of(place: str, change):
+    """Change what a JSON file holds."""
+
+    def changed(folder) -> None:
+        content = json.loads((folder / place).read_text())
+        change(content)
+        (folder / place).write_text(json.dumps(content))
+
+    return changed
+
+
+def row_by_row(content: dict) -> None:
+    name = "K" if "K" in content else "intrinsic_matrix"
+    content[name] = np.reshape(content[name], (3, 3)).T.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    (
+        ("record3d", metadata(row_by_row), "column by column.*: transpose it"),
+        ("record3d", metadata(lambda content: content.pop("dw")), "must hold poses, K, dw and dh of Record3D"),
+        ("record3d", metadata(lambda content: content.update(frameTimestamps=[1])), "room.r3d: .* 4 poses, .* and 1 t"),
+        ("open3d", content_of("camera_intrinsic.json", row_by_row), "column by column.*: transpose it"),
+        ("open3d", content_of("camera_intrinsic.json", lambda c: c.update(width=752)), "must be of 752×240, as its"),
+        ("stray", edit("camera_matrix.csv", lambda _: ["260,0,0", "0,255,0", "163,118,1"]), "csv: .*: transpose it"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(h=99)), "must be of 320×99, as its"),
+    ),
+)  # fmt: skip
+def test_intrinsics_that_cannot_be_are_refused_by_their_cause(tmp_path, capsys, name, change, said):
+    assert imported(tmp_path, name, change) == (1, None)
+    assert re.search(said, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "left_out"),
+    (
+        ("record3d", metadata(lambda c: c["poses"][1].__setitem__(0, 5.0)), {"rgbd/1.jpg": "quaternions of length 1"}),
+        ("record3d", metadata(lambda c: c["poses"][1].__setitem__(4, float("nan"))), {"rgbd/1.jpg": "7 finite numbers"}),
+        (
+            "record3d",
+            metadata(lambda c: c.update(poses=c["poses"][:3], frameTimestamps=c["frameTimestamps"][:3])),
+            {"rgbd/3.jpg": "the metadata has no pose of it"},
+        ),
+        ("transforms", content_of("room/transforms.json", lambda c: c["frames"][0].pop("file_path")), {"a frame": "fil"}),
+        (
+            "transforms",
+            content_of("room/transforms.json", lambda c: c["frames"].append(c["frames"][0])),
+            {"images/frame_10.png": "named twice"},
+        ),
+    ),
+)  # fmt: skip
+def test_one_bad_frame_is_left_out_and_named(tmp_path, name, change, left_out):
+    record = imported(tmp_path, name, change)[1]
+    said = reasons(record["skipped"])
+    assert said.keys() == left_out.keys() and all(left_out[key] in said[key] for key in said)
+
+
+@pytest.mark.parametrize("scale", ("0", "-1000", "inf"))
+def test_a_depth_scale_of_an_import_must_be_one(tmp_path, capsys, scale):
+    assert main(["import", "open3d", str(tmp_path), str(tmp_path / "out"), f"--depth-scale={scale}"]) == 1
+    assert "depth_scale must be units in a metre" in capsys.readouterr().err
