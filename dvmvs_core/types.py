@@ -16,26 +16,40 @@ import numpy as np
 from dvmvs_core.errors import FrameError
 from dvmvs_core.geometry import is_finite_pose, is_rotation
 
+MOST_SKEW = 0.1
+"""Of the focal length: more is a number in the wrong place."""
+
 
 def check_intrinsics(K: np.ndarray) -> np.ndarray:
     """Return K as float64 (3, 3).
 
     Raises:
-        FrameError: if it has another shape, holds NaN or infinity, a focal length is not positive, or it does not end
-            with the row 0 0 1, so that it may have no inverse.
+        FrameError: if it has another shape, holds NaN or infinity, a focal length is not positive, it has skew, or
+            it does not end with the row 0 0 1. Where its numbers are only in the wrong order, that is said.
     """
     K = np.asarray(K, dtype=np.float64)
     if K.shape != (3, 3):
         raise FrameError(f"K must have shape (3, 3); got {K.shape}. From a CameraInfo use .k, not .p")
     if not np.isfinite(K).all():
         raise FrameError(f"K must be finite; got {K.tolist()}. Calibrate the camera")
+    if _is_intrinsics(K):
+        return K
+    advice = "Calibrate the camera"
+    if _is_intrinsics(K.T):
+        advice = f"It is written column by column, as {K.ravel().tolist()}: transpose it"
+    elif _is_intrinsics(np.array(((K[0, 0], 0, K[0, 2]), (0, K[0, 1], K[1, 0]), (0, 0, 1)))) and not K[1, 1:].any():
+        advice = "Its numbers are fx fy cx cy one after another: write fx 0 cx, 0 fy cy, 0 0 1"
     if K[0, 0] <= 0 or K[1, 1] <= 0:
-        raise FrameError(
-            f"K must have positive focal lengths; got fx={K[0, 0]:g}, fy={K[1, 1]:g}. Calibrate the camera"
-        )
+        raise FrameError(f"K must have positive focal lengths; got fx={K[0, 0]:g}, fy={K[1, 1]:g}. {advice}")
     if not np.allclose(K[2], (0.0, 0.0, 1.0), atol=1e-6):
-        raise FrameError(f"K must end with the row 0 0 1; got {K[2].tolist()}. Calibrate the camera")
-    return K
+        raise FrameError(f"K must end with the row 0 0 1; got {K[2].tolist()}. {advice}")
+    raise FrameError(f"K must have the rows fx 0 cx and 0 fy cy; got {K[:2].tolist()}. {advice}")
+
+
+def _is_intrinsics(K: np.ndarray) -> bool:
+    """Whether a finite matrix (3, 3) has focal lengths, next to no skew, and a last row of 0 0 1."""
+    fx, fy, skew = K[0, 0], K[1, 1], max(abs(K[0, 1]), abs(K[1, 0]))
+    return fx > 0 and fy > 0 and skew <= MOST_SKEW * fx and np.allclose(K[2], (0.0, 0.0, 1.0), atol=1e-6)
 
 
 def check_pose(world_T_cam: np.ndarray) -> np.ndarray:

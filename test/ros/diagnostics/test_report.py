@@ -49,6 +49,7 @@ CAMERAS = (
     "coded",
     "here",
     "apart",
+    "torn",
     "good",
 )
 ANY_SPEED = {
@@ -293,6 +294,26 @@ def test_poses_in_another_unit_are_said(nodes, walk, watcher):
     walk("giant", 12, step_m=2.3)
     watcher.wait_for("/giant/depth_node: poses", WARN, "poses look unscaled: median baseline 2.3 m between frames")
     assert nodes.lines("poses look unscaled")
+
+
+def test_two_publishers_of_one_transform_are_said(client, make_camera, watcher):
+    """Two robots, 47 m apart, whose frames have the same names."""
+    camera = make_camera("torn")
+    camera.wait_until_connected()
+    for i in range(20):
+        stamp_ns = 5_000_000_000 + i * STEP_NS
+        for robot in range(2):
+            world_T_cam = np.eye(4)
+            world_T_cam[0, 3] = 0.03 * i + 47.0 * robot
+            transform = transform_message(stamp_ns + 3_000_000 * robot, "odom", camera.frame, world_T_cam)
+            client.tf.publish(TFMessage(transforms=[transform]))
+        camera.send(stamp_ns, None, np.zeros((48, 64, 3), np.uint8))
+        client.idle(0.01)
+    what = "transforms of 'torn_optical' in 'odom' contradict each other: 4"
+    status = watcher.wait_for("/torn/depth_node: poses", WARN, what)
+    assert "Do two publishers send it?" in status.message
+    help_section = {value.key: value.value for value in status.values}["help"]
+    assert help_section == "docs/troubleshooting.md#poses-contradict"
 
 
 def test_pure_rotation_is_said(walk, watcher):
