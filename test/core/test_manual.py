@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,9 +173,16 @@ def test_the_notebook_prints_what_it_shows(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_manual_builds_without_a_warning(tmp_path):
-    pytest.importorskip("mkdocstrings", reason="the extra [docs] is not installed")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "manual")]
-    run = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert (tmp_path / "manual" / "index.html").is_file()
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path):
+    pytest.importorskip("mkdocstrings", reason="`make docs` has not been run, which installs MkDocs")
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    with (tmp_path / "docs" / "index.md").open("a") as page:
+        page.write("\n[one](gone.md) [two](robot.md#nowhere)\n")
+    recipe = subprocess.check_output(["make", "-n", "docs"], cwd=ROOT, text=True)
+    (build,) = re.findall(r"-m mkdocs .*", recipe)
+    run = subprocess.run([sys.executable, *build.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    warnings = [line for line in run.stderr.splitlines() if line.startswith("WARNING")]
+    assert len(warnings) == 2 and "gone.md" in warnings[0] and "#nowhere" in warnings[1], run.stderr

@@ -191,8 +191,8 @@ def metrics_table(figures: dict, against: dict | None) -> str:
             rows.append(_row(f"against {escape(run_name(against))}", other["keyframes"], other, "other"))
     head = "".join(f'<th><abbr title="{escape(why)}">{label}</abbr></th>' for label, why, _ in METRICS.values())
     return f"""<section><h2>Metrics</h2>
-<p class="note">Means over keyframes, against {depth_name(figures)} {escape(reach(figures))} at the network's resolution.
-Smaller is better, but for the four shares of pixels, boundaries and steps.
+<p class="note">Means over keyframes, against {depth_name(figures)} {escape(reach(figures))} at the network's
+resolution. Smaller is better, but for the four shares of pixels, boundaries and steps.
 {_in_common(figures, against) if against else ""}</p>
 {ALWAYS_WIDE}<div class="scroll"><table><thead><tr><th>sequence</th><th>keyframes</th>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></section>"""

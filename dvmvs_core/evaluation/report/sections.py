@@ -76,7 +76,11 @@ def keyframes(figures: dict, pictures: list[list[KeyframePicture]], against: dic
         if len(pictures) > 1:
             blocks.append(f"<h3>{escape(part['name'])}</h3>")
         for best, heading in ((True, "Best"), (False, "Worst")):
-            strips = [_strip(picture, part, other_parts.get(part["name"]), depth_name(figures)) for picture in drawn if picture.best == best]
+            strips = [
+                _strip(picture, part, other_parts.get(part["name"]), depth_name(figures))
+                for picture in drawn
+                if picture.best == best
+            ]
             if strips:
                 blocks.append(f"<h3>{heading}</h3>{''.join(strips)}")
     return f"""<section class="breaks"><h2>Best and worst keyframes</h2>
