@@ -7,7 +7,7 @@
 
 """One mesh from the depth of a whole sequence, and how far it is from what the sensor gives.
 
-For the comparison both surfaces are fused anew from the same pixels of the same frames: those where the sensor has a
+For the comparison both surfaces are fused from the same pixels of the same frames: those where the sensor has a
 reading within the range. So nobody is blamed for what the sensor cannot see (dark, shiny and far surfaces), and a
 surface that the prediction puts in the wrong place counts, even where it is hidden behind the true one or out of range.
 Voxels and truncation are the same for both.
