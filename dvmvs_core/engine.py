@@ -253,7 +253,7 @@ class DepthEngine:
             network_depth, state = self._depth(image, features, reference, measurements)
             depth, confidence, fused = network_depth, None, None
             if self._matcher:
-                depth, confidence, fused = self._match(reference, network_depth)
+                depth, confidence, fused = self._match(resized, reference, network_depth)
             elif self.estimates_confidence:
                 confidence = self._confidence(depth, reference, measurements)
         return Estimate(resized, depth, network_depth, state, confidence, fused)
@@ -289,9 +289,9 @@ class DepthEngine:
                 image, features, matching, reference.world_T_cam, poses, self._K, self._past.previous
             )
 
-    def _match(self, reference: View, network_depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
+    def _match(self, image: Tensor, reference: View, depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
         with self._timer("matching"):
-            matched = self._matcher.match(reference.matching_view, self._past.described(reference), network_depth[0])
+            matched = self._matcher.match(reference.matching_view, self._past.described(reference), depth[0])
         reference.matching_view = reference.matching_view.with_depth(matched)
         with self._timer("confidence"):
             confidence = self.estimate_matched_confidence(matched, self.matching)
@@ -300,7 +300,7 @@ class DepthEngine:
         with self._timer("fusion"):
             depth, confidence, fused = fuse_depth(depth, confidence, self._K, reference.world_T_cam, self._past.fused)
         with self._timer("sharpening"):
-            depth = sharpen_edges(depth)
+            depth = sharpen_edges(depth, image)
         return depth, confidence if self.estimates_confidence else None, fused
 
     def _confidence(self, depth: Tensor, reference: View, measurements: list[View]) -> Tensor:
