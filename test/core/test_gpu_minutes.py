@@ -48,13 +48,21 @@ def test_measure(tmp_path):
     assert result.returncode == 0, result.stderr
     log = (tmp_path / "measure.log").read_text()
     found = fates(tmp_path, "measure")
-    assert len(found) >= 8 and set(found.values()) == {"exit 0"}, log
-    assert "torch" in log and re.search(r"\d+ passed", log)
-    for name in ("paper-float32", "small-float32"):
+    assert len(found) >= 11 and set(found.values()) == {"exit 0"}, log
+    # What no GPU has shown yet comes first.
+    assert list(found)[1:5] == ["engine goes on", "pairnet trains", *list(found)[3:5]] and "phases" in list(found)[3]
+    assert (
+        "torch" in log
+        and re.search(r"\d+ passed", log)
+        and "1/7 tests collected" in log
+        and "frames/s" in log
+        and '"step": 1, "minutes"' in log
+    )
+    for name in ("paper-float32", "small-float32", "paper-bfloat16", "small-bfloat16", "small-full"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["frame_ms"]["median"] > 0
     rates = json.loads((tmp_path / "rates.json").read_text())
-    assert len(rates) == 4 and all(value > 0 for figures in rates.values() for value in figures.values()), rates
-    assert "frames/s" in (tmp_path / "training_speed.md").read_text()
+    assert len(rates) == 5 and all(value > 0 for figures in rates.values() for value in figures.values()), rates
+    assert any("aten::" in name for name in rates["operations_us"])
     files = [file for file in tmp_path.iterdir() if file.is_file()]
     assert len(files) <= 8 and sum(file.stat().st_size for file in files) < 64 * MIB
 
@@ -119,6 +127,15 @@ def test_a_step_that_fails_or_hangs_keeps_no_other_from_running(tmp_path):
             assert set(found.values()) <= {"exit 124", "not begun"} and "not begun" in found.values()
 
 
+def test_steps_can_be_chosen(tmp_path):
+    gpu_minutes(tmp_path, "measure", "--only", "rates,paper", "--seconds", 0)
+    assert [name for name in fates(tmp_path, "measure") if name != "nvidia-smi"] == [
+        "versions",
+        "rates",
+        "benchmark paper-float16",
+    ]
+
+
 def test_what_is_too_large_is_left_out_and_said(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -128,7 +145,9 @@ def test_what_is_too_large_is_left_out_and_said(tmp_path):
     assert set(fates(out, "measure").values()) == {"not begun"}
 
 
-@pytest.mark.parametrize("arguments", [(), ("both",), ("measure", "--fast"), ("train", "--seconds")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("both",), ("measure", "--fast"), ("train", "--seconds"), ("measure", "--only", "all")]
+)
 def test_a_wrong_call_says_how_it_is_called(tmp_path, arguments):
     result = gpu_minutes(tmp_path, *arguments)
     assert result.returncode == 2 and "gpu_minutes.sh measure" in result.stdout

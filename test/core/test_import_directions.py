@@ -37,6 +37,7 @@ RANK = {
     "matching": 3,
     "confidence": 3,
     "choose_confidence": 3,
+    "choose_fusion": 3,
     "temporal_fusion": 3,
     "edge_sharpening": 3,
     "past_keyframes": 3,

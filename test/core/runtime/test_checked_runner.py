@@ -39,6 +39,14 @@ def test_captured_steps_are_trusted_where_they_agree(make_network, caplog, netwo
     assert runner.description == "plain operators, unfused plane sweep" and not caplog.records
 
 
+def test_where_graphs_agree_the_network_on_the_device_is_not_run(make_network):
+    """Only a copy on the CPU is."""
+    network, ran = make_network("small"), []
+    network.feature_extractor.register_forward_hook(lambda module, *_: ran.append(module is network.feature_extractor))
+    CheckedRunner(network, CPU, EngineConfig(mode="fast"))
+    assert ran == 6 * [False]
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("kind", ["capture", "memory at start", "memory later", "wrong numbers"])
 def test_depth_goes_on_with_one_line(
