@@ -299,9 +299,8 @@ class DepthEngine:
         # A GPU that can no longer match still has the depth of past keyframes.
         depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
         with self._timer("fusion"):
-            depth, confidence, fused = self._fuse(
-                depth, confidence, image, self._K, reference.world_T_cam, self._past.fused
-            )
+            past = self._past.fused
+            depth, confidence, fused = self._fuse(depth, confidence, image, self._K, reference.world_T_cam, past)
         return depth, confidence if self.estimates_confidence else None, fused
 
     def _confidence(self, depth: Tensor, reference: View, measurements: list[View]) -> Tensor:

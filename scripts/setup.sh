@@ -151,7 +151,7 @@ stage_package() { # "anew" unless stage_packages has just installed dvmvs_ros
   pip_in "$venv" dvmvs_ros install --no-deps --force-reinstall --no-build-isolation "$state"/wheels/*.whl ${1:+-e .}
   "$venv/bin/python" -c 'import rclpy, tf2_msgs.msg' 2>>"$state/dvmvs_ros.log" || fail \
     "rclpy and tf2_msgs are installed but cannot be imported; the log is $state/dvmvs_ros.log." \
-    "Start anew: make clean setup"
+    "Start over: make clean setup"
   finish "$package_key"
 }
 

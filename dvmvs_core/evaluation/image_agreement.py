@@ -243,7 +243,7 @@ class ImageAgreement:
             and not depth_range_m[0] < self.scene_depth_m < depth_range_m[1]
         ):
             yield (
-                f"the scale of the poses is not plausible: the scene lies at {self.scene_depth_m:.2g} m by them, and"
+                f"the scale of the poses is not plausible: the scene is {self.scene_depth_m:.2g} m away by them, and"
                 f" the network tells {depth_range_m[0]:g} to {depth_range_m[1]:g} m"
             )
 

@@ -26,7 +26,6 @@ def test_it_listens_to_images_once_the_depth_node_knows_it(start_node, client, t
             "weights": str(tiny_weights),
             "device": "cpu",
             "confidence": False,
-            "points_min_confidence": 0.0,
             "transform_timeout_s": 60.0,
             "qos_overrides./image.subscription.reliability": "reliable",
             "qos_overrides./camera_info.subscription.reliability": "reliable",
