@@ -33,7 +33,7 @@ ifeq ($(VIEW),rerun)
 endif
 	@.venv/bin/python -m dvmvs_ros.demo.run $(if $(SEQUENCE),--sequence '$(SEQUENCE)') $(if $(VIEW),--view '$(VIEW)') --out '$(OUT)'
 
-# A file's tests stay together, since they share nodes; every process of tests has a ROS domain of its own.
+# A file's tests stay together, since they share nodes, and so do all of test/ros (test/conftest.py).
 pytest = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 test: setup ## run the tests but the slow ones (PYTEST_ARGS='-k keyframes' for some of them, WORKERS=2 at a time)
@@ -51,12 +51,12 @@ soak: setup ## run the node at full rate for MINUTES=10 with a random fault ever
 lint: setup ## check style and imports with ruff
 	@.venv/bin/ruff check .
 
-# Not part of the set-up: nothing but the manual needs it.
+# Not part of the set-up: nothing but the manual needs it. No --quiet: it would hide warnings, and let them pass.
 docs: setup ## build the manual into out/manual; a link that leads nowhere is an error
 	@.venv/bin/python -c 'import material, mkdocstrings' 2>/dev/null || \
 		.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt mkdocs-material 'mkdocstrings[python]'
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet
-	@echo "out/manual/index.html"
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
+	@echo "out/manual/index.html (its search needs a server: python3 -m http.server -d out/manual)"
 
 # What a bare machine with torch and CUDA lacks; pure Python, but for kornia's half that reads images.
 gpu-wheels: setup ## fetch what scripts/gpu_minutes.sh takes to a machine without network, into .gpu/wheels

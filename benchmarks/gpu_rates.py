@@ -5,9 +5,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Rates of one GPU: renderer, two cameras against one, and torch.compile beside the captured graphs; as JSON.
+"""Rates of one GPU: two cameras against one, other shapes, the operations of a keyframe, and the renderer; as JSON.
 
-    python benchmarks/gpu_rates.py --device cuda --seconds 60 OUT.json
+    python benchmarks/gpu_rates.py --device cuda --seconds 90 OUT.json
 
 Each figure is written as soon as it is known, so that a run that is ended early leaves those before it.
 """
@@ -15,22 +15,24 @@ Each figure is written as soon as it is known, so that a run that is ended early
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
+from torch.profiler import profile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dvmvs_core.atomic import replacing  # noqa: E402
 from dvmvs_core.benchmark.frames import wall_frames  # noqa: E402
-from dvmvs_core.config import EngineConfig, preset  # noqa: E402
+from dvmvs_core.benchmark.scaling import measure_point  # noqa: E402
+from dvmvs_core.config import EngineConfig, KeyframeConfig, preset  # noqa: E402
 from dvmvs_core.data.synthetic.clips import SyntheticClips  # noqa: E402
 from dvmvs_core.engine import DepthEngine  # noqa: E402
 from dvmvs_core.model.dvmvs import build_network  # noqa: E402
@@ -44,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seconds", type=float, default=60.0, help="no figure is begun after so many")
+    parser.add_argument("--seconds", type=float, default=90.0, help="no figure is begun after so many")
     parser.add_argument("--keyframes", type=int, default=60)
     parser.add_argument("--clips", type=int, default=8, help="rendered at once")
     parser.add_argument("--height", type=int, default=256)
@@ -64,12 +66,13 @@ def main() -> None:
 
 def _figures(options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], object]]]:
     size = (options.height, options.width)
-    half = tuple(max(64, side // 64 * 32) for side in size)
+    half, double = tuple(max(64, side // 64 * 32) for side in size), tuple(2 * side for side in size)
     precision = "float16" if options.device.startswith("cuda") else "float32"
     yield "cameras_keyframes_per_s", lambda: _cameras(size, precision, options)
+    yield "keyframe_ms", lambda: _shapes((size, double), precision, options)
+    yield "operations_us", lambda: _operations(size, precision, options)
     for one in (half, size):
         yield f"renderer_{one[1]}x{one[0]}_frames_per_s", lambda one=one: _renderer(one, options)
-    yield "graphs_and_compile_ms", lambda: _compile(size, precision, options)
 
 
 def _renderer(size: tuple[int, int], options: argparse.Namespace) -> dict[str, float]:
@@ -111,42 +114,38 @@ def _cameras(size: tuple[int, int], precision: str, options: argparse.Namespace)
     return rates
 
 
-@torch.inference_mode()
-def _compile(size: tuple[int, int], precision: str, options: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds of features and of depth with two measurement frames: captured by hand, and by torch.compile."""
-    from dvmvs_core.runtime.cuda_runner import CudaRunner
-
-    device = torch.device(options.device)
-    runner = CudaRunner(_paper(size).to(device), device, getattr(torch, precision), strict=False)
-    image = torch.randn(1, 3, *size, device=device)
-    features = runner.features(image)
-    numbers = 9 + 16 + 16 + 2 * 12
-    packed = torch.rand(1, numbers, device=device)
-    # On a CPU only to see that it can be traced: compiling takes minutes there.
-    how = {"mode": "reduce-overhead"} if device.type == "cuda" else {"backend": "eager"}
-    inputs = (packed, image, *(x.clone() for x in features), *runner._no_memory, *[features.matching] * 2)
-    ways = {
-        "graphs": (runner._features, runner._depth),
-        "compiled": [torch.compile(step, dynamic=False, **how) for step in (runner._features_step, runner._depth_step)],
-    }
-    return {
-        name: round(_median_ms(lambda steps=steps: (steps[0](image), steps[1](*inputs)), options), 3)
-        for name, steps in ways.items()
-    }
+def _shapes(sizes: Sequence[tuple[int, int]], precision: str, options: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds of a keyframe of each size with two and with seven measurement frames, the median."""
+    figures = {}
+    for size in sizes:
+        for count in (2, 7):
+            rule = KeyframeConfig(measurement_frames=count)
+            config = EngineConfig(device=options.device, precision=precision, matching="off", keyframes=rule)
+            measured = measure_point(_paper(size), config.replace(confidence=False), options.keyframes)
+            figures[f"{size[1]}x{size[0]}, {count}"] = measured["frame_ms"]
+    return figures
 
 
-def _median_ms(call: Callable[[], object], options: argparse.Namespace) -> float:
-    taken = []
-    for number in itertools.count():
+def _operations(size: tuple[int, int], precision: str, options: argparse.Namespace) -> dict[str, float]:
+    """Microseconds a keyframe of what takes longest: on the device its kernels and copies, on the host its calls."""
+    config = EngineConfig(device=options.device, precision=precision, matching="off", confidence=False)
+    engine = DepthEngine(_paper(size), config)
+    engine.warm_up()
+    frames = wall_frames()
+    for frame in islice(frames, WARM_UP):
+        engine.step(frame)
+    _wait(options.device)
+    with profile() as profiled:
+        for frame in islice(frames, options.keyframes):
+            engine.step(frame)
         _wait(options.device)
-        started = time.perf_counter()
-        call()
-        _wait(options.device)
-        if number >= WARM_UP:
-            taken.append(time.perf_counter() - started)
-        if len(taken) == options.keyframes:
-            return 1e3 * statistics.median(taken)
-    raise AssertionError
+    taken = Counter()
+    for event in profiled.key_averages():
+        taken["host: " + event.key[:90]] += event.self_cpu_time_total / options.keyframes
+        taken["device: " + event.key[:90]] += event.self_device_time_total / options.keyframes
+        if event.self_device_time_total:
+            taken["kernels and copies"] += event.count / options.keyframes
+    return {name: round(value, 1) for name, value in taken.most_common(80) if value >= 0.1}
 
 
 def _paper(size: tuple[int, int]):

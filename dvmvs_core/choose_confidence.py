@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,16 +22,14 @@ from dvmvs_core.confidence import (
     confidence_step,
     estimate_confidence,
 )
-from dvmvs_core.errors import DeviceError, WeightsError, first_line
+from dvmvs_core.runtime.checked_step import CheckedStep
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
-
-logger = logging.getLogger(__name__)
 
 CHECK_TOLERANCE = 1e-2
 """Mean difference from the plain confidence up to which a captured one is trusted."""
 
-_SEES_NOTHING = torch.tensor([[[[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]]]])
-"""K [R | t] of a camera that has every point behind it."""
+SEES_NOTHING = torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, -1]])
+"""K [R | t] (3, 4) of a camera that has every point behind it."""
 
 
 def choose_confidence(device: torch.device) -> Callable[..., Tensor]:
@@ -57,8 +54,7 @@ class CapturedConfidence:
     def __init__(self, step: Callable[..., tuple[Tensor, ...]], device: torch.device) -> None:
         self._step = step
         self._device = device
-        self._checked: set[int] = set()
-        self._trusted = True
+        self._either_way = CheckedStep("confidence", CHECK_TOLERANCE)
 
     def __call__(
         self,
@@ -72,24 +68,15 @@ class CapturedConfidence:
         """As `estimate_confidence`; of the predictions, the last MOST_PREDICTIONS count."""
         measurements, predictions = measurements[:MOST_MEASUREMENTS], predictions[-MOST_PREDICTIONS:]
         arguments = (depth, K, world_T_ref, matching, measurements, predictions)
-        if not self._trusted:
-            return estimate_confidence(*arguments)
-        try:
+
+        def captured() -> tuple[Tensor]:
             packed = packed_geometry(K, world_T_ref, [T for _, T in measurements], [T for _, T in predictions])
             if self._device.type == "cuda":
                 packed = packed.pin_memory()
             past = [earlier for earlier, _ in predictions] + [depth[:, None]] * (MOST_PREDICTIONS - len(predictions))
-            confidence = self._step(packed, depth, matching, *(looks for looks, _ in measurements), *past)[0].clone()
-            if len(measurements) not in self._checked:
-                _check_confidence(confidence, estimate_confidence(*arguments))
-                self._checked.add(len(measurements))
-            return confidence
-        except WeightsError:
-            raise
-        except Exception as error:  # capture and drivers fail in many ways, and a robot goes on
-            logger.warning("confidence runs as separate steps, since its CUDA graph failed: %s", first_line(error))
-            self._trusted = False
-            return estimate_confidence(*arguments)
+            return (self._step(packed, depth, matching, *(looks for looks, _ in measurements), *past)[0].clone(),)
+
+        return self._either_way(len(measurements), captured, lambda: (estimate_confidence(*arguments),))[0]
 
 
 def packed_geometry(
@@ -98,10 +85,4 @@ def packed_geometry(
     """`ConfidenceGeometry.packed` for always MOST_PREDICTIONS; those missing are cameras with every point behind."""
     packed = confidence_geometry(K, world_T_ref, world_T_meas, world_T_past).packed()
     missing = MOST_PREDICTIONS - len(world_T_past)
-    return torch.cat([packed, _SEES_NOTHING.expand(missing, len(K), 3, 4)])
-
-
-def _check_confidence(found: Tensor, expected: Tensor) -> None:
-    difference = float((found - expected).abs().mean())
-    if not difference <= CHECK_TOLERANCE:
-        raise DeviceError(f"it differs from the plain one by {difference:.3g} in the mean")
+    return torch.cat([packed, SEES_NOTHING.expand(missing, len(K), 3, 4)])

@@ -103,7 +103,7 @@ class ModelConfig(_Config):
             The published network counts them as zeros, and its weights depend on it.
         exact_sampling: sample a measurement frame where the homography points. The published network samples pixel u at
             u·(w-1)/w, up to one pixel off at the right and bottom border, and its weights depend on it.
-        refinement_channels: width of the part of FusionNet that matches again at depths about its prediction and
+        refinement_channels: width of FusionNet's second, finer plane sweep around its prediction, which
             corrects it; 0, as published, leaves it out.
     """
 

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from dvmvs_core.choose_confidence import choose_confidence
+from dvmvs_core.choose_fusion import choose_fusion
 from dvmvs_core.confidence import MOST_PREDICTIONS
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
-from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.errors import FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
@@ -44,7 +44,7 @@ from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.runner import Runner
 from dvmvs_core.runtime.timer import Timer, untimed
-from dvmvs_core.temporal_fusion import FusedDepth, fuse_depth
+from dvmvs_core.temporal_fusion import FusedDepth
 from dvmvs_core.types import DepthPrediction, Frame
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class DepthEngine:
         self.estimates_confidence = self.config.confidence
         self.estimate_confidence = choose_confidence(self.device)
         self.estimate_matched_confidence = matched_confidence
+        self._fuse = choose_fusion(self.device)
         self._runner = network
         self._timer = timer or untimed
         self._keyframes: KeyframeBuffer[View] = KeyframeBuffer(self.config.keyframes)
@@ -298,9 +299,8 @@ class DepthEngine:
         # A GPU that can no longer match still has the depth of past keyframes.
         depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
         with self._timer("fusion"):
-            depth, confidence, fused = fuse_depth(depth, confidence, self._K, reference.world_T_cam, self._past.fused)
-        with self._timer("sharpening"):
-            depth = sharpen_edges(depth, image)
+            past = self._past.fused
+            depth, confidence, fused = self._fuse(depth, confidence, image, self._K, reference.world_T_cam, past)
         return depth, confidence if self.estimates_confidence else None, fused
 
     def _confidence(self, depth: Tensor, reference: View, measurements: list[View]) -> Tensor:

@@ -10,14 +10,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.past_keyframes import View
-from dvmvs_core.preprocess import bytes_of
+from dvmvs_core.preprocess import rounded
 from dvmvs_core.temporal_fusion import FusedDepth
 from dvmvs_core.types import DepthPrediction, Frame
 
@@ -50,9 +52,8 @@ class Estimate(NamedTuple):
             measurements: the measurement frames, best first.
             started: time.perf_counter() when the frame came.
         """
-        image = bytes_of(self.image)  # first: on a GPU, its rounding waits in the same queue as depth
-        depth = self.depth[0].cpu().numpy()
-        confidence = None if self.confidence is None else self.confidence[0].cpu().numpy()
+        parts = [rounded(self.image), self.depth[0], *([] if self.confidence is None else [self.confidence[0]])]
+        image, depth, *confidence = downloaded(parts)
         return DepthPrediction(
             depth=depth,
             K=K.astype(np.float64),
@@ -63,5 +64,15 @@ class Estimate(NamedTuple):
             measurement_index=tuple(view.index for view in measurements),
             measurement_stamps_ns=tuple(view.stamp_ns for view in measurements),
             latency_ms=(time.perf_counter() - started) * 1e3,
-            confidence=confidence,
+            confidence=confidence[0] if confidence else None,
         )
+
+
+def downloaded(tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Return tensors of one device as arrays on the host, which waits once for all of them."""
+    on_host = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    if not tensors[0].is_cuda:
+        return [tensor.numpy() for tensor in on_host]
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    # They came into pinned memory, of which whoever keeps depth must not keep any.
+    return [tensor.numpy().copy() for tensor in on_host]

@@ -56,9 +56,9 @@ def resized_tensor(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized[0].permute(1, 2, 0)
 
 
-def bytes_of(image: Tensor) -> np.ndarray:
-    """Return (h, w, 3) uint8 on the host from values 0…255 on any device."""
-    return image.round().clamp(0, 255).byte().cpu().numpy()
+def rounded(image: Tensor) -> Tensor:
+    """Return uint8 from values 0…255, on the same device."""
+    return image.round().clamp(0, 255).byte()
 
 
 class Preprocessor:

@@ -70,24 +70,41 @@ def fuse_depth(
         world_T_cam: (1, 4, 4) float32 pose, on the CPU.
         past: of past keyframes of the same camera, on the same device.
     """
-    own, weight = depth[:, ::2, ::2], confidence[:, ::2, ::2].clamp(min=LEAST_WEIGHT)
     if not past:
+        own, weight = depth[:, ::2, ::2], confidence[:, ::2, ::2].clamp(min=LEAST_WEIGHT)
         return depth, confidence, FusedDepth(own, weight, world_T_cam)
-    matrices = _to_past(K, world_T_cam, past)
+    matrices = to_past(K, world_T_cam, past)
     matrices = matrices.pin_memory().to(depth.device, non_blocking=True) if depth.is_cuda else matrices
-    logs, weights = _seen_there(own, torch.cat([mean.depth for mean in past]), matrices, [m.weight for m in past])
+    maps = [mean.depth for mean in past], [mean.weight for mean in past]
+    depth, confidence, mean, weight = fusion_step(matrices, depth, confidence, *maps)
+    return depth, confidence, FusedDepth(mean, weight, world_T_cam)
+
+
+def fusion_step(
+    matrices: Tensor, depth: Tensor, confidence: Tensor, past_depths: Sequence[Tensor], past_weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return depth (1, H, W), confidence (1, H, W), and depth (1, h, w) and weight (1, h, w) of the new mean.
+
+    Args:
+        matrices: (N, 3, 4) of `to_past`.
+        depth: (1, H, W) metres, like all that follow on the device of the matrices.
+        confidence: (1, H, W).
+        past_depths: (1, h, w) metres of each past keyframe.
+        past_weights: (1, h, w) of each.
+    """
+    own, weight = depth[:, ::2, ::2], confidence[:, ::2, ::2].clamp(min=LEAST_WEIGHT)
+    logs, weights = _seen_there(own, torch.cat(list(past_depths)), matrices, past_weights)
     contradicted = (weights * (1 - (-((logs / CONTRADICTING) ** 2)).exp())).sum(dim=0, keepdim=True)
     doubt = DOUBT * contradicted / weights.sum(dim=0, keepdim=True).clamp(min=LEAST_WEIGHT)
     weights = PAST_WEIGHT * weights * (-((logs / AGREEING) ** 2)).exp()
     total = weight + weights.sum(dim=0, keepdim=True)
     correction = (weights * logs).sum(dim=0, keepdim=True) / total
-    fused = FusedDepth(own * correction.exp(), total.clamp(max=MOST_WEIGHT), world_T_cam)
     full = _to_full(torch.cat([correction, 1 - doubt]))
-    return depth * full[:1].exp(), confidence * full[1:], fused
+    return depth * full[:1].exp(), confidence * full[1:], own * correction.exp(), total.clamp(max=MOST_WEIGHT)
 
 
-def _to_past(K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]) -> Tensor:
-    """K [R K⁻¹ | t] (N, 3, 4) float32 of the half-resolution grid, to each past camera."""
+def to_past(K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]) -> Tensor:
+    """Return K [R K⁻¹ | t] (N, 3, 4) float32 of the half-resolution grid, to each past camera."""
     half_K = np.diag((0.5, 0.5, 1.0)) @ K[0].double().numpy()
     past_T_cam = np.linalg.inv(torch.cat([mean.world_T_cam for mean in past]).double().numpy()) @ world_T_cam.numpy()
     rotations = half_K @ past_T_cam[:, :3, :3] @ np.linalg.inv(half_K)
@@ -103,7 +120,7 @@ def _seen_there(
     Args:
         depth: (1, h, w) metres.
         past_depth: (N, h, w) metres.
-        matrices: (N, 3, 4) of `_to_past`.
+        matrices: (N, 3, 4) of `to_past`.
         past_weights: (1, h, w) of each.
 
     Returns:

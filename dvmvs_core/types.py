@@ -21,6 +21,9 @@ from dvmvs_core.geometry import MAX_TRANSLATION_M, is_finite_pose, is_rotation
 LEAST_FOCAL_LENGTH, MOST_PIXELS = 1e-3, 1e9
 """Bounds of what can be intrinsics, pixels: their products and inverses stay far within float32."""
 
+MOST_SKEW = 0.1
+"""Of the focal length: more is a number in the wrong place, and K may have no inverse."""
+
 
 def _numbers(value: object, name: str, shape: tuple[int, int]) -> np.ndarray:
     with foreign(f"{name} must be numbers of shape {shape}", FrameError):
@@ -32,28 +35,37 @@ def check_intrinsics(K: np.ndarray) -> np.ndarray:
 
     Raises:
         FrameError: if it has another shape, holds NaN, infinity or more than `MOST_PIXELS`, a focal length is not
-            positive, it does not end with the row 0 0 1, or it has no inverse.
+            positive, it has skew, or it does not end with the row 0 0 1. Where its numbers are only in the wrong order,
+            that is said.
     """
     K = _numbers(K, "K", (3, 3))
     if K.shape != (3, 3):
         raise FrameError(f"K must have shape (3, 3); got {K.shape}. From a CameraInfo use .k, not .p")
     if not np.isfinite(K).all():
         raise FrameError(f"K must be finite; got {K.tolist()}. Calibrate the camera")
+    if _is_intrinsics(K):
+        if min(K[0, 0], K[1, 1]) < LEAST_FOCAL_LENGTH or np.abs(K).max() > MOST_PIXELS:
+            raise FrameError(
+                f"K must have focal lengths of at least {LEAST_FOCAL_LENGTH:g} pixels and nothing beyond"
+                f" {MOST_PIXELS:g}; got {K.tolist()}. Calibrate the camera"
+            )
+        return K
+    advice = "Calibrate the camera"
+    if _is_intrinsics(K.T):
+        advice = f"It is written column by column, as {K.ravel().tolist()}: transpose it"
+    elif _is_intrinsics(np.array(((K[0, 0], 0, K[0, 2]), (0, K[0, 1], K[1, 0]), (0, 0, 1)))) and not K[1, 1:].any():
+        advice = "Its numbers are fx fy cx cy one after another: write fx 0 cx, 0 fy cy, 0 0 1"
     if K[0, 0] <= 0 or K[1, 1] <= 0:
-        raise FrameError(
-            f"K must have positive focal lengths; got fx={K[0, 0]:g}, fy={K[1, 1]:g}. Calibrate the camera"
-        )
+        raise FrameError(f"K must have positive focal lengths; got fx={K[0, 0]:g}, fy={K[1, 1]:g}. {advice}")
     if not np.allclose(K[2], (0.0, 0.0, 1.0), atol=1e-6):
-        raise FrameError(f"K must end with the row 0 0 1; got {K[2].tolist()}. Calibrate the camera")
-    area = K[0, 0] * K[1, 1]
-    if min(K[0, 0], K[1, 1]) < LEAST_FOCAL_LENGTH or np.abs(K).max() > MOST_PIXELS:
-        raise FrameError(
-            f"K must have focal lengths of at least {LEAST_FOCAL_LENGTH:g} pixels and nothing beyond {MOST_PIXELS:g};"
-            f" got {K.tolist()}. Calibrate the camera"
-        )
-    if not abs(area - K[0, 1] * K[1, 0]) > 1e-6 * area:
-        raise FrameError(f"K must have an inverse; got {K.tolist()}. Calibrate the camera")
-    return K
+        raise FrameError(f"K must end with the row 0 0 1; got {K[2].tolist()}. {advice}")
+    raise FrameError(f"K must have the rows fx 0 cx and 0 fy cy; got {K[:2].tolist()}. {advice}")
+
+
+def _is_intrinsics(K: np.ndarray) -> bool:
+    """Whether a finite matrix (3, 3) has focal lengths, next to no skew, and a last row of 0 0 1."""
+    fx, fy, skew = K[0, 0], K[1, 1], max(abs(K[0, 1]), abs(K[1, 0]))
+    return fx > 0 and fy > 0 and skew <= MOST_SKEW * min(fx, fy) and np.allclose(K[2], (0.0, 0.0, 1.0), atol=1e-6)
 
 
 def check_pose(world_T_cam: np.ndarray) -> np.ndarray:

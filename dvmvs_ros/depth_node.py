@@ -121,6 +121,8 @@ class DepthNode(GuardedNode, LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights, warm the network up and create the publishers."""
         config = self._settings.config()
+        if not self._settings.live.confidence:
+            self.get_logger().info("confidence is off: clouds hold every depth, whatever points_min_confidence is")
         engine = self._load(config)
         self._statistics = Statistics()
         model = engine.model_config

@@ -29,6 +29,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.data.bit_depth import BitDepth
+from dvmvs_core.data.contradictions import Contradictions
 from dvmvs_core.data.image_message import is_only_depth
 from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.transforms import MAX_FRAMES, TransformTree, check_transform
@@ -79,6 +80,9 @@ class Transforms(Protocol):
 
     def frames(self) -> list[str]:
         """Return the names of all frames heard of, sorted."""
+
+    def contradiction(self, target: str, source: str) -> str:
+        """Return what several publishers of late say of one transform between two frames; empty if they agree."""
 
     def clear(self) -> None:
         """Forget every moving transform; static ones stay."""
@@ -173,6 +177,7 @@ class Tf2Transforms:
             on_change()
 
         self._admission = admission
+        self._contradictions = Contradictions()
         self._cache = Duration(seconds=cache_s)
         self._statics: dict[str, TransformStamped] = {}
         self._open_buffer()
@@ -192,14 +197,15 @@ class Tf2Transforms:
         parent, child = stamped.header.frame_id.removeprefix("/"), stamped.child_frame_id.removeprefix("/")
         t, q = stamped.transform.translation, stamped.transform.rotation
         # tf2 tells nobody but its log what it refuses, and forgets no name.
-        check_transform(parent, child, (t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+        stamp_ns = stamp_to_ns(stamped.header.stamp)
+        place = check_transform(parent, child, (t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
         if static:
             if child not in self._statics and len(self._statics) >= MAX_FRAMES:
                 raise TransformError(f"there are {MAX_FRAMES} static frames already; {quoted(child)} is one too many")
             self._statics[child] = stamped
             self._buffer.set_transform_static(stamped, AUTHORITY)
+            self._contradictions.add(parent, child, stamp_ns, *place, static)
             return
-        stamp_ns = stamp_to_ns(stamped.header.stamp)
 
         def add() -> None:
             if len(self._names) >= MAX_FRAMES:
@@ -210,6 +216,7 @@ class Tf2Transforms:
             self._buffer.set_transform(stamped, AUTHORITY)
 
         self._admission.admit(child, stamp_ns, add)
+        self._contradictions.add(parent, child, stamp_ns, *place)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         """Return target_T_source at a time (see `Transforms.lookup`)."""
@@ -238,8 +245,14 @@ class Tf2Transforms:
         """Return the names of all frames heard of."""
         return tf2_frames(self._buffer.all_frames_as_yaml())
 
+    def contradiction(self, target: str, source: str) -> str:
+        """Return what several publishers say of one transform (see `Transforms.contradiction`)."""
+        found = self._contradictions.between(target, source, of_late=True)
+        return found.said if found else ""
+
     def clear(self) -> None:
         """Forget every moving transform."""
+        self._contradictions.clear()
         self._open_buffer()
 
     def forget_after(self, stamp_ns: int) -> None:
@@ -265,6 +278,7 @@ class TreeTransforms:
     ) -> None:
         self._node = node
         self._admission = admission
+        self._contradictions = Contradictions()
         self._tree = TransformTree(cache_s)
         self._on_change = on_change
         self._warn = warn
@@ -290,8 +304,14 @@ class TreeTransforms:
         """Return the names of all frames heard of."""
         return self._tree.frames()
 
+    def contradiction(self, target: str, source: str) -> str:
+        """Return what several publishers say of one transform (see `Transforms.contradiction`)."""
+        found = self._contradictions.between(target, source, of_late=True)
+        return found.said if found else ""
+
     def clear(self) -> None:
         """Forget every moving transform."""
+        self._contradictions.clear()
         self._tree.clear()
 
     def forget_after(self, stamp_ns: int) -> None:
@@ -322,6 +342,7 @@ class TreeTransforms:
                     add()
                 else:
                     self._admission.admit(child, stamp_ns, add)
+                self._contradictions.add(parent, child, stamp_ns, *place, static)
             except TransformError as error:
                 self._admission.note_refused(str(error))
                 self._warn(f"a transform was ignored: {error}")

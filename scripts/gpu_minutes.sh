@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The few minutes on a lent GPU: everything in one command, each step under its own timeout, all output kept.
 #
-#   OUT=DIR scripts/gpu_minutes.sh measure [--seconds 240]
+#   OUT=DIR scripts/gpu_minutes.sh measure [--seconds 480] [--only STEP,...]
 #   OUT=DIR scripts/gpu_minutes.sh train   [--seconds 540] [--init WEIGHTS] [-- more of `dvmvs train regulariser`]
 #
+# What is still unknown is measured first. Steps: untried training paper full rates small tests paper32
 # OUT receives at most eight files of at most 16 MiB. The machine needs python3 with torch, triton, numba, numpy, OpenCV,
 # scipy, rich and safetensors; the other packages come along as wheels in .gpu/wheels (`make gpu-wheels`, before).
 # --device cpu --tiny runs the same steps in seconds on any machine, to try the script. PYTHON names the interpreter.
@@ -11,23 +12,28 @@ set -uo pipefail # not -e: a step that fails must not keep the next one from run
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
-  sed -n '2,9p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
+  sed -n '2,10p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//'
   exit 2
 }
 
 mode=${1:-}
 [[ $mode == measure || $mode == train ]] || usage
 shift
-seconds= device=cuda init= tiny= more=()
+steps='untried training paper full rates small tests paper32'
+seconds= device=cuda init= tiny= only= more=()
 while (($#)); do
   case $1 in
-    --seconds | --device | --init) [[ $# -ge 2 ]] || usage && printf -v "${1#--}" '%s' "$2" && shift 2 ;;
+    --seconds | --device | --init | --only) [[ $# -ge 2 ]] || usage && printf -v "${1#--}" '%s' "$2" && shift 2 ;;
     --tiny) tiny=yes && shift ;;
     --) shift && more=("$@") && break ;;
     *) usage ;;
   esac
 done
-: "${OUT:?name the folder for the results: OUT=DIR}" "${seconds:=$([[ $mode == measure ]] && echo 240 || echo 540)}"
+only=${only//,/ }
+for name in $only; do
+  [[ " $steps " == *" $name "* ]] || usage
+done
+: "${OUT:?name the folder for the results: OUT=DIR}" "${seconds:=$([[ $mode == measure ]] && echo 480 || echo 540)}"
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 log=$OUT/$mode.log
@@ -78,27 +84,68 @@ END
 }
 
 measure() {
-  local tests=(test/gpu/test_matching_on_gpu.py test/gpu/test_inference_on_gpu.py) half=float16
-  keyframes=60
-  if [[ -n $tiny ]]; then
-    keyframes=1
-    tests=(test/gpu/test_inference_on_gpu.py -k "fused and 16-2")
-  fi
+  local name
+  half=float16 keyframes=60
+  [[ -n $tiny ]] && keyframes=1
   [[ $device == cpu ]] && export DVMVS_GPU_TESTS_ON=cpu half=bfloat16
-  benchmark paper-float32 --preset paper
-  benchmark "paper-$half" --preset paper --precision "$half"
-  # Its own configuration: pyproject's wants plugins that are not there.
-  step tests 110 "$python" -m pytest -c /dev/null --rootdir . --confcutdir test --import-mode importlib \
-    -p no:cacheprovider -q --durations 5 "${tests[@]}"
+  for name in ${only:-$steps}; do
+    "measure_$name"
+  done
+}
+
+tests() { # name, most seconds, files and options of pytest; its own configuration, since pyproject's wants plugins
+  step "$1" "$2" "$python" -m pytest -c /dev/null --rootdir . --confcutdir test --import-mode importlib \
+    -p no:cacheprovider -q --durations 5 "${@:3}"
+}
+
+measure_untried() { # tests that no GPU has run to their end
+  local on_gpu=test/gpu/test_matching_on_gpu.py::test_an_engine_goes_on_where_its_gpu_no_longer_matches
+  tests 'engine goes on' 60 "$on_gpu"
+  # A CPU takes minutes for it.
+  tests 'pairnet trains' 60 test/gpu/test_training_on_gpu.py -k 'pairnet and float32' ${tiny:+--collect-only}
+}
+
+measure_training() { # of the program's parts: where the time of a step goes, and what a run with a deadline gets done
+  local size height clips
+  for size in 128x160x24 256x320x8; do
+    IFS=x read -r height width clips <<<"$size"
+    local sizes=(--height "$height" --width "$width" --batch-size "$clips" --frames 5 --precision bfloat16)
+    local long=(--deadline 55 --log-steps 5)
+    if [[ -n $tiny ]]; then
+      sizes=(--height 64 --width 96 --batch-size 1 --frames 3 --workers 1)
+      long=(--steps 1 --log-steps 1)
+    fi
+    local run=("$python" -m dvmvs_core train fusionnet --init small --device "$device" --held-out-batches 1 "${sizes[@]}")
+    step "training, ${width}x$height, phases" 60 "${run[@]}" --out "$scratch/$width" --profile "$scratch/speed.md" \
+      ${tiny:+--steps 1}
+    step "training, ${width}x$height, run" 60 "${run[@]}" --out "$scratch/$width" "${long[@]}"
+    tail -n 4 "$scratch/$width/log.jsonl" >>"$log"
+    [[ -n $tiny ]] && break
+  done
+}
+
+measure_paper() { benchmark "paper-$half" --preset paper --precision "$half"; }
+
+measure_paper32() { benchmark paper-float32 --preset paper; }
+
+measure_full() { benchmark small-full --matching full --reference no; }
+
+measure_small() {
   benchmark small-float32
   benchmark "small-$half" --precision "$half"
-  [[ -z $tiny ]] && benchmark scaling --preset paper --precision "$half" --reference no --scaling
-  step rates 60 "$python" benchmarks/gpu_rates.py "$OUT/rates.json" --device "$device" --keyframes "$keyframes" \
+}
+
+measure_tests() {
+  if [[ -n $tiny ]]; then
+    tests tests 60 test/gpu/test_inference_on_gpu.py -k "fused and 16-2"
+  else
+    tests tests 200 test/gpu
+  fi
+}
+
+measure_rates() { # cameras, sizes, where the time of a keyframe goes, renderer
+  step rates 90 "$python" benchmarks/gpu_rates.py "$OUT/rates.json" --device "$device" --keyframes "$keyframes" \
     $([[ -n $tiny ]] && echo --seconds 900 --clips 1 --height 64 --width 96)
-  local sizes=(--batch-size 24 --frames 6 --held-out-batches 4 --precision bfloat16)
-  [[ -n $tiny ]] && sizes=(--height 64 --width 96 --batch-size 1 --frames 3 --held-out-batches 1 --workers 1 --steps 2)
-  step training 60 "$python" -m dvmvs_core train fusionnet --init small --device "$device" --out "$scratch/profile" \
-    --profile "$OUT/training_speed.md" "${sizes[@]}"
 }
 
 train() {

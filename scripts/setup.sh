@@ -146,13 +146,12 @@ stage_tf2_wheel() {
   finish "$wheel_key"
 }
 
-stage_package() {
+stage_package() { # "anew" unless stage_packages has just installed dvmvs_ros
   say "[4/5] installing tf2_msgs and dvmvs_ros"
-  pip_in "$venv" dvmvs_ros install --no-deps --force-reinstall "$state"/wheels/*.whl
-  pip_in "$venv" dvmvs_ros install --no-deps --no-build-isolation -e .
+  pip_in "$venv" dvmvs_ros install --no-deps --force-reinstall --no-build-isolation "$state"/wheels/*.whl ${1:+-e .}
   "$venv/bin/python" -c 'import rclpy, tf2_msgs.msg' 2>>"$state/dvmvs_ros.log" || fail \
     "rclpy and tf2_msgs are installed but cannot be imported; the log is $state/dvmvs_ros.log." \
-    "Start anew: make clean setup"
+    "Start over: make clean setup"
   finish "$package_key"
 }
 
@@ -203,10 +202,11 @@ main() {
     set +m
     trap 'kill -- "-$wheel_job" 2>/dev/null || true' EXIT
   fi
-  finished "$packages_key" || stage_packages
+  local anew=anew
+  finished "$packages_key" || { stage_packages; anew=; }
   [[ -z $wheel_job ]] || wait "$wheel_job"
   trap - EXIT
-  stage_package
+  stage_package $anew
   stage_compile
   say "done in $SECONDS s; activate with: source .venv/bin/activate"
 }

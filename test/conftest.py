@@ -31,6 +31,22 @@ settings.load_profile("any_time")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests stay in one process, since they share nodes, and so do all of test/ros.
+
+    Nodes of two test files at once now and then do not hear one another; and where one process waits for nodes, another
+    has work that does not wait.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class RosTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "test/ros" if nodeid.startswith("test/ros/") else super()._split_scope(nodeid)
+
+    return RosTogether(config, log)
+
+
 INTO_THE_LOG = """
 import os, sqlite3, sys
 database = sqlite3.connect(sys.argv[1])

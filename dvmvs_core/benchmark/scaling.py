@@ -56,12 +56,13 @@ def scaling(
             model = build_network(network.config.replace(depth_hypotheses=value))
         else:
             model = build_network(network.config.replace(height=value[0], width=value[1]))
-        rows.append({"axis": axis, "value": _value(value), **_measure(model, one, keyframes)})
+        rows.append({"axis": axis, "value": _value(value), **measure_point(model, one, keyframes)})
         advance(1)
     return rows
 
 
-def _measure(network: PairNet | FusionNet, config: EngineConfig, keyframes: int) -> dict:
+def measure_point(network: PairNet | FusionNet, config: EngineConfig, keyframes: int) -> dict:
+    """Return what so many keyframes take, the median, and memory after them."""
     engine = DepthEngine(network, config)
     needed = warm_up_frames(config)
     wall, cpu = [], []

@@ -23,7 +23,7 @@ class Options:
     """Write a rosbag2."""
 
     sequence: SequencePath
-    """a scene folder, or a bag to write anew"""
+    """a scene folder, or a bag to rewrite"""
     out: NewFolder
     """folder of the new bag; it must not exist yet"""
     storage: Literal["mcap", "sqlite3"] = "mcap"

@@ -163,7 +163,15 @@ def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path, s
         sweep_path = _sweep(engine, one, path, sweep_folder, step)
         sweep = _score(options, sweep_path, one, step(f"scoring the plane sweep of {one.name}"), len(latencies))
     timeline = one.timeline(engine, path)
-    return RunResult(score, one.sequence.path, timeline, sweep, one.sequence.faults, one.sequence.dropped)
+    return RunResult(
+        score,
+        one.sequence.path,
+        timeline,
+        sweep,
+        one.sequence.faults,
+        one.sequence.dropped,
+        one.sequence.depth_name,
+    )
 
 
 def _trajectory(engine, one, step: Steps) -> dict:

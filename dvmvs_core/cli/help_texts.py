@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import tyro
@@ -33,6 +33,7 @@ def describe_options(options: object) -> None:
     """
     for member in get_args(options):
         describe_options(member)
+    options = get_origin(options) or options  # of a generic class
     if not (isinstance(options, type) and dataclasses.is_dataclass(options)) or "_described" in vars(options):
         return
     options._described = True

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
 
 import tyro
 
@@ -37,8 +37,9 @@ from dvmvs_core.data.importers.options import (
     ColmapOptions,
     EurocOptions,
     KittiOptions,
-    PhoneOptions,
+    Record3dOptions,
     RedwoodOptions,
+    StrayOptions,
     TrajectoryOptions,
     TransformsOptions,
 )
@@ -46,19 +47,24 @@ from dvmvs_core.data.importers.options import (
 if TYPE_CHECKING:
     from dvmvs_core.data.exporters.runner import ExportSummary
 
+OptionsT = TypeVar("OptionsT")
+
 NAMED_FRAMES = 3
 """How many frames of a scene that were left out are named on the terminal; all of them are in its export.json."""
 
 
 @dataclass(frozen=True)
-class _Import:
+class Import(Generic[OptionsT]):
+    """Imports of one kind of recording."""
+
     root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
     """the recording or data set as it was downloaded, or one scene of it"""
     out: NewFolder
     """folder to make the scenes in"""
+    dataset: OptionsT
     how: ExportOptions = field(default_factory=ExportOptions)
     scenes: tuple[str, ...] = ()
-    """only the scenes with these names; by default all, or with --published those of the published tests"""
+    """only the scenes with these names, or all; with --published those of the published tests"""
     workers: int = 0
     """scenes to work on at a time; by default one a processor"""
     split_folder: Path | None = None
@@ -67,118 +73,41 @@ class _Import:
     """write what became of each scene to this file"""
 
 
-@dataclass(frozen=True)
-class Scannet(_Import):
-    """ScanNet: SCENE/SCENE.sens, read natively."""
-
-    dataset: tyro.conf.Suppress[ScannetOptions] = field(default_factory=ScannetOptions)
-
-
-@dataclass(frozen=True)
-class SevenScenes(_Import):
-    """7-Scenes: SCENE/seq-XX/frame-NNNNNN.{color.png or .jpg,depth.png,pose.txt}."""
-
-    dataset: SevenScenesOptions = field(default_factory=SevenScenesOptions)
-
-
-@dataclass(frozen=True)
-class TumRgbd(_Import):
-    """TUM RGB-D: SEQUENCE/{rgb.txt,depth.txt,groundtruth.txt}, or a recording of your own in that format."""
-
-    dataset: TumRgbdOptions = field(default_factory=TumRgbdOptions)
-
-
-@dataclass(frozen=True)
-class IclNuim(_Import):
-    """Augmented ICL-NUIM: NAME-color, NAME-depth-clean and NAME-traj.txt."""
-
-    dataset: tyro.conf.Suppress[IclNuimOptions] = field(default_factory=IclNuimOptions)
-
-
-@dataclass(frozen=True)
-class RgbdScenes(_Import):
-    """RGB-D Scenes v2: imgs/scene_XX and pc/XX.pose."""
-
-    dataset: tyro.conf.Suppress[RgbdScenesOptions] = field(default_factory=RgbdScenesOptions)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trajectory(_Import):
-    """Images named by their time, or a video, with poses in a text file of TUM's format: IN is the folder or video."""
-
-    dataset: TrajectoryOptions
-
-
-@dataclass(frozen=True)
-class Euroc(_Import):
-    """EuRoC (ASL) and TUM-VI: mav0/cam0, calibration and ground truth."""
-
-    dataset: EurocOptions = field(default_factory=EurocOptions)
-
-
-@dataclass(frozen=True)
-class Transforms(_Import):
-    """transforms.json of nerfstudio or Instant-NGP."""
-
-    dataset: TransformsOptions = field(default_factory=TransformsOptions)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Colmap(_Import):
-    """COLMAP model, text or binary; --scale says how many metres one of its units is."""
-
-    dataset: ColmapOptions
-
-
-@dataclass(frozen=True)
-class Stray(_Import):
-    """Stray Scanner: rgb.mp4, odometry.csv, depth and confidence of an iPhone's LiDAR."""
-
-    dataset: PhoneOptions = field(default_factory=PhoneOptions)
-
-
-@dataclass(frozen=True)
-class Record3d(_Import):
-    """Record3D: .r3d files of an iPhone's LiDAR."""
-
-    dataset: PhoneOptions = field(default_factory=PhoneOptions)
-
-
-@dataclass(frozen=True)
-class Open3d(_Import):
-    """Open3D and Redwood: color/, depth/ and a trajectory *.log."""
-
-    dataset: RedwoodOptions = field(default_factory=RedwoodOptions)
-
-
-@dataclass(frozen=True)
-class Kitti(_Import):
-    """KITTI odometry: sequences/NN and poses/NN.txt."""
-
-    dataset: KittiOptions = field(default_factory=KittiOptions)
-
-
-NAMES = {
-    Scannet: "scannet",
-    SevenScenes: "7scenes",
-    TumRgbd: "tum-rgbd",
-    IclNuim: "icl-nuim",
-    RgbdScenes: "rgbd-scenes",
-    Trajectory: "trajectory",
-    Euroc: "euroc",
-    Transforms: "transforms",
-    Colmap: "colmap",
-    Stray: "stray",
-    Record3d: "record3d",
-    Open3d: "open3d",
-    Kitti: "kitti",
+KINDS = {
+    "scannet": (ScannetOptions, "ScanNet: SCENE/SCENE.sens, read natively."),
+    "7scenes": (
+        SevenScenesOptions,
+        "7-Scenes: SCENE/seq-XX/frame-NNNNNN.{color.png or .jpg,depth.png,pose.txt}.",
+    ),
+    "tum-rgbd": (
+        TumRgbdOptions,
+        "TUM RGB-D: SEQUENCE/{rgb.txt,depth.txt,groundtruth.txt}, or a recording of your own in that format.",
+    ),
+    "icl-nuim": (IclNuimOptions, "Augmented ICL-NUIM: NAME-color, NAME-depth-clean and NAME-traj.txt."),
+    "rgbd-scenes": (RgbdScenesOptions, "RGB-D Scenes v2: imgs/scene_XX and pc/XX.pose."),
+    "trajectory": (
+        TrajectoryOptions,
+        "Images named by their time, or a video, with poses in a text file of TUM's format: IN is the folder or video.",
+    ),
+    "euroc": (EurocOptions, "EuRoC (ASL) and TUM-VI: mav0/cam0, calibration and ground truth."),
+    "transforms": (TransformsOptions, "transforms.json of nerfstudio or Instant-NGP."),
+    "colmap": (ColmapOptions, "COLMAP model, text or binary; --scale says how many metres one of its units is."),
+    "stray": (StrayOptions, "Stray Scanner: rgb.mp4, odometry.csv, depth and confidence of an iPhone's LiDAR."),
+    "record3d": (Record3dOptions, "Record3D: .r3d files of an iPhone's LiDAR."),
+    "open3d": (RedwoodOptions, "Open3D and Redwood: color/, depth/ and a trajectory *.log."),
+    "kitti": (KittiOptions, "KITTI odometry: sequences/NN and poses/NN.txt."),
 }
-"""The subcommand of each kind of recording."""
+"""Each kind of recording: its options, and what it is."""
 
-Options = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for kind, name in NAMES.items())]  # noqa: UP007
+Options = Union[  # noqa: UP007
+    tuple(
+        Annotated[Import[options], tyro.conf.subcommand(name, description=what)]
+        for name, (options, what) in KINDS.items()
+    )
+]
 
 
-def run(options: _Import) -> None:
+def run(options: Import) -> None:
     """Import, say what became of each scene, and fail if one could not be imported.
 
     Raises:
@@ -190,9 +119,10 @@ def run(options: _Import) -> None:
     from dvmvs_core.data.importers.formats import FORMATS
     from dvmvs_core.errors import DataError
 
+    kind = next(name for name, (known, _) in KINDS.items() if known is type(options.dataset))
     with _scene_progress() as on_progress:
         summary = export(
-            FORMATS[NAMES[type(options)]].open(options.how.published, options.dataset),
+            FORMATS[kind].open(options.how.published, options.dataset),
             options.root,
             options.out,
             options.how,
@@ -205,6 +135,9 @@ def run(options: _Import) -> None:
     if options.json:
         with replacing(options.json) as unfinished:
             unfinished.write_text(json.dumps(_figures(summary), indent=1) + "\n")
+    if len(summary.failures) == 1 and not summary.scenes:
+        (reason,) = summary.failures.values()
+        raise DataError(reason)
     if summary.failures:
         failures = "; ".join(f"{name}: {reason}" for name, reason in summary.failures.items())
         raise DataError(

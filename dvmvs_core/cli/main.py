@@ -23,7 +23,7 @@ COMMANDS = {
     "evaluate": "predict, and score against sensor depth: eight metrics per keyframe, sequence and overall",
     "check": "whether poses, K, clock and scale of a sequence agree with its images, in words",
     "keyframes": "which frames become keyframes, and their measurement frames, as an index file",
-    "reconstruct": "one mesh from predicted or sensor depth, with a picture and its distance to the sensor's surface",
+    "reconstruct": "one mesh from predicted or sensor depth, with a picture, compared with the recording's depth",
     "bag": "a scene folder as a rosbag2: image, camera_info, tf and sensor depth",
     "import": "recordings of other tools (EuRoC, COLMAP, transforms.json, phones, videos, data sets) as scene folders",
     "synthesize": "procedural scenes with exact depth, as scene folders",

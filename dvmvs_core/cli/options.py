@@ -103,7 +103,8 @@ class EngineOptions:
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """auto, cpu, cuda, cuda:N, or openvino:CPU, :GPU or :NPU"""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """arithmetic of the networks; auto is bfloat16 where depth is matched, on CPUs that compute in it, else float32"""
+    """arithmetic of the networks; where depth is matched, auto is float16 on CUDA and bfloat16 on CPUs that have it;
+    else float32"""
     mode: Literal["auto", "fast", "reference"] = "auto"
     """auto takes the fastest way that works here, fast fails where one is missing, reference is the plain network"""
     matching: Literal["auto", "off", "fast", "full"] = "auto"

@@ -7,9 +7,9 @@
 
 """Fuse the depth of a scene folder or a rosbag2 into one coloured mesh.
 
-Depth is predicted, read from --predictions, or with --sensor the sensor's own. Writes a PLY and beside it a picture.
-Predicted depth is compared with the sensor's where there is any: accuracy, completion, chamfer distance, precision,
-recall and F-score at 5 cm, of surfaces that were fused from the same pixels. Needs the extra [reconstruct] (Open3D).
+Depth is predicted, read from --predictions, or with --sensor that of the recording. Writes a PLY and a picture of it.
+Predicted depth is compared with the recording's, where there is any: accuracy, completion, chamfer distance,
+precision, recall and F-score at 5 cm, of surfaces fused from the same pixels. Needs the extra [reconstruct] (Open3D).
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def run(options: Options) -> None:
     refined = already_refined or not (options.raw or options.sensor)
     fusion = {**asdict(config), "min_confidence": min_confidence, "refined": refined}
     with progress(step("drawing and comparing"), 2) as advance:
-        write_picture(reconstruction, picture)
+        write_picture(reconstruction, picture, depth_name=sequence.depth_name)
         advance(1)
         figures = _figures(options, engine, sequence, fusion, reconstruction)
         advance(1)
@@ -223,6 +223,7 @@ def _figures(options: Options, engine: DepthEngine | None, sequence: Sequence, f
     if comparison:
         figures["against_sensor"] = {
             **asdict(compare_meshes(comparison.predicted, comparison.sensor)),
+            "depth_name": sequence.depth_name,
             "threshold_m": THRESHOLD_M,
             "samples": SAMPLES,
             "compared_pixels": comparison.shared,
@@ -247,7 +248,7 @@ def _print(options: Options, picture: Path, figures: dict) -> None:
             f"F-score at {score['threshold_m'] * 100:.0f} cm": score["f_score"],
         }
         print_table(
-            f"{depth} depth against the sensor's, where that has a reading within range"
+            f"{depth} depth against {score['depth_name']}, where that has a reading within range"
             f" ({score['compared_pixels']:.0%} of the pixels)",
             ("sequence", "frames", *columns),
             [(figures["sequence"], figures["frames"], *(f"{value:.4f}" for value in columns.values()))],

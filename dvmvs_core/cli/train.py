@@ -115,11 +115,11 @@ class Pairnet(_Network):
 
 @dataclass(frozen=True)
 class Fusionnet(_Network):
-    """FusionNet, from a PairNet named by --init: depth from all that was seen before, too."""
+    """FusionNet, from a PairNet named by --init: depth from earlier keyframes too, by a recurrent state."""
 
     refinement_channels: OptionalCount = None
-    """width of a part that matches again at depths about the prediction and corrects it; by default that of the
-    weights, or none, as published"""
+    """width of a second, finer plane sweep around the predicted depth; by default that of the weights, or none, as
+    published"""
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,8 @@ class BagDepth:
     def _points(self, message: ImageMessage) -> np.ndarray:
         depth, camera = message.depth(), self._camera.at(message.stamp_ns)
         if depth.shape != (camera.height, camera.width):
-            raise DataError(
+            odd = depth.shape != self._depth.size  # it alone, and not its topic
+            raise (MessageError if odd else DataError)(
                 f"{self._camera.topic} must be of the size of {self.topic}, {_size(depth.shape)};"
                 f" got {camera.width}×{camera.height}"
             )

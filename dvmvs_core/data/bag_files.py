@@ -111,6 +111,10 @@ class BagFiles:
                     self.faults[source.path.name] = f"damaged ({reason(error)}); messages after it are missing"
                     logger.warning(note)
 
+    def senders(self, topic: str) -> set[str]:
+        """Return the names of the nodes that published a topic, where the bag knows them, as one of ROS 1 does."""
+        return {sender for source in self._sources for sender in getattr(source, "senders", {}).get(topic, ())}
+
     def of_type(self, message_type: str) -> list[str]:
         """Return the names of the topics with a message type and at least one message, sorted."""
         return sorted(name for name, topic in self.topics.items() if topic.message_type == message_type and topic.count)
@@ -243,6 +247,7 @@ class _Ros1Source:
         self.path = path
         self._bag = Ros1Bag(path)
         self.topics = {name: Topic(*counted) for name, counted in self._bag.counts.items()}
+        self.senders = self._bag.senders
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
         for message in self._bag.messages(topics):

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -36,6 +37,9 @@ IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedIm
 TRANSPORTS = ("compressed", TRANSPORT)
 """What image_transport appends to the name of a topic."""
 
+
+ASKED = 5
+"""Messages at the beginning of a topic that are asked for the size that most have: one may be odd."""
 
 GREY_ENCODINGS = ("mono8", "mono16", "8UC1")
 
@@ -77,7 +81,7 @@ class ImageMessage(NamedTuple):
 
 
 class ImageTopic(NamedTuple):
-    """What the first whole message says of its topic.
+    """What a topic holds, by its first whole message of the size that most of the first messages have.
 
     Attributes:
         frame_id: frame of the camera.
@@ -110,15 +114,20 @@ def image_topics(files: BagFiles) -> tuple[dict[str, ImageTopic], dict[str, str]
     found: dict[str, ImageTopic] = {}
     unreadable: dict[str, str] = {}
     for topic in sorted((*files.of_type(IMAGE), *files.of_type(COMPRESSED_IMAGE))):
-        unreadable[topic] = "its messages end inside their headers"
+        described: list[ImageTopic] = []
+        why = "its messages end inside their headers"
         for message in image_messages(files, topic):
             try:
-                found[topic] = _describe(message)
+                described.append(_describe(message))
             except MessageError as error:
-                unreadable[topic] = unreadable[topic] if message.index else str(error)
-                continue
-            del unreadable[topic]
-            break
+                why = why if message.index else str(error)
+            sizes = Counter(image.size for image in described).most_common(1)
+            if sizes and (sizes[0][1] > ASKED // 2 or len(described) == ASKED):
+                break
+        if described:
+            found[topic] = next(image for image in described if image.size == sizes[0][0])
+        else:
+            unreadable[topic] = why
     return found, unreadable
 
 

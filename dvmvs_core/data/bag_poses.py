@@ -25,6 +25,7 @@ import numpy as np
 
 from dvmvs_core.data.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bag_namespaces import belongs, nearest
+from dvmvs_core.data.contradictions import Contradictions
 from dvmvs_core.data.quaternion import Quaternion, Vector
 from dvmvs_core.data.transforms import TransformTree
 from dvmvs_core.errors import DataError, MessageError, TransformError, TransformLookupError
@@ -112,6 +113,7 @@ class BagPoses:
         if self._left_out:
             self.notes.append(f"{files.path}: {self._left_out}")
         self.world_frame = self._choose_world_frame(survey, world_frame)
+        self._check_publishers(survey)
         late_ns = survey.lateness_ns(self._camera_frame) - image_lateness_ns
         self._lookahead_ns = LOOKAHEAD_NS + max(0, late_ns)
 
@@ -218,6 +220,17 @@ class BagPoses:
                 f" {' or '.join(POSE_TYPES)}; it holds {found}{self._reasons(survey)}"
             )
 
+    def _check_publishers(self, survey: _Survey) -> None:
+        """Refuse poses that are two streams in one, and say where they are in part."""
+        found = survey.contradictions.between(self.world_frame, self._camera_frame)
+        if found is None:
+            return
+        senders = sorted({sender for topic in self._topics() for sender in self._files.senders(topic)})
+        said = f"{self._path}: {found.said}" + (f" (published by {', '.join(senders)})" if senders else "")
+        if found.mixed:
+            raise DataError(f"{said}. --pose-topic takes poses from elsewhere")
+        self.notes.append(said)
+
     def _reasons(self, survey: _Survey) -> str:
         """What was found on the way and may be why nothing leads to the camera."""
         return "".join(f"; {said}" for said in (survey.what_was_refused(), self._left_out) if said)
@@ -298,6 +311,7 @@ class _Survey:
 
     def __init__(self) -> None:
         self.tree = TransformTree(SURVEY_CACHE_S)
+        self.contradictions = Contradictions()
         self.moving: set[str] = set()
         self.refused = 0
         self._why = ""
@@ -310,6 +324,7 @@ class _Survey:
         except TransformError as error:
             self.refuse(error)
             return
+        self.contradictions.add(*edge[1:])
         self._parents[edge.child] = edge.parent
         if not edge.static:
             self.moving.add(edge.child)

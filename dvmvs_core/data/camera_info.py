@@ -112,6 +112,9 @@ OTHER_SCALE, SAME_SCALE = 0.2, 0.05
 """Relative distance of the principal point from the middle beyond which K looks like that of another resolution, if it
 is so on both axes up to the second figure."""
 
+SHORTEST, LONGEST = 0.05, 50.0
+"""Focal length by the image's width: fields of view of 169° and 1°."""
+
 
 def read_camera_info(info) -> CameraModel:
     """Return what a CameraInfo message says, read by rclpy or by rosbags.
@@ -149,9 +152,9 @@ def camera_model(
         raise MessageError(f"camera_info must state the image's size; got width {width} and height {height}")
     if height * width > MAX_IMAGE_PIXELS:
         raise MessageError(f"camera_info must be of at most {MAX_IMAGE_PIXELS} pixels; got {width}×{height}")
-    projection = np.asarray(p, dtype=np.float64).reshape(3, 4)[:, :3]
+    projection = np.asarray(p, dtype=np.float64).ravel()
     raw_K = np.asarray(k, dtype=np.float64).reshape(3, 3)
-    K = projection if projection[0, 0] else raw_K
+    K = _projected(projection) if projection[0] else raw_K
     coefficients = _without_padding(np.array(d, dtype=np.float64), distortion_model)
     lens = None
     if coefficients.any() or (distortion_model in EQUIDISTANT and coefficients.size):
@@ -161,10 +164,27 @@ def camera_model(
     if not 0 < rows * columns <= MAX_IMAGE_PIXELS:
         raise MessageError(f"camera_info: roi and binning leave an image of {columns}×{rows}")
     with foreign("camera_info", MessageError):
-        K = check_intrinsics(window.intrinsics(K))
+        K = window.intrinsics(check_intrinsics(K))
         if not (window.x or window.y):  # a window of the sensor may lie anywhere on it
             check_resolution(K, (rows, columns))
         return CameraModel(K, rows, columns, lens)
+
+
+def _projected(p: np.ndarray) -> np.ndarray:
+    """The intrinsics (3, 3) of a projection, 12 numbers row by row.
+
+    Raises:
+        MessageError: if the numbers are in another order.
+    """
+    K = p.reshape(3, 4)[:, :3]
+    if not np.array_equal(K[2], (0.0, 0.0, 1.0)):
+        orders = {"column by column": p.reshape(4, 3).T[:, :3], "as the 9 numbers of k": p[:9].reshape(3, 3)}
+        for order, other in orders.items():
+            if other[0, 0] > 0 and other[1, 1] > 0 and np.array_equal(other[2], (0.0, 0.0, 1.0)):
+                raise MessageError(
+                    f"camera_info: p must be 3 rows of 4 numbers; got {p.tolist()}, which is written {order}"
+                )
+    return K
 
 
 def _without_padding(coefficients: np.ndarray, distortion_model: str) -> np.ndarray:
@@ -174,7 +194,7 @@ def _without_padding(coefficients: np.ndarray, distortion_model: str) -> np.ndar
 
 
 def check_resolution(K: np.ndarray, size: tuple[int, int]) -> None:
-    """Refuse intrinsics whose principal point is outside the image: they are of another resolution.
+    """Refuse intrinsics of another resolution, whose principal point is outside the image, or of another unit.
 
     Args:
         K: (3, 3) intrinsics.
@@ -183,6 +203,12 @@ def check_resolution(K: np.ndarray, size: tuple[int, int]) -> None:
     Raises:
         MessageError: if it is.
     """
+    focal = K[0, 0] / size[1]
+    if not SHORTEST < focal < LONGEST:
+        raise MessageError(
+            f"the focal length must be in pixels, {SHORTEST:g} to {LONGEST:g} times the image's width of {size[1]}; got"
+            f" fx={K[0, 0]:g}. Millimetres, shares of the width, and 1 of a camera that is not calibrated are none"
+        )
     x, y = (2.0 * K[:2, 2] + 1.0) / (size[1], size[0])
     if not (0.0 < x < 2.0 and 0.0 < y < 2.0):
         advice = resolution_doubt(K, size).partition("; ")[2] or "give K of the images as they are stored"
@@ -200,6 +226,12 @@ def resolution_doubt(K: np.ndarray, size: tuple[int, int]) -> str:
     """
     x, y = (2.0 * K[:2, 2] + 1.0) / (size[1], size[0])
     scale = (x + y) / 2.0
+    swapped = (2.0 * K[:2, 2] + 1.0) / size
+    if max(abs(swapped - 1.0)) < SAME_SCALE < OTHER_SCALE < min(abs(x - 1.0), abs(y - 1.0)):
+        return (
+            f"the principal point ({K[0, 2]:g}, {K[1, 2]:g}) is far from the middle of {size[1]}×{size[0]}; cx and cy"
+            " look swapped, or the image turned: K's first row is of its columns"
+        )
     if abs(x - y) > SAME_SCALE * abs(scale) or abs(scale - 1.0) < OTHER_SCALE:
         return ""
     return (

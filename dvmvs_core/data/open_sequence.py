@@ -42,6 +42,7 @@ def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence
     raise DataError(
         f"{path} is neither a scene folder (images/, poses.txt, K.txt) nor a rosbag2 (metadata.yaml, *.mcap or *.db3)"
         + (f"; it holds {held_kinds(path)}" if path.is_dir() else "")
+        + ". Images or a video come with poses through dvmvs import (trajectory, colmap, transforms, ...)"
     )
 
 

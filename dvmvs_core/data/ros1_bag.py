@@ -39,6 +39,7 @@ class Ros1Bag:
 
     Attributes:
         counts: topic → (message type as ROS 2 has it, number of messages).
+        senders: topic → names of the nodes that published it.
 
     Raises:
         Exception: whatever rosbags raises over a file that is none, is cut off or was never closed.
@@ -51,6 +52,9 @@ class Ros1Bag:
             self.counts = {
                 name: (OLD_NAMES.get(info.msgtype or "", info.msgtype or ""), info.msgcount)
                 for name, info in bag.topics.items()
+            }
+            self.senders = {
+                name: {c.ext.callerid for c in info.connections if c.ext.callerid} for name, info in bag.topics.items()
             }
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:

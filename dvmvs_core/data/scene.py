@@ -8,8 +8,9 @@
 """Scene folders in the published layout.
 
 images/*.png or *.jpg (in the order of their numbers), depth/*.png (uint16 millimetres, 0 = invalid, optional),
-poses.txt (camera-to-world, 16 numbers a line), K.txt (3 lines of 3 numbers), stamps.txt (seconds, or ms, µs or ns as
-the steps between them tell; one a line, optional). Lines may end in a comment after #, and hidden files do not count.
+depth_scale.txt (units of these in a metre, if not 1000), poses.txt (camera-to-world, 16 numbers a line), K.txt (3 lines
+of 3 numbers), stamps.txt (seconds, or ms, µs or ns as the steps between them tell; one a line, optional). Lines may end
+in a comment after #, and hidden files do not count.
 
 Pixels are taken as they are stored, since K and poses are those of the sensor: EXIF orientation is not applied.
 
@@ -53,6 +54,12 @@ FIRST_STAMP_NS = 1_000_000_000
 """Stamp of the first image where a scene has no stamps.txt: not 0, which ROS reads as "no time given"."""
 
 MILLIMETRES = 1000.0
+"""Units of depth in a metre where a scene has no depth_scale.txt."""
+
+DEPTH_SCALE = "depth_scale.txt"
+
+TUM_FILES, TUM_UNITS = ("groundtruth.txt", "rgb.txt", "depth.txt", "associations.txt"), 5000
+"""What TUM RGB-D and tools that write its layout have beside their depth, and its units in a metre."""
 
 LARGEST_FILE = 1 << 29
 """Bytes of an image file that are read at most: more than 64 million pixels of eight bytes take."""
@@ -103,7 +110,7 @@ class SceneSequence(Sequence):
             raise DataError(f"{path / 'images'} must hold the images as png or jpg; found none, but {held}")
         _check_stems(path / "images", self._images)
         depths = ordered_files(path / "depth", (".png",))
-        self._depths = _pair_depths(path / "depth", depths, self._images)
+        self._depths = pair_depths(path / "depth", depths, self._images)
         super().__init__(path, has_depth=any(self._depths))
         if _is_rendered(path / RECORD):
             self.depth_name = "true depth"
@@ -121,6 +128,7 @@ class SceneSequence(Sequence):
         if (path / "depth").is_dir() and not depths:
             held = held_kinds(path / "depth")
             self._note(f"{path / 'depth'} must hold depth as png of 16 bits, millimetres; none is read of {held}")
+        self._units = self._read_depth_scale(path / DEPTH_SCALE)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -223,7 +231,7 @@ class SceneSequence(Sequence):
                 self.faults[f"depth/{Path(image).stem}.png"] = f"there is no sensor depth of images/{image}"
             return None
         try:
-            sensor_depth = read_depth(path)
+            sensor_depth = read_depth(path, self._units)
         except DataError as error:
             self._blame(path, error)
             return None
@@ -240,6 +248,26 @@ class SceneSequence(Sequence):
 
     def _blame(self, path: Path, error: DataError) -> None:
         self.faults[path.relative_to(self.path).as_posix()] = str(error)
+
+    def _read_depth_scale(self, path: Path) -> float:
+        """Units of the depth images in a metre."""
+        if not path.exists():
+            found = [name for name in TUM_FILES if (self.path / name).exists()]
+            if found and self.has_depth:
+                self._note(
+                    f"{self.path / 'depth'} is read as millimetres, though {found[0]} beside it is of TUM's layout,"
+                    f" whose depth has {TUM_UNITS} units a metre: write {TUM_UNITS} into {DEPTH_SCALE}, or"
+                    f" {MILLIMETRES:.0f}"
+                )
+            return MILLIMETRES
+        words = [word for _, words in _read_words(path) for word in words]
+        units = to_numbers(words, str(path))
+        if len(units) != 1 or not 0 < units[0] < float("inf"):
+            raise DataError(
+                f"{path} must hold one number, the units of depth in a metre (1000, or {TUM_UNITS} as TUM's); got"
+                f" {quoted(' '.join(words))}"
+            )
+        return units[0]
 
     def _read_stamps(self, path: Path) -> list[int]:
         if not path.exists():
@@ -336,19 +364,22 @@ def read_image(path: Path, bits: BitDepth | None = None) -> np.ndarray:
         return rgb_of(decode_image(path, cv2.IMREAD_UNCHANGED, "an image"), bits=bits)
 
 
-def read_depth(path: Path) -> np.ndarray:
+def read_depth(path: Path, units: float = MILLIMETRES) -> np.ndarray:
     """Read depth as (H, W) float32 metres, 0 = invalid.
+
+    Args:
+        path: the file.
+        units: of its values in a metre.
 
     Raises:
         DataError: if the file is missing, truncated or not a one-channel 16-bit image.
     """
-    millimetres = decode_image(path, cv2.IMREAD_UNCHANGED, "a 16-bit depth image")
-    if millimetres.dtype != np.uint16 or millimetres.ndim != 2:
+    values = decode_image(path, cv2.IMREAD_UNCHANGED, "a 16-bit depth image")
+    if values.dtype != np.uint16 or values.ndim != 2:
         raise DataError(
-            f"{path} must be a one-channel uint16 image of millimetres; got {millimetres.dtype} of shape"
-            f" {millimetres.shape}"
+            f"{path} must be a one-channel uint16 image of millimetres; got {values.dtype} of shape {values.shape}"
         )
-    return MILLIMETRES_TO_METRES[millimetres]
+    return MILLIMETRES_TO_METRES[values] if units == MILLIMETRES else (values / units).astype(np.float32)
 
 
 def decode_image(path: Path, flags: int, expected: str) -> np.ndarray:
@@ -384,8 +415,12 @@ def _is_whole(data: bytes) -> bool:
     return False
 
 
-def _pair_depths(folder: Path, files: list[Path], images: list[Path]) -> list[Path | None]:
-    """The depth file of each image: by name, or by order where no name agrees (published scenes go by order alone)."""
+def pair_depths(folder: Path, files: list[Path], images: list[Path]) -> list[Path | None]:
+    """Return the depth file of each image: by name, or by order where no name agrees (published scenes go by order).
+
+    Raises:
+        DataError: if no name agrees, and there are not as many.
+    """
     by_stem = {file.stem: file for file in files}
     paired = [by_stem.get(image.stem) for image in images]
     if files and not any(paired):

@@ -64,6 +64,7 @@ class RunResult:
         sweep: the figures of the classical plane sweep on the same frames; None if it was not run.
         faults: files and lines that could not be used and were left out → what is wrong with them.
         dropped: reason → number of images left out.
+        depth_name: what the depth to compare with is, `Sequence.depth_name`.
     """
 
     score: SequenceScore
@@ -72,6 +73,7 @@ class RunResult:
     sweep: SequenceScore | None = None
     faults: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    depth_name: str = "sensor depth"
 
 
 def summary(results: list[RunResult], **run: object) -> dict:
@@ -98,6 +100,7 @@ def summary(results: list[RunResult], **run: object) -> dict:
             for result in results
         ],
         "all": _part(results),
+        "depth_name": " or ".join(sorted({result.depth_name for result in results})),
         **run,
         "latency_ms": {
             "median": float(np.median(latencies)) if latencies else None,

@@ -76,6 +76,11 @@ LEAST_PARALLAX_RAD = 0.015
 FEWEST_DEPTHS = 40
 
 
+DEPTH_UNITS = (5000, 10_000, 256, 100)
+"""Units of depth in a metre other than 1000 that recordings have: TUM RGB-D and ICL-NUIM, RealSense, KITTI, and
+centimetres."""
+
+
 @dataclass(frozen=True)
 class ImageAgreement:
     """How poses and images agree; distances are pixels of images 480 wide.
@@ -222,9 +227,14 @@ class ImageAgreement:
         if self.knows_scale:
             low, high = self.scale.interval
             if max(np.log(low), -np.log(high)) > LARGEST_SCALE_ERROR:
+                ratios = ((units, self.scale.scale * units / 1000) for units in DEPTH_UNITS)
+                units = next((units for units, ratio in ratios if abs(np.log(ratio)) < LARGEST_SCALE_ERROR), None)
+                why = "as of a tracker without scale. Divide"
+                if units:
+                    why = f"as if depth had {units} units a metre. Write {units} into depth_scale.txt, or else divide"
                 yield (
                     f"the poses have another scale than the depth sensor: they are {self.scale.scale:.2f} times as"
-                    f" large ({low:.2f} to {high:.2f}), as of a tracker without scale. Divide their positions by that"
+                    f" large ({low:.2f} to {high:.2f}), {why} their positions by that"
                 )
         elif (
             self.scene_depth_m is not None
@@ -233,7 +243,7 @@ class ImageAgreement:
             and not depth_range_m[0] < self.scene_depth_m < depth_range_m[1]
         ):
             yield (
-                f"the scale of the poses is not plausible: the scene lies at {self.scene_depth_m:.2g} m by them, and"
+                f"the scale of the poses is not plausible: the scene is {self.scene_depth_m:.2g} m away by them, and"
                 f" the network tells {depth_range_m[0]:g} to {depth_range_m[1]:g} m"
             )
 

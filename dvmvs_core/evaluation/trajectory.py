@@ -78,7 +78,7 @@ class TrajectoryCheck:
             said.append(f"poses explain the images to {self.images.recorded_px:.2f} pixels")
             if self.images.scale is not None:
                 low, high = self.images.scale.interval
-                said.append(f"their scale is {self.images.scale.scale:.2f} ({low:.2f} to {high:.2f}) of the sensor's")
+                said.append(f"their scale is {self.images.scale.scale:.2f} ({low:.2f} to {high:.2f}) times the depth's")
         end = ""
         if not self.findings:
             if self.images is None:

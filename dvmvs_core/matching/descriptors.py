@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, load_lite0
-from dvmvs_core.preprocess import bytes_of
+from dvmvs_core.preprocess import rounded
 from dvmvs_core.runtime.bands import in_bands
 from dvmvs_core.runtime.compiled import compiled
 
@@ -76,7 +76,7 @@ class Describer:
             image: (H, W, 3) uint8 RGB, or a tensor of values 0…255 on any device.
         """
         if isinstance(image, Tensor):
-            image = bytes_of(image)
+            image = rounded(image).cpu().numpy()
         smoothed = cv2.sepFilter2D(image, cv2.CV_32F, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
         colours = np.ascontiguousarray(smoothed)
         grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)

@@ -8,11 +8,13 @@
 """CUDA graphs as long as they can be trusted, and the plain network on the same GPU otherwise.
 
 A robot never starts blind, and never dies of its GPU: before the first frame, captured steps are compared with the
-plain network, and what fails later is done again by it.
+plain network on the CPU, and what fails later is done again by the plain network on the GPU. There, its float32
+convolutions would take more memory (workspaces of cuDNN) than all that is captured, only to be compared with.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import torch
@@ -33,8 +35,9 @@ from dvmvs_core.runtime.timer import Timer
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 5e-2}
-"""Mean relative difference from the plain depth up to which a captured one is trusted."""
+TOLERANCE = {"float32": 5e-4, "float16": 2e-3, "bfloat16": 5e-2}
+"""Mean relative difference from the plain depth up to which a captured one is trusted. A CPU and a GPU in float32
+may differ by 1e-5, since noise has steep edges everywhere."""
 
 
 class CheckedRunner:
@@ -59,7 +62,8 @@ class CheckedRunner:
         try:
             precision = network_precision(config, network.config.preset, torch.device("cuda"))
             captured = CudaRunner(network, device, getattr(torch, precision), config.mode == "fast")
-            _check(captured, self._plain, TOLERANCE[precision])
+            on_cpu = PlainRunner(copy.deepcopy(network).cpu(), keeps_features=True)
+            _check(captured, on_cpu, TOLERANCE[precision])
             self._captured, failure = captured, None
         except Exception as error:  # capture, drivers and compilers fail in many ways
             # Its traceback would keep what was captured so far in memory.
@@ -139,18 +143,20 @@ def _check(captured: Runner, plain: Runner, tolerance: float) -> None:
 
 @torch.inference_mode()
 def _trial(runner: Runner) -> list[Tensor]:
-    """Depth (1, H, W) of two keyframes of noise, each measured against the same frame."""
+    """Depth (1, H, W), on the CPU, of two keyframes of noise, each measured against the same frame."""
     height, width = runner.config.height, runner.config.width
     noise = torch.Generator().manual_seed(0)
     first, *images = (torch.randn(1, 3, height, width, generator=noise).to(runner.device) for _ in range(3))
     K = torch.tensor(((width, 0.0, width / 2), (0.0, width, height / 2), (0.0, 0.0, 1.0)))[None]
-    poses = torch.eye(4).repeat(3, 1, 1, 1)
-    poses[:, 0, 0, 3] = 0.1 * torch.arange(3)
+    # Moved and turned about all axes: where a row of pixels met the border of another frame to the last digit, two
+    # devices would disagree on what is in view.
+    twist = torch.tensor(((0, -0.011, 0.017, 0.1), (0.011, 0, -0.013, 0.03), (-0.017, 0.013, 0, 0.02), (0, 0, 0, 0)))
+    poses = torch.linalg.matrix_exp(twist * torch.arange(3)[:, None, None])[:, None]
     matching = [runner.features(first).matching]
     depths, previous = [], None
     for image, pose in zip(images, poses[1:], strict=True):
         features = runner.features(image)
         depth, state = runner.depth(image, features, matching, pose, [poses[0]], K, previous)
         previous = PreviousKeyframe(depth[:, None], pose, state)
-        depths.append(depth)
+        depths.append(depth.cpu())
     return depths

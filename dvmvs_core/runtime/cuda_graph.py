@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,10 +71,22 @@ class CudaGraphs:
                 self._graphs.popitem(last=False)
             self._graphs[shapes] = capture(self._function, inputs, self._device)
         graph = self._graphs[shapes]
-        for static, given in zip(graph.inputs, inputs, strict=True):
-            static.copy_(given, non_blocking=True)
+        _copy(inputs, graph.inputs)
         graph.replay()
         return graph.outputs
+
+
+def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    """Overwrite tensors: those of a type that are on the device already, in one launch together."""
+    together: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for source, target in zip(sources, targets, strict=True):
+        if source.device == target.device:
+            for tensors, tensor in zip(together.setdefault(source.dtype, ([], [])), (target, source), strict=True):
+                tensors.append(tensor)
+        else:
+            target.copy_(source, non_blocking=True)
+    for pairs in together.values():
+        torch._foreach_copy_(*pairs)
 
 
 def capture(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...], device: torch.device) -> Graph:

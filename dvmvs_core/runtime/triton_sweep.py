@@ -23,11 +23,36 @@ PIXELS = 32
 
 
 @triton.jit
-def _tap(samples, x, y, inside, weight, lanes, channels, width, height):
-    """Weighted descriptors (pixels, channels) at integer pixels, zeros out of the map."""
-    inside = inside & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+def bilinear_samples(view, u, v, visible, lanes, channels, width, height, repeated: tl.constexpr):
+    """Return descriptors (pixels, channels) of a map (h, w, C) at pixels u, v, and zeros where those are not visible.
+
+    Around the map are zeros, or its outermost descriptors repeated.
+    """
+    u = tl.where(visible, u, 0.0)
+    v = tl.where(visible, v, 0.0)
+    left = tl.floor(u)
+    top = tl.floor(v)
+    right = u - left
+    down = v - top
+    x = left.to(tl.int32)
+    y = top.to(tl.int32)
+    samples = _tap(view, x, y, visible, (1 - right) * (1 - down), lanes, channels, width, height, repeated)
+    samples += _tap(view, x + 1, y, visible, right * (1 - down), lanes, channels, width, height, repeated)
+    samples += _tap(view, x, y + 1, visible, (1 - right) * down, lanes, channels, width, height, repeated)
+    samples += _tap(view, x + 1, y + 1, visible, right * down, lanes, channels, width, height, repeated)
+    return samples
+
+
+@triton.jit
+def _tap(view, x, y, visible, weight, lanes, channels, width, height, repeated: tl.constexpr):
+    """Weighted descriptors (pixels, channels) at integer pixels."""
+    if repeated:
+        x = tl.minimum(tl.maximum(x, 0), width - 1)
+        y = tl.minimum(tl.maximum(y, 0), height - 1)
+    else:
+        visible = visible & (x >= 0) & (x < width) & (y >= 0) & (y < height)
     at = (y * width + x)[:, None] * channels + lanes[None, :]
-    loaded = tl.load(samples + at, mask=inside[:, None] & (lanes < channels)[None, :], other=0.0)
+    loaded = tl.load(view + at, mask=visible[:, None] & (lanes < channels)[None, :], other=0).to(tl.float32)
     return loaded * weight[:, None]
 
 
@@ -75,19 +100,8 @@ def _sweep_kernel(
             visible = real & (qz > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
         else:
             visible = real & (u > -1) & (u < width) & (v > -1) & (v < height)
-        u = tl.where(visible, u, 0.0)
-        v = tl.where(visible, v, 0.0)
-        left = tl.floor(u)
-        top = tl.floor(v)
-        right = u - left
-        down = v - top
-        x = left.to(tl.int32)
-        y = top.to(tl.int32)
-        samples = measurements + frame * area * channels
-        warped = _tap(samples, x, y, visible, (1 - right) * (1 - down), lanes, channels, width, height)
-        warped += _tap(samples, x + 1, y, visible, right * (1 - down), lanes, channels, width, height)
-        warped += _tap(samples, x, y + 1, visible, (1 - right) * down, lanes, channels, width, height)
-        warped += _tap(samples, x + 1, y + 1, visible, right * down, lanes, channels, width, height)
+        view = measurements + frame * area * channels
+        warped = bilinear_samples(view, u, v, visible, lanes, channels, width, height, repeated=False)
         total += tl.sum(here * warped, axis=1)
         seen += tl.where(visible, 1.0, 0.0)
     count = tl.maximum(seen, 1.0) if masked else frames

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
+import numpy as np
+
+from dvmvs_core.data.synthetic.clips import ClipBatch, Shot, SyntheticClips
+from dvmvs_core.data.synthetic.paths import CameraPath
 from dvmvs_core.data.training_scenes import SceneClips
 from dvmvs_core.errors import ConfigError, DataError
 
@@ -97,6 +101,39 @@ def training_sources(
     ]
 
 
+class HeldOutWorlds:
+    """Worlds that are never trained on: drawn once, and filmed for runs of one size and another.
+
+    Args:
+        size: (H, W) that they are drawn for; another size sees the same.
+        frames: most frames of a clip.
+    """
+
+    def __init__(self, size: tuple[int, int], frames: int) -> None:
+        self._size = size
+        self._drawn_from = SyntheticClips(*size, frames, seed=HELD_OUT_SEED)
+        self._shots: list[Shot] = []
+
+    def batches(
+        self, size: tuple[int, int], frames: int, batch_size: int, count: int, device: str = "cpu"
+    ) -> list[ClipBatch]:
+        """Film the first clips, cut short, in so many batches."""
+        while len(self._shots) < count * batch_size:
+            self._shots += self._drawn_from.draw(1, len(self._shots))
+        camera = SyntheticClips(*size, frames, seed=HELD_OUT_SEED, device=device)
+        shots = [self._shot(number, size, frames) for number in range(count * batch_size)]
+        return [camera.render(shots[first : first + batch_size]) for first in range(0, len(shots), batch_size)]
+
+    def _shot(self, number: int, size: tuple[int, int], frames: int) -> Shot:
+        """A copy of what was drawn: filming uses it up."""
+        shot = self._shots[number]
+        y, x = (new / drawn for new, drawn in zip(size, self._size, strict=True))
+        # Whole numbers are the centres of pixels.
+        new_from_drawn = np.array([[x, 0.0, (x - 1.0) / 2.0], [0.0, y, (y - 1.0) / 2.0], [0.0, 0.0, 1.0]])
+        path = CameraPath(*(part[:frames] for part in shot.path))
+        return Shot(shot.world, new_from_drawn @ shot.K, path, copy.deepcopy(shot.rng))
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Clips that are not learned from.
@@ -118,6 +155,7 @@ def held_out_clips(
     batch_size: int,
     batches: int,
     device: str = "cpu",
+    worlds: HeldOutWorlds | None = None,
 ) -> HeldOut:
     """Make the clips for calibration and validation, as many batches of each as there are of each part.
 
@@ -129,6 +167,7 @@ def held_out_clips(
         batch_size: B.
         batches: for calibration and for validation, of each part.
         device: where worlds are rendered.
+        worlds: those of other runs; by default they are drawn here.
 
     Raises:
         ConfigError: if there is nothing to validate with.
@@ -137,8 +176,8 @@ def held_out_clips(
     validation: list[ClipBatch] = []
     for part, source in zip(parts, sources, strict=True):
         if part.synthetic:
-            clips = SyntheticClips(*size, frames, seed=HELD_OUT_SEED, device=device)
-            made = [clips.batch(batch_size, index) for index in range(2 * batches)]
+            worlds = worlds or HeldOutWorlds(size, frames)
+            made = worlds.batches(size, frames, batch_size, 2 * batches, device)
             calibration += made[:batches]
             validation += made[batches:]
         else:

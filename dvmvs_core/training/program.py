@@ -20,6 +20,7 @@ from pathlib import Path
 from dvmvs_core.config import SIZE_MULTIPLE, preset
 from dvmvs_core.errors import ConfigError, WeightsError
 from dvmvs_core.model.checkpoint import load_network, read_info, save_checkpoint
+from dvmvs_core.training.data import HeldOutWorlds
 from dvmvs_core.training.losses import DepthLoss
 from dvmvs_core.training.processes import Processes
 from dvmvs_core.training.run_folder import CHECKPOINT_NAME
@@ -79,6 +80,7 @@ def train_everything(plan: RunPlan, processes: Processes, batch_scale: int | Non
     scale = batch_scale or (_GPU_BATCH_SCALE if processes.device.type == "cuda" else 1)
     sizes = preset(plan.preset)
     height, width = plan.height or sizes.height, plan.width or sizes.width
+    held_out = HeldOutWorlds((height, width), max(part.frames for part in PROGRAM))
     init, done = None, []
     for part in PROGRAM:
         size = (_half(height), _half(width)) if part.half_size else (height, width)
@@ -96,7 +98,7 @@ def train_everything(plan: RunPlan, processes: Processes, batch_scale: int | Non
         )
         weights = own.out / f"{part.network}.safetensors"
         if not _finished(weights):
-            trainer = build_trainer(own, processes)
+            trainer = build_trainer(own, processes, held_out)
             if (own.out / CHECKPOINT_NAME).exists():
                 trainer.resume()
             if not trainer.run():

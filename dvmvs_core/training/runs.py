@@ -19,7 +19,7 @@ import torch
 from dvmvs_core.config import ModelConfig
 from dvmvs_core.cpu import usable_cores
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.training.data import DataPart, held_out_clips, parse_data, training_sources
+from dvmvs_core.training.data import DataPart, HeldOutWorlds, held_out_clips, parse_data, training_sources
 from dvmvs_core.training.loop import LoopConfig, Trainer, describe
 from dvmvs_core.training.processes import Processes
 from dvmvs_core.training.setup import ScheduleName, initial_network, schedule_of, stages_of
@@ -77,12 +77,15 @@ class RunPlan:
     exact_timing: bool = False
 
 
-def build_trainer(plan: RunPlan, processes: Processes, **trainer_options: Any) -> Trainer:
+def build_trainer(
+    plan: RunPlan, processes: Processes, held_out_worlds: HeldOutWorlds | None = None, **trainer_options: Any
+) -> Trainer:
     """Open data and weights, and build what trains.
 
     Args:
         plan: what to train, and how.
         processes: those that train together.
+        held_out_worlds: those of other runs; by default they are drawn here.
         trainer_options: passed on to the Trainer.
 
     Raises:
@@ -116,10 +119,11 @@ def build_trainer(plan: RunPlan, processes: Processes, **trainer_options: Any) -
         processes.rank,
         processes.size,
     )
+    held_out_size = min(batch_size, HELD_OUT_CLIPS)
     return Trainer(
         network,
         stream,
-        held_out_clips(parts, sources, size, frames, min(batch_size, HELD_OUT_CLIPS), plan.held_out_batches, device),
+        held_out_clips(parts, sources, size, frames, held_out_size, plan.held_out_batches, device, held_out_worlds),
         stages,
         config,
         plan.out,

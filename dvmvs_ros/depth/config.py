@@ -121,6 +121,12 @@ def build_live(values: dict[str, Value]) -> LiveConfig:
         ConfigError: naming the first value that cannot be used.
     """
     _check(values)
+    points_kept = CloudFilter(
+        values["points_min_confidence"],
+        values["points_min_depth_m"],
+        values["points_max_depth_m"],
+        values["points_stride"],
+    )
     return LiveConfig(
         keyframes=KeyframeConfig(
             buffer_size=values["keyframe_buffer_size"],
@@ -129,12 +135,7 @@ def build_live(values: dict[str, Value]) -> LiveConfig:
             measurement_frames=values["measurement_frames"],
             max_lost_frames=values["max_lost_frames"],
         ),
-        points_kept=CloudFilter(
-            values["points_min_confidence"],
-            values["points_min_depth_m"],
-            values["points_max_depth_m"],
-            values["points_stride"],
-        ),
+        points_kept=points_kept if values["confidence"] else points_kept.without_confidence(),
         **{name: values[name] for name in LiveConfig.__dataclass_fields__ if name not in ("keyframes", "points_kept")},
     )
 
@@ -199,7 +200,5 @@ def _check(values: dict[str, Value]) -> None:
             f"warn_latency_s must be less than error_latency_s; got {values['warn_latency_s']:g} and"
             f" {values['error_latency_s']:g}"
         )
-    if not values["confidence"]:
-        for name in ("depth_min_confidence", "points_min_confidence"):
-            if values[name] > 0:
-                raise ConfigError(f"{name} must be 0 while confidence is off, since nothing would pass it")
+    if not values["confidence"] and values["depth_min_confidence"] > 0:
+        raise ConfigError("depth_min_confidence must be 0 while confidence is off, since nothing would pass it")

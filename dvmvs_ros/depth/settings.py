@@ -288,7 +288,7 @@ SETTINGS = (
         "points_min_confidence",
         0.5,
         "Least confidence, 0 to 1, of a point of the cloud; by default only depths that are more likely right than not."
-        " It must be 0 where confidence is false.",
+        " Without confidence, clouds hold every depth.",
         0.0,
         1.0,
         live=True,

@@ -25,6 +25,7 @@ _SECTIONS = (
     ("no pose on", "no-pose"),
     ("no transform from", "no-pose"),
     ("world_frame are both", "camera-in-its-own-frame"),
+    ("contradict each other", "poses-contradict"),
     ("poses look unscaled", "poses-unscaled"),
     ("images are too far apart", "images-too-far-apart"),
     ("poses jump", "poses-jump"),

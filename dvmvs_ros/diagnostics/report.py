@@ -170,6 +170,8 @@ class Diagnostics:
                 f"the camera's frame and world_frame are both {world!r}, so the camera seems never to move: name its"
                 " optical frame by camera_frame, or a fixed frame such as odom by world_frame"
             )
+        elif contradiction := inputs.transforms.contradiction(world, camera):
+            level, text = WARN, contradiction
         elif motion is not None:
             values.update(motion.values())
             if complaint := motion.complaint():

@@ -23,6 +23,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
+from dvmvs_core.data.contradictions import Contradictions
 from dvmvs_core.data.transforms import TransformTree
 from dvmvs_core.errors import TransformConnectivityError, TransformError, TransformLookupError
 from dvmvs_ros.distro import Transforms
@@ -71,6 +72,7 @@ class PoseMessages:
         self._on_change = on_change
         self._warn = warn
         self._tree = TransformTree(cache_s)
+        self._contradictions = Contradictions("poses")
         self._edge: tuple[str, str] | None = None
         # Best effort listens to publishers of either kind, and a pose that is lost lies between two others.
         self._subscription = node.create_subscription(
@@ -117,8 +119,16 @@ class PoseMessages:
         """Return the frames of the poses and of TF, sorted."""
         return sorted({*(self._edge or ()), *self._transforms.frames()})
 
+    def contradiction(self, target: str, source: str) -> str:
+        """Return what several publishers say of one pose (see `Transforms.contradiction`)."""
+        if self._edge is None:
+            return ""
+        found = self._contradictions.between(self._edge[0], self.topic, of_late=True)
+        return found.said if found else self._transforms.contradiction(self._edge[1], source)
+
     def clear(self) -> None:
         """Forget every pose and every moving transform."""
+        self._contradictions.clear()
         self._tree.clear()
         self._transforms.clear()
 
@@ -156,4 +166,6 @@ class PoseMessages:
             self._warn(f"a pose of {self.topic} was ignored: {error}")
         else:
             self._edge = edge
+            # Under the topic's name, since two publishers may name different bodies.
+            self._contradictions.add(f"{edge[0]} → {said}" if said else edge[0], self.topic, stamp_ns, *place)
         self._on_change()

@@ -186,7 +186,6 @@ def test_the_timer_hears_of_matching(make_engine):
         "matching",
         "confidence",
         "fusion",
-        "sharpening",
     ]
 
 

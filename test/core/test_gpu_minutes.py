@@ -48,13 +48,21 @@ def test_measure(tmp_path):
     assert result.returncode == 0, result.stderr
     log = (tmp_path / "measure.log").read_text()
     found = fates(tmp_path, "measure")
-    assert len(found) >= 8 and set(found.values()) == {"exit 0"}, log
-    assert "torch" in log and re.search(r"\d+ passed", log)
-    for name in ("paper-float32", "small-float32"):
+    assert len(found) >= 11 and set(found.values()) == {"exit 0"}, log
+    # What no GPU has shown yet comes first.
+    assert list(found)[1:5] == ["engine goes on", "pairnet trains", *list(found)[3:5]] and "phases" in list(found)[3]
+    assert (
+        "torch" in log
+        and re.search(r"\d+ passed", log)
+        and "1/7 tests collected" in log
+        and "frames/s" in log
+        and '"step": 1, "minutes"' in log
+    )
+    for name in ("paper-float32", "small-float32", "paper-bfloat16", "small-bfloat16", "small-full"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["frame_ms"]["median"] > 0
     rates = json.loads((tmp_path / "rates.json").read_text())
-    assert len(rates) == 4 and all(value > 0 for figures in rates.values() for value in figures.values()), rates
-    assert "frames/s" in (tmp_path / "training_speed.md").read_text()
+    assert len(rates) == 5 and all(value > 0 for figures in rates.values() for value in figures.values()), rates
+    assert any("aten::" in name for name in rates["operations_us"])
     files = [file for file in tmp_path.iterdir() if file.is_file()]
     assert len(files) <= 8 and sum(file.stat().st_size for file in files) < 64 * MIB
 
@@ -105,18 +113,27 @@ def test_as_many_clips_come_back_as_two_archives_hold(tmp_path):
 
 def test_a_step_that_fails_or_hangs_keeps_no_other_from_running(tmp_path):
     """A Python that fails each time, or waits for ever."""
-    for name, body, fate in (("fails", "exit 3", "exit 3"), ("hangs", "exec sleep 100", "exit 124")):
+    for name, body, fate, seconds in (("fails", "exit 3", "exit 3", 100), ("hangs", "exec sleep 100", "exit 124", 5)):
         python = tmp_path / name
         python.write_text(f'#!/bin/bash\n[[ $1 == -c ]] && exit 0\necho "this is what it said"\n{body}\n')
         python.chmod(0o755)
         out = tmp_path / f"{name}_out"
-        result = gpu_minutes(out, "measure", "--seconds", 3, python=python)
+        result = gpu_minutes(out, "measure", "--seconds", seconds, python=python)
         assert result.returncode == 0, result.stderr
         found = fates(out, "measure")
         assert found["versions"] == fate and len(found) >= 8
         assert "this is what it said" in (out / "measure.log").read_text()
         if name == "hangs":
             assert set(found.values()) <= {"exit 124", "not begun"} and "not begun" in found.values()
+
+
+def test_steps_can_be_chosen(tmp_path):
+    gpu_minutes(tmp_path, "measure", "--only", "rates,paper", "--seconds", 0)
+    assert [name for name in fates(tmp_path, "measure") if name != "nvidia-smi"] == [
+        "versions",
+        "rates",
+        "benchmark paper-float16",
+    ]
 
 
 def test_what_is_too_large_is_left_out_and_said(tmp_path):
@@ -128,7 +145,9 @@ def test_what_is_too_large_is_left_out_and_said(tmp_path):
     assert set(fates(out, "measure").values()) == {"not begun"}
 
 
-@pytest.mark.parametrize("arguments", [(), ("both",), ("measure", "--fast"), ("train", "--seconds")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("both",), ("measure", "--fast"), ("train", "--seconds"), ("measure", "--only", "all")]
+)
 def test_a_wrong_call_says_how_it_is_called(tmp_path, arguments):
     result = gpu_minutes(tmp_path, *arguments)
     assert result.returncode == 2 and "gpu_minutes.sh measure" in result.stdout

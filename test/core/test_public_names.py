@@ -23,7 +23,7 @@ import pytest
 import dvmvs_core
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = {"torch", "cv2", "scipy", "numba", "openvino", "rosbags", "matplotlib"}
+HEAVY = {"torch", "cv2", "scipy", "numba", "openvino", "rosbags", "matplotlib", "rclpy"}
 NAMES = dvmvs_core.__all__
 
 
@@ -41,7 +41,11 @@ def loaded_by(program: str) -> set[str]:
         ("import dvmvs_core; dir(dvmvs_core)", {"dvmvs_core"}, HEAVY | {"numpy"}),
         ("from dvmvs_core import Frame", {"dvmvs_core.types"}, HEAVY),
         ("from dvmvs_core import open_sequence", {"dvmvs_core.data.open_sequence"}, {"torch", "openvino"}),
-        ("from dvmvs_core import DepthEngine", {"dvmvs_core.engine", "torch"}, {"rosbags", "matplotlib"}),
+        (
+            "from dvmvs_core import DepthEngine",
+            {"dvmvs_core.engine", "torch"},
+            {"rosbags", "matplotlib", "rclpy", "tyro"},
+        ),
     ],
 )
 def test_a_name_loads_its_own_module_and_no_more(program, loads, leaves):

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from dvmvs_core.choose_fusion import CapturedFusion, captured_step, fuse_and_sharpen
+from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.temporal_fusion import DOUBT, LEAST_WEIGHT, MOST_WEIGHT, PAST_WEIGHT, FusedDepth, fuse_depth
 
 HEIGHT, WIDTH = 48, 64
@@ -98,3 +100,44 @@ def test_a_camera_that_looks_away_changes_nothing():
     here, there = pose(), pose(angle=np.pi)
     fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(SURE * 2, there)])
     assert torch.equal(fused, wall(here)) and torch.equal(confidence, SURE)
+
+
+def walk(fuse):
+    """Depth, confidence and means of four keyframes of a wall, each fused with those before."""
+    random, past, found = torch.Generator().manual_seed(0), [], []
+    for number in range(4):
+        here = pose(0.05 * number, 0.02 * number, 0.03 * number)
+        noisy = wall(here) * (1 + 0.05 * torch.rand(1, HEIGHT, WIDTH, generator=random))
+        noisy[:, :, WIDTH // 2 :] *= 0.7
+        image = 255 * torch.rand(HEIGHT, WIDTH, 3, generator=random)
+        *full, mean = fuse(noisy, torch.rand(1, HEIGHT, WIDTH, generator=random), image, K, here, past[-2:])
+        past.append(mean)
+        found.append((*full, mean.depth, mean.weight))
+    return found
+
+
+def test_one_step_for_any_number_of_keyframes_gives_the_same():
+    captured = CapturedFusion(CudaGraphs(captured_step, torch.device("cpu")), torch.device("cpu"))
+    for found, expected in zip(walk(captured), walk(fuse_and_sharpen), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert captured._either_way._trusted and captured._either_way._checked == {0, 1, 2}
+
+
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("kind", ["fails", "wrong"])
+def test_a_step_that_fails_or_is_wrong_is_replaced_with_one_line(caplog, kind, after):
+    calls = []
+
+    def step(*inputs):
+        calls.append(1)
+        full, mean = captured_step(*inputs)
+        if len(calls) > after and kind == "fails":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return full * (1.1 if len(calls) > after else 1), mean
+
+    found = walk(CapturedFusion(step, torch.device("cpu")))
+    for one, other in zip(found, walk(fuse_and_sharpen), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    (line,) = caplog.messages
+    assert line.startswith("temporal fusion runs as separate steps, since its CUDA graph failed: ")
+    assert len(calls) == after + 1

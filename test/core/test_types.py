@@ -56,7 +56,7 @@ def test_bad_image_is_refused(image, message):
         (np.diag((1e-300, 1e-300, 1.0)), "focal lengths of at least"),
         (np.diag((1e300, 1e300, 1.0)), "nothing beyond 1e"),
         (((100.0, 0.0, 1e200), (0.0, 100.0, 24.0), (0.0, 0.0, 1.0)), "nothing beyond 1e"),
-        (((100.0, 100.0, 0.0), (100.0, 100.0, 0.0), (0.0, 0.0, 1.0)), "must have an inverse"),
+        (((100.0, 100.0, 0.0), (100.0, 100.0, 0.0), (0.0, 0.0, 1.0)), "must have the rows"),
     ],
 )
 def test_bad_intrinsics_are_refused(bad_K, message):

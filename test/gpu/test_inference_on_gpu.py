@@ -17,15 +17,18 @@ import torch
 
 from dvmvs_core.benchmark.frames import wall_frames
 from dvmvs_core.choose_confidence import choose_confidence
+from dvmvs_core.choose_fusion import CapturedFusion, captured_step, fuse_and_sharpen
 from dvmvs_core.confidence import estimate_confidence
 from dvmvs_core.config import EngineConfig, KeyframeConfig, preset
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.cost_volume import plane_sweep
 from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner, choose_sweep
 from dvmvs_core.runtime.plain import PlainRunner
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.temporal_fusion import FusedDepth
 
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}
 KINDS = [("paper", "fusionnet"), ("paper", "pairnet"), ("small", "fusionnet"), ("small", "pairnet")]
@@ -119,6 +122,25 @@ def test_captured_confidence(device, size):
             past = [(depth[:, None] * 1.02, pose) for pose in poses[1 : 1 + predictions]]
             arguments = (depth, K, poses[0], maps[0], views, past)
             assert (estimate(*arguments) - estimate_confidence(*arguments)).abs().mean() < 1e-3
+
+
+@torch.inference_mode()
+def test_captured_fusion(device, size):
+    """On CUDA one graph for any number of past keyframes."""
+    torch.manual_seed(0)
+    K = torch.tensor([[[size[1], 0.0, size[1] / 2], [0, size[1], size[0] / 2], [0, 0, 1.0]]])
+    past: list[FusedDepth] = []
+    captured = CapturedFusion(CudaGraphs(captured_step, device), device)
+    for number in range(5):
+        pose = torch.eye(4)[None]
+        pose[:, 0, 3] = 0.05 * number
+        depth, confidence = 2 + torch.rand(1, *size, device=device), torch.rand(1, *size, device=device)
+        arguments = (depth, confidence, 255 * torch.rand(*size, 3, device=device), K, pose, past[-2:])
+        (*found, mean), (*expected, expected_mean) = captured(*arguments), fuse_and_sharpen(*arguments)
+        for one, other in zip((*found, *mean[:2]), (*expected, *expected_mean[:2]), strict=True):
+            assert (one - other).abs().mean() < 1e-4
+        past.append(mean)
+    assert captured._either_way._trusted
 
 
 def test_500_keyframes_without_growth(device):

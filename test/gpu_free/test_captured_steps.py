@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,18 +20,22 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dvmvs_core import choose_confidence as choose_confidence_module
+from dvmvs_core import choose_fusion as choose_fusion_module
 from dvmvs_core.choose_confidence import choose_confidence
+from dvmvs_core.choose_fusion import choose_fusion
 from dvmvs_core.config import MATCHING_PRESETS, preset
+from dvmvs_core.estimate import Estimate
 from dvmvs_core.matching.gpu import matcher as matcher_module
 from dvmvs_core.matching.gpu.kernels import PLAIN, Kernels
 from dvmvs_core.matching.gpu.matcher import TorchMatcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.preprocess import Preprocessor
-from dvmvs_core.runtime import cuda_runner
+from dvmvs_core.runtime import cuda_graph, cuda_runner
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth
 
 HEIGHT, WIDTH = 64, 96
 CUDA = torch.device("cuda", 0)
@@ -114,13 +119,28 @@ def test_keyframes(fake_cuda, captured, runner_of, name, dtype):
 def test_confidence(fake_cuda, captured, on_the_host, frames, predictions):
     on_the_host(choose_confidence_module, "packed_geometry")
     estimate = choose_confidence(CUDA)
-    estimate._checked.update((1, 2, 3))
+    estimate._either_way._checked.update((1, 2, 3))
     with fake_cuda() as watch, torch.no_grad():
         depth = torch.empty(1, HEIGHT, WIDTH, device=CUDA)
         matching = torch.empty(1, 9, HEIGHT // 2, WIDTH // 2, device=CUDA)
         views, past = [(matching, POSE)] * frames, [(depth[:, None], POSE)] * predictions
         found = estimate(depth, K, POSE, matching, views, past)
         assert found.shape == depth.shape and found.device == CUDA
+    assert captured == [1] and len(watch.uploads) == 1 and not watch.waits and not watch.mixed
+
+
+@pytest.mark.parametrize("keyframes", [0, 1, PAST_DEPTHS])
+def test_temporal_fusion_and_sharpening(fake_cuda, captured, on_the_host, keyframes):
+    on_the_host(choose_fusion_module, "padded_matrices")
+    fuse = choose_fusion(CUDA)
+    fuse._either_way._checked.add(keyframes)
+    with fake_cuda() as watch, torch.no_grad():
+        depth, confidence = (torch.empty(1, HEIGHT, WIDTH, device=CUDA) for _ in range(2))
+        image = torch.empty(HEIGHT, WIDTH, 3, device=CUDA)
+        mean = FusedDepth(*(torch.empty(1, HEIGHT // 2, WIDTH // 2, device=CUDA) for _ in range(2)), POSE)
+        *found, kept = fuse(depth, confidence, image, K, POSE, [mean] * keyframes)
+        assert all(part.shape == depth.shape and part.device == CUDA for part in found)
+        assert kept.depth.shape == kept.weight.shape == mean.depth.shape and kept.world_T_cam is POSE
     assert captured == [1] and len(watch.uploads) == 1 and not watch.waits and not watch.mixed
 
 
@@ -131,6 +151,32 @@ def test_preprocessing_sends_the_bytes_of_an_image_once(fake_cuda):
         normalised, resized = preprocessor.network_image(image, CUDA)
         assert normalised.device == resized.device == CUDA
     assert len(watch.uploads) == 1 and not watch.waits and not watch.mixed
+
+
+def test_what_comes_back_is_waited_for_once(fake_cuda, monkeypatch):
+    stream = MagicMock()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.Tensor, "numpy", lambda tensor: np.zeros(tensor.shape, np.float32))
+    parts = [(HEIGHT, WIDTH, 3), (1, HEIGHT, WIDTH), (1, HEIGHT, WIDTH)]
+    with fake_cuda() as watch:
+        image, depth, confidence = (torch.empty(shape, device=CUDA) for shape in parts)
+        estimate = Estimate(image, depth, depth, None, confidence, None)
+        frame = SimpleNamespace(world_T_cam=np.eye(4), stamp_ns=1, index=0)
+        prediction = estimate.prediction(frame, np.eye(3), [], 0.0)
+    assert prediction.depth.shape == prediction.confidence.shape == (HEIGHT, WIDTH)
+    assert stream.synchronize.call_count == 1 and len(watch.mixed) == 3
+    assert not any("aten.copy_" in line or "cpu()" in line for line in watch.mixed)
+
+
+def test_what_a_graph_takes_is_copied_in_one_launch_a_type(fake_cuda):
+    with fake_cuda() as watch:
+        halves = [torch.empty(1, 4, 8, 8, dtype=torch.float16, device=CUDA) for _ in range(4)]
+        floats = [torch.empty(1, 1, 8, 8, device=CUDA) for _ in range(6)]
+        sent = torch.zeros(41).pin_memory()
+        given = [sent, *halves, *floats]
+        cuda_graph._copy(given, [torch.empty(x.shape, dtype=x.dtype, device=CUDA) for x in given])
+    assert watch.operations["aten._foreach_copy_.default"] == 2 and watch.operations["aten.copy_.default"] == 1
+    assert len(watch.uploads) == 1 and not watch.mixed and not watch.waits
 
 
 class Kernel:

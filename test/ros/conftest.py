@@ -28,8 +28,8 @@ from dvmvs_ros.process.parent import tied_to_this_process
 
 ROOT = Path(__file__).parents[2]
 # Guards against hanging, which no test that passes waits for.
-STARTUP_S = 120.0
-ANSWER_S = 60.0
+STARTUP_S = 240.0
+ANSWER_S = 120.0
 AGAIN_S = 2.0
 """A server answers only a caller that it knows: one that it does not know yet asks again after this long."""
 

@@ -54,6 +54,7 @@ def node(start_node, tiny_weights):
         {
             "weights": str(tiny_weights),
             "device": "cpu",
+            "transform_timeout_s": 60.0,
             "image_transport": "compressed",
             "pose_source": "odometry",
             "depth_encoding": "16UC1",

@@ -63,6 +63,7 @@ def test_a_namespace_remapped_tf_simulated_time_and_latched_intrinsics(start_nod
     parameters = {
         "weights": str(tiny_weights),
         "device": "cpu",
+        "transform_timeout_s": 60.0,
         "use_sim_time": True,
         f"{CAMERA_INFO}.durability": "transient_local",
         f"{CAMERA_INFO}.reliability": "reliable",

@@ -42,6 +42,8 @@ from dvmvs_ros.messages.conversions import (  # noqa: E402
 from dvmvs_ros.messages.upsampling import upsample_depth  # noqa: E402
 
 STEP_NS = 33_333_333
+LOST_S = 10.0
+"""An image of which nothing was heard for so long is lost."""
 BASE_T_CAM = np.array(((0.0, 0, 1, 0.2), (-1, 0, 0, 0), (0, -1, 0, 0.5), (0, 0, 0, 1)))
 
 
@@ -65,7 +67,12 @@ def nodes(start_node, tiny_weights, folder):
         "depth_nodes",
         {
             # A network that has learnt nothing is sure of nothing.
-            "/**": {"weights": str(tiny_weights), "device": "cpu", "points_min_confidence": 0.0},
+            "/**": {
+                "weights": str(tiny_weights),
+                "device": "cpu",
+                "points_min_confidence": 0.0,
+                "transform_timeout_s": 60.0,
+            },
             "/front/depth_node": {
                 "depth_for": "every_image",
                 "depth_size": "input",
@@ -262,12 +269,11 @@ def test_confidence_can_be_switched_off(client, walk, front, manager):
     clouds = front.listen(PointCloud2, "points")
     front.wait_until_known()
     assert manager.set("confidence", False).successful
-    refused = manager.set("points_min_confidence", 0.5)
-    assert not refused.successful and "confidence is off" in refused.reason
+    assert manager.set("points_min_confidence", 1.0).successful, "every depth passes while there is no confidence"
     walk.send()
     client.wait(lambda: clouds)
-    assert [field.name for field in clouds[-1].fields] == ["x", "y", "z", "rgb"]
-    assert manager.set("confidence", True).successful
+    assert [field.name for field in clouds[-1].fields] == ["x", "y", "z", "rgb"] and clouds[-1].width > 0
+    assert manager.set("points_min_confidence", 0.0).successful and manager.set("confidence", True).successful
 
 
 def test_the_cloud_is_saved_and_a_reset_forgets_it(nodes, walk, manager, folder):
@@ -421,25 +427,30 @@ def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(nodes, client, 
     camera = make_camera("plain")
     camera.wait_until_connected()
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    arrived = []
+    answered = []
+
+    def arrive(count: int, since_ns: int) -> bool:
+        """Whether so many images were answered, none of which is on its way for ever."""
+        end_s = time.monotonic() + LOST_S
+        while (found := sum(status.stamp_ns >= since_ns for status in camera.statuses)) < count:
+            if time.monotonic() > end_s:
+                answered.append(found)
+                return False
+            client.idle(0.01)
+        return True
+
     # Without shared memory of enough size nearly all are lost, each time; a busy machine loses some, sometimes.
     for attempt in range(3):
-        camera.statuses.clear()
+        begin_ns = 5_000_000_000 + 45 * attempt * STEP_NS
         for i in range(45):
-            sent_s = time.monotonic()
-            frame = 45 * attempt + i
-            camera.send(5_000_000_000 + frame * STEP_NS, pose(frame), image)
+            camera.send(begin_ns + i * STEP_NS, pose(45 * attempt + i), image)
             client.idle(1 / 30)
-            # A machine too busy for thirty hertz takes fewer; what is lost is waited for in vain.
-            while len(camera.statuses) < i and time.monotonic() < sent_s + 1.0:
-                client.idle(0.01)
-        arrived.append(0)
-        while arrived[-1] < len(camera.statuses):  # until no more come
-            arrived[-1] = len(camera.statuses)
-            client.idle(1.0)
-        if arrived[-1] == 45:
-            return
-    pytest.fail(f"of 45 images at 30 Hz arrived {arrived}")
+            if not arrive(i, begin_ns):  # a machine too busy for thirty hertz takes fewer
+                break
+        else:
+            if arrive(45, begin_ns):
+                return
+    pytest.fail(f"of 45 images at 30 Hz arrived {answered}")
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,9 @@ def test_the_reference_has_every_parameter_as_it_is():
 def test_by_default_a_point_is_more_likely_right_than_wrong():
     values = {setting.name: setting.default for setting in SETTINGS}
     assert build_live(values).points_kept.min_confidence == 0.5
-    with pytest.raises(ConfigError, match="points_min_confidence must be 0 while confidence is off"):
-        build_live({**values, "confidence": False})
+    assert build_live({**values, "confidence": False}).points_kept.min_confidence == 0.0, "it has nothing to go by"
+    with pytest.raises(ConfigError, match="depth_min_confidence must be 0 while confidence is off"):
+        build_live({**values, "confidence": False, "depth_min_confidence": 0.1})
 
 
 def test_the_defaults_can_be_used_and_are_those_of_the_core():

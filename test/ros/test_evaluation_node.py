@@ -31,8 +31,6 @@ from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
 from dvmvs_ros.depth.frame_status import FrameStatus  # noqa: E402
 from dvmvs_ros.messages.conversions import make_header, ns_to_stamp, rgb_message  # noqa: E402
 
-pytestmark = pytest.mark.timeout(500)  # three processes start, and a report is drawn
-
 TIMES = ("latency_ms", "latencies_ms", "made", "command", "versions", "hardware", "name", "path", "live", "weights")
 
 

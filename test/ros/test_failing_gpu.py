@@ -25,7 +25,7 @@ def test_depth_comes_from_the_plain_network_or_the_cpu(start_node, tiny_weights,
     parameters = {
         "weights": str(tiny_weights),
         "matching": "off",
-        "transform_timeout_s": 3.0,
+        "transform_timeout_s": 60.0,
         "qos_overrides./image.subscription.reliability": "reliable",
         "qos_overrides./camera_info.subscription.reliability": "reliable",
     }

@@ -116,6 +116,13 @@ def test_every_launch_command_of_the_documentation_can_be_given():
     assert commands > 5
 
 
+def test_what_pages_set_by_an_argument_is_no_topic():
+    topics = {row[0] for row in (*DEPTH["INPUTS"], *DEPTH["OUTPUTS"])}
+    given = [pair for page in PAGES for pair in re.findall(r"\b(\w+):=([^\s`]+)", page.read_text())]
+    assert ("depth_for", "every_image") in given
+    assert [pair for pair in given if pair[0] in topics and not pair[1].startswith("/")] == []
+
+
 def _load(name: str):
     pytest.importorskip("launch_ros", reason="launch files need the launch of a ROS distribution")
     spec = importlib.util.spec_from_file_location(name.replace(".", "_"), ROOT / "launch" / name)

@@ -248,8 +248,8 @@ def test_what_ros_refuses_is_one_line_and_leaves_nothing_behind(client, tiny_wei
 @pytest.mark.parametrize("configured", [True, False])
 def test_the_hint_at_configure_is_for_a_node_that_waits(client, tiny_weights, monkeypatch, capfd, configured):
     monkeypatch.setattr("dvmvs_ros.depth_node.HINT_AFTER_S", 0.01)
-    overrides = [Parameter("weights", value=str(tiny_weights)), Parameter("autostart", value=False)]
-    node = DepthNode(namespace="hinted", parameter_overrides=overrides)
+    given = {"weights": str(tiny_weights), "autostart": False, "confidence": False}
+    node = DepthNode(namespace="hinted", parameter_overrides=[Parameter(n, value=v) for n, v in given.items()])
     executor = SingleThreadedExecutor()
     try:
         if configured:
@@ -266,6 +266,7 @@ def test_the_hint_at_configure_is_for_a_node_that_waits(client, tiny_weights, mo
         node.destroy_node()
     assert ("waiting to be configured" in said) is not configured
     assert ("configuring: loading weights" in said) is configured
+    assert ("confidence is off: clouds hold every depth" in said) is configured
 
 
 def test_a_misspelt_parameter_is_said(client, capfd):

@@ -22,7 +22,14 @@ from dvmvs_core.data.bag_files import BagFiles  # noqa: E402
 def test_it_listens_to_images_once_the_depth_node_knows_it(start_node, client, tiny_weights, tmp_path):
     node = start_node(
         "depth_node",
-        {"weights": str(tiny_weights), "device": "cpu", "confidence": False, "points_min_confidence": 0.0},
+        {
+            "weights": str(tiny_weights),
+            "device": "cpu",
+            "confidence": False,
+            "transform_timeout_s": 60.0,
+            "qos_overrides./image.subscription.reliability": "reliable",
+            "qos_overrides./camera_info.subscription.reliability": "reliable",
+        },
     )
     client.wait_until_connected()
     node.process.send_signal(signal.SIGSTOP)  # a node that has not yet noticed the recorder, on a busy machine

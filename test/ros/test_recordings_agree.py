@@ -263,6 +263,7 @@ def node(start_node, tiny_weights):
         {
             "weights": str(tiny_weights),
             "device": "cpu",
+            "transform_timeout_s": 60.0,
             "image_transport": "compressed",
             f"qos_overrides.{IMAGES}/compressed.subscription.reliability": "reliable",
             f"qos_overrides.{INFO}.subscription.reliability": "reliable",

@@ -74,7 +74,8 @@ class SevenScenes(Dataset):
 
     def find(self, root: Path) -> list[SceneInput]:
         """Return the sequences of all scenes in a folder, of one scene, or the given one."""
-        folders = [root] if root.resolve().name.startswith("seq-") else []
+        alone = root.resolve().name.startswith("seq-") or any(root.glob("frame-*.pose.txt"))
+        folders = [root] if alone else []
         folders += sorted(path for path in [*root.glob("seq-*"), *root.glob("*/seq-*")] if path.is_dir())
         names = [f"{folder.resolve().parent.name}-{folder.resolve().name}" for folder in folders]
         scenes = [SceneInput(name, folder) for name, folder in zip(names, folders, strict=True)]
@@ -82,7 +83,10 @@ class SevenScenes(Dataset):
             scenes = [scene for scene in scenes if scene.name in PUBLISHED_SCENES]
         if not scenes:
             wanted = " of the 13 published sequences" if self.published else ""
-            raise DataError(f"{root} holds no 7-Scenes sequence{wanted}: looked for SCENE/seq-XX folders")
+            raise DataError(
+                f"{root} holds no 7-Scenes sequence{wanted}: looked for SCENE/seq-XX folders and for"
+                " frame-NNNNNN.pose.txt"
+            )
         return scenes
 
     def open(self, scene: SceneInput) -> Scene:
@@ -113,6 +117,8 @@ def _frames(folder: Path, depth_T_colour: np.ndarray) -> list[FrameFiles | Skipp
             continue
         try:
             world_T_depth = _read_pose(poses[number])
+            if np.isfinite(world_T_depth).all():
+                world_T_depth = check_transform(world_T_depth, str(poses[number]))
         except DataError as error:
             frames.append(SkippedFrame(image.name, str(error)))
             continue

@@ -74,7 +74,7 @@ def read_model(folder: Path) -> tuple[dict[int, Camera], list[ColmapImage]]:
     return cameras, images
 
 
-def _camera(model: str, parameters: list[float], place: str) -> Camera:
+def _camera(model: str, parameters: list[float], size: tuple[int, int], place: str) -> Camera:
     if model not in _LENSES:
         raise DataError(
             f"{place}: the camera model must be one of {', '.join(_LENSES)}; got {quoted(model)}."
@@ -87,7 +87,7 @@ def _camera(model: str, parameters: list[float], place: str) -> Camera:
     cx, cy = parameters[focals : focals + 2]
     given = parameters[focals + 2 :]
     coefficients = tuple([*given, *[0.0] * (max(4, len(given)) - len(given))]) if names else ()
-    return Camera((fx, fy, cx - 0.5, cy - 0.5), coefficients, kind)
+    return Camera((fx, fy, cx - 0.5, cy - 0.5), coefficients, kind, size)
 
 
 def _image(numbers: list[float], camera_id: int, name: str, path: Path) -> ColmapImage:
@@ -102,7 +102,8 @@ def _read_cameras_txt(path: Path) -> dict[int, Camera]:
         place = f"{path}, line {number}"
         if len(words) < 5:
             raise DataError(f"{place} must hold an id, a model, a size and parameters; got {len(words)} words")
-        cameras[_whole(words[0], place)] = _camera(words[1], to_numbers(words[4:], place), place)
+        size = _whole(words[2], place), _whole(words[3], place)
+        cameras[_whole(words[0], place)] = _camera(words[1], to_numbers(words[4:], place), size, place)
     return cameras
 
 
@@ -127,7 +128,7 @@ def _read_images_txt(path: Path) -> list[ColmapImage]:
 
 def _long_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines of a text, of which those of points may be long: only the beginning of each is kept."""
-    with foreign(f"{path} cannot be read"), path.open(encoding="utf-8") as file:
+    with foreign(f"{path} cannot be read"), path.open(encoding="utf-8-sig") as file:
         number, begin = 1, True
         while part := file.readline(LONGEST_NAME * 2):
             if begin:
@@ -138,7 +139,7 @@ def _long_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _whole(word: str, place: str) -> int:
     if not word.isdecimal():
-        raise DataError(f"{place}: an id must be a whole number; got {quoted(word)}")
+        raise DataError(f"{place}: ids and sizes must be whole numbers; got {quoted(word)}")
     return int(word)
 
 
@@ -147,13 +148,14 @@ def _read_cameras_bin(path: Path) -> dict[int, Camera]:
     with foreign(f"{path} cannot be read"), path.open("rb") as file:
         (count,) = _unpack(file, "<Q")
         for _ in range(count):
-            camera_id, model, _, _ = _unpack(file, "<IiQQ")
+            camera_id, model, *size = _unpack(file, "<IiQQ")
             name = _BY_NUMBER.get(model, f"number {model}")
             place = f"{path}, camera {camera_id}"
             if name not in _LENSES:
-                _camera(name, [], place)
+                _camera(name, [], (0, 0), place)
             _, focals, names, _ = _LENSES[name]
-            cameras[camera_id] = _camera(name, list(_unpack(file, f"<{focals + 2 + len(names)}d")), place)
+            parameters = list(_unpack(file, f"<{focals + 2 + len(names)}d"))
+            cameras[camera_id] = _camera(name, parameters, tuple(size), place)
     return cameras
 
 

@@ -15,9 +15,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dvmvs_core.data.file_order import ordered_files
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.types import check_intrinsics
 
 LARGEST_TEXT = 256_000_000
 """Bytes of a JSON or YAML file that is read at most; transforms.json of 10,000 frames has about 10 million."""
@@ -30,36 +33,43 @@ def images_in(folder: Path) -> list[Path]:
     return ordered_files(folder, IMAGE_SUFFIXES)
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the names and values that a JSON file holds.
 
     Raises:
-        DataError: if it cannot be read, or is too large.
+        DataError: if it cannot be read, is too large, or holds something else.
     """
     return parse_json(read_bounded(path), str(path))
 
 
-def parse_json(data: bytes, place: str) -> Any:
-    """Return what JSON bytes hold.
+def parse_json(data: bytes, place: str) -> dict[str, Any]:
+    """Return the names and values that JSON bytes hold.
 
     Raises:
         DataError: if they are none.
     """
-    with foreign(f"{place} must be JSON"):
-        return json.loads(data)
+    with foreign(f"{place} must be JSON{'' if data else ', and is empty'}", advice=". Copy it again"):
+        return _names_and_values(json.loads(data), place)
 
 
-def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds, OpenCV's header of one included.
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the names and values that a YAML file holds, OpenCV's header of one included.
 
     Raises:
-        DataError: if it cannot be read.
+        DataError: if it cannot be read, or holds something else.
     """
     from ruamel.yaml import YAML
 
     text = read_bounded(path, LARGEST_TEXT // 100)
     with foreign(f"{path} must be YAML"):
-        return YAML(typ="safe").load(re.sub(rb"^%YAML:.*\n", b"", text).decode())
+        content = YAML(typ="safe").load(re.sub(rb"^%YAML:.*\n", b"", text).decode("utf-8-sig"))
+        return _names_and_values(content, str(path))
+
+
+def _names_and_values(content: object, place: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise DataError(f"{place} must hold names and values; got {quoted(content)}")
+    return content
 
 
 def read_bounded(path: Path, largest: int = LARGEST_TEXT) -> bytes:
@@ -73,6 +83,18 @@ def read_bounded(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     if len(data) > largest:
         raise DataError(f"{path} has more than {largest} bytes")
     return data
+
+
+def column_by_column(values: object, place: str) -> tuple[float, float, float, float]:
+    """Return fx, fy, cx, cy of a K that is written column by column.
+
+    Raises:
+        DataError: if it is none, or is written row by row.
+    """
+    numbers = numbers_of(values, 9, place)
+    with foreign(place):
+        K = check_intrinsics(np.reshape(numbers, (3, 3)).T)
+    return float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])
 
 
 def numbers_of(values: object, count: int | None, place: str) -> list[float]:

@@ -25,7 +25,7 @@ from dvmvs_core.data.importers.files import images_in
 from dvmvs_core.data.importers.options import KittiOptions
 from dvmvs_core.data.importers.posed_scene import Camera, PosedImage, PosedScene, check_pose_matrix, rigid
 from dvmvs_core.data.scene import read_image
-from dvmvs_core.data.text_lines import to_numbers
+from dvmvs_core.data.text_lines import seconds_to_ns, to_numbers
 from dvmvs_core.errors import DataError
 from dvmvs_core.geometry import inverse_pose
 
@@ -63,15 +63,22 @@ class Kitti(Dataset):
         camera, camera_T_first = _projection(folder / "calib.txt", f"P{self.options.camera[-1]}")
         poses = read_rows(poses_file, 12)
         times = read_words(folder / "times.txt", 1) if (folder / "times.txt").exists() else []
-        seconds = [to_numbers(words, str(folder / "times.txt"))[0] for _, words in times]
+        stamps_ns = [seconds_to_ns(words[0]) for _, words in times]
         frames: list[PosedImage | SkippedFrame] = []
-        for number, image in enumerate(images):
-            if number >= len(poses):
-                frames.append(SkippedFrame(image.name, f"{poses_file.name} has {len(poses)} poses"))
+        for image in images:
+            if not image.stem.isdecimal():
+                raise DataError(f"{image} must be named by its number, which is the line of its pose")
+            number = int(image.stem)
+            try:
+                if number >= len(poses):
+                    raise DataError(f"{poses_file.name} has {len(poses)} poses")
+                if times and (number >= len(times) or stamps_ns[number] is None):
+                    raise DataError(f"line {number + 1} of times.txt is no time, or missing")
+                world_T_first = check_pose_matrix(np.reshape(poses[number], (3, 4)), f"{poses_file}, line {number + 1}")
+            except DataError as error:
+                frames.append(SkippedFrame(image.name, str(error)))
                 continue
-            world_T_first = check_pose_matrix(np.reshape(poses[number], (3, 4)), f"{poses_file}, line {number + 1}")
-            # From one second on: a stamp of 0 means "no time given".
-            stamp_ns = round((1 + seconds[number]) * 1e9) if number < len(seconds) else None
+            stamp_ns = stamps_ns[number] if times else None
             world_T_cam = world_T_first @ inverse_pose(camera_T_first)
             frames.append(PosedImage(image.name, partial(read_image, image), camera, world_T_cam, stamp_ns))
         return PosedScene(frames)

@@ -88,6 +88,14 @@ class PhoneOptions:
     """least confidence of depth that is kept: 0 low, 1 medium, 2 high"""
 
 
+class StrayOptions(PhoneOptions):
+    """Stray Scanner."""
+
+
+class Record3dOptions(PhoneOptions):
+    """Record3D."""
+
+
 @dataclass(frozen=True)
 class RedwoodOptions:
     """A .log trajectory of Open3D or Redwood."""
@@ -98,6 +106,11 @@ class RedwoodOptions:
     """fx fy cx cy of the images; by default from camera_intrinsic.json or intrinsic.json in IN"""
     depth_scale: float = 1000.0
     """units of the depth images in a metre"""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 < self.depth_scale < float("inf"):
+            raise ConfigError(f"depth_scale must be units in a metre, more than 0; got {self.depth_scale}")
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from dvmvs_core.data.camera_info import Lens
+from dvmvs_core.data.camera_info import Lens, check_resolution
 from dvmvs_core.data.exporters.frames import ExportFrame, Scene, SkippedFrame
+from dvmvs_core.data.exporters.stamps import SECOND_NS
 from dvmvs_core.data.rectification import undistort_maps
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.types import check_intrinsics
+
+ASKED = 5
+"""Images that are asked for the size that most have, as of a bag."""
+
+SAME_SHAPE = 0.02
+"""Relative difference of width and height up to which an image is a smaller copy, its size rounded."""
 
 DEEPEST_M = 65.535
 MILLIMETRES = 1000.0
@@ -39,11 +48,13 @@ class Camera:
         intrinsics: fx, fy, cx, cy, pixels; (0, 0) is the centre of the first pixel.
         coefficients: of the lens; none without distortion.
         model: their meaning: plumb_bob, rational_polynomial or equidistant.
+        size: (width, height) of the images that it is of, where the recording says so.
     """
 
     intrinsics: tuple[float, float, float, float]
     coefficients: tuple[float, ...] = ()
     model: str = "plumb_bob"
+    size: tuple[int, int] | None = None
 
     @property
     def K(self) -> np.ndarray:
@@ -56,11 +67,23 @@ class Camera:
         """Whether straight lines are bent: by an equidistant lens with any coefficients."""
         return self.model == "equidistant" or any(self.coefficients)
 
-    def scaled(self, factor_x: float, factor_y: float) -> Camera:
-        """Return the camera of the image resized by two factors."""
-        fx, fy, cx, cy = self.intrinsics
-        resized = (fx * factor_x, fy * factor_y, (cx + 0.5) * factor_x - 0.5, (cy + 0.5) * factor_y - 0.5)
-        return Camera(resized, self.coefficients, self.model)
+    def of(self, size: tuple[int, int]) -> Camera:
+        """Return the camera of an image (H, W), which may be a smaller copy of those that it is of.
+
+        Raises:
+            DataError: if it cannot be of that size.
+        """
+        camera = self
+        if self.size is not None and self.size != size[::-1]:
+            factor_x, factor_y = size[1] / self.size[0], size[0] / self.size[1]
+            if abs(factor_x / factor_y - 1.0) > SAME_SHAPE:
+                raise DataError(f"an image must be of {_named(*self.size)}, as its camera; got {_named(*size[::-1])}")
+            fx, fy, cx, cy = self.intrinsics
+            resized = (fx * factor_x, fy * factor_y, (cx + 0.5) * factor_x - 0.5, (cy + 0.5) * factor_y - 0.5)
+            camera = Camera(resized, self.coefficients, self.model)
+        with foreign("the intrinsics cannot be used"):
+            check_resolution(check_intrinsics(camera.K), size)
+        return camera
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +120,8 @@ class PosedScene(Scene):
     """
 
     def __init__(self, frames: Sequence[PosedImage | SkippedFrame]) -> None:
-        self._frames = frames
-        first = next((frame for frame in frames if isinstance(frame, PosedImage)), None)
+        self._frames = _in_order(frames)
+        first = next((frame for frame in self._frames if isinstance(frame, PosedImage)), None)
         if first is None:
             reason = f"; the first: {frames[0].name}: {frames[0].reason}" if frames else ""
             raise DataError(f"no frame can be used{reason}")
@@ -112,6 +135,7 @@ class PosedScene(Scene):
 
     def frames(self, step: int) -> Iterator[ExportFrame | SkippedFrame]:
         """Yield every step-th frame, or why it was left out."""
+        self._common = self._common_size()
         for frame in self._frames[::step]:
             if isinstance(frame, SkippedFrame):
                 yield frame
@@ -122,11 +146,27 @@ class PosedScene(Scene):
             except DataError as error:
                 yield SkippedFrame(frame.name, str(error))
 
+    def _common_size(self) -> tuple[Camera | None, tuple[int, int]]:
+        """The camera of the first image, if it does not say of what size, and the size (H, W) that most images have."""
+        images = [frame for frame in self._frames if isinstance(frame, PosedImage)]
+        camera, sizes = images[0].camera, Counter()
+        if camera.size is None:
+            for image in (image for image in images[:ASKED] if image.camera == camera):
+                with suppress(DataError), foreign(image.name):
+                    sizes[image.read().shape[:2]] += 1
+        return (camera, sizes.most_common(1)[0][0]) if sizes else (None, (0, 0))
+
     def _converted(self, frame: PosedImage) -> ExportFrame:
         image = frame.read()
         size = image.shape[:2]
+        if frame.camera == self._common[0] and size != self._common[1]:
+            common = _named(*self._common[1][::-1])
+            raise DataError(
+                f"an image must have the size of the others, {common}, whose K is given; got {_named(*size[::-1])}"
+            )
+        camera = frame.camera.of(size)
         if self._size is None:
-            self._size = size
+            self._size, self.K = size, camera.K
         depth, no_depth = None, frame.no_depth
         if frame.read_depth is not None:
             try:
@@ -136,12 +176,44 @@ class PosedScene(Scene):
                 no_depth = str(error)
         if depth is not None and depth.shape != size:
             depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
-        if frame.camera.distorted or size != self._size or not np.array_equal(frame.camera.K, self.K):
-            maps = _maps(frame.camera, tuple(self.K.ravel()), self._size)
+        if camera.distorted or size != self._size or not np.array_equal(camera.K, self.K):
+            maps = _maps(camera, tuple(self.K.ravel()), self._size)
             image = cv2.remap(image, *maps, cv2.INTER_LINEAR)
             # By the nearest pixel, so that no depth is made up between two surfaces.
             depth = None if depth is None else cv2.remap(depth, *maps, cv2.INTER_NEAREST)
         return ExportFrame(image, depth, frame.world_T_cam, frame.stamp_ns, frame.name, no_depth)
+
+
+def _named(width: int, height: int) -> str:
+    return f"{width}×{height}"
+
+
+def _in_order(frames: Sequence[PosedImage | SkippedFrame]) -> list[PosedImage | SkippedFrame]:
+    """The frames less those named twice, and those that are not later than the one before; times begin at one second
+    where they would at 0, which means "no time given". Where some frame has no time, none has.
+    """
+    names: set[str] = set()
+    frames = [
+        SkippedFrame(frame.name, "it is named twice") if frame.name in names else names.add(frame.name) or frame
+        for frame in frames
+    ]
+    stamps_ns = [frame.stamp_ns for frame in frames if isinstance(frame, PosedImage)]
+    if not stamps_ns or None in stamps_ns:
+        return [replace(frame, stamp_ns=None) if isinstance(frame, PosedImage) else frame for frame in frames]
+    later_ns = SECOND_NS - stamps_ns[0] if stamps_ns[0] <= 0 else 0
+    ordered, newest_ns = [], None
+    for frame in frames:
+        if isinstance(frame, PosedImage):
+            if newest_ns is not None and frame.stamp_ns <= newest_ns:
+                said = (
+                    f"its time, {frame.stamp_ns / 1e9:.6f} s, is not after {newest_ns / 1e9:.6f} s of an earlier frame"
+                )
+                ordered.append(SkippedFrame(frame.name, said))
+                continue
+            newest_ns = frame.stamp_ns
+            frame = replace(frame, stamp_ns=frame.stamp_ns + later_ns)
+        ordered.append(frame)
+    return ordered
 
 
 @lru_cache(maxsize=4)

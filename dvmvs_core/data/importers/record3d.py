@@ -27,8 +27,9 @@ import numpy as np
 from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.data.exporters.stamps import SECOND_NS
 from dvmvs_core.data.exporters.trajectory import rotations_of
+from dvmvs_core.data.file_order import natural_key
 from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS, decode_encoded
-from dvmvs_core.data.importers.files import LARGEST_TEXT, numbers_of, parse_json, read_bounded
+from dvmvs_core.data.importers.files import LARGEST_TEXT, column_by_column, numbers_of, parse_json, read_bounded
 from dvmvs_core.data.importers.lzfse import inflate_lzfse
 from dvmvs_core.data.importers.options import PhoneOptions
 from dvmvs_core.data.importers.posed_scene import OPENCV_FROM_OPENGL, Camera, PosedImage, PosedScene, rigid
@@ -59,23 +60,30 @@ class Record3d(Dataset):
         """Read the metadata; frames are read when they are wanted."""
         read, names = _reader(scene.path)
         metadata = parse_json(read(METADATA), f"{scene.path}, {METADATA}")
-        with foreign(f"{scene.path}: the metadata of Record3D cannot be used"):
-            poses = np.array([numbers_of(pose, 7, "a pose") for pose in metadata["poses"]]).reshape(-1, 7)
-            rotations = rotations_of(poses[:, :4], scene.path).as_matrix()
-            K = numbers_of(metadata["K"], 9, "K")
-            each = metadata.get("perFrameIntrinsicCoeffs") or [(K[0], K[4], K[6], K[7])] * len(poses)
+        with foreign(f"{scene.path}: the metadata must hold poses, K, dw and dh of Record3D, not without"):
+            poses = list(metadata["poses"])
+            K = column_by_column(metadata["K"], f"{scene.path}, K of the metadata (column by column)")
+            each = metadata.get("perFrameIntrinsicCoeffs") or [K] * len(poses)
             times_s = metadata.get("frameTimestamps") or np.arange(len(poses)) / float(metadata.get("fps") or 60)
             width, height = int(metadata["dw"]), int(metadata["dh"])
             if not 0 < width * height <= MAX_IMAGE_PIXELS:
                 raise DataError(f"depth images of {width}×{height}")
             cameras = [Camera(tuple(numbers_of(values, 4, "intrinsics of a frame"))) for values in each]
             if not len(cameras) == len(times_s) == len(poses):
-                raise DataError(f"{len(poses)} poses, {len(cameras)} intrinsics and {len(times_s)} times")
+                raise DataError(
+                    f"{scene.path}: the metadata must hold as much of each; got {len(poses)} poses, {len(cameras)}"
+                    f" intrinsics and {len(times_s)} times"
+                )
         frames: list[PosedImage | SkippedFrame] = []
-        for number, (R, pose) in enumerate(zip(rotations, poses, strict=True)):
+        for number, pose in enumerate(poses):
             name = f"rgbd/{number}.jpg"
-            if name not in names:
-                frames.append(SkippedFrame(name, "there is no image"))
+            try:
+                if name not in names:
+                    raise DataError("there is no image")
+                pose = numbers_of(pose, 7, f"pose {number}")
+                world_R_cam = rotations_of(np.array([pose[:4]]), scene.path).as_matrix()[0]
+            except DataError as error:
+                frames.append(SkippedFrame(name, str(error)))
                 continue
             has_depth = f"rgbd/{number}.depth" in names
             has_confidence = f"rgbd/{number}.conf" in names
@@ -85,12 +93,14 @@ class Record3d(Dataset):
                     name,
                     partial(_image, read, name),
                     cameras[number],
-                    rigid(R, pose[4:]) @ OPENCV_FROM_OPENGL,
+                    rigid(world_R_cam, np.array(pose[4:])) @ OPENCV_FROM_OPENGL,
                     round(float(times_s[number]) * SECOND_NS),
                     depth if has_depth else None,
                     "" if has_depth else f"there is no rgbd/{number}.depth",
                 )
             )
+        beyond = sorted(names - {f"rgbd/{number}.jpg" for number in range(len(poses))}, key=natural_key)
+        frames += [SkippedFrame(name, "the metadata has no pose of it") for name in beyond if name.endswith(".jpg")]
         return PosedScene(frames)
 
 

@@ -14,6 +14,7 @@ camera-to-world matrix, x right, y down, z forward, metres.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,11 @@ import numpy as np
 from dvmvs_core.data.exporters.file_scene import read_raw_depth
 from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.data.exporters.text_files import read_rows
-from dvmvs_core.data.importers.files import images_in, numbers_of, read_json
+from dvmvs_core.data.importers.files import column_by_column, images_in, numbers_of, read_json
 from dvmvs_core.data.importers.options import RedwoodOptions
 from dvmvs_core.data.importers.posed_scene import Camera, PosedImage, PosedScene, check_pose_matrix
-from dvmvs_core.data.scene import read_image
+from dvmvs_core.data.scene import pair_depths, read_image
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign
 
 COLOUR, DEPTH = ("color", "image", "images", "rgb"), ("depth",)
 
@@ -55,17 +55,23 @@ class Redwood(Dataset):
         depths = images_in(scene.path / DEPTH[0])
         camera = self._camera(scene.path)
         log = self._log(scene.path)
-        if depths and len(depths) != len(images):
-            raise DataError(f"{scene.path} must hold a depth image an image; got {len(depths)} for {len(images)}")
         frames: list[PosedImage | SkippedFrame] = []
         poses = _read_log(log)
-        for number, image in enumerate(images):
+        numbers = _numbers(images, poses)
+        partners = pair_depths(scene.path / DEPTH[0], depths, images)
+        for number, image, depth in zip(numbers, images, partners, strict=True):
             if number not in poses:
                 frames.append(SkippedFrame(image.name, f"{log.name} has no pose for frame {number}"))
                 continue
-            read_depth = partial(_depth, depths[number], self.options.depth_scale) if depths else None
             frames.append(
-                PosedImage(image.name, partial(read_image, image), camera, poses[number], read_depth=read_depth)
+                PosedImage(
+                    image.name,
+                    partial(read_image, image),
+                    camera,
+                    poses[number],
+                    read_depth=partial(_depth, depth, self.options.depth_scale) if depth else None,
+                    no_depth=f"there is no depth image {image.stem}" if depths else "",
+                )
             )
         return PosedScene(frames)
 
@@ -84,14 +90,35 @@ class Redwood(Dataset):
         for name in ("camera_intrinsic.json", "intrinsic.json"):
             if (folder / name).exists():
                 content = read_json(folder / name)
-                with foreign(f"{folder / name} must be the intrinsics of Open3D"):
-                    m = numbers_of(content["intrinsic_matrix"], 9, "intrinsic_matrix")
-                return Camera((m[0], m[4], m[6], m[7]))
+                place = f"{folder / name}, intrinsic_matrix (column by column)"
+                size = None
+                if {"width", "height"} <= content.keys():
+                    width, height = numbers_of((content["width"], content["height"]), 2, f"{folder / name}, size")
+                    size = (round(width), round(height))
+                return Camera(column_by_column(content.get("intrinsic_matrix"), place), size=size)
         raise DataError(f"{folder} says no intrinsics: give --intrinsics FX FY CX CY, or a camera_intrinsic.json")
 
 
 def _depth(path: Path, units: float) -> np.ndarray:
     return read_raw_depth(path) / units
+
+
+def _numbers(images: list[Path], poses: dict[int, np.ndarray]) -> list[int]:
+    """The number of each image in the trajectory: its place, or where images are missing that of its name, from 0.
+
+    Raises:
+        DataError: if images are missing, and names do not tell which.
+    """
+    if len(images) >= len(poses):
+        return list(range(len(images)))
+    named = [re.search(r"\d+", image.stem) for image in images]
+    numbers = [int(match[0]) for match in named if match]
+    if len(numbers) == len(images) and numbers[0] == 0 and set(numbers) <= poses.keys():
+        return numbers
+    raise DataError(
+        f"{images[0].parent} must hold an image a pose; got {len(images)} for {len(poses)} poses, and names that do not"
+        f" count from 0 ({images[0].name}). Put the missing images back, or take their poses out"
+    )
 
 
 def _read_log(path: Path) -> dict[int, np.ndarray]:

@@ -30,7 +30,8 @@ from dvmvs_core.data.importers.video import Video
 from dvmvs_core.data.scene import decode_image
 from dvmvs_core.data.text_lines import read_lines, seconds_to_ns, to_numbers
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import quoted
+from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.types import check_intrinsics
 
 COLUMNS = ("timestamp", "frame", "x", "y", "z", "qx", "qy", "qz", "qw")
 INTRINSICS = ("fx", "fy", "cx", "cy")
@@ -94,7 +95,9 @@ def _matrix(path: Path) -> Camera:
     rows = [to_numbers(line.split(","), f"{path}, line {number}") for number, line in read_lines(path) if line.strip()]
     if [len(row) for row in rows] != [3, 3, 3]:
         raise DataError(f"{path} must hold 3 lines of 3 numbers")
-    return Camera((rows[0][0], rows[1][1], rows[0][2], rows[1][2]))
+    with foreign(str(path)):
+        K = check_intrinsics(np.array(rows))
+    return Camera((K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
 
 
 def _odometry(path: Path) -> list[dict[str, float]]:

@@ -61,16 +61,18 @@ class TransformsJson(Dataset):
     def open(self, scene: SceneInput) -> Scene:
         """Read the file; images are read when they are wanted."""
         content = read_json(scene.path)
-        if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
-            raise DataError(f"{scene.path} must hold a list of frames")
-        entries = [entry for entry in content["frames"] if isinstance(entry, dict)]
-        entries.sort(key=lambda entry: natural_key(str(entry.get("file_path", ""))))
+        entries = content.get("frames")
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise DataError(f"{scene.path} must hold a list of frames; got {quoted(entries)}")
+        entries = sorted(entries, key=lambda entry: natural_key(str(entry.get("file_path", ""))))
         return PosedScene([self._frame(scene.path.parent, content, entry) for entry in entries])
 
     def _frame(self, folder: Path, content: dict, entry: dict) -> PosedImage | SkippedFrame:
-        name = str(entry.get("file_path"))
+        name = str(entry.get("file_path", "a frame"))
         try:
             path = folder / name
+            if "file_path" not in entry:
+                raise DataError("it names no image as file_path")
             if not path.suffix:
                 path = path.with_suffix(".png")  # as the first NeRF data sets have it
             if not path.is_file():
@@ -112,7 +114,11 @@ def _camera(values: dict, image: Path) -> Camera:
         raise DataError(f"camera_model must be OPENCV, OPENCV_FISHEYE or PINHOLE; got {quoted(model)}")
     keys = FISHEYE if fisheye else POLYNOMIAL
     coefficients = tuple(numbers_of([values.get(key, 0.0) for key in keys], len(keys), f"{place}: {', '.join(keys)}"))
-    return Camera((fx, fy, cx - 0.5, cy - 0.5), coefficients, "equidistant" if fisheye else "plumb_bob")
+    size = None
+    if "w" in values and "h" in values:
+        width, height = numbers_of((values["w"], values["h"]), 2, f"{place}: w, h")
+        size = (round(width), round(height))
+    return Camera((fx, fy, cx - 0.5, cy - 0.5), coefficients, "equidistant" if fisheye else "plumb_bob", size)
 
 
 def _size(image: Path) -> tuple[int, int]:

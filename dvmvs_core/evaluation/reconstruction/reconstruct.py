@@ -7,7 +7,7 @@
 
 """One mesh from the depth of a whole sequence, and how far it is from what the sensor gives.
 
-For the comparison both surfaces are fused anew from the same pixels of the same frames: those where the sensor has a
+For the comparison both surfaces are fused from the same pixels of the same frames: those where the sensor has a
 reading within the range. So nobody is blamed for what the sensor cannot see (dark, shiny and far surfaces), and a
 surface that the prediction puts in the wrong place counts, even where it is hidden behind the true one or out of range.
 Voxels and truncation are the same for both.
@@ -141,18 +141,24 @@ class ProgressiveMeshes:
             write_ply(volume.mesh(), self._folder / f"mesh_{view.frame_index:05d}.ply")
 
 
-def write_picture(reconstruction: Reconstruction, path: Path, size: tuple[int, int] = PICTURE_SIZE) -> None:
+def write_picture(
+    reconstruction: Reconstruction,
+    path: Path,
+    size: tuple[int, int] = PICTURE_SIZE,
+    depth_name: str = "sensor depth",
+) -> None:
     """Write a PNG of the mesh in colour and in clay, from above and from beside where cameras stood.
 
-    Compared with the sensor, it also shows both surfaces of the comparison, from above.
+    Where there is a comparison, it also shows both of its surfaces, from above.
 
     Args:
         reconstruction: what to show.
         path: of the PNG.
         size: height and width of a panel.
+        depth_name: what the depth to compare with is, `Sequence.depth_name`.
     """
     mesh, comparison = reconstruction.mesh, reconstruction.comparison
-    # The sensor's surface tells best which way is up, and gives every prediction of a sequence the same view.
+    # The surface to compare with tells best which way is up, and gives every prediction of a sequence the same view.
     viewpoint = choose_viewpoint(comparison.sensor if comparison else mesh, reconstruction.world_T_cams)
     close_views = choose_close_views(mesh, reconstruction.world_T_cams, viewpoint.up, CLOSE_VIEWS)
     rows = [
@@ -167,7 +173,7 @@ def write_picture(reconstruction: Reconstruction, path: Path, size: tuple[int, i
         distance = surface_distance(predicted.vertices, sensor)
         rows.append(
             [
-                ("sensor depth of the same frames", render(sensor, viewpoint, sensor.colours, size)),
+                (f"{depth_name} of the same frames", render(sensor, viewpoint, sensor.colours, size)),
                 (
                     f"distance to it: green 0, yellow {THRESHOLD_M * 100:.0f} cm, red {FAR_OFF_M * 100:.0f} cm or more",
                     render(predicted, viewpoint, distance_colours(distance), size),

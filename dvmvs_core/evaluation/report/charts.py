@@ -22,7 +22,7 @@ from itertools import groupby
 import numpy as np
 
 WIDTH, HEIGHT = 560, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 44
 MOST_DOTS = 500
 """With more points than this, dots would run into each other."""
 

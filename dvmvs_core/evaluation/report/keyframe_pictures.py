@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The best and the worst keyframes as pictures: image, depth, sensor and error."""
+"""The best and the worst keyframes as pictures: image, depth, true or sensor depth, and error."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class KeyframePicture:
 
     Attributes:
         best: whether it is one of the best, or one of the worst.
-        row: its position among the keyframes with sensor depth.
+        row: its position among the keyframes with depth to compare with.
         name: file name of its image.
         near_m: depth of the warmest colour.
         far_m: depth of the coldest.
         image: the image, as a data address.
         depth: the predicted depth.
-        sensor: the sensor's depth.
+        truth: the depth to compare with.
         error: their relative difference.
     """
 
@@ -51,7 +51,7 @@ class KeyframePicture:
     far_m: float
     image: str
     depth: str
-    sensor: str
+    truth: str
     error: str
 
 
@@ -137,7 +137,7 @@ def _draw(item: SequenceItem, depth: np.ndarray, K: np.ndarray, row: int, best: 
         far_m=far_m,
         image=_address(image),
         depth=_address(colourise(depth, near_m, far_m)),
-        sensor=_address(colourise(truth, near_m, far_m)),
+        truth=_address(colourise(truth, near_m, far_m)),
         error=_address(colourise_error(depth, truth)),
     )
 

@@ -16,9 +16,9 @@ from dvmvs_core.evaluation.figures import CONSTANT_MEDIAN, PLANE_SWEEP
 # Name, or names inside one another: heading of the column, explanation, whether larger is better.
 METRICS = {
     "abs_error": ("abs [m]", "mean absolute error, metres", False),
-    "abs_relative_error": ("abs rel", "mean of absolute error / sensor depth", False),
+    "abs_relative_error": ("abs rel", "mean of absolute error / the depth compared with", False),
     "abs_inverse_error": ("abs inv [1/m]", "mean difference of inverse depths", False),
-    "squared_relative_error": ("sq rel [m]", "mean of squared error / sensor depth", False),
+    "squared_relative_error": ("sq rel [m]", "mean of squared error / the depth compared with", False),
     "rmse": ("rmse [m]", "root of the mean squared error", False),
     "ratio_125": ("&lt; 1.25", "share of pixels within a factor of 1.25", True),
     "ratio_125_2": ("&lt; 1.25²", "share of pixels within a factor of 1.5625", True),
@@ -40,7 +40,7 @@ METRICS = {
     ),
 }
 
-BASELINES = {CONSTANT_MEDIAN: "constant depth (sensor's median)", PLANE_SWEEP: "classical plane sweep"}
+BASELINES = {CONSTANT_MEDIAN: "constant depth (median)", PLANE_SWEEP: "classical plane sweep"}
 
 SWIPE = '<p class="swipe" aria-hidden="true">← scroll sideways to see all of it →</p>'
 """Shown above what is wider than a small screen."""
@@ -60,10 +60,15 @@ def run_name(figures: dict) -> str:
 
 
 def reach(figures: dict) -> str:
-    """Return which sensor depths counted."""
+    """Return which depths to compare with counted."""
     low, high = figures["depth_range_m"]
     mask = f", without what {figures['mask']} hides" if figures.get("mask") else ""
     return (f"from {low:g} m" if high is None else f"from {low:g} to {high:g} m") + mask
+
+
+def depth_name(figures: dict) -> str:
+    """Return what the depth is that was compared with."""
+    return figures.get("depth_name", "sensor depth")  # files of earlier versions do not say
 
 
 def runs(figures: dict, against: dict | None) -> list[tuple[str, str, dict]]:
@@ -93,7 +98,7 @@ def verdict(figures: dict) -> str:
     whole = figures["all"]
     metrics = whole["metrics"]
     if metrics["abs_relative_error"] is None:
-        return "No keyframe had sensor depth in the range, so nothing could be compared."
+        return f"No keyframe had {depth_name(figures)} in the range, so nothing could be compared."
     sentences = [
         f"Over {whole['keyframes']} keyframes, depth is off by <b>{metrics['abs_relative_error']:.1%}</b> on average"
         f" ({metrics['abs_error']:.2f} m), and <b>{metrics['ratio_125']:.0%}</b> of pixels are within a factor of 1.25."
@@ -186,8 +191,8 @@ def metrics_table(figures: dict, against: dict | None) -> str:
             rows.append(_row(f"against {escape(run_name(against))}", other["keyframes"], other, "other"))
     head = "".join(f'<th><abbr title="{escape(why)}">{label}</abbr></th>' for label, why, _ in METRICS.values())
     return f"""<section><h2>Metrics</h2>
-<p class="note">Means over keyframes, against sensor depth {escape(reach(figures))} at the network's resolution.
-Smaller is better, but for the four shares of pixels, boundaries and steps.
+<p class="note">Means over keyframes, against {depth_name(figures)} {escape(reach(figures))} at the network's
+resolution. Smaller is better, but for the four shares of pixels, boundaries and steps.
 {_in_common(figures, against) if against else ""}</p>
 {ALWAYS_WIDE}<div class="scroll"><table><thead><tr><th>sequence</th><th>keyframes</th>{head}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></section>"""

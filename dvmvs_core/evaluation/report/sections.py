@@ -22,7 +22,7 @@ from dvmvs_core.evaluation.report.keyframe_pictures import (
     ERROR_SCALE_END,
     KeyframePicture,
 )
-from dvmvs_core.evaluation.report.overview import SWIPE, interval, key, reach, runs
+from dvmvs_core.evaluation.report.overview import SWIPE, depth_name, interval, key, reach, runs
 
 DECISIONS = {
     "first": "first frame: stored, no depth",
@@ -63,7 +63,7 @@ def by_geometry(figures: dict, against: dict | None) -> str:
 <p class="note">Relative error of all pixels, by how far away they are, and by parallax: how far a depth step of 25 %
 moves the point in the measurement frames, at most. The small figure is the share of pixels.</p>
 <div class="two"><figure><figcaption>Error against distance</figcaption>
-{_binned([part["by_distance"] for part in parts], "sensor depth [m]")}</figure>
+{_binned([part["by_distance"] for part in parts], depth_name(figures) + " [m]")}</figure>
 <figure><figcaption>Error against parallax</figcaption>
 {_binned([part["by_parallax"] for part in parts], "parallax [px]")}</figure></div></section>"""
 
@@ -76,12 +76,16 @@ def keyframes(figures: dict, pictures: list[list[KeyframePicture]], against: dic
         if len(pictures) > 1:
             blocks.append(f"<h3>{escape(part['name'])}</h3>")
         for best, heading in ((True, "Best"), (False, "Worst")):
-            strips = [_strip(picture, part, other_parts.get(part["name"])) for picture in drawn if picture.best == best]
+            strips = [
+                _strip(picture, part, other_parts.get(part["name"]), depth_name(figures))
+                for picture in drawn
+                if picture.best == best
+            ]
             if strips:
                 blocks.append(f"<h3>{heading}</h3>{''.join(strips)}")
     return f"""<section class="breaks"><h2>Best and worst keyframes</h2>
-<p class="note">By relative error, none next to another. Depth and sensor share one colour scale; black is unknown, and
-grey in the error picture is where the sensor saw nothing.</p>
+<p class="note">By relative error, none next to another. Both depths share one colour scale; black is unknown, and grey
+in the error picture is where there is no {depth_name(figures)}.</p>
 <div class="scales"><div class="scale">near <i style="background:linear-gradient(90deg, {DEPTH_SCALE})"></i> far</div>
 <div class="scale">error {ERROR_SCALE_END:.0%} or more <i style="background:linear-gradient(90deg, {ERROR_SCALE})"></i>
 0</div></div>{"".join(blocks)}</section>"""
@@ -272,7 +276,7 @@ def _bin_hint(part: dict | None) -> str:
     )
 
 
-def _strip(picture: KeyframePicture, part: dict, other: dict | None) -> str:
+def _strip(picture: KeyframePicture, part: dict, other: dict | None, truth: str) -> str:
     table = part["per_keyframe"]
     index, row = table["frame_index"][picture.row], picture.row
     said = [
@@ -290,7 +294,7 @@ def _strip(picture: KeyframePicture, part: dict, other: dict | None) -> str:
         for caption, address in (
             ("image", picture.image),
             ("depth", picture.depth),
-            ("sensor", picture.sensor),
+            (truth, picture.truth),
             ("error", picture.error),
         )
     )
@@ -305,7 +309,7 @@ def _provenance(heading: str, run: dict) -> str:
         "network": f"{run.get('network')}, preset {run.get('preset')}, {'×'.join(map(str, run.get('resolution', [])))},"
         f" {run.get('measurement_frames')} measurement frames, {run.get('precision')}",
         "depth": "refined against the keyframes before and after" if run.get("refined") else "as the network gives it",
-        "sensor depth": reach(run) if "depth_range_m" in run else "unknown",
+        depth_name(run): reach(run) if "depth_range_m" in run else "unknown",
         "device": run.get("device", "unknown"),
         **run.get("hardware", {}),
         **run.get("versions", {}),

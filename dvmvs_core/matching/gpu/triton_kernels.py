@@ -21,21 +21,12 @@ from torch import Tensor
 from dvmvs_core.matching.descriptors import INT8_SCALE
 from dvmvs_core.matching.gpu.plain import EPSILON
 from dvmvs_core.matching.matcher import MIN_NORM
+from dvmvs_core.runtime.triton_sweep import bilinear_samples
 
 CELLS = 32
 """Cells of one program of the sweep."""
 
 WARP = 32
-
-
-@triton.jit
-def _tap(view, x, y, inside, weight, lanes, channels: tl.constexpr, width, height, scale):
-    """Weighted descriptors (cells, channels) at integer cells, the outermost ones repeated."""
-    x = tl.minimum(tl.maximum(x, 0), width - 1)
-    y = tl.minimum(tl.maximum(y, 0), height - 1)
-    at = (y * width + x)[:, None] * channels + lanes[None, :]
-    loaded = tl.load(view + at, mask=inside[:, None], other=0).to(tl.float32) * scale
-    return loaded * weight[:, None]
 
 
 @triton.jit
@@ -81,19 +72,8 @@ def _sweep_kernel(
         v = v * reciprocal
         visible = real & (z > 0) & (u >= -margin) & (u <= width - 1 + margin)
         visible = visible & (v >= -margin) & (v <= height - 1 + margin)
-        u = tl.where(visible, u, 0.0)
-        v = tl.where(visible, v, 0.0)
-        left = tl.floor(u)
-        top = tl.floor(v)
-        across = u - left
-        down = v - top
-        x = left.to(tl.int32)
-        y = top.to(tl.int32)
         view = views + m * area * channels
-        sample = _tap(view, x, y, visible, (1 - across) * (1 - down), lanes, channels, width, height, scale)
-        sample += _tap(view, x + 1, y, visible, across * (1 - down), lanes, channels, width, height, scale)
-        sample += _tap(view, x, y + 1, visible, (1 - across) * down, lanes, channels, width, height, scale)
-        sample += _tap(view, x + 1, y + 1, visible, across * down, lanes, channels, width, height, scale)
+        sample = bilinear_samples(view, u, v, visible, lanes, channels, width, height, repeated=True) * scale
         norm = tl.maximum(tl.sqrt(tl.sum(sample * sample, axis=1)), least_norm)
         total += tl.sum(own * sample, axis=1) / norm
         count += tl.where(visible, 1.0, 0.0)
@@ -164,12 +144,14 @@ def _paths_kernel(
     above = tl.minimum(lanes + 1, block - 1)
     before = tl.load(scores + cell * planes + lanes, mask=real, other=-3e38)
     tl.store(paths + cell * planes + lanes, before, mask=real)
-    own = tl.load(scores + (cell + step) * planes + lanes, mask=real & (length > 1), other=-3e38)
+    # Limits, since the newest interpreter takes no mask of a scalar and a block.
+    own = tl.load(scores + (cell + step) * planes + lanes, mask=lanes < tl.where(length > 1, planes, 0), other=-3e38)
     for i in range(1, longest):
         cell += step
         within = i < length
         # Loaded a step ahead, since nothing else hides how long memory takes.
-        upcoming = tl.load(scores + (cell + step) * planes + lanes, mask=real & (i + 1 < length), other=-3e38)
+        ahead = lanes < tl.where(i + 1 < length, planes, 0)
+        upcoming = tl.load(scores + (cell + step) * planes + lanes, mask=ahead, other=-3e38)
         penalty = tl.load(jumps + cell, mask=within, other=0.0)
         best = tl.max(before, axis=0)
         lower = tl.where(lanes > 0, tl.gather(before, below, 0), -3e38)
@@ -177,7 +159,7 @@ def _paths_kernel(
         near = tl.maximum(lower, upper) - next_penalty
         now = own + (tl.maximum(tl.maximum(near, before), best - penalty) - best)
         before = tl.where(real, now, -3e38)
-        tl.store(paths + cell * planes + lanes, before, mask=real & within)
+        tl.store(paths + cell * planes + lanes, before, mask=lanes < tl.where(within, planes, 0))
         own = upcoming
 
 

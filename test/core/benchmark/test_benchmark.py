@@ -34,7 +34,7 @@ CONFIG = EngineConfig(device="cpu")
 STAGES = {"preprocess", "features", "depth", "confidence"}
 PARTS = {"plane_sweep", "network"}
 """Of depth, which the reference path does not tell apart."""
-MATCHING = {"descriptors", "matching", "fusion", "sharpening"}
+MATCHING = {"descriptors", "matching", "fusion"}
 """Which the reference path leaves out."""
 
 

@@ -16,6 +16,7 @@ import docstring_parser
 import pytest
 
 from dvmvs_core.cli.help_texts import flowing
+from dvmvs_core.cli.import_recording import KINDS
 from dvmvs_core.cli.main import COMMANDS, module_of
 
 
@@ -43,7 +44,8 @@ def test_no_line_of_help_ends_where_only_the_source_did(dvmvs, monkeypatch, comm
 
 
 def _subcommand(options: type) -> str:
-    return {"Everything": "all"}.get(options.__name__, options.__name__.lower())
+    recordings = {kind: name for name, (kind, _) in KINDS.items()}
+    return recordings.get(options) or {"Everything": "all"}.get(options.__name__, options.__name__.lower())
 
 
 def test_defaults_are_told_once(dvmvs, monkeypatch):

@@ -35,6 +35,7 @@ def entries(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_train_pairnet_then_fusionnet_from_it_then_resume(tmp_path) -> None:
     pairs, fused = tmp_path / "pairs", tmp_path / "fused"
     assert main(["train", "pairnet", "--out", str(pairs), "--steps", "2", *SIZE, *HERE]) == 0
@@ -52,6 +53,7 @@ def test_train_pairnet_then_fusionnet_from_it_then_resume(tmp_path) -> None:
     assert [entry["step"] for entry in entries(fused)][-1] == 2
 
 
+@pytest.mark.slow
 def test_train_on_a_mix_of_worlds_and_recordings_with_corrupt_frames(tmp_path, capsys) -> None:
     recording = tmp_path / "recordings" / "scene"
     recording.parent.mkdir()

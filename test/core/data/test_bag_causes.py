@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from rosbags.interfaces import ConnectionExtRosbag2
 
-from dvmvs_core.data.bag import NO_STAMP, NO_TRANSFORM, BagTopics
+from dvmvs_core.data.bag import DAMAGED, NO_STAMP, NO_TRANSFORM, BagTopics
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
 
@@ -66,14 +66,39 @@ def test_a_bad_camera_info_among_good_ones_is_passed_over(posed, bad, first):
     assert "topic /camera/camera_info: 1 camera_info were passed over; the last: " in note
 
 
-def test_one_depth_image_of_another_size_costs_itself_alone(posed, caplog):
+@pytest.mark.parametrize("odd", (0, 2), ids=("first", "in the middle"))
+@pytest.mark.parametrize("own_camera", (False, True), ids=("registered", "of another camera"))
+def test_one_depth_image_of_another_size_costs_itself_alone(posed, caplog, odd, own_camera):
     posed.info(0)
-    for tenth in range(1, 6):
-        stamp_ns = SECOND + tenth * 100 * MILLISECOND
+    frame_id = "camera_depth" if own_camera else "camera"
+    if own_camera:
+        posed.info(0, "/depth/camera_info", frame_id=frame_id)
+        posed.transform(0, parent="camera", child=frame_id, static=True)
+    for i in range(5):
+        stamp_ns = SECOND + (i + 1) * 100 * MILLISECOND
         posed.image(stamp_ns)
-        posed.image(stamp_ns, np.full((2, 3) if tenth == 3 else (4, 6), 700, np.uint16), "/camera/depth", "16UC1")
-    assert [item.sensor_depth is not None for item in posed.open().items()] == [True, True, False, True, True]
-    assert "is left out: /camera/depth must have the size of the colour image, 6×4; got 3×2" in caplog.text
+        depth = np.full((2, 3) if i == odd else (4, 6), 700, np.uint16)
+        posed.image(stamp_ns, depth, "/depth/image_rect", "16UC1", frame_id)
+    assert [item.sensor_depth is not None for item in posed.open().items()] == [i != odd for i in range(5)]
+    assert "is left out: /depth/" in caplog.text and "3×2" in caplog.text
+
+
+@pytest.mark.parametrize("odd", (0, 2), ids=("first", "in the middle"))
+@pytest.mark.parametrize("compressed", (False, True), ids=("raw", "compressed"))
+def test_one_image_of_another_size_costs_itself_alone(posed, odd, compressed):
+    posed.info(0)
+    for i in range(5):
+        stamp_ns = SECOND + (i + 1) * 100 * MILLISECOND
+        image = np.full((2, 3, 3) if i == odd else (4, 6, 3), 90, np.uint8)
+        if compressed:
+            posed.compressed(stamp_ns, cv2.imencode(".png", image)[1].tobytes(), "rgb8; png compressed bgr8")
+        else:
+            posed.image(stamp_ns, image)
+        depth = np.full((4, 6), 700, np.uint16)
+        posed.image(stamp_ns, depth, "/depth/image_rect", "16UC1")
+    bag = posed.open()
+    assert [item.sensor_depth is not None for item in bag.items()] == [True] * 4
+    assert (set(range(5)) - set(frames(bag)), bag.unreadable, bag.dropped) == ({odd}, {odd}, {DAMAGED: 1})
 
 
 def test_images_without_stamps_are_said_to_have_none(posed):

@@ -179,6 +179,6 @@ def test_a_folder_that_is_nothing_says_what_it_holds(tmp_path):
     for name in ("rgb.txt", "groundtruth.txt", "a.heic", ".DS_Store", "._x.mcap"):
         (tmp_path / name).touch()
     with pytest.raises(
-        DataError, match=r"nor a rosbag2 \(metadata.yaml, \*.mcap or \*.db3\); it holds 2 .txt, 1 .heic"
+        DataError, match=r"nor a rosbag2 \(metadata.yaml, \*.mcap or \*.db3\); it holds 2 .txt, 1 .heic\..*dvmvs import"
     ):
         open_sequence(tmp_path)

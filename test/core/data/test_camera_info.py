@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvmvs_core.data.camera_info import Window, camera_model
+from dvmvs_core.data.camera_info import Window, camera_model, resolution_doubt
 from dvmvs_core.errors import MessageError
 
 RAW = (500.0, 0, 320, 0, 501.0, 240, 0, 0, 1)
@@ -88,3 +88,31 @@ def test_intrinsics_of_another_resolution_are_refused_unless_the_image_is_a_wind
         camera_model(240, 320, K, np.zeros(12), ())
     corner = camera_model(480, 640, K, np.zeros(12), (), window=Window(400, 300, 160, 120))
     assert corner.K[0, 2] == -80
+
+
+@pytest.mark.parametrize(
+    ("k", "p", "said"),
+    (
+        (
+            (500, 0, 0, 0, 501, 0, 320, 240, 1),
+            np.zeros(12),
+            r"row 0 0 1; got \[320.0, 240.0, 1.0\]. It is .* transpose",
+        ),
+        ((500, 501, 320, 240, 0, 0, 0, 0, 1), np.zeros(12), "fy=0. Its numbers are fx fy cx cy one after another"),
+        ((500, 320, 0, 0, 501, 240, 0, 0, 1), np.zeros(12), "the rows fx 0 cx and 0 fy cy; got"),
+        (np.eye(3).ravel(), np.zeros(12), "must be in pixels, .*; got fx=1. .* not calibrated"),
+        ((3.6, 0, 2.4, 0, 3.6, 1.8, 0, 0, 1), np.zeros(12), "got fx=3.6. Millimetres"),
+        (RAW, np.ravel(np.reshape(RECTIFIED, (3, 4)).T), "p must be 3 rows of 4 numbers; .* written column by column"),
+        (RAW, (*RAW, 0, 0, 0), "p must be 3 rows of 4 numbers; .* written as the 9 numbers of k"),
+    ),
+    ids=("transposed", "in a row", "one column off", "identity", "millimetres", "p transposed", "p from k"),
+)
+def test_a_camera_info_that_is_filled_wrongly_is_said_to_be_so(k, p, said):
+    with pytest.raises(MessageError, match=said):
+        camera_model(480, 640, k, p, ())
+
+
+def test_a_swapped_principal_point_is_doubted():
+    K = np.array(((500.0, 0, 240), (0, 500, 320), (0, 0, 1)))
+    assert "cx and cy look swapped" in resolution_doubt(K, (480, 640))
+    assert not resolution_doubt(np.array(RAW).reshape(3, 3), (480, 640))

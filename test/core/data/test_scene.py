@@ -383,3 +383,29 @@ def test_what_text_files_may_hold_beside_numbers_does_not_disturb(make_scene):
         assert np.array_equal(ours.frame.world_T_cam, theirs.frame.world_T_cam)
     (scene / "K.txt").write_text(" ".join(word for word in K.replace("# a remark", "").split()))
     assert np.array_equal(read_all(scene)[0].frame.K, expected[0].frame.K)
+
+
+@pytest.mark.parametrize("units", (5000, 256.0))
+def test_depth_may_have_other_units_than_millimetres(make_scene, units):
+    scene = make_scene(frames=3)
+    values = cv2.imread(str(scene / "depth" / "00004.png"), cv2.IMREAD_UNCHANGED)
+    (scene / "depth_scale.txt").write_text(f"{units}  # units in a metre\n")
+    (scene / "groundtruth.txt").write_text("")
+    sequence = open_sequence(scene)
+    assert sequence.notes == []
+    np.testing.assert_allclose(list(sequence.items())[1].sensor_depth, values / units, rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", ("", "0", "-1000", "inf", "1000 5000"))
+def test_a_depth_scale_that_is_none_is_refused(make_scene, text):
+    scene = make_scene(frames=3)
+    (scene / "depth_scale.txt").write_text(text)
+    with pytest.raises(DataError, match="must hold one number, the units of depth in a metre"):
+        open_sequence(scene)
+
+
+def test_depth_beside_files_of_tum_is_said_to_be_read_as_millimetres(make_scene):
+    scene = make_scene(frames=3)
+    (scene / "groundtruth.txt").write_text("")
+    (note,) = open_sequence(scene).notes
+    assert "is read as millimetres, though groundtruth.txt" in note and "write 5000 into depth_scale.txt" in note

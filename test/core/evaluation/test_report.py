@@ -132,11 +132,25 @@ def test_the_page_says_all_that_it_should(pictures):
     for said in (
         "Depth of office", "Metrics", "Error over time", "Error against distance", "Error against parallax",
         "Best and worst keyframes", "Sparsification", "Calibration", "Latency histogram", "How it was made",
-        "constant depth (sensor's median)", "classical plane sweep", "8 keyframes", "9 keyframe: depth predicted",
+        "constant depth (median)", "classical plane sweep", "8 keyframes", "9 keyframe: depth predicted",
         "1 tracking lost", "dvmvs evaluate office --report out", "An <abacus> & Sons", "torch 2.0", "0123456789abcdef",
         "off by 10.0% on average",
     ):  # fmt: skip
         assert said in page, said
+
+
+def test_depth_to_compare_with_is_called_what_it_is(pictures):
+    def said(name: str | None) -> str:
+        figures = made_up_figures() | {"depth_name": name}
+        if name is None:
+            del figures["depth_name"]
+        return make_page(figures, [pictures])
+
+    rendered = said("true depth")
+    assert "sensor" not in rendered and 'alt="true depth of frame' in rendered and "true depth [m]" in rendered
+    measured = said("sensor depth")
+    assert "true depth" not in re.sub("with a true depth step", "", measured) and "against sensor depth" in measured
+    assert said(None) == measured, "figures of earlier versions do not say"
 
 
 def test_the_verdict_and_the_table_hold_the_figures():

@@ -148,6 +148,11 @@ def test_poses_without_scale_are_flagged_by_the_sensor(tmp_path, factor):
     ]
 
 
+def test_depth_in_other_units_is_named_by_them(tmp_path):
+    (finding,) = checked(tmp_path, scaled(0.2)).findings
+    assert "as if depth had 5000 units a metre. Write 5000 into depth_scale.txt" in finding
+
+
 def test_poses_without_scale_are_flagged_without_a_sensor_where_the_scene_would_be_too_far(tmp_path):
     check = checked(tmp_path, scaled(40.0), depth=False)
     assert check.images.scale is None

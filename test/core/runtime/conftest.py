@@ -25,12 +25,17 @@ SMALL = {"height": HEIGHT, "width": WIDTH, "depth_hypotheses": 8, "hyper_channel
 CHANNELS = {"extractor_stem": 4, "extractor_channels": (4, 4, 8, 8, 8)}
 
 
+@pytest.fixture(scope="session")
+def compiled_before(tmp_path_factory):
+    """Folder of the models that tests before this one compiled."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture(autouse=True)
-def compiled_models(tmp_path_factory, monkeypatch):
-    """Folder of compiled models that starts empty."""
-    folder = tmp_path_factory.mktemp("compiled")
-    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
-    return folder
+def compiled_models(compiled_before, monkeypatch):
+    """Folder of compiled models, none of which is from before this run of tests."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(compiled_before))
+    return compiled_before
 
 
 def moved(x=0.0, y=0.0, z=0.0, turn=0.0):

@@ -39,6 +39,14 @@ def test_captured_steps_are_trusted_where_they_agree(make_network, caplog, netwo
     assert runner.description == "plain operators, unfused plane sweep" and not caplog.records
 
 
+def test_where_graphs_agree_the_network_on_the_device_is_not_run(make_network):
+    """Only a copy on the CPU is."""
+    network, ran = make_network("small"), []
+    network.feature_extractor.register_forward_hook(lambda module, *_: ran.append(module is network.feature_extractor))
+    CheckedRunner(network, CPU, EngineConfig(mode="fast"))
+    assert ran == 6 * [False]
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("kind", ["capture", "memory at start", "memory later", "wrong numbers"])
 def test_depth_goes_on_with_one_line(
@@ -123,8 +131,14 @@ def test_mode_fast_does_not_go_on_without_graphs(make_network, failing_gpu, monk
         choose_runner(make_network("small"), EngineConfig(mode="fast"))
 
 
+@pytest.fixture(scope="module")
+def small_network():
+    """The network as it is shipped."""
+    return load_network("small")[0]
+
+
 @pytest.mark.parametrize("forgotten", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
-def test_the_check_sees_a_graph_that_does_not_take_an_input(monkeypatch, forgotten):
+def test_the_check_sees_a_graph_that_does_not_take_an_input(monkeypatch, small_network, forgotten):
     """Which then keeps what it was captured with: geometry, image, features, and the past."""
     run, kept = CudaGraphs.__call__, {}
 
@@ -135,9 +149,8 @@ def test_the_check_sees_a_graph_that_does_not_take_an_input(monkeypatch, forgott
         return run(graphs, *inputs)
 
     monkeypatch.setattr(CudaGraphs, "__call__", call)
-    network, _ = load_network("small")
     with pytest.raises(DeviceError, match="depth differs from the plain network's"):
-        CheckedRunner(network, CPU, EngineConfig(mode="fast", precision="float32"))
+        CheckedRunner(small_network, CPU, EngineConfig(mode="fast", precision="float32"))
 
 
 def test_a_plane_sweep_that_is_wrong_or_cannot_start_is_not_used(monkeypatch):

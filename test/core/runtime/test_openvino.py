@@ -26,6 +26,15 @@ from dvmvs_core.runtime.openvino_runner import OpenVinoRunner
 TARGET = Target("CPU", "float32")
 
 
+@pytest.fixture(autouse=True)
+def compiled_models(tmp_path, monkeypatch):
+    """Folder of compiled models that starts empty."""
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    monkeypatch.setenv(model_cache.FOLDER_VARIABLE, str(folder))
+    return folder
+
+
 def runner_of(network):
     return OpenVinoRunner(network, "CPU", "float32", strict=True)
 

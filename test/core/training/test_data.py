@@ -14,11 +14,12 @@ import logging
 from fractions import Fraction
 
 import pytest
+import torch
 
 from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.training import data
-from dvmvs_core.training.data import held_out_clips, parse_data, training_sources
+from dvmvs_core.training.data import HeldOutWorlds, held_out_clips, parse_data, training_sources
 
 SIZE = (32, 32)
 
@@ -62,6 +63,21 @@ def test_worlds_are_validated_on_other_worlds() -> None:
     assert (len(held.calibration), len(held.validation)) == (2, 2)
     trained = opened(parts)[0].batch(1, 0)
     assert all(not (batch.image == trained.image).all() for batch in (*held.calibration, *held.validation))
+
+
+def test_held_out_worlds_look_the_same_at_any_size() -> None:
+    worlds = HeldOutWorlds((64, 64), 5)
+    large, small = worlds.batches((64, 64), 5, 2, 1)[0], worlds.batches((32, 32), 3, 1, 2)
+    assert [batch.depth.shape for batch in small] == 2 * [(1, 3, 32, 32)]
+    drawn = SyntheticClips(64, 64, 5, seed=data.HELD_OUT_SEED, textures=8).batch(2, 0)
+    assert all(torch.allclose(one.float(), other.float(), atol=1e-5) for one, other in zip(large, drawn, strict=True))
+    for number, batch in enumerate(small):
+        assert torch.allclose(batch.K[0, :2, 2] + 0.5, (large.K[number, :2, 2] + 0.5) / 2, atol=1e-4)
+        depth = torch.nn.functional.avg_pool2d(large.depth[number, :3], 2)
+        # Between pixels with an edge in them, depth is that of either side.
+        assert ((batch.depth[0] / depth - 1).abs() < 0.05).float().mean() > 0.8
+        image = torch.nn.functional.avg_pool2d(large.image[number, :3].float(), 2)
+        assert (batch.image[0].float() - image).abs().mean() < 0.3 * image.std()
 
 
 def test_folder_is_validated_on_its_validation_scenes(training_folder) -> None:

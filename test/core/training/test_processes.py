@@ -43,7 +43,6 @@ def inputs(tiny, wall_clips):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # three interpreters load torch
 def test_two_processes_have_the_gradient_of_the_doubled_batch(script, inputs, tmp_path) -> None:
     torch.save(inputs, tmp_path / "inputs.pt")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(SCRIPT)]

@@ -10,7 +10,9 @@ half the error of an untrained network and not yet more than a good guess."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import ClassVar
 
 import pytest
 import torch
@@ -27,18 +29,25 @@ WORLDS = 48
 STEPS = 160
 
 
-class FewWorlds:
-    """The first worlds of the endless ones, rendered once and seen again and again, without compiling the renderer."""
+class FewWorlds(SyntheticClips):
+    """The first worlds of the endless ones, rendered once and seen again and again, with few textures."""
 
-    def __init__(self, *size, seed, device) -> None:
-        self._clips = SyntheticClips(*size, seed=seed, device=device, textures=32)
+    drawn: ClassVar[list[tuple[int, int]]] = []
+    """Seed and number of every clip."""
+
+    def __init__(self, *size, **options) -> None:
+        super().__init__(*size, **options, textures=32)
         self._made: dict[int, ClipBatch] = {}
+
+    def _draw(self, number):
+        self.drawn.append((self.seed, number))
+        return super()._draw(number)
 
     def batch(self, batch_size: int, index: int) -> ClipBatch:
         numbers = [number % WORLDS for number in range(index * batch_size, (index + 1) * batch_size)]
         for number in numbers:
             if number not in self._made:
-                self._made[number] = self._clips.batch(1, number)
+                self._made[number] = super().batch(1, number)
         return ClipBatch(*map(torch.cat, zip(*(self._made[number] for number in numbers), strict=True)))
 
 
@@ -72,6 +81,14 @@ def test_everything_from_nothing_takes_two_fifths_off_the_error_on_worlds_never_
     assert train_everything(plan, single_process()) == weights
     assert [(tmp_path / part.name / "log.jsonl").read_bytes() for part in PROGRAM] == logs
     assert read_info(weights).metadata == info.metadata
+
+
+@pytest.mark.slow
+def test_held_out_worlds_are_drawn_once_for_all_parts(plan) -> None:
+    FewWorlds.drawn.clear()
+    train_everything(dataclasses.replace(plan, held_out_batches=1, loop={"steps": len(PROGRAM)}), single_process())
+    numbers = [number for seed, number in FewWorlds.drawn if seed == data.HELD_OUT_SEED]
+    assert sorted(numbers) == list(range(2 * max(part.batch_size for part in PROGRAM)))
 
 
 def test_shares_make_a_whole_program() -> None:

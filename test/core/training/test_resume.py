@@ -16,8 +16,6 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.training import data
@@ -58,7 +56,6 @@ def losses(folder):
     return {entry["step"]: entry["loss"] for entry in entries(folder) if "loss" in entry}
 
 
-@pytest.mark.timeout(300)
 def test_killed_run_goes_on_to_the_same_losses(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, textures=8))
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -31,8 +31,6 @@ from dvmvs_core.evaluation.score import score_predictions  # noqa: E402
 WAIT_S = 250.0
 """A guard against hanging, which no test that passes waits for."""
 
-pytestmark = pytest.mark.timeout(500)  # three processes start, and pictures are drawn
-
 DEMO = (sys.executable, "-m", "dvmvs_ros.demo.run", "--device", "cpu")
 
 

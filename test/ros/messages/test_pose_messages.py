@@ -55,6 +55,9 @@ class Tf:
     def frames(self) -> list[str]:
         return ["base_link", "camera_optical"]
 
+    def contradiction(self, target: str, source: str) -> str:
+        return f"{source} in {target}"
+
     def clear(self) -> None:
         self.cleared = True
 
@@ -205,3 +208,21 @@ def test_clear_forgets_the_poses_and_close_ends_both():
         bench.lookup(1.0)
     bench.poses.close()
     assert bench.tf.cleared and bench.tf.closed and bench.node.send is None
+
+
+@pytest.mark.parametrize("child", ("base_link", "other/base_link"))
+def test_two_publishers_of_one_topic_are_noticed(child):
+    bench = Bench()
+    for i in range(10):
+        bench.odometry(1.0 + i / 30, body(0.01 * i))
+        bench.odometry(1.001 + i / 30, body(0.01 * i + (3.0 if child == "base_link" else 0.0)), child=child)
+    said = bench.poses.contradiction("odom", "camera_optical")
+    assert said.startswith("poses of 'odometry' in 'odom → ") and "contradict each other: " in said
+    assert ("3.00 m" in said) if child == "base_link" else ("now below 'odom → " in said)
+
+
+def test_where_poses_agree_the_transforms_of_the_camera_are_asked():
+    bench = Bench()
+    assert bench.poses.contradiction("odom", "camera_optical") == ""
+    bench.odometry(1.0, body(2.0))
+    assert bench.poses.contradiction("odom", "camera_optical") == "camera_optical in base_link"

@@ -29,7 +29,7 @@ from dvmvs_ros.process.children import Child, ros_environment
 logs = Path(sys.argv[1])
 child = Child("recorder_node", {"out": str(logs / "recording")}, {}, ros_environment(int(sys.argv[2])), logs)
 print(child._process.pid, flush=True)
-time.sleep(100)
+time.sleep(500)
 """
 
 
@@ -54,7 +54,7 @@ def test_a_child_ends_with_a_parent_that_is_killed(ros_environment, tmp_path, wh
 
 
 def _wait(until) -> None:
-    end = time.monotonic() + 100.0
+    end = time.monotonic() + 250.0
     while not until():
         assert time.monotonic() < end
         time.sleep(0.02)

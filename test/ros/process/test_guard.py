@@ -54,6 +54,7 @@ def test_a_subscription_that_raises_gets_the_next_message(client, node):
     node.create_subscription(Int32, "/numbers", take, 10)
     publisher = client.node.create_publisher(Int32, "/numbers", 10)
     wait(client, publisher.get_subscription_count)
+    client.wait_until_known("guarded")
     for number in range(3):
         publisher.publish(Int32(data=number))
         wait(client, lambda number=number: number in got)
@@ -67,6 +68,7 @@ def test_a_message_that_rclpy_itself_cannot_take_costs_that_message(client, node
     node.create_subscription(PoseStamped, "/poses", lambda message: got.append(message.header.frame_id), 10)
     publisher = client.node.create_publisher(PoseStamped, "/poses", 10)
     wait(client, publisher.get_subscription_count)
+    client.wait_until_known("guarded")
     message = PoseStamped()
     message.header.frame_id = "abcdefgh"
     publisher.publish(serialize_message(message).replace(b"abcdefgh", b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe"))
@@ -81,7 +83,7 @@ def test_a_service_that_raises_answers_that_it_failed(client, node):
     node.create_service(Trigger, "/act", fail)
     caller = client.node.create_client(Trigger, "/act")
     wait(client, caller.service_is_ready)
-    client.idle(0.5)
+    client.wait_until_known("guarded")
     future = caller.call_async(Trigger.Request())
     wait(client, future.done)
     assert not future.result().success

@@ -30,7 +30,7 @@ with ros_process([]) as stop:
 
 def test_arguments_that_ros_cannot_use_are_one_line(ros_environment):
     command = (sys.executable, "-m", "dvmvs_ros.recorder_node", "--ros-args", "--params-file", "/no/such/file.yaml")
-    done = subprocess.run(command, env=ros_environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=ros_environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 1
     assert "ROS refuses" in done.stderr and "/no/such/file.yaml" in done.stderr
     assert "Traceback" not in done.stderr
@@ -43,5 +43,5 @@ def test_a_second_ctrl_c_while_python_ends_is_no_death(ros_environment):
     for said in ("running", "ending"):
         assert process.stdout.readline().strip() == said
         process.send_signal(signal.SIGINT)
-    assert process.wait(100) == 0
+    assert process.wait(250) == 0
     process.stdout.close()

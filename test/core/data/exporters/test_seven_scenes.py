@@ -63,6 +63,12 @@ def test_correct_export_moves_depth_and_pose_to_the_colour_camera(write_sequence
     assert not (scene / "stamps.txt").exists()
 
 
+def test_a_folder_of_frames_may_have_any_name(write_sequence, run_export):
+    root = write_sequence("walk", "data", count=1)
+    out, _ = run_export(SevenScenes, root / "walk/data", SevenScenesOptions())
+    assert (out / "walk-data/images/000000.png").exists()
+
+
 def test_the_cameras_are_as_far_apart_as_the_calibration_says():
     assert np.linalg.norm(COLOUR_T_DEPTH[:3, 3]) == pytest.approx(0.0256, abs=1e-4)
     np.testing.assert_allclose(COLOUR_T_DEPTH[:3, :3] @ COLOUR_T_DEPTH[:3, :3].T, np.eye(3), atol=1e-9)

@@ -11,14 +11,17 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
+import zipfile
 import zlib
 
 import cv2
 import lzfse
 import numpy as np
 import pytest
+from written_recordings import WRITERS, pose
 
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.importers.lzfse import _blocks, inflate_lzfse
@@ -246,3 +249,224 @@ def test_of_the_models_of_a_workspace_the_one_with_images_is_taken(tmp_path):
     png(tmp_path / "work/dense/0/images/a (1).png")
     assert main(["import", "colmap", str(tmp_path / "work"), str(tmp_path / "out"), "--scale", "2"]) == 0
     assert open_sequence(tmp_path / "out/work").K[0, 0] == 64
+
+
+def imported(tmp_path, name: str, change) -> tuple[int, dict | None]:
+    """Import a recording of `written_recordings` after a change; the exit code, and the scene's record."""
+    (tmp_path / "in").mkdir()
+    command, place, *options = WRITERS[name].write(tmp_path / "in")
+    change(tmp_path / "in")
+    arguments = ["import", command, str(place), str(tmp_path / "out"), "--workers", "1", *map(str, options)]
+    code = main(arguments)
+    records = list((tmp_path / "out").glob("*/export.json"))
+    return code, json.loads(records[0].read_text()) if records else None
+
+
+def edit(place: str, change):
+    """Change the lines of a file."""
+
+    def edited(folder) -> None:
+        lines = (folder / place).read_text().splitlines()
+        (folder / place).write_text("\n".join(change(lines)) + "\n")
+
+    return edited
+
+
+def again(lines: list[str]) -> list[str]:
+    return [*lines, lines[-1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    (
+        ("euroc", edit("V1/mav0/cam0/data.csv", again), "it is named twice"),
+        ("stray", edit("odometry.csv", again), "it is named twice"),
+        ("kitti", edit("sequences/00/times.txt", lambda lines: [*lines[:2], lines[1], lines[3]]), "is not after"),
+        ("kitti", edit("sequences/00/times.txt", lambda lines: lines[:3]), "line 4 of times.txt is no time, or"),
+        ("kitti", edit("sequences/00/times.txt", lambda lines: [*lines[:3], "nan"]), "line 4 of times.txt is no"),
+        ("kitti", edit("poses/00.txt", lambda lines: [*lines[:3], "nan " * 12]), "must be 4×4 finite numbers"),
+        ("seven_scenes", edit("room/seq-01/frame-000001.pose.txt", lambda lines: lines[::-1]), "a rotation and a"),
+        ("seven_scenes", edit("room/seq-01/frame-000001.pose.txt", lambda lines: lines[:2]), "4 lines of 4 numbers"),
+    ),
+)  # fmt: skip
+def test_one_bad_line_costs_its_frame_and_no_stamps(tmp_path, name, change, said):
+    code, record = imported(tmp_path, name, change)
+    assert code == 0 and record["frames"] == (4 if name in ("euroc", "stray") else 3)
+    assert len(record["skipped"]) == 1 and said in record["skipped"][0]["reason"]
+    assert record["stamps"] == (name != "seven_scenes")
+
+
+def test_an_image_that_is_missing_moves_no_other_image_to_its_pose(tmp_path):
+    _, record = imported(tmp_path, "kitti", lambda folder: (folder / "sequences/00/image_2/000001.png").unlink())
+    assert record["frames"] == 3
+    places = [item.frame.world_T_cam[:3, 3] for item in open_sequence(tmp_path / "out/kitti-00").items()]
+    np.testing.assert_allclose(places, [pose(i)[:3, 3] for i in (0, 2, 3)], atol=1e-6)
+
+
+def test_a_log_takes_the_numbers_of_images_where_some_are_missing(tmp_path, capsys):
+    def from_zero(folder) -> None:
+        for kind in ("color", "depth"):
+            for path in sorted((folder / kind).iterdir(), key=lambda path: int(path.stem)):
+                path.rename(path.with_name(f"{int(path.stem) - 8:05d}{path.suffix}"))
+        (folder / "color/00001.jpg").unlink()
+
+    _, record = imported(tmp_path, "open3d", from_zero)
+    assert (record["frames"], record["without_depth"]) == (3, [])
+    items = list(open_sequence(tmp_path / "out/in").items())
+    np.testing.assert_allclose(
+        [item.frame.world_T_cam[:3, 3] for item in items], [pose(i)[:3, 3] for i in (0, 2, 3)], atol=1e-6
+    )
+    assert all(item.sensor_depth is not None for item in items)
+
+
+def test_a_log_whose_images_tell_no_number_is_refused_where_some_are_missing(tmp_path, capsys):
+    code, record = imported(tmp_path, "open3d", lambda folder: (folder / "color/9.jpg").unlink())
+    assert (code, record) == (1, None)
+    assert "must hold an image a pose; got 3 for 4 poses, and names that do not count from 0" in capsys.readouterr().err
+
+
+def test_a_depth_image_that_is_missing_costs_its_frame_no_more_than_that(tmp_path):
+    _, record = imported(tmp_path, "open3d", lambda folder: (folder / "depth/9.png").unlink())
+    assert (record["frames"], reasons(record["without_depth"])) == (4, {"9.jpg": "there is no depth image 9"})
+
+
+def test_a_video_whose_poses_begin_at_0_keeps_its_times(tmp_path):
+    (tmp_path / "in").mkdir()
+    command, place, *options = WRITERS["trajectory_video"].write(tmp_path / "in")
+    at = [line.partition(" ") for line in (tmp_path / "in/poses.txt").read_text().splitlines()[1:]]
+    (tmp_path / "in/poses.txt").write_text("".join(f"{float(time) - 1000:.6f} {pose}\n" for time, _, pose in at))
+    options[options.index("--time-offset-s") + 1] = 0
+    assert main(["import", command, str(place), str(tmp_path / "out"), *map(str, options)]) == 0
+    stamps = [item.stamp_ns for item in open_sequence(tmp_path / "out/walk").poses()]
+    np.testing.assert_allclose(stamps, 10**9 + 50_000_000 * np.arange(4), atol=1000)
+    assert (tmp_path / "out/walk/stamps.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    (
+        (
+            "euroc",
+            edit("V1/mav0/state_groundtruth_estimate0/data.csv", lambda lines: lines[::-1]),
+            "data.csv, line 2: times must not go back; got .* Sort it",
+        ),
+        ("euroc", lambda folder: (folder / "V1/mav0/cam0/sensor.yaml").write_text(""), "must hold names and values"),
+        ("tum_vi", lambda folder: (folder / "V1/dso/camchain.yaml").write_text("[1]"), "must hold names and values"),
+        ("open3d", lambda folder: (folder / "camera_intrinsic.json").write_text(""), "JSON, and is empty.* Copy it"),
+        ("transforms", lambda folder: (folder / "room/transforms.json").write_text("[]"), "must hold names and values"),
+    ),
+)  # fmt: skip
+def test_what_ends_an_import_is_one_line_of_its_cause(tmp_path, capsys, name, change, said):
+    code, record = imported(tmp_path, name, change)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("dvmvs import: "))
+    assert (code, record) == (1, None) and "1 of 1 scenes" not in line
+    assert re.search(said, line), line
+
+
+def test_text_of_windows_is_read(tmp_path):
+    def windows(folder) -> None:
+        for path in (folder / "sparse/0").iterdir():
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert imported(tmp_path, "colmap_text", windows)[1]["frames"] == 4
+
+
+@pytest.mark.parametrize("odd", (0, 1))
+def test_an_image_of_another_size_is_not_taken_with_the_k_of_the_others(tmp_path, odd):
+    def smaller(folder) -> None:
+        path = sorted((folder / "walk").iterdir())[odd]
+        png(path, cv2.imread(str(path))[:200, :300])
+
+    _, record = imported(tmp_path, "trajectory_folder", smaller)
+    assert record["frames"] == 3
+    assert "must have the size of the others, 320×240, whose K is given; got 300×200" in record["skipped"][0]["reason"]
+
+
+def halved(folder) -> None:
+    for path in folder.rglob("*.png" if (folder / "room").exists() else "images/*.jpg"):
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+
+@pytest.mark.parametrize("name", ("transforms", "colmap_text"))
+def test_smaller_copies_of_images_get_a_smaller_k(tmp_path, name):
+    assert imported(tmp_path, name, halved)[1]["frames"] == 4
+    (scene,) = (tmp_path / "out").iterdir()
+    np.testing.assert_allclose(open_sequence(scene).K, ((130, 0, 81.375), (0, 127.5, 59), (0, 0, 1)), atol=1e-6)
+
+
+def metadata(change):
+    """Change the metadata of Record3D."""
+
+    def changed(folder) -> None:
+        with zipfile.ZipFile(folder / "room.r3d") as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        content = json.loads(entries["metadata"])
+        change(content)
+        with zipfile.ZipFile(folder / "room.r3d", "w") as archive:
+            for name, data in {**entries, "metadata": json.dumps(content)}.items():
+                archive.writestr(name, data)
+
+    return changed
+
+
+def content_of(place: str, change):
+    """Change what a JSON file holds."""
+
+    def changed(folder) -> None:
+        content = json.loads((folder / place).read_text())
+        change(content)
+        (folder / place).write_text(json.dumps(content))
+
+    return changed
+
+
+def row_by_row(content: dict) -> None:
+    name = "K" if "K" in content else "intrinsic_matrix"
+    content[name] = np.reshape(content[name], (3, 3)).T.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    (
+        ("record3d", metadata(row_by_row), "column by column.*: transpose it"),
+        ("record3d", metadata(lambda content: content.pop("dw")), "must hold poses, K, dw and dh of Record3D"),
+        ("record3d", metadata(lambda content: content.update(frameTimestamps=[1])), "room.r3d: .* 4 poses, .* and 1 t"),
+        ("open3d", content_of("camera_intrinsic.json", row_by_row), "column by column.*: transpose it"),
+        ("open3d", content_of("camera_intrinsic.json", lambda c: c.update(width=752)), "must be of 752×240, as its"),
+        ("stray", edit("camera_matrix.csv", lambda _: ["260,0,0", "0,255,0", "163,118,1"]), "csv: .*: transpose it"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(h=99)), "must be of 320×99, as its"),
+    ),
+)  # fmt: skip
+def test_intrinsics_that_cannot_be_are_refused_by_their_cause(tmp_path, capsys, name, change, said):
+    assert imported(tmp_path, name, change) == (1, None)
+    assert re.search(said, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "left_out"),
+    (
+        ("record3d", metadata(lambda c: c["poses"][1].__setitem__(0, 5.0)), {"rgbd/1.jpg": "quaternions of length 1"}),
+        ("record3d", metadata(lambda c: c["poses"][1].__setitem__(4, float("nan"))), {"rgbd/1.jpg": "finite numbers"}),
+        (
+            "record3d",
+            metadata(lambda c: c.update(poses=c["poses"][:3], frameTimestamps=c["frameTimestamps"][:3])),
+            {"rgbd/3.jpg": "the metadata has no pose of it"},
+        ),
+        ("transforms", content_of("room/transforms.json", lambda c: c["frames"][0].pop("file_path")), {"a frame": ""}),
+        (
+            "transforms",
+            content_of("room/transforms.json", lambda c: c["frames"].append(c["frames"][0])),
+            {"images/frame_10.png": "named twice"},
+        ),
+    ),
+)  # fmt: skip
+def test_one_bad_frame_is_left_out_and_named(tmp_path, name, change, left_out):
+    record = imported(tmp_path, name, change)[1]
+    said = reasons(record["skipped"])
+    assert said.keys() == left_out.keys() and all(left_out[key] in said[key] for key in said)
+
+
+@pytest.mark.parametrize("scale", ("0", "-1000", "inf"))
+def test_a_depth_scale_of_an_import_must_be_one(tmp_path, capsys, scale):
+    assert main(["import", "open3d", str(tmp_path), str(tmp_path / "out"), f"--depth-scale={scale}"]) == 1
+    assert "depth_scale must be units in a metre" in capsys.readouterr().err
