@@ -470,3 +470,38 @@ def test_one_bad_frame_is_left_out_and_named(tmp_path, name, change, left_out):
 def test_a_depth_scale_of_an_import_must_be_one(tmp_path, capsys, scale):
     assert main(["import", "open3d", str(tmp_path), str(tmp_path / "out"), f"--depth-scale={scale}"]) == 1
     assert "depth_scale must be units in a metre" in capsys.readouterr().err
+
+
+def test_a_log_of_pairs_of_frames_is_no_trajectory(tmp_path, capsys):
+    pairs = edit(
+        "scene/trajectory.log", lambda lines: ["0 1 60" if not i % 5 else line for i, line in enumerate(lines)]
+    )
+    assert imported(tmp_path, "open3d", pairs) == (1, None)
+    assert "must hold one pose a frame; got several of frame 0" in capsys.readouterr().err
+
+
+def test_a_coefficient_that_only_a_fisheye_has_is_refused(room, tmp_path, capsys):
+    folder, content = room
+    assert run(folder, content | {"k4": 0.01}, tmp_path) == (1, None)
+    assert "k4 is of a fisheye alone" in capsys.readouterr().err
+
+
+def test_positions_without_rotation_are_named(tmp_path, capsys):
+    def to_leica(folder) -> None:
+        (folder / "V1/mav0/state_groundtruth_estimate0").rename(folder / "V1/mav0/leica0")
+
+    assert imported(tmp_path, "euroc", to_leica) == (1, None)
+    assert "Those of leica0 are positions alone" in capsys.readouterr().err
+
+
+def test_an_array_that_claims_more_than_its_file_costs_its_depth_alone(tmp_path):
+    def claim(folder) -> None:
+        path = folder / "depth/000001.npy"
+        said, claimed = b"(120, 160), }       ", b"(99999999, 99999), }"
+        assert len(said) == len(claimed) and said in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(said, claimed))
+
+    code, record = imported(tmp_path, "stray_arrays", claim)
+    assert code == 0 and record["frames"] == 4
+    (reason,) = reasons(record["without_depth"]).values()
+    assert "000001.npy cannot be read" in reason
