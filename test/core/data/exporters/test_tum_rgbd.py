@@ -204,3 +204,16 @@ def test_beyond_the_domain_of_the_lens_there_is_neither_colour_nor_depth(write_s
     assert beyond.mean() > 0.05
     assert not tools.read_image(scene / "images/000000.png")[beyond].any()
     assert not tools.read_depth(scene / "depth/000000.png")[beyond].any()
+
+
+def test_a_depth_image_that_cannot_be_read_leaves_its_frame_for_prediction(write_sequence, run_export, tools):
+    root = write_sequence()
+    depths = sorted((root / "rgbd_dataset_freiburg3_cabinet/depth").iterdir())
+    depths[0].write_bytes(b"no image")
+    tools.write_depth(depths[2], tools.depth(2, HEIGHT // 2, WIDTH // 2, 2500, 40000))
+    out, summary = run_export(TumRgbd, root, TumRgbdOptions())
+    (report,) = summary.scenes
+    assert (report.frames, report.skipped) == (3, ())
+    assert [item.name for item in report.without_depth] == [f"{START}.000000.png", f"{START}.066000.png"]
+    assert "must be a depth image" in report.without_depth[0].reason and "320×240" in report.without_depth[1].reason
+    assert [path.name for path in (out / "rgbd_dataset_freiburg3_cabinet/depth").iterdir()] == ["000001.png"]

@@ -11,8 +11,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -505,3 +508,13 @@ def test_an_array_that_claims_more_than_its_file_costs_its_depth_alone(tmp_path)
     assert code == 0 and record["frames"] == 4
     (reason,) = reasons(record["without_depth"]).values()
     assert "000001.npy cannot be read" in reason
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="root may look everywhere unless setpriv takes that away")
+def test_a_folder_that_may_not_be_read_is_not_said_to_be_empty(tmp_path):
+    (tmp_path / "walk").mkdir(mode=0o000)
+    rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    command = [*rights, sys.executable, "-m", "dvmvs_core", "import", "stray", tmp_path / "walk", tmp_path / "out"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f"dvmvs import: {tmp_path / 'walk'} cannot be read: Permission denied"
