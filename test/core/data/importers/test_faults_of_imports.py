@@ -518,3 +518,13 @@ def test_a_folder_that_may_not_be_read_is_not_said_to_be_empty(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == f"dvmvs import: {tmp_path / 'walk'} cannot be read: Permission denied"
+
+
+def test_of_several_models_of_colmap_one_must_be_named(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    WRITERS["colmap_text"].write(tmp_path / "in")
+    shutil.copytree(tmp_path / "in/sparse/0", tmp_path / "in/sparse/1")
+    options = ["--scale", "3"]
+    assert main(["import", "colmap", str(tmp_path / "in"), str(tmp_path / "out"), *options]) == 1
+    assert "holds 2 models (0, 1), each with axes and a scale of its own" in capsys.readouterr().err
+    assert main(["import", "colmap", str(tmp_path / "in/sparse/1"), str(tmp_path / "out"), *options]) == 0
