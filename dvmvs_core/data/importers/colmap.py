@@ -43,7 +43,8 @@ class Colmap(Dataset):
         # A workspace may hold the model of images that are not with it, and that of the undistorted ones that are.
         found.sort(key=lambda folder: self.options.images is None and _images_of(folder, root) is None)
         if found:
-            _check_alone(found[0])
+            if found[0] != root:
+                _check_alone(found[0])
             return [SceneInput(root.resolve().name, found[0])]
         raise DataError(f"{root} holds no COLMAP model: looked for images.bin and images.txt in {', '.join(PLACES)}")
 

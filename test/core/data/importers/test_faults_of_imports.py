@@ -527,4 +527,5 @@ def test_of_several_models_of_colmap_one_must_be_named(tmp_path, capsys):
     options = ["--scale", "3"]
     assert main(["import", "colmap", str(tmp_path / "in"), str(tmp_path / "out"), *options]) == 1
     assert "holds 2 models (0, 1), each with axes and a scale of its own" in capsys.readouterr().err
-    assert main(["import", "colmap", str(tmp_path / "in/sparse/1"), str(tmp_path / "out"), *options]) == 0
+    for model in ("0", "1"):
+        assert main(["import", "colmap", str(tmp_path / "in/sparse" / model), str(tmp_path / "out"), *options]) == 0
