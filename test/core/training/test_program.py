@@ -61,7 +61,9 @@ def plan(tmp_path, monkeypatch) -> RunPlan:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_everything_from_nothing_takes_two_fifths_off_the_error_on_worlds_never_seen(plan, tmp_path) -> None:
-    untrained = build_trainer(plan, single_process())
+    last = PROGRAM[-1]
+    same = dataclasses.replace(plan, network=last.network, batch_size=last.batch_size, frames=last.frames)
+    untrained = build_trainer(same, single_process())
     before = untrained.validate(untrained.averaged_network())
 
     weights = train_everything(plan, single_process())
