@@ -99,7 +99,8 @@ def _named(path: Path, unfinished: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None or str(error.filename).startswith(str(unfinished)):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            del error.filename2  # which would be said as "-> None" if it were set to None
         raise
 
 
