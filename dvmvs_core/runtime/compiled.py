@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numba
 
+from dvmvs_core.foreign import regular
 from dvmvs_core.runtime.first_start import announce_compiling
 
 logger = logging.getLogger(__name__)
@@ -114,12 +115,12 @@ class CompiledLoop:
     def _checksum(self) -> str:
         digest = hashlib.sha256()
         for path in self._files():
-            digest.update(path.read_bytes())
+            digest.update(regular(path).read_bytes())
         return digest.hexdigest()
 
     def _is_whole(self) -> bool:
         try:
-            return self._checksum_file().read_text() == self._checksum()
+            return regular(self._checksum_file()).read_text() == self._checksum()
         except (OSError, UnicodeDecodeError):
             return False
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_a_damaged_file_is_compiled_again_with_one_line(kept, caplog, suffix, ha
     caplog.clear()
     assert doubled(compiled(double)) == [0, 2, 4]
     assert not caplog.records
+
+
+@pytest.mark.parametrize("suffix", (".nbi", ".nbc", ".sha256"))
+def test_a_device_in_place_of_a_file_is_compiled_again_with_one_line(kept, caplog, suffix):
+    (path,) = kept.glob(f"*{suffix}")
+    path.unlink()
+    os.mkfifo(path)
+    assert doubled(compiled(double)) == [0, 2, 4]
+    assert len(caplog.records) == 1 and "is damaged" in caplog.text
+    assert path.is_file()
 
 
 def test_the_first_start_says_once_that_it_compiles(tmp_path, monkeypatch, caplog):
