@@ -16,6 +16,7 @@ checksum next to them: what is damaged costs a compilation and one line in the l
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -87,7 +88,7 @@ class CompiledLoop:
             if not self._files():
                 announce_compiling()
             elif not self._is_whole():
-                logger.warning("the compiled loop %s in %s is damaged: it is compiled again", name, self._folder)
+                _warn_of_damage(self._folder)
                 for path in self._files():
                     path.unlink(missing_ok=True)
             self._compiled(*arguments)
@@ -123,6 +124,12 @@ class CompiledLoop:
             return regular(self._checksum_file()).read_text() == self._checksum()
         except (OSError, UnicodeDecodeError):
             return False
+
+
+@functools.cache
+def _warn_of_damage(folder: Path) -> None:
+    """Say it once: what damages one file of a folder damages most of them."""
+    logger.warning("compiled loops in %s are damaged: they are compiled again", folder)
 
 
 def compiled(function: Callable) -> CompiledLoop:
