@@ -98,9 +98,8 @@ def _named(path: Path, unfinished: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or str(error.filename).startswith(str(unfinished)):
-            error.filename = str(path)
-            del error.filename2  # which would be said as "-> None" if it were set to None
+        if error.errno and (error.filename is None or str(error.filename).startswith(str(unfinished))):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

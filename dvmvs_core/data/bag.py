@@ -95,41 +95,10 @@ class BagSequence(Sequence):
 
     def __init__(self, path: Path, topics: BagTopics) -> None:
         self._files = BagFiles(path)
-        found = self._find_images(topics.image_topic)
-        self.image_topic = topics.image_topic or _choose_image(path, found)
-        image = found.get(self.image_topic)
-        if image is None:
-            raise DataError(f"{path} has no images on {self.image_topic!r}; it has images on {', '.join(found)}")
-        self.camera_frame = image.frame_id
-        self._camera = self._find_camera(topics.camera_info_topic)
-        self.camera_info_topic = self._camera.topic
-        camera_notes = [*self._camera.notes, *self._foreign_camera()]
-        self.depth_topic = topics.depth_topic or _choose_depth(path, self.image_topic, found)
-        clouds = self._files.of_type(POINT_CLOUD)
-        if self.depth_topic is not None and self.depth_topic not in (*found, *clouds):
-            raise DataError(
-                f"{path} has no depth on {self.depth_topic!r}; it has images on {', '.join(found)}"
-                + (f" and points on {', '.join(clouds)}" if clouds else "")
-            )
-        super().__init__(path, has_depth=self.depth_topic is not None)
-        self.faults = self._files.faults
-        self._rectify, self._crop = topics.rectify, False
-        self._view = self._rectification(None)
-        self._check_camera(image)
-        self._depth = self._open_depth(found, image) if self.depth_topic else None
-        self._poses = BagPoses(
-            self._files,
-            self.image_topic,
-            image.frame_id,
-            image.log_ns - image.stamp_ns,
-            topics.pose_topic,
-            topics.world_frame,
-            topics.tf_topic,
-        )
-        self.pose_topic, self.world_frame = self._poses.pose_topic, self._poses.world_frame
-        self.notes.extend((*self._files.notes, *camera_notes, *self._poses.notes))
-        for note in self.notes:
-            logger.warning(note)
+        try:
+            self._open(path, topics)
+        except DataError as error:  # what is missing may be in the part of the bag that is
+            raise DataError("; ".join((str(error), *self._files.notes))) from error
 
     def __len__(self) -> int:
         """Return the number of images stored."""
@@ -193,6 +162,43 @@ class BagSequence(Sequence):
             sensor_depth = depths.near(image.stamp_ns, camera)
             if sensor_depth is not None:
                 yield DepthItem(image.index, camera.K, sensor_depth)
+
+    def _open(self, path: Path, topics: BagTopics) -> None:
+        found = self._find_images(topics.image_topic)
+        self.image_topic = topics.image_topic or _choose_image(path, found)
+        image = found.get(self.image_topic)
+        if image is None:
+            raise DataError(f"{path} has no images on {self.image_topic!r}; it has images on {', '.join(found)}")
+        self.camera_frame = image.frame_id
+        self._camera = self._find_camera(topics.camera_info_topic)
+        self.camera_info_topic = self._camera.topic
+        camera_notes = [*self._camera.notes, *self._foreign_camera()]
+        self.depth_topic = topics.depth_topic or _choose_depth(path, self.image_topic, found)
+        clouds = self._files.of_type(POINT_CLOUD)
+        if self.depth_topic is not None and self.depth_topic not in (*found, *clouds):
+            raise DataError(
+                f"{path} has no depth on {self.depth_topic!r}; it has images on {', '.join(found)}"
+                + (f" and points on {', '.join(clouds)}" if clouds else "")
+            )
+        super().__init__(path, has_depth=self.depth_topic is not None)
+        self.faults = self._files.faults
+        self._rectify, self._crop = topics.rectify, False
+        self._view = self._rectification(None)
+        self._check_camera(image)
+        self._depth = self._open_depth(found, image) if self.depth_topic else None
+        self._poses = BagPoses(
+            self._files,
+            self.image_topic,
+            image.frame_id,
+            image.log_ns - image.stamp_ns,
+            topics.pose_topic,
+            topics.world_frame,
+            topics.tf_topic,
+        )
+        self.pose_topic, self.world_frame = self._poses.pose_topic, self._poses.world_frame
+        self.notes.extend((*self._files.notes, *camera_notes, *self._poses.notes))
+        for note in self.notes:
+            logger.warning(note)
 
     def _find_images(self, wanted: str | None) -> dict[str, ImageTopic]:
         found, unreadable = image_topics(self._files)

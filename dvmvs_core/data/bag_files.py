@@ -30,7 +30,7 @@ from rosbags.typesys import Stores, get_typestore
 from dvmvs_core.data.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.file_order import held_kinds, is_clutter, natural_key
 from dvmvs_core.data.inflate import inflate_file, inflate_message
-from dvmvs_core.data.mcap_salvage import salvage_mcap
+from dvmvs_core.data.mcap_salvage import is_mcap, salvage_mcap
 from dvmvs_core.data.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.ros1_bag import Ros1Bag
 from dvmvs_core.data.sqlite_pages import journal_of, log_of, open_sqlite, stores_rows, whole_rows
@@ -138,7 +138,8 @@ class BagFiles:
                 f"{self.path} must hold *.mcap or *.db3 files; found none, but {held_kinds(self.path)} ({why})"
             )
         self.notes.append(f"{self.path} does not open as a whole ({why}), so its files were read one by one")
-        return [self._open_file(file) for file in files]
+        # By their first messages, since a file may have been renamed.
+        return sorted((self._open_file(file) for file in files), key=_start_ns)
 
     def _open_file(self, named: Path) -> _Source:
         file = named
@@ -146,6 +147,8 @@ class BagFiles:
             with foreign(f"{file} cannot be decompressed"):
                 file = self._inflate(file)
         try:
+            if is_mcap(file) and file.suffix != ".mcap":
+                raise DataError("it is an mcap file, whatever its name says")
             if not log_of(file):
                 return _IndexedSource(file, [file])
             why = ""
@@ -164,7 +167,7 @@ class BagFiles:
 
     def _salvage(self, named: Path, file: Path, why: str) -> _Source:
         with foreign(f"{named} cannot be read"):
-            source = _CutMcap(file) if file.suffix == ".mcap" else _CutSqlite(file)
+            source = _CutMcap(file) if is_mcap(file) else _CutSqlite(file)
         count = sum(topic.count for topic in source.topics.values())
         if why:
             self.notes.append(f"{named} does not open through its index ({why}): {count} messages could still be read")
@@ -174,6 +177,13 @@ class BagFiles:
             if source.lost > 0:
                 self.faults[named.name] = f"{source.lost} messages are damaged; {count} could still be read"
         return source
+
+
+def _start_ns(source: _Source) -> int:
+    try:
+        return next((message.log_ns for message in source.messages(source.topics)), 0)
+    except Exception:  # its damage is told where it is read
+        return 0
 
 
 class _Source(Protocol):

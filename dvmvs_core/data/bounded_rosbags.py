@@ -23,7 +23,7 @@ from ruamel.yaml.events import AliasEvent
 
 from dvmvs_core.data.inflate import inflate_message, inflate_whole, zstd
 from dvmvs_core.data.inflation_bound import inflation_bound
-from dvmvs_core.data.mcap_salvage import inflates_to
+from dvmvs_core.data.mcap_salvage import measure_chunks
 from dvmvs_core.data.sqlite_pages import is_cut, stores_rows
 from dvmvs_core.errors import DamagedError
 from dvmvs_core.foreign import regular
@@ -59,9 +59,14 @@ class _BagFolder(reader.DirectoryReader):
 
 class _BoundedMcap(storage_mcap.McapReader):
     def open(self) -> None:
-        if inflates_to(self.path) > inflation_bound(self.path.stat().st_size):
+        size, offsets = measure_chunks(self.path)
+        if size > inflation_bound(self.path.stat().st_size):
             raise DamagedError(f"{self.path.name} would become far larger than it is")
         super().open()
+        indexed = {chunk.chunk_start_offset for chunk in self.chunks}
+        if indexed and indexed != offsets:
+            self.close()
+            raise DamagedError(f"the index of {self.path.name} names other chunks than it has")
 
 
 class _StoredRows(storage_sqlite3.Sqlite3Reader):

@@ -43,6 +43,12 @@ class SalvagedMessage(NamedTuple):
     data: bytes
 
 
+def is_mcap(path: Path) -> bool:
+    """Return whether a file begins as an mcap file does."""
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
+
+
 def salvage_mcap(path: Path) -> Iterator[SalvagedMessage]:
     """Yield every whole message up to the end of the data, or to where it breaks off.
 
@@ -68,25 +74,27 @@ def salvage_mcap(path: Path) -> Iterator[SalvagedMessage]:
                 continue
 
 
-def inflates_to(path: Path) -> int:
-    """Return to how many bytes the chunks of a file inflate in one pass, by what it says of them.
+def measure_chunks(path: Path) -> tuple[int, set[int]]:
+    """Return to how many bytes the chunks of a file inflate in one pass, by what it says of them, and their offsets.
 
     Chunks say so themselves, and so does the index by which they are read, which may name one any number of times.
     """
     in_chunks = in_index = 0
+    offsets: set[int] = set()
     with path.open("rb") as stream:
         if stream.read(len(MAGIC)) != MAGIC:
-            return 0
+            return 0, offsets
         while len(head := stream.read(RECORD_HEAD.size)) == RECORD_HEAD.size:
             opcode, length = RECORD_HEAD.unpack(head)
             end = stream.tell() + length
             if opcode == CHUNK:
+                offsets.add(stream.tell() - RECORD_HEAD.size)
                 in_chunks += CHUNK_HEAD.unpack(stream.read(CHUNK_HEAD.size))[2]
             elif opcode == CHUNK_INDEX:
                 content = stream.read(min(length, LARGEST_INDEX))
                 in_index += struct.unpack_from("<Q", content, len(content) - 8)[0]
             stream.seek(end)
-    return max(in_chunks, in_index)
+    return max(in_chunks, in_index), offsets
 
 
 def _top_records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from dvmvs_core.data.camera_info import EQUIDISTANT, CameraModel, Lens
-from dvmvs_core.data.lens_domain import widest_ray
+from dvmvs_core.data.lens_domain import is_beyond
 from dvmvs_core.data.rectification import undistort_maps
 
 CAMERAS_HELD = 4
@@ -98,6 +98,7 @@ def _rays(camera: CameraModel) -> np.ndarray:
         at_one = cv2.undistortPointsIter(pixels, lens.K, lens.coefficients, None, None, STEPS)
     at_one = at_one.reshape(*size, 2)
     radius = np.linalg.norm(at_one, axis=-1)
-    failed = (radius > min(WIDEST, widest_ray(lens))) | (_distance(at_one, pixels.reshape(*size, 2), lens) > MISS)
+    failed = (radius > WIDEST) | is_beyond(lens, at_one[..., 0], at_one[..., 1])
+    failed |= _distance(at_one, pixels.reshape(*size, 2), lens) > MISS
     at_one[failed] = np.nan
     return np.concatenate((at_one, np.ones((*size, 1))), axis=-1)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from dvmvs_core.data.camera_info import COEFFICIENTS, EQUIDISTANT, CameraModel, Lens
-from dvmvs_core.data.lens_domain import widest_ray
+from dvmvs_core.data.lens_domain import is_beyond
 from dvmvs_core.errors import FrameError, MessageError
 from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.preprocess import Preprocessor
@@ -109,8 +109,9 @@ def undistort_maps(lens: Lens, new_K: np.ndarray, new_size: tuple[int, int]) -> 
     with foreign("camera_info: this lens cannot be rectified", MessageError):
         size = new_size[::-1]
         maps = rectify.initUndistortRectifyMap(raw_K, lens.coefficients, lens.R, new_K, size, cv2.CV_32FC1)
+        beyond = _beyond(lens, new_K, new_size)
         for coordinates in maps:
-            coordinates[_beyond(lens, new_K, new_size)] = NOWHERE
+            coordinates[beyond] = NOWHERE
     return maps
 
 
@@ -120,4 +121,5 @@ def _beyond(lens: Lens, new_K: np.ndarray, new_size: tuple[int, int]) -> np.ndar
     x, y, z = np.moveaxis(
         np.stack((column, row, np.ones(new_size)), axis=-1) @ (np.linalg.inv(new_K).T @ lens.R), -1, 0
     )
-    return (z <= 0) | (np.hypot(x, y) / np.where(z > 0, z, 1.0) >= widest_ray(lens))
+    depth = np.where(z > 0, z, 1.0)
+    return (z <= 0) | is_beyond(lens, x / depth, y / depth)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from itertools import count
@@ -34,6 +35,10 @@ EPOCH_S = (1e9, 1e10)
 
 LONGEST_NUMBER = 100
 """Characters of a time."""
+
+_NANOSECONDS = re.compile(r"\d{16,19}(\.\d*)?")
+"""A number that must be nanoseconds: as seconds it would be a date after the year 300 million. Some write it with a
+fraction, as ORB-SLAM3 does."""
 
 
 def read_lines(path: Path, fault: str = "cannot be read") -> Iterator[tuple[int, str]]:
@@ -86,6 +91,13 @@ def time_unit(times: Sequence[float]) -> str:
     if steps and not (step < LONGEST_STEP_S * 1e3 and EPOCH_S[0] <= times[0] < EPOCH_S[1]):
         return next((unit for i, unit in enumerate(units) if step < LONGEST_STEP_S * 1e3**i), "ns")
     return next((unit for i, unit in enumerate(units) if abs(times[0]) < EPOCH_S[1] * 1e3**i), "ns") if times else "s"
+
+
+def stamp_to_ns(word: str) -> int | None:
+    """Return the time of a pose or an image as `seconds_to_ns` does, or of nanoseconds where it has as many digits."""
+    if len(word) <= LONGEST_NUMBER and _NANOSECONDS.fullmatch(word):
+        return int(Decimal(word).to_integral_value())
+    return seconds_to_ns(word)
 
 
 def seconds_to_ns(word: str) -> int | None:

@@ -52,7 +52,7 @@ def wall_frame(index, size=SIZE):
     image = cv2.remap(texture, at_x, y + 100, cv2.INTER_LINEAR)
     world_T_cam = np.eye(4)
     world_T_cam[0, 3] = shift
-    return Frame(image.round().astype(np.uint8), K, world_T_cam, stamp_ns=1000 + index, index=index)
+    return Frame(image.round().astype(np.uint8), K, world_T_cam, stamp_ns=round(10 * (100 + index)), index=int(index))
 
 
 @pytest.fixture(scope="module")

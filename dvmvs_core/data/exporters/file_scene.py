@@ -69,7 +69,7 @@ class FileScene(Scene):
         return len(self._frames)
 
     def frames(self, step: int) -> Iterator[ExportFrame | SkippedFrame]:
-        """Yield every step-th frame; one whose files cannot be read is skipped."""
+        """Yield every step-th frame; one whose image cannot be read is skipped."""
         for files in self._frames[::step]:
             if isinstance(files, SkippedFrame):
                 yield files
@@ -77,14 +77,24 @@ class FileScene(Scene):
             try:
                 with foreign(f"{files.image} cannot be converted"):
                     image = self._convert_image(read_image(files.image))
-                    depth = None if files.depth is None else self._convert_depth(read_raw_depth(files.depth))
-                if depth is not None and depth.shape != image.shape[:2]:
-                    raise DataError(f"depth is {_size(depth)} and its image {_size(image)}: not one camera")
             except DataError as error:
                 yield SkippedFrame(files.image.name, str(error))
-            else:
-                name = files.image.name
-                yield ExportFrame(image, depth, files.world_T_cam, files.stamp_ns, name, files.no_depth)
+                continue
+            depth, no_depth = self._depth(files, image)
+            yield ExportFrame(image, depth, files.world_T_cam, files.stamp_ns, files.image.name, no_depth)
+
+    def _depth(self, files: FrameFiles, image: np.ndarray) -> tuple[np.ndarray | None, str]:
+        """The depth of a frame, or None and why there is none: the frame still serves for prediction."""
+        if files.depth is None:
+            return None, files.no_depth
+        try:
+            with foreign(f"{files.depth} cannot be converted"):
+                depth = self._convert_depth(read_raw_depth(files.depth))
+            if depth.shape != image.shape[:2]:
+                raise DataError(f"depth is {_size(depth)} and its image {_size(image)}: not one camera")
+        except DataError as error:
+            return None, str(error)
+        return depth, ""
 
 
 def read_raw_depth(path: Path) -> np.ndarray:

@@ -30,6 +30,7 @@ from dvmvs_core.data.exporters.scene_export import SceneReport, export_scene, fi
 from dvmvs_core.data.exporters.scene_folder import OutputError, writing
 from dvmvs_core.data.exporters.split import split_by_place, split_from, write_split
 from dvmvs_core.errors import DataError
+from dvmvs_core.foreign import foreign
 
 POLL_S = 0.1
 
@@ -80,6 +81,9 @@ def export(
     """
     if not root.exists():
         raise DataError(f"{root} does not exist; it must hold {dataset.title} as it was downloaded")
+    if root.is_dir():
+        with foreign(f"{root} cannot be read"):
+            next(root.iterdir(), None)  # a search by patterns finds nothing, without a word, where it may not look
     inputs = _chosen(dataset.find(root), scenes)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)

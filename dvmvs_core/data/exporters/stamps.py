@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dvmvs_core.data.exporters.text_files import read_words
-from dvmvs_core.data.text_lines import seconds_to_ns
+from dvmvs_core.data.text_lines import stamp_to_ns
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import shortened
 
@@ -25,7 +25,7 @@ MICROSECOND_NS = 1_000
 
 
 def read_stamped_lines(path: Path, count: int) -> tuple[np.ndarray, list[list[str]]]:
-    """Read lines that begin with a time in seconds.
+    """Read lines that begin with a time in seconds, or in nanoseconds where it has 16 digits or more.
 
     Args:
         path: the file.
@@ -41,7 +41,7 @@ def read_stamped_lines(path: Path, count: int) -> tuple[np.ndarray, list[list[st
     stamps_ns: list[int] = []
     lines = []
     for number, (seconds, *words) in read_words(path, count):
-        stamp_ns = seconds_to_ns(seconds)
+        stamp_ns = stamp_to_ns(seconds)
         if stamp_ns is None:
             raise DataError(f"{path}, line {number} must begin with a time in seconds; got {shortened(seconds)}")
         if stamps_ns and stamp_ns < stamps_ns[-1]:

@@ -27,12 +27,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dvmvs_core.data.camera_info import Lens
 from dvmvs_core.data.exporters.file_scene import FileScene, FrameFiles
 from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.data.exporters.options import TumRgbdOptions
 from dvmvs_core.data.exporters.stamps import MILLISECOND_NS, pair, read_stamped_lines
 from dvmvs_core.data.exporters.text_files import read_rows, read_words
 from dvmvs_core.data.exporters.trajectory import Trajectory, poses_of, rotations_of
+from dvmvs_core.data.rectification import undistort_maps
 from dvmvs_core.data.text_lines import to_numbers
 from dvmvs_core.errors import DataError
 
@@ -195,5 +197,5 @@ def _undistort(calibration: Calibration, interpolation: int, image: np.ndarray) 
 
 @lru_cache(maxsize=1)
 def _undistortion_maps(calibration: Calibration, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    K = calibration.K
-    return cv2.initUndistortRectifyMap(K, np.array(calibration.distortion), None, K, size, cv2.CV_32FC1)
+    lens = Lens("plumb_bob", calibration.K, np.array(calibration.distortion), np.eye(3))
+    return undistort_maps(lens, calibration.K, size[::-1])

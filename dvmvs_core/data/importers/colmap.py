@@ -43,6 +43,8 @@ class Colmap(Dataset):
         # A workspace may hold the model of images that are not with it, and that of the undistorted ones that are.
         found.sort(key=lambda folder: self.options.images is None and _images_of(folder, root) is None)
         if found:
+            if found[0] != root:
+                _check_alone(found[0])
             return [SceneInput(root.resolve().name, found[0])]
         raise DataError(f"{root} holds no COLMAP model: looked for images.bin and images.txt in {', '.join(PLACES)}")
 
@@ -70,6 +72,22 @@ class Colmap(Dataset):
         world_T_cam = image.world_T_cam.copy()
         world_T_cam[:3, 3] *= self.options.scale
         return PosedImage(image.name, partial(read_image, path), cameras[image.camera_id], world_T_cam)
+
+
+def _check_alone(model: Path) -> None:
+    """Refuse one of the models that COLMAP makes of images that it cannot join: another may be the one that is meant.
+
+    Raises:
+        DataError: if there are others beside it.
+    """
+    if model.name != "0":
+        return
+    models = sorted({path.parent.name for ending in ("bin", "txt") for path in model.parent.glob(f"*/images.{ending}")})
+    if len(models) > 1:
+        raise DataError(
+            f"{model.parent} holds {len(models)} models ({', '.join(models)}), each with axes and a scale of its own:"
+            " name the folder of one as IN"
+        )
 
 
 def _images_of(model: Path, top: Path) -> Path | None:

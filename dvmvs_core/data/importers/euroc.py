@@ -9,7 +9,8 @@
 """EuRoC (ASL) folders and those of TUM-VI: mav0/cam0/data.csv and data/, a calibration, and poses of the body.
 
 The calibration is cam0/sensor.yaml (T_BS: body from camera), or Kalibr's camchain.yaml (T_cam_imu: camera from body).
-Poses: state_groundtruth_estimate0, mocap0 or vicon0 data.csv: ns, x y z, quaternion w first.
+Poses: state_groundtruth_estimate0, mocap0 or vicon0 data.csv: ns, x y z, quaternion w first, of the sensor that is T_BS
+of its sensor.yaml away from the body.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.geometry import inverse_pose
 
-POSES = ("state_groundtruth_estimate0", "mocap0", "vicon0", "leica0")
+POSES = ("state_groundtruth_estimate0", "mocap0", "vicon0")
 MODELS = {
     "radial-tangential": "plumb_bob",
     "radtan": "plumb_bob",
@@ -69,7 +70,9 @@ class Euroc(Dataset):
             (scene.path / name / "data.csv" for name in POSES if (scene.path / name / "data.csv").exists()), None
         )
         if poses_file is None:
-            raise DataError(f"{scene.path} holds no poses: looked for data.csv in {', '.join(POSES)}")
+            leica = ". Those of leica0 are positions alone" if (scene.path / "leica0").exists() else ""
+            raise DataError(f"{scene.path} holds no poses: looked for data.csv in {', '.join(POSES)}{leica}")
+        sensor_T_camera = inverse_pose(_body_T_sensor(poses_file.with_name("sensor.yaml"))) @ body_T_camera
         stamps_ns, numbers = _rows(poses_file, 8)
         trajectory = Trajectory(stamps_ns, numbers[:, :3], numbers[:, [4, 5, 6, 3]], poses_file)
         times_ns, names = _images(scene.path / self.options.camera / "data.csv")
@@ -82,7 +85,7 @@ class Euroc(Dataset):
                 frames.append(pose)
             else:
                 frames.append(
-                    PosedImage(name, partial(read_image, folder / name), camera, pose @ body_T_camera, int(time_ns))
+                    PosedImage(name, partial(read_image, folder / name), camera, pose @ sensor_T_camera, int(time_ns))
                 )
         return PosedScene(frames)
 
@@ -106,9 +109,18 @@ def _calibration(folder: Path, name: str) -> tuple[Camera, np.ndarray]:
 def _of_sensor(file: Path) -> tuple[Camera, np.ndarray]:
     values = read_yaml(file)
     with foreign(f"{file} must hold T_BS, intrinsics and a distortion"):
+        return _camera(values, "distortion_coefficients", str(file)), _mounting(values, file)
+
+
+def _body_T_sensor(file: Path) -> np.ndarray:
+    """Where on the body what the poses are of is, (4, 4): the markers of vicon0 are off the body's origin."""
+    return _mounting(read_yaml(file), file) if file.exists() else np.eye(4)
+
+
+def _mounting(values: dict, file: Path) -> np.ndarray:
+    with foreign(f"{file} must hold T_BS"):
         data = numbers_of(values["T_BS"]["data"], 16, f"{file}, T_BS")
-        pose = check_pose_matrix(np.reshape(data, (4, 4)), f"{file}, T_BS")
-        return _camera(values, "distortion_coefficients", str(file)), pose
+        return check_pose_matrix(np.reshape(data, (4, 4)), f"{file}, T_BS")
 
 
 def _camera(values: dict, coefficients: str, place: str) -> Camera:

@@ -68,7 +68,8 @@ class Record3d(Dataset):
             width, height = int(metadata["dw"]), int(metadata["dh"])
             if not 0 < width * height <= MAX_IMAGE_PIXELS:
                 raise DataError(f"depth images of {width}×{height}")
-            cameras = [Camera(tuple(numbers_of(values, 4, "intrinsics of a frame"))) for values in each]
+            size = tuple(int(metadata[side]) for side in "wh") if {"w", "h"} <= metadata.keys() else None
+            cameras = [Camera(tuple(numbers_of(values, 4, "intrinsics of a frame")), size=size) for values in each]
             if not len(cameras) == len(times_s) == len(poses):
                 raise DataError(
                     f"{scene.path}: the metadata must hold as much of each; got {len(poses)} poses, {len(cameras)}"

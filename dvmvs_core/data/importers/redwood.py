@@ -110,7 +110,8 @@ def _numbers(images: list[Path], poses: dict[int, np.ndarray]) -> list[int]:
         DataError: if images are missing, and names do not tell which.
     """
     if len(images) >= len(poses):
-        return list(range(len(images)))
+        first = 1 if 0 not in poses and len(poses) in poses else 0  # some tools count from 1
+        return list(range(first, len(images) + first))
     named = [re.search(r"\d+", image.stem) for image in images]
     numbers = [int(match[0]) for match in named if match]
     if len(numbers) == len(images) and numbers[0] == 0 and set(numbers) <= poses.keys():
@@ -128,5 +129,8 @@ def _read_log(path: Path) -> dict[int, np.ndarray]:
         raise DataError(f"{path} must hold blocks of a line of 3 numbers and 4 lines of 4; got {len(rows)} lines")
     poses = {}
     for at in range(0, len(rows), 5):
-        poses[int(rows[at][0])] = check_pose_matrix(rows[at + 1 : at + 5], f"{path}, block {at // 5 + 1}")
+        number = int(rows[at][0])
+        if number in poses:
+            raise DataError(f"{path} must hold one pose a frame; got several of frame {number}, as of pairs of frames")
+        poses[number] = check_pose_matrix(rows[at + 1 : at + 5], f"{path}, block {at // 5 + 1}")
     return poses

@@ -24,13 +24,14 @@ import numpy as np
 from dvmvs_core.data.exporters.file_scene import read_raw_depth
 from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.data.exporters.trajectory import rotations_of
+from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.importers.options import PhoneOptions
 from dvmvs_core.data.importers.posed_scene import Camera, PosedImage, PosedScene, rigid
 from dvmvs_core.data.importers.video import Video
 from dvmvs_core.data.scene import decode_image
 from dvmvs_core.data.text_lines import read_lines, seconds_to_ns, to_numbers
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.foreign import foreign, quoted, regular
 from dvmvs_core.types import check_intrinsics
 
 COLUMNS = ("timestamp", "frame", "x", "y", "z", "qx", "qy", "qz", "qw")
@@ -65,6 +66,8 @@ class StrayScanner(Dataset):
                 frames.append(SkippedFrame(name, f"rgb.mp4 has {count} frames"))
                 continue
             depth = scene.path / "depth" / f"{number:06d}.png"
+            if not depth.exists() and depth.with_suffix(".npy").exists():
+                depth = depth.with_suffix(".npy")  # as the first versions of the app wrote it
             confidence = scene.path / "confidence" / f"{number:06d}.png"
             world_R_cam = rotations_of(np.array([[row[key] for key in ("qx", "qy", "qz", "qw")]]), scene.path)
             frames.append(
@@ -82,12 +85,20 @@ class StrayScanner(Dataset):
 
 
 def _depth(path: Path, confidence: Path, least: int) -> np.ndarray:
-    depth = read_raw_depth(path) / 1000.0
+    depth = (_read_array(path) if path.suffix == ".npy" else read_raw_depth(path)) / 1000.0
     if confidence.exists():
         sure = decode_image(confidence, cv2.IMREAD_UNCHANGED, "a confidence image")
         if sure.shape != depth.shape:
             raise DataError(f"{confidence} must have the size of its depth image, {depth.shape}; got {sure.shape}")
         depth[sure < least] = 0
+    return depth
+
+
+def _read_array(path: Path) -> np.ndarray:
+    with foreign(f"{path} cannot be read"):
+        depth = np.load(regular(path), mmap_mode="r", allow_pickle=False)  # not longer than the file, whatever it says
+    if depth.ndim != 2 or depth.dtype != np.uint16 or depth.size > MAX_IMAGE_PIXELS:
+        raise DataError(f"{path} must hold a depth image of 16 bits; got {depth.dtype} of shape {depth.shape}")
     return depth
 
 

@@ -14,7 +14,6 @@ one time a line goes before. The frames of a video are at the times that it says
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,12 +29,9 @@ from dvmvs_core.data.importers.posed_scene import Camera, PosedImage, PosedScene
 from dvmvs_core.data.importers.poses_at import poses_at
 from dvmvs_core.data.importers.video import Video
 from dvmvs_core.data.scene import read_image
-from dvmvs_core.data.text_lines import read_lines, seconds_to_ns, to_numbers
+from dvmvs_core.data.text_lines import read_lines, stamp_to_ns, to_numbers
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import quoted
-
-NANOSECOND_DIGITS = 16
-"""Of a whole number that must be nanoseconds: as seconds it would be a date after the year 300 million."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def _times_of(files: list[Path]) -> np.ndarray:
         words = [file.stem for file in files]
     times_ns = []
     for word, file in zip(words, files, strict=True):
-        time_ns = int(word) if re.fullmatch(rf"\d{{{NANOSECOND_DIGITS},19}}", word) else seconds_to_ns(word)
+        time_ns = stamp_to_ns(word)
         if time_ns is None or (time_ns is not None and times_ns and time_ns <= times_ns[-1]):
             raise DataError(
                 f"{file}: images must be named by increasing times (seconds, or nanoseconds), or have a stamps.txt"

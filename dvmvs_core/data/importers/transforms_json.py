@@ -40,6 +40,7 @@ from dvmvs_core.foreign import foreign, quoted
 FILE = "transforms.json"
 POLYNOMIAL = ("k1", "k2", "p1", "p2", "k3")
 FISHEYE = ("k1", "k2", "k3", "k4")
+PERSPECTIVE = ("OPENCV", "RADIAL", "SIMPLE_RADIAL", "PINHOLE", "SIMPLE_PINHOLE")
 DEPTH_UNIT_M = 0.001
 
 
@@ -110,8 +111,10 @@ def _camera(values: dict, image: Path) -> Camera:
         raise DataError(f"{place}: neither fl_x nor camera_angle_x is given, for all frames or for this one")
     model = str(values.get("camera_model", "OPENCV"))
     fisheye = model == "OPENCV_FISHEYE" or bool(values.get("is_fisheye"))
-    if not fisheye and model not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE"):
-        raise DataError(f"camera_model must be OPENCV, OPENCV_FISHEYE or PINHOLE; got {quoted(model)}")
+    if not fisheye and model not in PERSPECTIVE:
+        raise DataError(f"camera_model must be OPENCV_FISHEYE, {', '.join(PERSPECTIVE)}; got {quoted(model)}")
+    if not fisheye and values.get("k4"):
+        raise DataError(f"{place}: k4 is of a fisheye alone (camera_model OPENCV_FISHEYE); got {quoted(values['k4'])}")
     keys = FISHEYE if fisheye else POLYNOMIAL
     coefficients = tuple(numbers_of([values.get(key, 0.0) for key in keys], len(keys), f"{place}: {', '.join(keys)}"))
     size = None

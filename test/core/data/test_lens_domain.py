@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.camera_info import camera_model
-from dvmvs_core.data.lens_domain import widest_ray
+from dvmvs_core.data.lens_domain import is_beyond, widest_ray
 from dvmvs_core.data.raw_depth import raw_depth_points, rectify_depth
-from dvmvs_core.data.rectification import Rectifier
+from dvmvs_core.data.rectification import NOWHERE, Rectifier, undistort_maps
 
 SIZE = (120, 160)
 RAW_K = (82.5, 0.0, 80.0, 0.0, 82.5, 60.0, 0.0, 0.0, 1.0)
@@ -100,3 +100,30 @@ def test_of_the_issues_camera_one_pixel_in_sixteen_was_mirrored():
         p = (focal, 0, 320.0, 0, 0, focal, 240.0, 0, 0, 0, 1, 0)
         seen = Rectifier(camera_model(480, 640, k, p, d), (480, 640)).seen
         assert 1 - seen.mean() == pytest.approx(unseen, abs=0.002)
+
+
+DECENTRED = {
+    "tangential": ("plumb_bob", (-0.32, 0.0, 0.0, -0.05, 0.0)),
+    "tangential alone": ("plumb_bob", (0.0, 0.0, 0.12, 0.05)),
+    "thin prism": ("rational_polynomial", (-0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.2, 0.0, 0.05, 0.0)),
+}
+
+
+@pytest.mark.parametrize("lens", DECENTRED)
+def test_a_lens_that_folds_in_some_directions_shows_no_pixel_mirrored(lens):
+    model, d = DECENTRED[lens]
+    raw = camera_model(*SIZE, RAW_K, (30.0, 0, 80, 0, 0, 30.0, 60, 0, 0, 0, 1, 0), d, model)
+    x, y = undistort_maps(raw.lens, raw.K, SIZE)
+    shown = x != NOWHERE
+    inside = cv2.erode(shown.astype(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
+    (x_row, x_column), (y_row, y_column) = np.gradient(x.astype(float)), np.gradient(y.astype(float))
+    assert inside.any() and not shown.all()
+    assert (x_column * y_row > x_row * y_column)[inside].all(), "a mirrored pixel is shown"
+    assert not Rectifier(raw, SIZE).image(np.full((*SIZE, 3), 200, np.uint8))[~shown].any()
+    assert not rectify_depth(np.ones(SIZE, np.float32), raw)[~shown].any()
+    points = raw_depth_points(np.ones(SIZE, np.float32), raw)
+    assert not is_beyond(raw.lens, points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]).any()
+    column, row = np.rint(points[:, :2].T / points[:, 2] * 30.0 + ((80,), (60,))).astype(int)
+    within = (column > 0) & (column < SIZE[1] - 1) & (row > 0) & (row < SIZE[0] - 1)
+    near = cv2.dilate(shown.astype(np.uint8), np.ones((3, 3))).astype(bool)
+    assert near[row[within], column[within]].all(), "points are where the image is black"

@@ -175,10 +175,12 @@ def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
 
 
-def test_depth_of_another_size_is_unreadable(root, tmp_path, tools):
+@pytest.mark.parametrize("training", (False, True))
+def test_depth_of_another_size_is_none(root, tmp_path, tools, training):
     tools.write_depth(root / "a-depth-clean/00002.png", tools.depth(0, 6, 8))
-    summary = export(ICL, root, tmp_path / "out", ExportOptions(), scenes=("a",))
-    assert [item.reason for item in summary.scenes[0].skipped] == ["depth is 8×6 and its image 16×12: not one camera"]
+    (report,) = export(ICL, root, tmp_path / "out", ExportOptions(training=training), scenes=("a",)).scenes
+    assert [item.reason for item in report.without_depth] == ["depth is 8×6 and its image 16×12: not one camera"]
+    assert report.skipped == (report.without_depth if training else ())
 
 
 @pytest.mark.parametrize("at", ["images/000002.png", "depth/000003.png", "export.json", "000002.npz"])

@@ -192,3 +192,28 @@ def test_published_takes_the_13_published_sequences_only(write_sequence, run_exp
     root = write_sequence("rgbd_dataset_freiburg1_desk", rgb=(0,), depth=(0,))
     _, summary = run_export(TumRgbd, root, TumRgbdOptions(), published=True)
     assert [scene.name for scene in summary.scenes] == ["rgbd_dataset_freiburg1_desk"]
+
+
+def test_beyond_the_domain_of_the_lens_there_is_neither_colour_nor_depth(write_sequence, run_export, tools):
+    root = write_sequence(rgb=(0,), depth=(0,))
+    camera = TumRgbdOptions(intrinsics=(330.0, 330.0, 320.0, 240.0), distortion=(-0.32, 0.0, 0.0, 0.0, 0.0))
+    out, _ = run_export(TumRgbd, root, camera)
+    scene = out / "rgbd_dataset_freiburg3_cabinet"
+    row, column = np.indices((HEIGHT, WIDTH))
+    beyond = np.hypot(column - 320, row - 240) / 330 > np.sqrt(1 / 0.96) + 1e-3
+    assert beyond.mean() > 0.05
+    assert not tools.read_image(scene / "images/000000.png")[beyond].any()
+    assert not tools.read_depth(scene / "depth/000000.png")[beyond].any()
+
+
+def test_a_depth_image_that_cannot_be_read_leaves_its_frame_for_prediction(write_sequence, run_export, tools):
+    root = write_sequence()
+    depths = sorted((root / "rgbd_dataset_freiburg3_cabinet/depth").iterdir())
+    depths[0].write_bytes(b"no image")
+    tools.write_depth(depths[2], tools.depth(2, HEIGHT // 2, WIDTH // 2, 2500, 40000))
+    out, summary = run_export(TumRgbd, root, TumRgbdOptions())
+    (report,) = summary.scenes
+    assert (report.frames, report.skipped) == (3, ())
+    assert [item.name for item in report.without_depth] == [f"{START}.000000.png", f"{START}.066000.png"]
+    assert "must be a depth image" in report.without_depth[0].reason and "320×240" in report.without_depth[1].reason
+    assert [path.name for path in (out / "rgbd_dataset_freiburg3_cabinet/depth").iterdir()] == ["000001.png"]

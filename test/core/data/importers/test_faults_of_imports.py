@@ -11,8 +11,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -470,3 +473,59 @@ def test_one_bad_frame_is_left_out_and_named(tmp_path, name, change, left_out):
 def test_a_depth_scale_of_an_import_must_be_one(tmp_path, capsys, scale):
     assert main(["import", "open3d", str(tmp_path), str(tmp_path / "out"), f"--depth-scale={scale}"]) == 1
     assert "depth_scale must be units in a metre" in capsys.readouterr().err
+
+
+def test_a_log_of_pairs_of_frames_is_no_trajectory(tmp_path, capsys):
+    pairs = edit(
+        "scene/trajectory.log", lambda lines: ["0 1 60" if not i % 5 else line for i, line in enumerate(lines)]
+    )
+    assert imported(tmp_path, "open3d", pairs) == (1, None)
+    assert "must hold one pose a frame; got several of frame 0" in capsys.readouterr().err
+
+
+def test_a_coefficient_that_only_a_fisheye_has_is_refused(room, tmp_path, capsys):
+    folder, content = room
+    assert run(folder, content | {"k4": 0.01}, tmp_path) == (1, None)
+    assert "k4 is of a fisheye alone" in capsys.readouterr().err
+
+
+def test_positions_without_rotation_are_named(tmp_path, capsys):
+    def to_leica(folder) -> None:
+        (folder / "V1/mav0/state_groundtruth_estimate0").rename(folder / "V1/mav0/leica0")
+
+    assert imported(tmp_path, "euroc", to_leica) == (1, None)
+    assert "Those of leica0 are positions alone" in capsys.readouterr().err
+
+
+def test_an_array_that_claims_more_than_its_file_costs_its_depth_alone(tmp_path):
+    def claim(folder) -> None:
+        path = folder / "depth/000001.npy"
+        said, claimed = b"(120, 160), }       ", b"(99999999, 99999), }"
+        assert len(said) == len(claimed) and said in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(said, claimed))
+
+    code, record = imported(tmp_path, "stray_arrays", claim)
+    assert code == 0 and record["frames"] == 4
+    (reason,) = reasons(record["without_depth"]).values()
+    assert "000001.npy cannot be read" in reason
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="root may look everywhere unless setpriv takes that away")
+def test_a_folder_that_may_not_be_read_is_not_said_to_be_empty(tmp_path):
+    (tmp_path / "walk").mkdir(mode=0o000)
+    rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    command = [*rights, sys.executable, "-m", "dvmvs_core", "import", "stray", tmp_path / "walk", tmp_path / "out"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f"dvmvs import: {tmp_path / 'walk'} cannot be read: Permission denied"
+
+
+def test_of_several_models_of_colmap_one_must_be_named(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    WRITERS["colmap_text"].write(tmp_path / "in")
+    shutil.copytree(tmp_path / "in/sparse/0", tmp_path / "in/sparse/1")
+    options = ["--scale", "3"]
+    assert main(["import", "colmap", str(tmp_path / "in"), str(tmp_path / "out"), *options]) == 1
+    assert "holds 2 models (0, 1), each with axes and a scale of its own" in capsys.readouterr().err
+    for model in ("0", "1"):
+        assert main(["import", "colmap", str(tmp_path / "in/sparse" / model), str(tmp_path / "out"), *options]) == 0

@@ -139,6 +139,18 @@ def trajectory_video(folder: Path) -> list:
     return ["trajectory", folder / "walk.mp4", *options, *INTRINSICS]
 
 
+def trajectory_orb_slam(folder: Path) -> list:
+    """ORB-SLAM3 writes nanoseconds with six digits behind the point, and no comment, beside images named by them."""
+    arguments = trajectory_nanoseconds(folder)
+    lines = (folder / "poses.txt").read_text().splitlines()[1:]
+    times = [line.split()[0].replace(".", "") for line in lines]
+    write_text(
+        folder / "poses.txt",
+        "".join(f"{time}.000000 {line.partition(' ')[2]}\n" for time, line in zip(times, lines, strict=True)),
+    )
+    return arguments
+
+
 BODY_T_CAMERA = np.eye(4)
 BODY_T_CAMERA[:3, :3] = Rotation.from_euler("xyz", (80, 10, 95), degrees=True).as_matrix()
 BODY_T_CAMERA[:3, 3] = (-0.02, -0.06, 0.01)
@@ -164,6 +176,26 @@ def euroc(folder: Path) -> list:
         f"rate_hz: 20\nresolution: [{WIDTH}, {HEIGHT}]\ncamera_model: pinhole\nintrinsics: [{FX}, {FY}, {CX}, {CY}]"
         "\ndistortion_model: radial-tangential\ndistortion_coefficients: [-0.28, 0.07, 0.0002, 0.00002]\n",
     )
+    return ["euroc", folder]
+
+
+def euroc_vicon(folder: Path) -> list:
+    """The poses are of markers that sit elsewhere on the body, with times in each row and no more columns."""
+    body_T_marker = np.eye(4)
+    body_T_marker[:3, :3] = Rotation.from_euler("xyz", (-20, 70, 5), degrees=True).as_matrix()
+    body_T_marker[:3, 3] = (0.07, -0.013, -0.12)
+    euroc(folder)
+    root = folder / "V1/mav0"
+    (root / "state_groundtruth_estimate0/data.csv").unlink()
+    lines = ["#timestamp [ns], p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []"]
+    for half in range(-2, 2 * FRAMES + 2):
+        marker = pose(half / 2) @ np.linalg.inv(BODY_T_CAMERA) @ body_T_marker
+        x, y, z, w = quaternion(marker)
+        numbers = (*marker[:3, 3], w, x, y, z)
+        lines.append(f"{START_NS + half * STEP_NS // 2},{','.join(f'{value:.12f}' for value in numbers)}")
+    write_text(root / "vicon0/data.csv", "\r\n".join(lines) + "\r\n")
+    data = ", ".join(f"{value:.12f}" for value in body_T_marker.ravel())
+    write_text(root / "vicon0/sensor.yaml", f"sensor_type: pose\nT_BS:\n  cols: 4\n  rows: 4\n  data: [{data}]\n")
     return ["euroc", folder]
 
 
@@ -228,6 +260,17 @@ def transforms_each(folder: Path) -> list:
     return ["transforms", folder, "--scale", 0.5]
 
 
+def transforms_radial(folder: Path) -> list:
+    """nerfstudio takes COLMAP's radial models over by their names."""
+    arguments = transforms(folder)
+    content = json.loads((folder / "room/transforms.json").read_text())
+    for i in (2, 0, 3, 1):
+        write(folder / f"room/images/frame_{i + 8}.png", draw(i, (-0.1, 0.02, 0.0, 0.0)))
+    content |= {"camera_model": "RADIAL", "p1": 0.0, "k4": 0.0}
+    write_text(folder / "room/transforms.json", json.dumps(content))
+    return arguments
+
+
 def world_to_camera(i: int, scale: float) -> tuple[list[float], list[float]]:
     cam_T_world = np.linalg.inv(pose(i))
     x, y, z, w = quaternion(cam_T_world)
@@ -281,6 +324,15 @@ def stray(folder: Path) -> list:
     return ["stray", folder]
 
 
+def stray_arrays(folder: Path) -> list:
+    """The first versions of the app wrote depth as arrays of numpy."""
+    arguments = stray(folder)
+    for path in (folder / "depth").iterdir():
+        np.save(path.with_suffix(".npy"), cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+        path.unlink()
+    return arguments
+
+
 def record3d(folder: Path) -> list:
     height, width = HEIGHT // 2, WIDTH // 2
     metadata = {"w": WIDTH, "h": HEIGHT, "dw": width, "dh": height, "fps": 20}
@@ -299,6 +351,21 @@ def record3d(folder: Path) -> list:
     return ["record3d", folder / "room.r3d"]
 
 
+def record3d_larger(folder: Path) -> list:
+    """K is of w × h, and images may be larger."""
+    record3d(folder)
+    with zipfile.ZipFile(folder / "room.r3d") as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(entries["metadata"])
+    half = np.array(K) * ((0.5,), (0.5,), (1.0,))
+    half[:2, 2] -= 0.25
+    metadata |= {"w": WIDTH // 2, "h": HEIGHT // 2, "K": half.T.ravel().tolist()}
+    with zipfile.ZipFile(folder / "room.r3d", "w") as archive:
+        for name, data in (entries | {"metadata": json.dumps(metadata)}).items():
+            archive.writestr(name, data)
+    return ["record3d", folder / "room.r3d"]
+
+
 def open3d(folder: Path) -> list:
     lines = []
     for i in range(FRAMES):
@@ -309,6 +376,15 @@ def open3d(folder: Path) -> list:
     matrix = {"width": WIDTH, "height": HEIGHT, "intrinsic_matrix": np.array(K).T.ravel().tolist()}
     write_text(folder / "camera_intrinsic.json", json.dumps(matrix))
     return ["open3d", folder]
+
+
+def open3d_from_one(folder: Path) -> list:
+    """Blocks may be numbered from 1."""
+    arguments = open3d(folder)
+    lines = (folder / "scene/trajectory.log").read_text().splitlines()
+    lines[::5] = [f"{i + 1} {i + 1} {i + 2}" for i in range(FRAMES)]
+    write_text(folder / "scene/trajectory.log", "\n".join(lines) + "\n")
+    return arguments
 
 
 def kitti(folder: Path) -> list:
@@ -342,16 +418,22 @@ WRITERS = {
     for writer, pixels, depth in (
         (trajectory_folder, 0.3, False),
         (trajectory_nanoseconds, 0.3, False),
+        (trajectory_orb_slam, 0.3, False),
         (trajectory_video, 0.5, False),
         (euroc, 0.3, False),
+        (euroc_vicon, 0.3, False),
         (tum_vi, 0.3, False),
         (transforms, 0.3, False),
+        (transforms_radial, 0.3, False),
         (transforms_each, 0.3, True),
         (colmap_text, 0.3, False),
         (colmap_binary, 0.3, False),
         (stray, 0.5, True),
+        (stray_arrays, 0.5, True),
         (record3d, 0.3, True),
+        (record3d_larger, 0.3, True),
         (open3d, 0.3, True),
+        (open3d_from_one, 0.3, True),
         (kitti, 0.3, False),
         (seven_scenes, 0.3, False),
     )
