@@ -13,6 +13,7 @@ Sizes are (height, width) in pixels, distances in metres. Unknown keys fail, so 
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,18 @@ class _Config:
         except TypeError as error:
             raise ConfigError(f"{cls.__name__}: {error}") from error
 
+    def __post_init__(self) -> None:
+        """Refuse values of another type than the defaults have; whole numbers are numbers."""
+        for setting in dataclasses.fields(self):
+            value = getattr(self, setting.name)
+            fits, wanted = _type_of(setting)
+            several = isinstance(value, (tuple, list))
+            parts = value if several else (value,)
+            _require(
+                several == wanted.startswith("several") and all(isinstance(part, fits) for part in parts),
+                f"{setting.name} must be {wanted}; got {value!r}",
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a dictionary that JSON can hold and `from_dict` takes back."""
         return dataclasses.asdict(self)
@@ -60,6 +73,19 @@ class _Config:
     def replace(self, **changes: Any):
         """Return a copy with some settings changed; unknown names raise ConfigError."""
         return type(self).from_dict({**_shallow(self), **changes})
+
+
+def _type_of(setting: dataclasses.Field) -> tuple[type, str]:
+    """What each value of a setting must be, and how that is said."""
+    if setting.default is dataclasses.MISSING:
+        return setting.default_factory, f"a {setting.default_factory.__name__}"
+    if isinstance(setting.default, tuple):
+        return numbers.Integral, "several whole numbers"
+    if isinstance(setting.default, bool):
+        return bool, "true or false"
+    if isinstance(setting.default, int):
+        return numbers.Integral, "a whole number"
+    return (numbers.Real, "a number") if isinstance(setting.default, float) else (str, "text")
 
 
 def _shallow(config: _Config) -> dict[str, Any]:
@@ -125,6 +151,7 @@ class ModelConfig(_Config):
 
     def __post_init__(self) -> None:
         """Refuse values that no network can have."""
+        super().__post_init__()
         _require(self.network in NETWORKS, f"network must be one of {NETWORKS}; got {self.network!r}")
         _require(self.matching in MATCHINGS, f"matching must be one of {MATCHINGS}; got {self.matching!r}")
         for name in ("height", "width"):
@@ -206,6 +233,7 @@ class KeyframeConfig(_Config):
 
     def __post_init__(self) -> None:
         """Refuse values under which no keyframe could ever be predicted."""
+        super().__post_init__()
         _require(self.buffer_size >= 2, f"buffer_size must be at least 2; got {self.buffer_size}")
         _require(self.pose_distance >= 0, f"pose_distance must not be negative; got {self.pose_distance}")
         _require(
@@ -287,6 +315,7 @@ class MatchingConfig(_Config):
 
     def __post_init__(self) -> None:
         """Refuse values that nothing can be matched with."""
+        super().__post_init__()
         _require(
             1 <= self.views <= self.window,
             f"views must lie between 1 and window = {self.window}; got {self.views}",
@@ -348,6 +377,7 @@ class EngineConfig(_Config):
 
     def __post_init__(self) -> None:
         """Refuse a precision or a mode that the engine does not have."""
+        super().__post_init__()
         _require(self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}; got {self.precision!r}")
         _require(self.mode in MODES, f"mode must be one of {MODES}; got {self.mode!r}")
         _require(self.matching in MATCHING_MODES, f"matching must be one of {MATCHING_MODES}; got {self.matching!r}")

@@ -102,26 +102,31 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _as_program() -> int:
     came: list[float] = []
+    running = True  # no call may stand between where it changes and the `try` that it is about: signals come at calls
 
     def on_signal(number: int, _frame: object) -> None:
         if not came:
             came[:] = number, time.monotonic()
-            raise Interruption
-        if time.monotonic() - came[1] > PATIENCE_S:
+            if running:
+                raise Interruption
+        elif time.monotonic() - came[1] > PATIENCE_S:
             os._exit(EXIT_SIGNAL + number)
 
-    for number in WORDS:
-        signal.signal(number, on_signal)
     code = 1
     try:
         try:
+            for number in WORDS:
+                signal.signal(number, on_signal)
             code = main(sys.argv[1:])
         finally:
             sys.stdout.flush()
+        running = False
     except BrokenPipeError:
+        running = False
         # Whoever read the output has seen enough, as `head` does; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BaseException:
+        running = False
         # Whatever came of it: an ImportError of a library that was interrupted in its first lines, say.
         if not came:
             raise

@@ -19,7 +19,8 @@ import numpy as np
 
 from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.errors import MessageError
-from dvmvs_core.foreign import foreign
+from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.geometry import is_rotation
 from dvmvs_core.types import check_intrinsics
 
 EQUIDISTANT = ("equidistant", "fisheye")
@@ -115,6 +116,9 @@ is so on both axes up to the second figure."""
 SHORTEST, LONGEST = 0.05, 50.0
 """Focal length by the image's width: fields of view of 169° and 1°."""
 
+MOST_BENT = 1e6
+"""Coefficient by squared tangent of the image's corner that no lens has: telephoto lenses have the greatest."""
+
 
 def read_camera_info(info) -> CameraModel:
     """Return what a CameraInfo message says, read by rclpy or by rosbags.
@@ -167,7 +171,30 @@ def camera_model(
         K = window.intrinsics(check_intrinsics(K))
         if not (window.x or window.y):  # a window of the sensor may lie anywhere on it
             check_resolution(K, (rows, columns))
+        if lens is not None:
+            _check_lens(lens, np.hypot(rows, columns) / 2.0 / min(K[0, 0], K[1, 1]))
+            if lens.K.any() and not (window.x or window.y):
+                check_resolution(check_intrinsics(lens.K), (rows, columns))
         return CameraModel(K, rows, columns, lens)
+
+
+def _check_lens(lens: Lens, corner: float) -> None:
+    """Refuse coefficients and rotations that no calibration gives.
+
+    Args:
+        lens: of the image.
+        corner: tangent of the angle between the axis and the image's corner.
+
+    Raises:
+        MessageError: if it has such.
+    """
+    if not np.abs(lens.coefficients).max() * corner**2 <= MOST_BENT:
+        raise MessageError(
+            f"camera_info: d must be finite coefficients of at most {MOST_BENT / corner**2:.0e} at this focal length;"
+            f" got {quoted(lens.coefficients.tolist())}. Calibrate the camera"
+        )
+    if not (np.abs(lens.R).max() < 2.0 and is_rotation(lens.R)):
+        raise MessageError(f"camera_info: r must be a rotation; got {quoted(lens.R.tolist())}. Calibrate the camera")
 
 
 def _projected(p: np.ndarray) -> np.ndarray:

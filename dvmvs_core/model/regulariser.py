@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
-from dvmvs_core.foreign import foreign
+from dvmvs_core.foreign import foreign, regular
 from dvmvs_core.model.checkpoint import fill, stored_tensor, write_tensors
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS, SamePadConvolution, scaled_level
 from dvmvs_core.preprocess import normalised_tensor
@@ -215,7 +215,7 @@ def load_regulariser(path: Path = WEIGHTS) -> Regulariser:
         WeightsError: if the file is missing, broken or not of this network.
     """
     with foreign(f"cannot read the regulariser's weights {path}", WeightsError, "; install the package again"):
-        tensors = load_file(path)
+        tensors = load_file(regular(path))
     network = Regulariser()
     fill(network, tensors, source=f"{path}, which dvmvs train regulariser makes")
     return network.eval().requires_grad_(False)

@@ -16,6 +16,7 @@ checksum next to them: what is damaged costs a compilation and one line in the l
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import numba
 
+from dvmvs_core.foreign import regular
 from dvmvs_core.runtime.first_start import announce_compiling
 
 logger = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ class CompiledLoop:
             if not self._files():
                 announce_compiling()
             elif not self._is_whole():
-                logger.warning("the compiled loop %s in %s is damaged: it is compiled again", name, self._folder)
+                _warn_of_damage(self._folder)
                 for path in self._files():
                     path.unlink(missing_ok=True)
             self._compiled(*arguments)
@@ -114,14 +116,20 @@ class CompiledLoop:
     def _checksum(self) -> str:
         digest = hashlib.sha256()
         for path in self._files():
-            digest.update(path.read_bytes())
+            digest.update(regular(path).read_bytes())
         return digest.hexdigest()
 
     def _is_whole(self) -> bool:
         try:
-            return self._checksum_file().read_text() == self._checksum()
+            return regular(self._checksum_file()).read_text() == self._checksum()
         except (OSError, UnicodeDecodeError):
             return False
+
+
+@functools.cache
+def _warn_of_damage(folder: Path) -> None:
+    """Say it once: what damages one file of a folder damages most of them."""
+    logger.warning("compiled loops in %s are damaged: they are compiled again", folder)
 
 
 def compiled(function: Callable) -> CompiledLoop:

@@ -17,8 +17,10 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
 from pathlib import Path
+
+from dvmvs_core.atomic import replacing
+from dvmvs_core.foreign import regular
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def load(name: str) -> bytes | None:
     """Return what was stored under a name; None if there is nothing, or nothing whole."""
     path = cache_folder() / (name + _SUFFIX)
     try:
-        stored = path.read_bytes()
+        stored = regular(path).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -62,16 +64,9 @@ def store(name: str, compiled: bytes) -> None:
     """Keep a compiled model, and forget those that were not used for longest."""
     folder = cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            try:
-                file.write(_CHECKSUM(compiled).digest() + compiled)
-                file.close()
-                os.replace(file.name, folder / (name + _SUFFIX))
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        files = sorted(folder.glob("*" + _SUFFIX), key=lambda path: path.stat().st_mtime)
+        with replacing(folder / (name + _SUFFIX)) as unfinished:
+            unfinished.write_bytes(_CHECKSUM(compiled).digest() + compiled)
+        files = sorted(folder.glob("[!.]*" + _SUFFIX), key=lambda path: path.stat().st_mtime)
         for path in files[:-KEPT_FILES]:
             path.unlink()
     except OSError as error:

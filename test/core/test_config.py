@@ -14,7 +14,7 @@ import json
 
 import pytest
 
-from dvmvs_core.config import PRESETS, EngineConfig, KeyframeConfig, ModelConfig, preset
+from dvmvs_core.config import PRESETS, EngineConfig, KeyframeConfig, MatchingConfig, ModelConfig, preset
 from dvmvs_core.errors import ConfigError
 
 
@@ -76,6 +76,23 @@ def test_impossible_network_is_refused(changes, message):
 def test_impossible_keyframe_rule_is_refused(changes):
     with pytest.raises(ConfigError, match="must"):
         KeyframeConfig(**changes)
+
+
+@pytest.mark.parametrize("settings", (ModelConfig, KeyframeConfig, MatchingConfig, EngineConfig))
+@pytest.mark.parametrize("value", (None, object(), {}, b"auto", 1j, (None,)), ids=repr)
+def test_a_value_of_another_type_is_refused_and_its_setting_named(settings, value):
+    for name in (field.name for field in dataclasses.fields(settings)):
+        with pytest.raises(ConfigError, match=rf"^{name} must be .*; got "):
+            settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [(EngineConfig, "device", 5), (EngineConfig, "crop", 1), (KeyframeConfig, "buffer_size", 2.5)],
+)
+def test_a_number_of_another_kind_is_refused(settings, name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be .*; got {value}"):
+        settings(**{name: value})
 
 
 def test_configurations_are_frozen():

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -293,10 +293,12 @@ class Client:
 
         self.tf.publish(TFMessage(transforms=[transform_message(stamp_ns, "odom", "camera", world_T_cam)]))
 
-    def send_camera_info(self, stamp_ns: int, height: int = 48, width: int = 64) -> None:
+    def send_camera_info(self, stamp_ns: int, height: int = 48, width: int = 64, d: Sequence[float] = ()) -> None:
         from dvmvs_ros.messages.conversions import camera_info_message, make_header
 
-        self.camera_info.publish(camera_info_message(self.K, height, width, make_header(stamp_ns, "camera")))
+        message = camera_info_message(self.K, height, width, make_header(stamp_ns, "camera"))
+        message.d = list(d or message.d)
+        self.camera_info.publish(message)
 
     @staticmethod
     def picture(stamp_ns: int) -> np.ndarray:

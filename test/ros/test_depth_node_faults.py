@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import struct
 import zlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -83,12 +84,12 @@ class Walk:
         world_T_cam[0, 3] = 0.12 * self.i
         self.client.send_pose(stamp_ns, world_T_cam)
 
-    def send(self, data: bytes | None = None, pose: bool = True) -> int:
+    def send(self, data: bytes | None = None, pose: bool = True, d: Sequence[float] = ()) -> int:
         self.i += 1
         self.stamp_ns += STEP_NS
         if pose:
             self.pose(self.stamp_ns)
-        self.client.send_camera_info(self.stamp_ns)
+        self.client.send_camera_info(self.stamp_ns, d=d)
         whole = cv2.imencode(".png", self.client.picture(self.stamp_ns))[1].tobytes()
         message = CompressedImage(header=make_header(self.stamp_ns, "camera"), format="rgb8; png compressed bgr8")
         message.data = array.array("B", whole if data is None else data)
@@ -138,6 +139,12 @@ def test_an_image_that_is_none_costs_that_image(walk, data, said):
     status = walk.answered(data)
     assert status.outcome is DropReason.BAD_IMAGE and said in status.detail, status
     assert works(walk)
+
+
+def test_a_camera_info_of_a_lens_that_none_has_is_named_and_resets_nothing(walk, node):
+    assert works(walk)
+    assert all(walk.answered(d=d).has_depth for d in ((1e300, 0.0, 0.0, 0.0, 0.0), ())), "keyframes are kept"
+    node.wait_for("camera_info ignored: camera_info: d must be finite coefficients")
 
 
 def test_a_message_whose_text_is_no_text_costs_that_message(walk, client):

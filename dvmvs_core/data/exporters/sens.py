@@ -33,7 +33,7 @@ from dvmvs_core.data.exporters.frames import SkippedFrame
 from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS, check_pixels, decode_encoded
 from dvmvs_core.data.inflate import inflate_zlib
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign
+from dvmvs_core.foreign import foreign, regular
 
 VERSION = 4
 COLOUR_COMPRESSIONS = {0: "raw", 1: "png", 2: "jpeg"}
@@ -107,7 +107,7 @@ def read_header(path: Path) -> SensHeader:
         DataError: if it is no .sens file of version 4, has no calibration, or is compressed in a way that is not
             supported.
     """
-    with foreign(f"{path} cannot be read"), path.open("rb") as file:
+    with foreign(f"{path} cannot be read"), regular(path).open("rb") as file:
         try:
             return _read_header(path, file)
         except struct.error as error:

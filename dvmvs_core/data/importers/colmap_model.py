@@ -26,7 +26,7 @@ from dvmvs_core.data.exporters.trajectory import rotations_of
 from dvmvs_core.data.importers.posed_scene import Camera, rigid
 from dvmvs_core.data.text_lines import to_numbers
 from dvmvs_core.errors import DamagedError, DataError
-from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.foreign import foreign, quoted, regular
 from dvmvs_core.geometry import inverse_pose
 
 LONGEST_NAME = 4096
@@ -128,7 +128,7 @@ def _read_images_txt(path: Path) -> list[ColmapImage]:
 
 def _long_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines of a text, of which those of points may be long: only the beginning of each is kept."""
-    with foreign(f"{path} cannot be read"), path.open(encoding="utf-8-sig") as file:
+    with foreign(f"{path} cannot be read"), regular(path).open(encoding="utf-8-sig") as file:
         number, begin = 1, True
         while part := file.readline(LONGEST_NAME * 2):
             if begin:
@@ -145,7 +145,7 @@ def _whole(word: str, place: str) -> int:
 
 def _read_cameras_bin(path: Path) -> dict[int, Camera]:
     cameras = {}
-    with foreign(f"{path} cannot be read"), path.open("rb") as file:
+    with foreign(f"{path} cannot be read"), regular(path).open("rb") as file:
         (count,) = _unpack(file, "<Q")
         for _ in range(count):
             camera_id, model, *size = _unpack(file, "<IiQQ")
@@ -161,7 +161,7 @@ def _read_cameras_bin(path: Path) -> dict[int, Camera]:
 
 def _read_images_bin(path: Path) -> list[ColmapImage]:
     images = []
-    with foreign(f"{path} cannot be read"), path.open("rb") as file:
+    with foreign(f"{path} cannot be read"), regular(path).open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
         (count,) = _unpack(file, "<Q")

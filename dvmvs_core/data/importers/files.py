@@ -19,7 +19,7 @@ import numpy as np
 
 from dvmvs_core.data.file_order import ordered_files
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.foreign import foreign, quoted, regular
 from dvmvs_core.types import check_intrinsics
 
 LARGEST_TEXT = 256_000_000
@@ -78,7 +78,7 @@ def read_bounded(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     Raises:
         DataError: if it cannot be read, or is larger.
     """
-    with foreign(f"{path} cannot be read"), path.open("rb") as file:
+    with foreign(f"{path} cannot be read"), regular(path).open("rb") as file:
         data = file.read(largest + 1)
     if len(data) > largest:
         raise DataError(f"{path} has more than {largest} bytes")

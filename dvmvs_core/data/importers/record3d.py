@@ -34,7 +34,7 @@ from dvmvs_core.data.importers.lzfse import inflate_lzfse
 from dvmvs_core.data.importers.options import PhoneOptions
 from dvmvs_core.data.importers.posed_scene import OPENCV_FROM_OPENGL, Camera, PosedImage, PosedScene, rigid
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign
+from dvmvs_core.foreign import foreign, regular
 
 METADATA = "metadata"
 
@@ -111,7 +111,7 @@ def _reader(path: Path) -> tuple[Callable[[str], bytes], set[str]]:
         names = {file.relative_to(path).as_posix() for file in (path / "rgbd").glob("*")}
         return lambda name: read_bounded(path / name), names
     with foreign(f"{path} must be a .r3d file"):
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(regular(path))
         return partial(_entry, archive), set(archive.namelist())
 
 

@@ -24,7 +24,7 @@ from dvmvs_core.data.exporters.file_scene import read_raw_depth
 from dvmvs_core.data.exporters.frames import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.data.file_order import natural_key
 from dvmvs_core.data.image_size import encoded_size
-from dvmvs_core.data.importers.files import numbers_of, read_json
+from dvmvs_core.data.importers.files import numbers_of, read_bounded, read_json
 from dvmvs_core.data.importers.options import TransformsOptions
 from dvmvs_core.data.importers.posed_scene import (
     OPENCV_FROM_OPENGL,
@@ -125,5 +125,5 @@ def _camera(values: dict, image: Path) -> Camera:
 
 
 def _size(image: Path) -> tuple[int, int]:
-    with foreign(f"{image} cannot be read"), image.open("rb") as file:
-        return encoded_size(memoryview(file.read()))
+    with foreign(f"{image} cannot be read"):
+        return encoded_size(memoryview(read_bounded(image)))

@@ -45,6 +45,10 @@ def start(*arguments: object, signal_at: tuple[int, str, str] = (0, "", ""), **o
         f"    if waits and event == {event!r} and {part!r} in str(arguments[0]):\n"
         f"        waits.clear(), os.kill(os.getpid(), {number})\n"
         "def told(which, handler):\n"
+        f"    if {event!r} == 'leave' and handler is signal.SIG_IGN and waits:\n"
+        f"        waits.clear(), os.kill(os.getpid(), {number})\n"
+        f"    if {event!r} == 'take' and which == signal.SIGTERM and waits:\n"
+        f"        waits.clear(), take(which, handler), os.kill(os.getpid(), {number})\n"
         f"    if {number} and which == signal.SIGTERM and handler is not signal.SIG_IGN:\n"
         "        sys.addaudithook(watch)\n"
         "    return take(which, handler)\n"
@@ -84,6 +88,15 @@ def test_a_signal_at_any_moment_is_one_line(make_scene, weights, tmp_path, numbe
     assert err.splitlines()[-1] == ("dvmvs: interrupted" if number == signal.SIGINT else "dvmvs: ended by SIGTERM")
     assert not (out / "predictions.npz").exists()
     assert not out.exists() or [path.name for path in out.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
+@pytest.mark.parametrize("moment", ("take", "leave"))
+def test_a_signal_as_signals_are_taken_or_left_is_one_line(number, moment):
+    process = start("--version", signal_at=(int(number), moment, ""))
+    _, err = process.communicate()
+    said = "dvmvs: interrupted\n" if number == signal.SIGINT else "dvmvs: ended by SIGTERM\n"
+    assert (process.returncode, err) == (128 + number, said)
 
 
 def test_too_little_memory_is_one_line(make_scene, weights, tmp_path):

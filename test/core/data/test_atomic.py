@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -34,6 +35,13 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_full_disk_is_said_with_the_name_that_was_asked_for_and_no_other(tmp_path):
+    path = tmp_path / "figures.json"
+    with pytest.raises(OSError) as error, replacing(path) as unfinished:
+        raise OSError(errno.ENOSPC, "No space left on device", str(unfinished))
+    assert str(error.value) == f"[Errno {errno.ENOSPC}] No space left on device: '{path}'"
 
 
 def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path):

@@ -112,6 +112,37 @@ def test_a_camera_info_that_is_filled_wrongly_is_said_to_be_so(k, p, said):
         camera_model(480, 640, k, p, ())
 
 
+@pytest.mark.parametrize(
+    ("k", "d", "r", "said"),
+    (
+        (RAW, (1e300, 0, 0, 0, 0), None, "camera_info: d must be finite coefficients of at most 1e.06 .*1e.300"),
+        (RAW, (0.1, 0, 0, 0, -1e10), None, "camera_info: d must be .* got .*-10000000000"),
+        (RAW, (0.1, np.nan, 0, 0, 0), None, "camera_info: d must be .* got .*nan"),
+        ((1e300, *RAW[1:]), (0.1,) * 5, None, "camera_info: K must have"),
+        ((1e8, *RAW[1:]), (0.1,) * 5, None, "the focal length must be in pixels, .* got fx=1e.08"),
+        (RAW, (0.1,) * 5, np.full(9, 1e300), "camera_info: r must be a rotation"),
+        (RAW, (0.1,) * 5, 2 * np.eye(3).ravel(), "camera_info: r must be a rotation"),
+    ),
+    ids=("D of 1e300", "k3 of 1e10", "D of NaN", "K of 1e300", "a focal length of 1e8", "R of 1e300", "R that scales"),
+)
+def test_a_lens_that_none_has_is_refused_even_where_p_is_right(k, d, r, said):
+    with pytest.raises(MessageError, match=f"^{said}"):
+        camera_model(480, 640, k, RECTIFIED, d, r=r)
+
+
+@pytest.mark.parametrize(
+    ("focal", "d"),
+    (
+        (500, (-0.3, 0.1, 1e-3, 1e-3, -0.02)),
+        (504, (80.0, -300.0, 1e-3, 1e-3, 900.0, 79.0, -290.0, 880.0)),  # a rational fit whose parts cancel
+        (30_000, (50.0, -2e4, 1e-3, 1e-3, 3e8)),  # a telephoto lens
+    ),
+)
+def test_a_lens_that_calibrations_give_is_taken(focal, d):
+    K = (focal, 0, 320, 0, focal, 240, 0, 0, 1)
+    assert camera_model(480, 640, K, np.zeros(12), d, "rational_polynomial").lens.coefficients.tolist() == list(d)
+
+
 def test_a_swapped_principal_point_is_doubted():
     K = np.array(((500.0, 0, 240), (0, 500, 320), (0, 0, 1)))
     assert "cx and cy look swapped" in resolution_doubt(K, (480, 640))

@@ -26,6 +26,8 @@ from dvmvs_core.data import bag_messages, scene
 from dvmvs_core.data.bag_files import BagFiles
 from dvmvs_core.data.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.depth_projection import cloud_points
+from dvmvs_core.data.exporters import sens
+from dvmvs_core.data.importers import colmap_model, files, record3d, transforms_json
 from dvmvs_core.data.inflate import zstd
 from dvmvs_core.data.inflation_bound import INFLATED_ANYWAY
 from dvmvs_core.data.keyframe_index import read_index
@@ -37,6 +39,7 @@ from dvmvs_core.data.training_scenes import read_training_frame
 from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError
 from dvmvs_core.evaluation.figures import read_figures
 from dvmvs_core.evaluation.predictions import REQUIRED, PredictionReader
+from dvmvs_core.model.regulariser import load_regulariser
 
 
 def whole_predictions() -> dict[str, np.ndarray]:
@@ -394,12 +397,21 @@ def test_a_point_cloud_whose_fields_lie_beyond_its_points_is_refused(offset):
         read_figures,
         read_training_frame,
         PredictionReader,
+        sens.read_header,
+        files.read_json,
+        files.read_yaml,
+        transforms_json._size,
+        record3d._reader,
+        colmap_model._read_cameras_bin,
+        colmap_model._read_images_bin,
+        lambda path: list(colmap_model._long_lines(path)),
+        load_regulariser,
     ),
 )
 def test_a_pipe_or_a_device_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path, read):
     device = tmp_path / "device"
     device.symlink_to("/dev/null")
-    with pytest.raises(DataError, match="it is a pipe or a device"):
+    with pytest.raises((DataError, WeightsError), match="it is a pipe or a device"):
         read(device)
 
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 
 import numpy as np
@@ -26,6 +27,11 @@ from dvmvs_core.runtime.first_start import announce_compiling  # noqa: E402
 def double(numbers):
     for i in range(len(numbers)):
         numbers[i] *= 2
+
+
+def halve(numbers):
+    for i in range(len(numbers)):
+        numbers[i] /= 2
 
 
 def doubled(loop):
@@ -57,10 +63,31 @@ def test_a_damaged_file_is_compiled_again_with_one_line(kept, caplog, suffix, ha
     (path,) = kept.glob(f"*{suffix}")
     path.write_bytes(harm(path.read_bytes()))
     assert doubled(compiled(double)) == [0, 2, 4]
-    assert len(caplog.records) == 1 and "is damaged" in caplog.text
+    assert len(caplog.records) == 1 and "are damaged" in caplog.text
     caplog.clear()
     assert doubled(compiled(double)) == [0, 2, 4]
     assert not caplog.records
+
+
+def test_many_damaged_files_of_a_folder_are_one_line(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    for function in (double, halve):
+        doubled(compiled(function))
+    for path in tmp_path.rglob("*.nb[ic]"):
+        path.write_bytes(b"")
+    caplog.clear()
+    assert doubled(compiled(double)) == [0, 2, 4] and doubled(compiled(halve)) == [0, 0.5, 1]
+    assert len(caplog.records) == 1 and "are damaged" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", (".nbi", ".nbc", ".sha256"))
+def test_a_device_in_place_of_a_file_is_compiled_again_with_one_line(kept, caplog, suffix):
+    (path,) = kept.glob(f"*{suffix}")
+    path.unlink()
+    os.mkfifo(path)
+    assert doubled(compiled(double)) == [0, 2, 4]
+    assert len(caplog.records) == 1 and "are damaged" in caplog.text
+    assert path.is_file()
 
 
 def test_the_first_start_says_once_that_it_compiles(tmp_path, monkeypatch, caplog):
