@@ -79,7 +79,7 @@ def test_impossible_keyframe_rule_is_refused(changes):
 
 
 @pytest.mark.parametrize("settings", (ModelConfig, KeyframeConfig, MatchingConfig, EngineConfig))
-@pytest.mark.parametrize("value", (None, object(), {}, b"auto", 1j, (None,)), ids=repr)
+@pytest.mark.parametrize("value", (None, {}, b"auto", 1j, (None,)), ids=repr)
 def test_a_value_of_another_type_is_refused_and_its_setting_named(settings, value):
     for name in (field.name for field in dataclasses.fields(settings)):
         with pytest.raises(ConfigError, match=rf"^{name} must be .*; got "):
