@@ -18,6 +18,7 @@ from dvmvs_core.choose_confidence import SEES_NOTHING
 from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.runtime.checked_step import CheckedStep
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
+from dvmvs_core.runtime.one_thread import one_thread
 from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth, fuse_depth, fusion_step, to_past
 
 CHECK_TOLERANCE = 1e-3
@@ -42,8 +43,9 @@ def fuse_and_sharpen(
         world_T_cam: (1, 4, 4), on the CPU.
         past: of past keyframes of the same camera.
     """
-    depth, confidence, fused = fuse_depth(depth, confidence, K, world_T_cam, past)
-    return sharpen_edges(depth, image), confidence, fused
+    with one_thread():
+        depth, confidence, fused = fuse_depth(depth, confidence, K, world_T_cam, past)
+        return sharpen_edges(depth, image), confidence, fused
 
 
 class CapturedFusion:

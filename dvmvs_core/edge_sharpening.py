@@ -75,9 +75,11 @@ def _to_surfaces(logs: Tensor, features: Tensor, reach: int) -> Tensor:
     weights = strength * torch.cat((place, 1 - place)).square() + 1e-4
     means = _means((weights[:, None] * features).flatten(0, 1), reach + 1).unflatten(0, (2, len(features)))
     colours, squares = (means[:, :4] / means[:, 4:]).split((3, 1), dim=1)
-    variance = (squares[:, 0] - colours.square().sum(dim=1)).clamp(min=0).mean(dim=0) + NOISE * NOISE
-    from_far, from_near = (features[:3] - colours).square().sum(dim=1)
-    by_colour = (COLOUR_WEIGHT / 2 * (from_near - from_far) / variance).clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS)
+    norms = colours.square().sum(dim=1)
+    variance = (squares[:, 0] - norms).clamp(min=0).mean(dim=0) + NOISE * NOISE
+    # Half the difference of the squared distances to both means.
+    closer_to_far = (features[:3] * (colours[0] - colours[1])).sum(dim=0) + 0.5 * (norms[1] - norms[0])
+    by_colour = (COLOUR_WEIGHT * closer_to_far / variance).clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS)
     certain = place.clamp(CERTAIN_PLACE, 1 - CERTAIN_PLACE)
     move = torch.sigmoid(torch.logit(certain) + by_colour) - certain
     return logs + strength * span * ((place + move).clamp(0, 1) - place)
