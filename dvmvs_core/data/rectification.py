@@ -63,8 +63,7 @@ class Rectifier:
         new_K[0] /= scale_x
         new_K[1] /= scale_y
         self._maps = undistort_maps(camera.lens, new_K, new_size)
-        raw_x, raw_y = self._maps
-        seen = (raw_x >= 0) & (raw_x <= camera.width - 1) & (raw_y >= 0) & (raw_y <= camera.height - 1)
+        seen = within(self._maps, self._size)
         self.seen = None if seen.all() else seen
 
     def image(self, raw: np.ndarray) -> np.ndarray:
@@ -76,6 +75,12 @@ class Rectifier:
         if raw.shape[:2] != self._size:
             raise FrameError(f"image must have the size {self._size} of its camera_info; got {raw.shape[:2]}")
         return cv2.remap(raw, *self._maps, interpolation=cv2.INTER_LINEAR)
+
+
+def within(maps: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """Return (h, w) bool, where maps (x, y) of `undistort_maps` lie in a raw image of size (H, W)."""
+    x, y = maps
+    return (x >= 0) & (x <= size[1] - 1) & (y >= 0) & (y <= size[0] - 1)
 
 
 def undistort_maps(lens: Lens, new_K: np.ndarray, new_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

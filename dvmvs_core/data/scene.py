@@ -9,8 +9,8 @@
 
 images/*.png or *.jpg (in the order of their numbers), depth/*.png (uint16 millimetres, 0 = invalid, optional),
 depth_scale.txt (units of these in a metre, if not 1000), poses.txt (camera-to-world, 16 numbers a line), K.txt (3 lines
-of 3 numbers), stamps.txt (seconds, or ms, µs or ns as the steps between them tell; one a line, optional). Lines may end
-in a comment after #, and hidden files do not count.
+of 3 numbers), mask.png (0 where images show nothing, optional), stamps.txt (seconds, or ms, µs or ns as the steps
+between them tell; one a line, optional). Lines may end in a comment after #, and hidden files do not count.
 
 Pixels are taken as they are stored, since K and poses are those of the sensor: EXIF orientation is not applied.
 
@@ -57,6 +57,9 @@ MILLIMETRES = 1000.0
 """Units of depth in a metre where a scene has no depth_scale.txt."""
 
 DEPTH_SCALE = "depth_scale.txt"
+
+MASK = "mask.png"
+"""Image of the images' size that is 0 where none of them shows anything, as beyond a lens: no depth is given there."""
 
 TUM_FILES, TUM_UNITS = ("groundtruth.txt", "rgb.txt", "depth.txt", "associations.txt"), 5000
 """What TUM RGB-D and tools that write its layout have beside their depth, and its units in a metre."""
@@ -129,6 +132,7 @@ class SceneSequence(Sequence):
             held = held_kinds(path / "depth")
             self._note(f"{path / 'depth'} must hold depth as png of 16 bits, millimetres; none is read of {held}")
         self._units = self._read_depth_scale(path / DEPTH_SCALE)
+        self._valid_mask = self._read_mask(path / MASK)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -157,7 +161,8 @@ class SceneSequence(Sequence):
                 self._blame(path, error)
                 continue
             frame = Frame(image, self.K, self._poses[i], self._stamps_ns[i], i)
-            yield SequenceItem(frame, path.name, self._read_depth(i, image.shape[:2]) if depth else None)
+            sensor_depth = self._read_depth(i, image.shape[:2]) if depth else None
+            yield SequenceItem(frame, path.name, sensor_depth, seen=self._valid_mask)
         if self.dropped.total() == len(self):
             raise self._all_unreadable()
 
@@ -268,6 +273,15 @@ class SceneSequence(Sequence):
                 f" {quoted(' '.join(words))}"
             )
         return units[0]
+
+    def _read_mask(self, path: Path) -> np.ndarray | None:
+        """The pixels (H, W) that images show; None for all."""
+        if not path.exists():
+            return None
+        mask = decode_image(path, cv2.IMREAD_GRAYSCALE, "an image that is 0 where images show nothing")
+        if self._size is not None and mask.shape != self._size:
+            raise DataError(f"{path} must have the size of the images, {_size(self._size)}; got {_size(mask.shape)}")
+        return mask > 0
 
     def _read_stamps(self, path: Path) -> list[int]:
         if not path.exists():

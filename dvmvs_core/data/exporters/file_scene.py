@@ -50,6 +50,7 @@ class FileScene(Scene):
         frames: the frames and those already known to be incomplete, in order of time.
         convert_depth: raw depth image → (H, W) uint16 millimetres.
         convert_image: RGB image → RGB image.
+        in_view: size (H, W) of an image → (H, W) bool, what the lens shows after conversion; None for all.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class FileScene(Scene):
         frames: list[FrameFiles | SkippedFrame],
         convert_depth: Callable[[np.ndarray], np.ndarray],
         convert_image: Callable[[np.ndarray], np.ndarray] = lambda image: image,
+        in_view: Callable[[tuple[int, int]], np.ndarray | None] = lambda size: None,
     ) -> None:
         self.K = K
         self._frames = frames
         self._convert_depth = convert_depth
         self._convert_image = convert_image
+        self._in_view = in_view
 
     def __len__(self) -> int:
         """Return the number of frames, incomplete ones included."""
@@ -81,6 +84,7 @@ class FileScene(Scene):
                 yield SkippedFrame(files.image.name, str(error))
                 continue
             depth, no_depth = self._depth(files, image)
+            self.valid_mask = self._in_view(image.shape[:2]) if self.valid_mask is None else self.valid_mask
             yield ExportFrame(image, depth, files.world_T_cam, files.stamp_ns, files.image.name, no_depth)
 
     def _depth(self, files: FrameFiles, image: np.ndarray) -> tuple[np.ndarray | None, str]:

@@ -73,9 +73,11 @@ class Scene(ABC):
 
     Attributes:
         K: (3, 3) intrinsics of every frame that it yields.
+        valid_mask: (H, W) bool, the pixels that were in view of the lens in every frame so far; None for all.
     """
 
     K: np.ndarray
+    valid_mask: np.ndarray | None = None
 
     @abstractmethod
     def __len__(self) -> int:

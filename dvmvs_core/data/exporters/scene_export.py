@@ -138,7 +138,7 @@ def export_scene(
         report = SceneReport(
             scene.name, len(folder), lost_poses, tuple(skipped), tuple(without_depth), folder.has_stamps
         )
-        folder.finish(source.K, _record(report, dataset, options))
+        folder.finish(source.K, _record(report, dataset, options), source.valid_mask)
         on_progress(total, total)
     except BaseException:
         folder.discard()

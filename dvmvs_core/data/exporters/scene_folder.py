@@ -24,7 +24,7 @@ import numpy as np
 from dvmvs_core.atomic import only_writer
 from dvmvs_core.data.exporters.frames import ExportFrame
 from dvmvs_core.data.exporters.stamps import SECOND_NS
-from dvmvs_core.data.scene import RECORD
+from dvmvs_core.data.scene import MASK, RECORD
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, regular
 
@@ -93,12 +93,13 @@ class SceneFolder:
         self._poses.append(np.ravel(frame.world_T_cam))
         self._stamps_ns.append(frame.stamp_ns)
 
-    def finish(self, K: np.ndarray, record: dict[str, Any]) -> None:
+    def finish(self, K: np.ndarray, record: dict[str, Any], valid_mask: np.ndarray | None = None) -> None:
         """Write what belongs to the whole scene and move it to its place.
 
         Args:
             K: (3, 3) intrinsics.
             record: what to remember of how it was made.
+            valid_mask: (H, W) bool, the pixels that the lens shows; None for all.
 
         Raises:
             OutputError: if it cannot be written.
@@ -111,6 +112,8 @@ class SceneFolder:
             if self.has_stamps:
                 lines = (f"{stamp // SECOND_NS}.{stamp % SECOND_NS:09d}\n" for stamp in self._stamps_ns)
                 (self._partial / "stamps.txt").write_text("".join(lines))
+            if valid_mask is not None and not self._training:
+                _write_png(self._partial / MASK, np.where(valid_mask, np.uint8(255), np.uint8(0)))
             (self._partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
             if os.path.lexists(self.path):
                 raise OutputError(f"{self.path} was finished by another export meanwhile, and stays as it is")

@@ -34,7 +34,7 @@ from dvmvs_core.data.exporters.options import TumRgbdOptions
 from dvmvs_core.data.exporters.stamps import MILLISECOND_NS, pair, read_stamped_lines
 from dvmvs_core.data.exporters.text_files import read_rows, read_words
 from dvmvs_core.data.exporters.trajectory import Trajectory, poses_of, rotations_of
-from dvmvs_core.data.rectification import undistort_maps
+from dvmvs_core.data.rectification import undistort_maps, within
 from dvmvs_core.data.text_lines import to_numbers
 from dvmvs_core.errors import DataError
 
@@ -118,6 +118,7 @@ class TumRgbd(Dataset):
             frames,
             convert_depth=lambda depth: _undistort(calibration, cv2.INTER_NEAREST, _round_to_mm(depth)),
             convert_image=partial(_undistort, calibration, cv2.INTER_LINEAR),
+            in_view=partial(_in_view, calibration),
         )
 
     def _calibration(self, name: str) -> Calibration:
@@ -193,6 +194,14 @@ def _undistort(calibration: Calibration, interpolation: int, image: np.ndarray) 
         return image
     maps = _undistortion_maps(calibration, image.shape[1::-1])
     return cv2.remap(image, *maps, interpolation, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _in_view(calibration: Calibration, size: tuple[int, int]) -> np.ndarray | None:
+    """The pixels (H, W) of straightened images that the lens shows; None for all."""
+    if not any(calibration.distortion):
+        return None
+    in_view = within(_undistortion_maps(calibration, size[::-1]), size)
+    return None if in_view.all() else in_view
 
 
 @lru_cache(maxsize=1)

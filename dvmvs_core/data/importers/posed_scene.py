@@ -22,7 +22,7 @@ import numpy as np
 from dvmvs_core.data.camera_info import Lens, check_resolution
 from dvmvs_core.data.exporters.frames import ExportFrame, Scene, SkippedFrame
 from dvmvs_core.data.exporters.stamps import SECOND_NS
-from dvmvs_core.data.rectification import undistort_maps
+from dvmvs_core.data.rectification import undistort_maps, within
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.types import check_intrinsics
@@ -128,6 +128,7 @@ class PosedScene(Scene):
         with foreign("the intrinsics cannot be used"):
             self.K = check_intrinsics(first.camera.K)
         self._size: tuple[int, int] | None = None
+        self._masked: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Return the number of frames, those left out included."""
@@ -178,6 +179,10 @@ class PosedScene(Scene):
             depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
         if camera.distorted or size != self._size or not np.array_equal(camera.K, self.K):
             maps = _maps(camera, tuple(self.K.ravel()), self._size)
+            if maps is not self._masked:
+                self._masked, in_view = maps, within(maps, size)
+                if not in_view.all():
+                    self.valid_mask = in_view if self.valid_mask is None else self.valid_mask & in_view
             image = cv2.remap(image, *maps, cv2.INTER_LINEAR)
             # By the nearest pixel, so that no depth is made up between two surfaces.
             depth = None if depth is None else cv2.remap(depth, *maps, cv2.INTER_NEAREST)

@@ -409,3 +409,18 @@ def test_depth_beside_files_of_tum_is_said_to_be_read_as_millimetres(make_scene)
     (scene / "groundtruth.txt").write_text("")
     (note,) = open_sequence(scene).notes
     assert "is read as millimetres, though groundtruth.txt" in note and "write 5000 into depth_scale.txt" in note
+
+
+def test_a_mask_says_where_images_show_nothing(make_scene):
+    folder = make_scene()
+    mask = np.full((36, 48), 255, np.uint8)
+    mask[:5] = 0
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    for item in SceneSequence(folder).items():
+        np.testing.assert_array_equal(item.seen, mask > 0)
+    cv2.imwrite(str(folder / "mask.png"), mask[:-1])
+    with pytest.raises(DataError, match=r"mask.png must have the size of the images, .*36.*; got .*35"):
+        SceneSequence(folder)
+    (folder / "mask.png").write_bytes(b"none")
+    with pytest.raises(DataError, match=r"mask.png must be an image that is 0 where images show nothing"):
+        SceneSequence(folder)

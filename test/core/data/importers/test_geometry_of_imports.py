@@ -14,6 +14,7 @@ must project onto it by K and the pose, and the depth there must be its own.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from written_recordings import COLOURS, FRAMES, POINTS, STEP_NS, WRITERS
@@ -46,6 +47,8 @@ def test_known_points_are_where_they_must_be(tmp_path, name):
     frames = list(sequence.items())
     assert len(frames) == FRAMES and not sequence.dropped
     for i, item in enumerate(frames):
+        shown = item.frame.image if item.seen is None else item.frame.image[item.seen]
+        assert shown.any(axis=-1).all(), "what the lens does not show is masked"
         R, t = item.frame.world_T_cam[:3, :3], item.frame.world_T_cam[:3, 3]
         for point, colour in zip(POINTS, COLOURS, strict=True):
             seen = item.frame.K @ (R.T @ (point - t))
@@ -63,3 +66,19 @@ def test_known_points_are_where_they_must_be(tmp_path, name):
         np.testing.assert_allclose(steps, STEP_NS, atol=1000)
     else:
         assert name.startswith(("transforms", "colmap", "open3d", "seven_scenes"))
+
+
+def test_what_a_lens_does_not_show_has_no_depth(tmp_path):
+    """A lens that draws corners outwards: straightened, the image's corners were never in view."""
+    images = tmp_path / "in" / "walk"
+    images.mkdir(parents=True)
+    for i in range(3):
+        cv2.imwrite(str(images / f"{100 + i}.png"), np.full((48, 64, 3), 90, np.uint8))
+    poses = tmp_path / "in" / "poses.txt"
+    poses.write_text("".join(f"{100 + i} {0.1 * i} 0 0 0 0 0 1\n" for i in range(3)))
+    camera = ("--intrinsics", 50, 50, 31.5, 23.5, "--distortion", 0.4, 0, 0, 0, 0)
+    arguments = ("import", "trajectory", images, tmp_path / "out", "--poses", poses, *camera)
+    assert main([str(argument) for argument in arguments]) == 0
+    (scene,) = (tmp_path / "out").iterdir()
+    item = next(iter(open_sequence(scene).items()))
+    assert not item.seen[0, 0] and item.seen[24, 32] and (item.frame.image[item.seen] == 90).all()
