@@ -5,7 +5,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-
 """Notices that several publishers send one transform, each its own.
 
 A frame that is in one place, then where nothing moves to in that time, and then back, was never in both: two robots

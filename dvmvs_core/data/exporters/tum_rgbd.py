@@ -196,6 +196,7 @@ def _undistort(calibration: Calibration, interpolation: int, image: np.ndarray) 
     return cv2.remap(image, *maps, interpolation, borderMode=cv2.BORDER_CONSTANT)
 
 
+@lru_cache(maxsize=1)
 def _in_view(calibration: Calibration, size: tuple[int, int]) -> np.ndarray | None:
     """The pixels (H, W) of straightened images that the lens shows; None for all."""
     if not any(calibration.distortion):

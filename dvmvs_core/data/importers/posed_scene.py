@@ -5,7 +5,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-
 """Frames of any camera as those of one pinhole camera: lens distortion removed, every image of the same K and size."""
 
 from __future__ import annotations
