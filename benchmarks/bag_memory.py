@@ -92,7 +92,7 @@ def main() -> int:
     frames = int(options.gigabytes * 1e9 / FRAME_BYTES)
     bag = options.folder / f"{options.storage}_{frames}"
     if not bag.exists():
-        from dvmvs_core.data.bag_writer import write_bag
+        from dvmvs_core.data.bags.bag_writer import write_bag
 
         if shutil.disk_usage(options.folder.parent).free < options.gigabytes * 1.2e9:
             print(f"there is no room for {options.gigabytes:g} GB in {options.folder}", file=sys.stderr)

@@ -32,10 +32,10 @@ from ruamel.yaml import YAML
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.cli.main import main as dvmvs
+from dvmvs_core.environment import fingerprint
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
-from dvmvs_core.evaluation.environment import fingerprint
-from dvmvs_core.evaluation.figures import CONSTANT_MEDIAN, read_figures
-from dvmvs_core.evaluation.scene_table import parallax_rows, scene_cells
+from dvmvs_core.evaluation.scoring.figures import CONSTANT_MEDIAN, read_figures
+from dvmvs_core.evaluation.scoring.scene_table import parallax_rows, scene_cells
 from dvmvs_core.model.checkpoint import list_shipped, read_info
 
 HERE = Path(__file__).resolve().parent

@@ -21,9 +21,9 @@ from pathlib import Path
 from dvmvs_core.atomic import replacing
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DvmvsError
-from dvmvs_core.evaluation.pictures import encode_png
-from dvmvs_core.evaluation.predict import PREDICTIONS
-from dvmvs_core.evaluation.strips import spread_keyframes, strip
+from dvmvs_core.evaluation.prediction.depth_pictures import encode_png
+from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
+from dvmvs_core.evaluation.report.strips import spread_keyframes, strip
 
 
 def main(arguments: list[str] | None = None) -> int:

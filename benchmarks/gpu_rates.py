@@ -30,12 +30,12 @@ from torch.profiler import profile
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dvmvs_core.atomic import replacing  # noqa: E402
-from dvmvs_core.benchmark.frames import wall_frames  # noqa: E402
-from dvmvs_core.benchmark.scaling import measure_point  # noqa: E402
 from dvmvs_core.config import EngineConfig, KeyframeConfig, preset  # noqa: E402
-from dvmvs_core.data.synthetic.clips import SyntheticClips  # noqa: E402
 from dvmvs_core.engine import DepthEngine  # noqa: E402
 from dvmvs_core.model.dvmvs import build_network  # noqa: E402
+from dvmvs_core.synthetic.clips import SyntheticClips  # noqa: E402
+from dvmvs_core.timing.scaling import measure_point  # noqa: E402
+from dvmvs_core.timing.wall_frames import wall_frames  # noqa: E402
 
 FRAMES = 6
 WARM_UP = 6

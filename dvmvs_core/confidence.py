@@ -267,8 +267,8 @@ def compiled_confidence(
     """As `estimate_confidence`, on a CPU with numba: half the work, and no threads woken but those of the kernels."""
     from dvmvs_core.runtime import confidence_kernels as kernels
     from dvmvs_core.runtime.bands import in_bands
-    from dvmvs_core.runtime.geometry import step_geometry
     from dvmvs_core.runtime.reprojection_kernels import agree_rows
+    from dvmvs_core.runtime.step_geometry import step_geometry
     from dvmvs_core.runtime.sweep import CompiledSweep
 
     planes, sides = np.array(PLANES, np.float32), np.array(NEIGHBOURHOODS)

@@ -30,16 +30,16 @@ from dvmvs_core.errors import FrameError
 from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
-from dvmvs_core.matching.choose import choose_matcher, matcher_beside
-from dvmvs_core.matching.confidence import matched_confidence
+from dvmvs_core.matching.choose_matcher import choose_matcher, matcher_beside
 from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.past_keyframes import PastKeyframes, View
 from dvmvs_core.preprocess import Preprocessor
-from dvmvs_core.runtime.choose import choose_runner
+from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.runner import Runner
@@ -48,7 +48,7 @@ from dvmvs_core.temporal_fusion import FusedDepth
 from dvmvs_core.types import DepthPrediction, Frame
 
 if TYPE_CHECKING:
-    from dvmvs_core.matching.gpu.checked import CheckedMatcher
+    from dvmvs_core.matching.gpu.checked_matcher import CheckedMatcher
     from dvmvs_core.matching.matcher import Matcher  # needs numba
 
 logger = logging.getLogger(__name__)

@@ -28,8 +28,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.cpu import share_cores
-from dvmvs_core.data.bit_depth import BitDepth
-from dvmvs_core.data.camera_view import hide_unseen
+from dvmvs_core.data.encodings.bit_depth import BitDepth
+from dvmvs_core.data.lens.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.process_memory import return_free_memory, share_heaps
@@ -40,22 +40,22 @@ from dvmvs_ros.depth.engines import Engines
 from dvmvs_ros.depth.estimation import Estimator
 from dvmvs_ros.depth.frame_status import FrameStatus
 from dvmvs_ros.depth.frame_sync import Arrival, FrameSync
+from dvmvs_ros.depth.input_watch import Input
 from dvmvs_ros.depth.inputs import Inputs
 from dvmvs_ros.depth.outputs import Outputs
 from dvmvs_ros.depth.parameters import Parameters
 from dvmvs_ros.depth.saved_cloud import RecentKeyframes, save_cloud
 from dvmvs_ros.depth.services import Services
 from dvmvs_ros.depth.worker import InferenceWorker
-from dvmvs_ros.diagnostics.input_watch import Input
-from dvmvs_ros.diagnostics.quiet_log import QuietLog
-from dvmvs_ros.diagnostics.report import PERIOD_S, Diagnostics
+from dvmvs_ros.diagnostics.health_report import PERIOD_S, Diagnostics
 from dvmvs_ros.diagnostics.statistics import Stage, Statistics
-from dvmvs_ros.distro import decode_image
 from dvmvs_ros.messages.conversions import camera_from_message, make_header, stamp_to_ns
+from dvmvs_ros.poses.transform_listener import decode_image
 from dvmvs_ros.process.guard import GuardedNode
 from dvmvs_ros.process.log_forwarding import RosLogHandler
 from dvmvs_ros.process.main_program import ros_process, spin
 from dvmvs_ros.process.qos import output_qos
+from dvmvs_ros.process.quiet_log import QuietLog
 from dvmvs_ros.process.transitions import transition
 
 if TYPE_CHECKING:

@@ -34,16 +34,15 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.cpu import share_cores
-from dvmvs_core.data.bag import BagTopics
-from dvmvs_core.data.bag_files import deserialise
-from dvmvs_core.data.bag_images import ImageMessage, read_header
-from dvmvs_core.data.bag_writer import TF, TF_STATIC, check_new
-from dvmvs_core.data.camera_view import AUTO, is_raw_topic
+from dvmvs_core.data.bags.bag_files import deserialise
+from dvmvs_core.data.bags.bag_images import ImageMessage, read_header
+from dvmvs_core.data.bags.bag_sequence import BagTopics
+from dvmvs_core.data.bags.bag_writer import TF, TF_STATIC, check_new
+from dvmvs_core.data.lens.camera_view import AUTO, is_raw_topic
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
-from dvmvs_core.evaluation.pictures import colourise_error
-from dvmvs_core.evaluation.running_mean import words
+from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
+from dvmvs_core.evaluation.scoring.running_mean import words
 from dvmvs_ros.depth.frame_sync import JUMP_NS
-from dvmvs_ros.diagnostics.quiet_log import QuietLog
 from dvmvs_ros.evaluation.live import Compared, LiveScore
 from dvmvs_ros.evaluation.recording import Recording
 from dvmvs_ros.evaluation.topics import CAMERA_INFO, IMAGE, POINT_CLOUD, EvaluationTopics, find_topics
@@ -58,6 +57,7 @@ from dvmvs_ros.messages.message_log import type_name
 from dvmvs_ros.messages.sending_order import SendingOrder
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
+from dvmvs_ros.process.quiet_log import QuietLog
 from dvmvs_ros.process.remote_parameters import remote_parameters
 from dvmvs_ros.recorder_node import spin_until_settled
 
@@ -319,8 +319,8 @@ class EvaluationNode(GuardedNode):
 
     def _report(self, topics: EvaluationTopics, depth_range_m: tuple[float, float], node: dict[str, object]) -> None:
         # Imported here: torch takes seconds, and the first images would wait for them.
+        from dvmvs_ros.evaluation.evaluation_report import report_recordings
         from dvmvs_ros.evaluation.facts import run_facts
-        from dvmvs_ros.evaluation.report import report_recordings
 
         self.get_logger().info("writing the report")
         from_tf = node.get("pose_source", "tf") == "tf" or not topics.poses

@@ -25,7 +25,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.data.bag_writer import TF_STATIC
+from dvmvs_core.data.bags.bag_writer import TF_STATIC
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.foreign import reason
 from dvmvs_ros.messages.message_log import MessageLog, type_name

@@ -39,15 +39,14 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.atomic import replacing
-from dvmvs_core.data.bag import BagTopics
-from dvmvs_core.data.bag_writer import depth_pixels
-from dvmvs_core.data.camera_view import NEVER
+from dvmvs_core.data.bags.bag_sequence import BagTopics
+from dvmvs_core.data.bags.bag_writer import depth_pixels
+from dvmvs_core.data.lens.camera_view import NEVER
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import SequenceItem
 from dvmvs_core.errors import ConfigError, MessageError
 from dvmvs_core.geometry import inverse_pose, is_finite_pose
 from dvmvs_ros.depth.frame_status import FrameStatus
-from dvmvs_ros.diagnostics.quiet_log import QuietLog
 from dvmvs_ros.messages.conversions import (
     camera_info_message,
     make_header,
@@ -60,6 +59,7 @@ from dvmvs_ros.messages.conversions import (
 from dvmvs_ros.play_clock import PlayClock
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end, spin_until
+from dvmvs_ros.process.quiet_log import QuietLog
 from dvmvs_ros.process.remote_parameters import remote_parameters
 
 BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)

@@ -24,9 +24,9 @@ import numpy as np
 from dvmvs_core.atomic import replacing
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.engine import DepthEngine
-from dvmvs_core.evaluation.cloud_picture import SIDES_DEG, Cloud, View, draw_cloud
-from dvmvs_core.evaluation.pictures import depth_panel, with_legend
-from dvmvs_core.evaluation.predict import predict_online
+from dvmvs_core.evaluation.prediction.depth_pictures import depth_panel, with_legend
+from dvmvs_core.evaluation.prediction.predict_sequence import predict_online
+from dvmvs_core.evaluation.report.cloud_picture import SIDES_DEG, Cloud, View, draw_cloud
 from dvmvs_core.geometry import backproject
 
 ROOM = Path(__file__).with_name("room")

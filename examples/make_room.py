@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.cli.progress import progress
-from dvmvs_core.data.exporters.frames import ExportFrame
-from dvmvs_core.data.exporters.scene_folder import SceneFolder
-from dvmvs_core.data.synthetic.clips import render_sequence
-from dvmvs_core.data.synthetic.paths import FRAME_RATE_HZ
+from dvmvs_core.cli.progress_bars import progress
+from dvmvs_core.exporters.raw_frames import ExportFrame
+from dvmvs_core.exporters.scene_writer import SceneFolder
+from dvmvs_core.synthetic.clips import render_sequence
+from dvmvs_core.synthetic.paths import FRAME_RATE_HZ
 
 SEED = 28
 FRAMES, EVERY = 48, 2

@@ -38,7 +38,8 @@ _OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a t
 
 def fail(kind: str, replace: Callable[[object, str, object], None] = setattr) -> None:
     """Make this process believe in a GPU that fails in one of the WARNINGS."""
-    from dvmvs_core.runtime import choose, cuda_runner
+    from dvmvs_core.runtime import choose_runner as choose
+    from dvmvs_core.runtime import cuda_runner
     from dvmvs_core.runtime.cuda_graph import CudaGraphs
 
     assert kind in WARNINGS

@@ -34,13 +34,13 @@ from torch import nn
 
 from dvmvs_core.cli.main import main as dvmvs
 from dvmvs_core.config import preset
-from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
-from dvmvs_core.data.synthetic.paths import CameraPath, WorldProbe
-from dvmvs_core.data.synthetic.textures import TextureBank, build_texture_bank, plain_textures
-from dvmvs_core.data.synthetic.world_tensors import WorldTensors
-from dvmvs_core.data.synthetic.worlds import sample_world
 from dvmvs_core.model.checkpoint import load_network, save_checkpoint
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
+from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.synthetic.paths import CameraPath, WorldProbe
+from dvmvs_core.synthetic.textures import TextureBank, build_texture_bank, plain_textures
+from dvmvs_core.synthetic.world_tensors import WorldTensors
+from dvmvs_core.synthetic.worlds import sample_world
 from dvmvs_core.training.augmentation import TrainingClip, augment_clip, draw_clip, prepare_clip
 from dvmvs_core.training.losses import DepthLoss, depth_loss
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at, recompute_batch_norm

@@ -73,8 +73,8 @@ def of_folder(folder: Path, count: int) -> Iterator[np.ndarray]:
 
 def of_worlds(count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames of live worlds, as rendered and as augmented for training."""
-    from dvmvs_core.data.synthetic.clips import SyntheticClips
     from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_STD
+    from dvmvs_core.synthetic.clips import SyntheticClips
     from dvmvs_core.training.augmentation import augment_clip, draw_clip
 
     clips = SyntheticClips(*SIZE, 2, seed=seed)

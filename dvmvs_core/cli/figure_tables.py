@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dvmvs_core.evaluation.scene_table import parallax_rows, scene_cells, worst_first
+from dvmvs_core.evaluation.scoring.scene_table import parallax_rows, scene_cells, worst_first
 
 PUBLISHED = {
     "abs_error": "abs m",

@@ -37,9 +37,6 @@ COMMANDS = {
 ALIASES = {"export": "import"}
 """Older names of commands."""
 
-MODULES = {"import": "import_recording", "warm-up": "warm_up"}
-"""Modules of commands whose names no module can have."""
-
 EXIT_SIGNAL = 128
 """Exit codes of signals begin here, as a shell has them: 130 for Ctrl-C, 143 for SIGTERM."""
 
@@ -69,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def module_of(command: str) -> str:
     """Return the module that has a command's `Options` and `run`."""
-    return f"dvmvs_core.cli.{MODULES.get(command, command)}"
+    return f"dvmvs_core.cli.{command.replace('-', '_')}_command"
 
 
 def configuration() -> tuple:

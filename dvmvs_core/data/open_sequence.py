@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dvmvs_core.data.bag import BagSequence, BagTopics
-from dvmvs_core.data.bag_files import is_storage, storage_files
+from dvmvs_core.data.bags.bag_files import is_storage, storage_files
+from dvmvs_core.data.bags.bag_sequence import BagSequence, BagTopics
+from dvmvs_core.data.bags.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.file_order import held_kinds
-from dvmvs_core.data.ros1_bag import SUFFIX as ROS1_SUFFIX
-from dvmvs_core.data.scene import SceneSequence
+from dvmvs_core.data.scene_folder import SceneSequence
 from dvmvs_core.data.sequence import Sequence
 from dvmvs_core.errors import DataError
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.camera_info import Lens
+from dvmvs_core.data.lens.camera_info import Lens
 from dvmvs_core.types import Frame
 
 

@@ -26,10 +26,10 @@ from torch import Tensor
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.geometry import inverse_pose
 from dvmvs_core.matching.aggregation import box_means
-from dvmvs_core.matching.consistency import add_support
 from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.measured_around import FARTHEST_M
+from dvmvs_core.matching.past_consistency import add_support
 from dvmvs_core.matching.past_depth import fuse_rows
 from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.regularise import Found, Regularise, regularised

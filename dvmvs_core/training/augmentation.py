@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.data.synthetic.defects import Defects, apply_defects, draw_defects
-from dvmvs_core.data.synthetic.sending import sent
 from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_SCALE, IMAGE_STD
+from dvmvs_core.synthetic.clips import ClipBatch
+from dvmvs_core.synthetic.defects import Defects, apply_defects, draw_defects
+from dvmvs_core.synthetic.sending import sent
 
 SCALE_RANGES = ((0.8, 1.25), (0.666, 1.5))
 """A scene of any size looks the same through a camera that moves in proportion: free variety in depth."""

@@ -32,25 +32,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.evaluation.pictures import encode_png
+from dvmvs_core.evaluation.prediction.depth_pictures import encode_png
 from dvmvs_core.foreign import foreign
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.checkpoint_parts import write_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.synthetic.clips import ClipBatch
 from dvmvs_core.training.augmentation import augment_clip, draw_clip, prepare_clip
+from dvmvs_core.training.autocast import Arithmetic, Precision, compile_parts
 from dvmvs_core.training.clip_loss import ClipLoss
-from dvmvs_core.training.data import HeldOut
+from dvmvs_core.training.clip_sources import HeldOut
+from dvmvs_core.training.contact_sheets import contact_sheet
 from dvmvs_core.training.deadline import Deadline
 from dvmvs_core.training.interruption import stop_on_signal
 from dvmvs_core.training.losses import DepthLoss, LossMeter
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at, recompute_batch_norm
 from dvmvs_core.training.passes import predictions
-from dvmvs_core.training.pictures import contact_sheet
-from dvmvs_core.training.precision import Arithmetic, Precision, compile_parts
 from dvmvs_core.training.processes import Processes, share_batch_norm, single_process
-from dvmvs_core.training.progress import training_progress
+from dvmvs_core.training.progress_bar import training_progress
 from dvmvs_core.training.run_folder import RunFolder, attempt
 from dvmvs_core.training.skipped_steps import SkippedSteps
 from dvmvs_core.training.stages import Stage, enter_stage, stage_at

@@ -20,11 +20,11 @@ from pathlib import Path
 from dvmvs_core.config import SIZE_MULTIPLE, preset
 from dvmvs_core.errors import ConfigError, WeightsError
 from dvmvs_core.model.checkpoint import load_network, read_info, save_checkpoint
-from dvmvs_core.training.data import HeldOutWorlds
+from dvmvs_core.training.clip_sources import HeldOutWorlds
 from dvmvs_core.training.losses import DepthLoss
 from dvmvs_core.training.processes import Processes
 from dvmvs_core.training.run_folder import CHECKPOINT_NAME
-from dvmvs_core.training.runs import RunPlan, build_trainer
+from dvmvs_core.training.training_run import RunPlan, build_trainer
 
 
 @dataclass(frozen=True)

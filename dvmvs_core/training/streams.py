@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.training.data import ClipSource
+from dvmvs_core.synthetic.clips import ClipBatch
+from dvmvs_core.training.clip_sources import ClipSource
 from dvmvs_core.training.mixing import mix
 
 logger = logging.getLogger(__name__)

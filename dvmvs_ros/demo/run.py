@@ -45,7 +45,7 @@ from dvmvs_ros.process.children import ROOT, Child, ProcessError, ros_environmen
 from dvmvs_ros.process.domain import own_domain
 
 if TYPE_CHECKING:
-    from dvmvs_ros.demo.report import Report
+    from dvmvs_ros.demo.demo_report import Report
 
 SILENCE_S = 120.0
 """A demo in which nothing happens for this long has failed."""
@@ -123,8 +123,8 @@ def run(options: Options, console: Console) -> None:
         _play(options, sequence, domain, console)
     with console.status("[3/3] scoring what was recorded, and drawing it"):
         # Imported here: the parts above need neither, and the processes start a second sooner.
-        from dvmvs_ros.demo.pictures import write_pictures
-        from dvmvs_ros.demo.report import make_report, read_recording
+        from dvmvs_ros.demo.demo_pictures import write_pictures
+        from dvmvs_ros.demo.demo_report import make_report, read_recording
 
         mcap = _keep_mcap(out)
         recording = read_recording(mcap)

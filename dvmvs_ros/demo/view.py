@@ -23,7 +23,7 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2
 
 from dvmvs_core.atomic import replacing
-from dvmvs_core.data.bag_files import BagFiles, deserialise
+from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.geometry import is_finite_pose

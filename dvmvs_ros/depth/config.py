@@ -17,9 +17,9 @@ import numpy as np
 from dvmvs_core.config import EngineConfig, KeyframeConfig
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.foreign import quoted
-from dvmvs_ros.depth.mounting import parse_mounting
 from dvmvs_ros.depth.settings import FROM_TF, SETTINGS
 from dvmvs_ros.messages.conversions import CloudFilter
+from dvmvs_ros.poses.body_T_camera import parse_mounting
 
 Value = bool | int | float | str
 

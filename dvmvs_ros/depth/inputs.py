@@ -18,8 +18,10 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from dvmvs_core.data.camera_view import Rectification
+from dvmvs_core.data.lens.camera_view import Rectification
 from dvmvs_ros.depth.config import NodeConfig
+from dvmvs_ros.depth.input_watch import InputWatch
+from dvmvs_ros.depth.motion_watch import MotionWatch
 from dvmvs_ros.depth.settings import (
     COMPRESSED,
     FROM_ODOMETRY,
@@ -28,11 +30,9 @@ from dvmvs_ros.depth.settings import (
     FROM_TF,
     NETWORK_SIZE,
 )
-from dvmvs_ros.diagnostics.input_watch import InputWatch
-from dvmvs_ros.diagnostics.motion_watch import MotionWatch
-from dvmvs_ros.distro import Transforms, open_transforms
-from dvmvs_ros.messages.pose_admission import PoseAdmission
-from dvmvs_ros.messages.pose_messages import PoseMessages
+from dvmvs_ros.poses.pose_admission import PoseAdmission
+from dvmvs_ros.poses.pose_messages import PoseMessages
+from dvmvs_ros.poses.transform_listener import Transforms, open_transforms
 from dvmvs_ros.process.qos import sensor_qos
 
 POSE_TYPES = {FROM_ODOMETRY: Odometry, FROM_POSE: PoseStamped, FROM_POSE_WITH_COVARIANCE: PoseWithCovarianceStamped}

@@ -22,7 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range
 from std_msgs.msg import Header
 
-from dvmvs_core.data.camera_view import without_unseen
+from dvmvs_core.data.lens.camera_view import without_unseen
 from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.depth.config import LiveConfig, NodeConfig
 from dvmvs_ros.depth.rate_limit import RateLimit

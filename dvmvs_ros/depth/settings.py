@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from dvmvs_core.config import MATCHING_MODES, MODES, NETWORKS, PRECISIONS, KeyframeConfig
-from dvmvs_core.data.camera_view import AUTO, RECTIFY
-from dvmvs_core.data.image_size import MAX_IMAGE_PIXELS
+from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS
+from dvmvs_core.data.lens.camera_view import AUTO, RECTIFY
 
 _KEYFRAMES = KeyframeConfig()
 

@@ -13,9 +13,9 @@ import math
 import shlex
 import sys
 
+from dvmvs_core import environment
 from dvmvs_core.config import KeyframeConfig, matching_preset
 from dvmvs_core.errors import DvmvsError
-from dvmvs_core.evaluation import environment
 from dvmvs_core.model.checkpoint import read_info
 from dvmvs_core.runtime.devices import resolve_device
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dvmvs_core.data.bag_writer import TF_STATIC
+from dvmvs_core.data.bags.bag_writer import TF_STATIC
 from dvmvs_ros.messages.message_log import MessageLog
 
 MAX_STATICS = 1000

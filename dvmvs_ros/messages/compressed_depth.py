@@ -9,7 +9,7 @@
 
 Twelve bytes, then a PNG of 16 bits. 16UC1 is put in as it is. 32FC1 becomes inverse depth, in steps that are finer near
 the camera: q = a / depth + b, with a = z (z + 1) and b = 1 − a / max_depth_m, so that the farthest depth has q = 1.
-`dvmvs_core.data.compressed_depth` reads both.
+`dvmvs_core.data.encodings.compressed_depth` reads both.
 Source: compressed_depth_image_transport of image_transport_plugins
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from dvmvs_core.data.compressed_depth import HEADER, TRANSPORT
+from dvmvs_core.data.encodings.compressed_depth import HEADER, TRANSPORT
 from dvmvs_ros.messages.conversions import fill_data, millimetres
 
 INVERSE_DEPTH = 0

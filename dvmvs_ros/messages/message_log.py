@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from dvmvs_core.data.bag_writer import BAG_VERSION, OpenBag, check_new
+from dvmvs_core.data.bags.bag_writer import BAG_VERSION, OpenBag, check_new
 
 
 class MessageLog(OpenBag):

@@ -25,7 +25,7 @@ from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.node import Node
 
 from dvmvs_core.foreign import reason
-from dvmvs_ros.diagnostics.unforeseen import Unforeseen
+from dvmvs_ros.process.unforeseen import Unforeseen
 
 PAUSE_S = 0.05
 """After an exception of the executor itself, which may come at once again."""

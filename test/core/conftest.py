@@ -65,7 +65,7 @@ def make_bag(make_scene, tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a bag of such a scene, and returns it."""
 
     def make(storage: str = "mcap", name: str = "recording", **scene) -> Path:
-        from dvmvs_core.data.bag_writer import write_bag
+        from dvmvs_core.data.bags.bag_writer import write_bag
         from dvmvs_core.data.open_sequence import open_sequence
 
         write_bag(open_sequence(make_scene(f"{name}_scene", **scene)), tmp_path / name, storage)

@@ -19,9 +19,9 @@ from dvmvs_core.config import EngineConfig, preset
 from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DeviceError
-from dvmvs_core.matching.choose import choose_matcher
-from dvmvs_core.matching.confidence import matched_confidence
+from dvmvs_core.matching.choose_matcher import choose_matcher
 from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.temporal_fusion import fuse_depth

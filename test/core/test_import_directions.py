@@ -46,7 +46,11 @@ RANK = {
     "data": 4,
     "training": 4,
     "evaluation": 4,
-    "benchmark": 4,
+    "timing": 4,
+    "synthetic": 4,
+    "exporters": 4,
+    "importers": 4,
+    "environment": 4,
     "cli": 5,
     "__main__": 6,
 }
@@ -67,7 +71,7 @@ ROS_MAY_IMPORT = {
 }
 # What stands beside the node may also read the card of a checkpoint, name devices and score what it received.
 BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo|evaluation|evaluation_node)(\.\w+)?")
-BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "runtime", "evaluation"}
+BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "runtime", "evaluation", "environment"}
 
 ROS_LIBRARIES = {"rclpy", "tf2_ros", "tf2_py", "cv_bridge", "launch", "launch_ros", "ament_index_python"}
 

@@ -95,7 +95,7 @@ def test_every_command_of_dvmvs_has_arguments_that_it_takes(page, command, monke
     if arguments[0] not in ("--help", "--version"):
         name = command_line.ALIASES.get(arguments[0], arguments[0])
         assert name in command_line.COMMANDS, command
-        module = importlib.import_module(f"dvmvs_core.cli.{command_line.MODULES.get(name, name)}")
+        module = importlib.import_module(command_line.module_of(name))
         monkeypatch.setattr(module, "run", lambda options: 0)
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.synthetic.clips import render_sequence
+from dvmvs_core.synthetic.clips import render_sequence
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROOM = EXAMPLES / "room"

@@ -25,9 +25,9 @@ import torch
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 
 from dvmvs_core.config import preset
-from dvmvs_core.data import bag_messages
-from dvmvs_core.data.bag_files import typestore
-from dvmvs_core.data.compressed_depth import HEADER
+from dvmvs_core.data.bags import bag_messages
+from dvmvs_core.data.bags.bag_files import typestore
+from dvmvs_core.data.encodings.compressed_depth import HEADER
 from dvmvs_core.model.checkpoint import FORMAT
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.regulariser import example_inputs
@@ -71,7 +71,7 @@ def images() -> list[bytes]:
 
 
 def rvl(values: np.ndarray) -> bytes:
-    """A depth image as RVL: see `dvmvs_core.data.rvl`."""
+    """A depth image as RVL: see `dvmvs_core.data.encodings.rvl`."""
     nibbles: list[int] = []
 
     def put(number: int) -> None:

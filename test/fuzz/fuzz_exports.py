@@ -18,12 +18,12 @@ import fuzz_corpus as corpus
 import fuzz_mutations as mutations
 import numpy as np
 
-from dvmvs_core.data.exporters.frames import Dataset, SkippedFrame
-from dvmvs_core.data.exporters.icl_nuim import IclNuim
-from dvmvs_core.data.exporters.options import IclNuimOptions, RgbdScenesOptions, SevenScenesOptions, TumRgbdOptions
-from dvmvs_core.data.exporters.rgbd_scenes import RgbdScenes
-from dvmvs_core.data.exporters.seven_scenes import SevenScenes
-from dvmvs_core.data.exporters.tum_rgbd import TumRgbd
+from dvmvs_core.exporters.export_options import IclNuimOptions, RgbdScenesOptions, SevenScenesOptions, TumRgbdOptions
+from dvmvs_core.exporters.icl_nuim import IclNuim
+from dvmvs_core.exporters.raw_frames import Dataset, SkippedFrame
+from dvmvs_core.exporters.rgbd_scenes import RgbdScenes
+from dvmvs_core.exporters.seven_scenes import SevenScenes
+from dvmvs_core.exporters.tum_rgbd import TumRgbd
 from dvmvs_core.foreign import foreign
 
 FRAMES = 2

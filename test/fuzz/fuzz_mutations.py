@@ -19,7 +19,7 @@ from random import Random
 
 import lz4.frame
 
-from dvmvs_core.data.inflate import zstd
+from dvmvs_core.data.encodings.inflate import zstd
 
 NUMBERS = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1, 30000)
 FLOATS = (float("nan"), float("inf"), -float("inf"), 0.0, -1.0, 1e300, 1e-300, 1e38, 1e200)

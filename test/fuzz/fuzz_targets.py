@@ -23,27 +23,29 @@ import fuzz_exports as exports
 import fuzz_mutations as mutations
 import numpy as np
 
-from dvmvs_core.data import bag_files, compressed_depth, image_message, rvl, scene
-from dvmvs_core.data.camera_info import read_camera_info
-from dvmvs_core.data.depth_projection import cloud_points
-from dvmvs_core.data.exporters import sens as sens_reader
-from dvmvs_core.data.exporters.frames import SceneInput
-from dvmvs_core.data.exporters.options import ScannetOptions
-from dvmvs_core.data.exporters.scannet import Scannet
-from dvmvs_core.data.exporters.scene_folder import read_record
-from dvmvs_core.data.exporters.stamps import read_stamped_lines
-from dvmvs_core.data.exporters.tum_rgbd import _read_trajectory
+from dvmvs_core.data import scene_folder as scene
+from dvmvs_core.data.bags import bag_files
+from dvmvs_core.data.encodings import compressed_depth, image_message, rvl
 from dvmvs_core.data.keyframe_index import read_index
+from dvmvs_core.data.lens.camera_info import read_camera_info
+from dvmvs_core.data.lens.depth_projection import cloud_points
+from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.rectification import Rectifier
-from dvmvs_core.data.training_scenes import read_training_frame
-from dvmvs_core.data.transforms import TransformTree
+from dvmvs_core.data.poses.transforms import TransformTree
 from dvmvs_core.errors import DvmvsError
-from dvmvs_core.evaluation.figures import read_figures
-from dvmvs_core.evaluation.predictions import PredictionReader
+from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+from dvmvs_core.evaluation.scoring.figures import read_figures
+from dvmvs_core.exporters import sens as sens_reader
+from dvmvs_core.exporters.export_options import ScannetOptions
+from dvmvs_core.exporters.raw_frames import SceneInput
+from dvmvs_core.exporters.scannet import Scannet
+from dvmvs_core.exporters.scene_writer import read_record
+from dvmvs_core.exporters.stamps import read_stamped_lines
+from dvmvs_core.exporters.tum_rgbd import _read_trajectory
 from dvmvs_core.model import checkpoint
 from dvmvs_core.training.regulariser.clip_files import read_clip
 from dvmvs_core.training.run_folder import LOG_NAME, RunFolder
+from dvmvs_core.training.training_scenes import read_training_frame
 
 FORMATS = ("jpeg", "rgb8; png compressed bgr8", "bayer_rggb8; jpeg compressed ", "16UC1; png compressed", "rgb8;x" * 99)
 DEPTH_FORMATS = (
@@ -154,7 +156,7 @@ SCENE_FILES = {"poses": "poses.txt", "intrinsics": "K.txt", "stamps": "stamps.tx
 
 
 def _mounting(rng: Random, data: bytes, folder: Path) -> None:
-    from dvmvs_ros.depth.mounting import parse_mounting
+    from dvmvs_ros.poses.body_T_camera import parse_mounting
 
     parse_mounting(data.decode(errors="replace"))
 

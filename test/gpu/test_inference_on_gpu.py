@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.benchmark.frames import wall_frames
 from dvmvs_core.choose_confidence import choose_confidence
 from dvmvs_core.choose_fusion import CapturedFusion, captured_step, fuse_and_sharpen
 from dvmvs_core.confidence import estimate_confidence
@@ -26,9 +25,10 @@ from dvmvs_core.model.cost_volume import plane_sweep
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner, choose_sweep
-from dvmvs_core.runtime.plain import PlainRunner
+from dvmvs_core.runtime.plain_runner import PlainRunner
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.temporal_fusion import FusedDepth
+from dvmvs_core.timing.wall_frames import wall_frames
 
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}
 KINDS = [("paper", "fusionnet"), ("paper", "pairnet"), ("small", "fusionnet"), ("small", "pairnet")]
@@ -144,7 +144,7 @@ def test_captured_fusion(device, size):
 
 
 def test_500_keyframes_without_growth(device):
-    from dvmvs_core.benchmark.growth import growth
+    from dvmvs_core.timing.growth import growth
 
     config = EngineConfig(device=str(device), matching="off")
     figures = growth(network_of("small", "fusionnet", (64, 96)), config, 500 if device.type == "cuda" else 20)

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.benchmark.frames import wall_frames
 from dvmvs_core.config import MATCHING_PRESETS, EngineConfig, preset
 from dvmvs_core.engine import DepthEngine
-from dvmvs_core.matching.gpu import checked
-from dvmvs_core.matching.gpu.checked import CheckedMatcher
+from dvmvs_core.matching.gpu import checked_matcher as checked
+from dvmvs_core.matching.gpu.checked_matcher import CheckedMatcher
 from dvmvs_core.matching.gpu.kernels import PLAIN, check_kernels, choose_kernels
-from dvmvs_core.matching.gpu.matcher import TorchMatcher
+from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
 from dvmvs_core.model.checkpoint import load_network
+from dvmvs_core.timing.wall_frames import wall_frames
 
 
 @pytest.fixture(scope="module")

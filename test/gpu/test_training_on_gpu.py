@@ -12,14 +12,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.model.regulariser import RegulariserInputs, example_inputs, load_regulariser
+from dvmvs_core.synthetic.clips import SyntheticClips
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.processes import single_process
 from dvmvs_core.training.regulariser.clip_files import Keyframes, write_clip
 from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
 from dvmvs_core.training.regulariser.regulariser_trainer import WEIGHTS_NAME, RegulariserPlan, RegulariserTrainer
-from dvmvs_core.training.runs import RunPlan, build_trainer
+from dvmvs_core.training.training_run import RunPlan, build_trainer
 
 SIZE = (64, 96)
 

@@ -25,9 +25,9 @@ from dvmvs_core.choose_confidence import choose_confidence
 from dvmvs_core.choose_fusion import choose_fusion
 from dvmvs_core.config import MATCHING_PRESETS, preset
 from dvmvs_core.estimate import Estimate
-from dvmvs_core.matching.gpu import matcher as matcher_module
+from dvmvs_core.matching.gpu import torch_matcher as matcher_module
 from dvmvs_core.matching.gpu.kernels import PLAIN, Kernels
-from dvmvs_core.matching.gpu.matcher import TorchMatcher
+from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.preprocess import Preprocessor

@@ -15,17 +15,17 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dvmvs_core.config import preset
-from dvmvs_core.data.synthetic import camera, defects
-from dvmvs_core.data.synthetic import clips as clips_module
-from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
-from dvmvs_core.data.synthetic.renderer import Renderer
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, example_inputs, prepared
+from dvmvs_core.synthetic import camera, defects
+from dvmvs_core.synthetic import clips as clips_module
+from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.synthetic.renderer import Renderer
 from dvmvs_core.training.augmentation import TrainingClip, augment_clip, draw_clip
+from dvmvs_core.training.autocast import Arithmetic
 from dvmvs_core.training.clip_loss import ClipLoss
 from dvmvs_core.training.losses import DepthLoss
 from dvmvs_core.training.optimisation import WeightAverage
-from dvmvs_core.training.precision import Arithmetic
 from dvmvs_core.training.regulariser.clip_files import Keyframes
 from dvmvs_core.training.regulariser.input_augmentation import augmented
 from dvmvs_core.training.regulariser.regulariser_loss import keyframes_loss

@@ -21,11 +21,9 @@ import pytest
 import torch
 
 from dvmvs_core.config import preset
-from dvmvs_core.data.scene import read_image
-from dvmvs_core.data.subsequences import subsequences
-from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.data.training_scenes import SceneClips
+from dvmvs_core.data.scene_folder import read_image
 from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.synthetic.clips import ClipBatch
 from dvmvs_core.training.augmentation import (
     BRIGHTNESS_RANGE,
     CONTRAST_RANGE,
@@ -37,6 +35,8 @@ from dvmvs_core.training.augmentation import (
 )
 from dvmvs_core.training.losses import DepthLoss, LossMeter, depth_loss
 from dvmvs_core.training.passes import mirrored_predictions, predictions
+from dvmvs_core.training.subsequences import subsequences
+from dvmvs_core.training.training_scenes import SceneClips
 
 MODULES = ("feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder")
 LENGTH = {"fusionnet": 4, "pairnet": 2}

@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.rectification import Rectifier  # noqa: E402
+from dvmvs_core.data.lens.rectification import Rectifier  # noqa: E402
 from dvmvs_core.types import Frame  # noqa: E402
 from dvmvs_ros.messages.conversions import (  # noqa: E402
     CloudFilter,

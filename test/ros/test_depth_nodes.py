@@ -23,9 +23,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range  # noqa: E402
 
 from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.camera_info import CameraModel, Lens  # noqa: E402
-from dvmvs_core.data.compressed_depth import decode_compressed_depth  # noqa: E402
-from dvmvs_core.data.rectification import Rectifier  # noqa: E402
+from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth  # noqa: E402
+from dvmvs_core.data.lens.camera_info import CameraModel, Lens  # noqa: E402
+from dvmvs_core.data.lens.rectification import Rectifier  # noqa: E402
 from dvmvs_core.engine import DepthEngine  # noqa: E402
 from dvmvs_core.geometry import backproject  # noqa: E402
 from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402

@@ -23,10 +23,10 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
 from dvmvs_core.cli.main import main as dvmvs  # noqa: E402
-from dvmvs_core.data.bag_files import BagFiles  # noqa: E402
-from dvmvs_core.data.bag_writer import write_bag  # noqa: E402
+from dvmvs_core.data.bags.bag_files import BagFiles  # noqa: E402
+from dvmvs_core.data.bags.bag_writer import write_bag  # noqa: E402
 from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.evaluation.metrics import NAMES  # noqa: E402
+from dvmvs_core.evaluation.scoring.metrics import NAMES  # noqa: E402
 from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
 from dvmvs_ros.depth.frame_status import FrameStatus  # noqa: E402
 from dvmvs_ros.messages.conversions import make_header, ns_to_stamp, rgb_message  # noqa: E402

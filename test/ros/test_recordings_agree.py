@@ -26,20 +26,20 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data import bag_messages  # noqa: E402
-from dvmvs_core.data.bag_files import BagFiles  # noqa: E402
-from dvmvs_core.data.bag_writer import new_bag  # noqa: E402
-from dvmvs_core.data.bit_depth import BitDepth  # noqa: E402
-from dvmvs_core.data.camera_view import AUTO, Rectification  # noqa: E402
-from dvmvs_core.data.inflate import zstd  # noqa: E402
+from dvmvs_core.data.bags import bag_messages  # noqa: E402
+from dvmvs_core.data.bags.bag_files import BagFiles  # noqa: E402
+from dvmvs_core.data.bags.bag_writer import new_bag  # noqa: E402
+from dvmvs_core.data.encodings.bit_depth import BitDepth  # noqa: E402
+from dvmvs_core.data.encodings.inflate import zstd  # noqa: E402
+from dvmvs_core.data.lens.camera_view import AUTO, Rectification  # noqa: E402
+from dvmvs_core.data.lens.raw_depth import rectify_depth  # noqa: E402
 from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.data.quaternion import pose_matrix  # noqa: E402
-from dvmvs_core.data.raw_depth import rectify_depth  # noqa: E402
-from dvmvs_core.data.transforms import TransformTree  # noqa: E402
+from dvmvs_core.data.poses.quaternion import pose_matrix  # noqa: E402
+from dvmvs_core.data.poses.transforms import TransformTree  # noqa: E402
 from dvmvs_core.types import Frame  # noqa: E402
 from dvmvs_ros.depth.frame_sync import Arrival, FrameSync  # noqa: E402
-from dvmvs_ros.distro import decode_image  # noqa: E402
 from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, stamp_to_ns  # noqa: E402
+from dvmvs_ros.poses.transform_listener import decode_image  # noqa: E402
 
 FRAMES, SIZE = 12, (36, 48)
 IMAGES, DEPTHS, INFO = "/camera/image", "/camera/depth", "/camera/camera_info"

@@ -24,12 +24,12 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
-from dvmvs_core.data import bag_messages  # noqa: E402
-from dvmvs_core.data.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS  # noqa: E402
-from dvmvs_core.data.bag_writer import depth_pixels, new_bag  # noqa: E402
+from dvmvs_core.data.bags import bag_messages  # noqa: E402
+from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS  # noqa: E402
+from dvmvs_core.data.bags.bag_writer import depth_pixels, new_bag  # noqa: E402
 from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.data.quaternion import quaternion_of  # noqa: E402
-from dvmvs_core.data.transforms import TransformTree  # noqa: E402
+from dvmvs_core.data.poses.quaternion import quaternion_of  # noqa: E402
+from dvmvs_core.data.poses.transforms import TransformTree  # noqa: E402
 from dvmvs_ros.messages.conversions import (  # noqa: E402
     camera_from_message,
     depth_from_message,
@@ -145,7 +145,7 @@ def raw_bag(scene, tmp_path_factory):
 def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(start_node, client, raw_bag, tiny_weights):
     from dvmvs_core.config import EngineConfig
     from dvmvs_core.engine import DepthEngine
-    from dvmvs_core.evaluation.predict import predict_online
+    from dvmvs_core.evaluation.prediction.predict_sequence import predict_online
 
     depths, infos = [], []
     subscriptions = [

@@ -20,9 +20,9 @@ from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.keyframe_index import simulate_keyframes
 from dvmvs_core.data.sequence import Sequence, SequenceItem
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.evaluation.predict import Advance
-from dvmvs_core.evaluation.predictions import PredictionReader
-from dvmvs_core.evaluation.score import as_predicted, resize_truth
+from dvmvs_core.evaluation.prediction.predict_sequence import Advance
+from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted, resize_truth
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.types import DepthPrediction
 

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from dvmvs_core.evaluation.pictures import encode_jpeg
+from dvmvs_core.evaluation.prediction.depth_pictures import encode_jpeg
 from dvmvs_core.evaluation.reconstruction.mesh import Mesh
 from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
 from dvmvs_core.evaluation.reconstruction.raycasting import raycasting_scene

@@ -24,7 +24,7 @@ import numpy as np
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.pictures import captioned, encode_png
+from dvmvs_core.evaluation.prediction.depth_pictures import captioned, encode_png
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig, TsdfVolume
 from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_ply

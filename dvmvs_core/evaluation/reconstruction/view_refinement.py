@@ -35,13 +35,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.evaluation.predict import Prediction
+from dvmvs_core.evaluation.prediction.predict_sequence import Prediction
 from dvmvs_core.evaluation.reconstruction.depth_hypotheses import DepthHypotheses
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView, predicted_views
 from dvmvs_core.evaluation.reconstruction.geometric_consistency import CHECK_REACH, confirmed, image_tensor
+from dvmvs_core.evaluation.reconstruction.matched_views import best_views
 from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
-from dvmvs_core.evaluation.reconstruction.semi_global import semi_global_scores
-from dvmvs_core.evaluation.reconstruction.view_selection import best_views
+from dvmvs_core.evaluation.reconstruction.score_aggregation import semi_global_scores
 from dvmvs_core.model.patch_matching import full_patch_descriptors, patch_descriptors
 from dvmvs_core.preprocess import normalise
 

@@ -18,9 +18,15 @@ import cv2
 import numpy as np
 
 from dvmvs_core.data.sequence import Sequence, SequenceItem
-from dvmvs_core.evaluation.pictures import LARGEST_ERROR, colourise, colourise_error, depth_range, encode_jpeg
-from dvmvs_core.evaluation.predictions import PredictionReader
-from dvmvs_core.evaluation.score import as_predicted
+from dvmvs_core.evaluation.prediction.depth_pictures import (
+    LARGEST_ERROR,
+    colourise,
+    colourise_error,
+    depth_range,
+    encode_jpeg,
+)
+from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted
 
 MOST_PICTURES = 12
 """On each side, over all sequences: pictures make nearly all of the page's size."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from html import escape
 
-from dvmvs_core.evaluation.figures import CONSTANT_MEDIAN, PLANE_SWEEP
+from dvmvs_core.evaluation.scoring.figures import CONSTANT_MEDIAN, PLANE_SWEEP
 
 # Name, or names inside one another: heading of the column, explanation, whether larger is better.
 METRICS = {

@@ -15,9 +15,9 @@ from pathlib import Path
 from string import Template
 
 from dvmvs_core.atomic import replacing
-from dvmvs_core.evaluation.figures import FIGURES, write_figures
 from dvmvs_core.evaluation.report import overview, sections
 from dvmvs_core.evaluation.report.keyframe_pictures import KeyframePicture
+from dvmvs_core.evaluation.scoring.figures import FIGURES, write_figures
 
 PAGE = "index.html"
 

@@ -14,7 +14,6 @@ from html import escape
 
 import numpy as np
 
-from dvmvs_core.evaluation.figures import CONSTANT_MEDIAN, PLANE_SWEEP
 from dvmvs_core.evaluation.report.charts import Bars, Line, Strip, bar_chart, is_off_the_scale, line_chart
 from dvmvs_core.evaluation.report.keyframe_pictures import (
     DEPTH_SCALE,
@@ -23,6 +22,7 @@ from dvmvs_core.evaluation.report.keyframe_pictures import (
     KeyframePicture,
 )
 from dvmvs_core.evaluation.report.overview import SWIPE, depth_name, interval, key, reach, runs
+from dvmvs_core.evaluation.scoring.figures import CONSTANT_MEDIAN, PLANE_SWEEP
 
 DECISIONS = {
     "first": "first frame: stored, no depth",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.errors import DeviceError, first_line
-from dvmvs_core.matching.gpu.plain import plain_median, plain_paths, plain_sweep
+from dvmvs_core.matching.gpu.plain_kernels import plain_median, plain_paths, plain_sweep
 
 logger = logging.getLogger(__name__)
 

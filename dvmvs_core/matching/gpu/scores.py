@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.gpu.prior import rays_to_views
+from dvmvs_core.matching.gpu.torch_prior import rays_to_views
 
 _LEAST, _FLATTEST, _TINY, _HALF = -3e38, -1e-6, 1e-6, 0.5
 _BESIDE = 2

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dvmvs_core.matching.descriptors import INT8_SCALE
-from dvmvs_core.matching.gpu.plain import EPSILON
+from dvmvs_core.matching.gpu.plain_kernels import EPSILON
 from dvmvs_core.matching.matcher import MIN_NORM
 from dvmvs_core.runtime.triton_sweep import bilinear_samples
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.atomic import replacing
-from dvmvs_core.data.npz import read_arrays
+from dvmvs_core.data.encodings.npz import read_arrays
 from dvmvs_core.errors import DamagedError, DataError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.matching.regularise import MIDDLE_LOG_M

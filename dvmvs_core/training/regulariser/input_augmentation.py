@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.data.synthetic.sending import sent
 from dvmvs_core.model.regulariser import RegulariserInputs
+from dvmvs_core.synthetic.sending import sent
 
 LEFT_OUT = 0.2
 """Share of the keyframes that lack each of Lite0's maps."""

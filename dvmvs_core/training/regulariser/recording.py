@@ -23,16 +23,16 @@ import numpy as np
 from torch import Tensor
 
 from dvmvs_core.config import MATCHING_PRESETS, EngineConfig
-from dvmvs_core.data.synthetic.camera_clips import clip_frame, with_defects
-from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import DataError
-from dvmvs_core.matching.choose import shared_extractor
+from dvmvs_core.matching.choose_matcher import shared_extractor
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.matching.regularise import Regularise, unregularised
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
+from dvmvs_core.synthetic.camera_clips import clip_frame, with_defects
+from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, write_clip
 from dvmvs_core.training.setup import initial_network
 

@@ -29,8 +29,8 @@ import torch
 from torch import nn
 
 from dvmvs_core.config import SIZE_MULTIPLE
+from dvmvs_core.environment import versions
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.evaluation.environment import versions
 from dvmvs_core.foreign import foreign
 from dvmvs_core.model.regulariser import (
     Regulariser,
@@ -41,12 +41,12 @@ from dvmvs_core.model.regulariser import (
     save_regulariser,
 )
 from dvmvs_core.runtime.devices import resolve_device
+from dvmvs_core.training.autocast import Arithmetic
 from dvmvs_core.training.deadline import Deadline
 from dvmvs_core.training.interruption import stop_on_signal
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at
-from dvmvs_core.training.precision import Arithmetic
-from dvmvs_core.training.progress import training_progress
+from dvmvs_core.training.progress_bar import training_progress
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, read_clip
 from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
 from dvmvs_core.training.regulariser.input_augmentation import augmented

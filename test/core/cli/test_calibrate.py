@@ -14,8 +14,8 @@ import torch
 
 from dvmvs_core.confidence import CUES, load_coefficients
 from dvmvs_core.config import preset
-from dvmvs_core.evaluation import calibration
-from dvmvs_core.matching.confidence import CUES as MATCHING_CUES
+from dvmvs_core.evaluation.scoring import calibration
+from dvmvs_core.matching.matched_confidence import CUES as MATCHING_CUES
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.dvmvs import build_network
 

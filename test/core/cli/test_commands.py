@@ -15,7 +15,7 @@ import sys
 import numpy as np
 import pytest
 
-from dvmvs_core.evaluation.metrics import NAMES
+from dvmvs_core.evaluation.scoring.metrics import NAMES
 
 
 def predictions(folder) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dvmvs_core.evaluation.metrics import NAMES
+from dvmvs_core.evaluation.scoring.metrics import NAMES
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import json
 import numpy as np
 import pytest
 
-from dvmvs_core.benchmark import compare
+from dvmvs_core.timing import compare
 
 MEASURE = compare.Timing.measure
 WAYS = ("no driver", "capture", "memory at start", "memory later", "wrong numbers")

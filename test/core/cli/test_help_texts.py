@@ -16,7 +16,7 @@ import docstring_parser
 import pytest
 
 from dvmvs_core.cli.help_texts import flowing
-from dvmvs_core.cli.import_recording import KINDS
+from dvmvs_core.cli.import_command import KINDS
 from dvmvs_core.cli.main import COMMANDS, module_of
 
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from dvmvs_core.cli.main import main
-from dvmvs_core.data.synthetic.clips import SyntheticClips
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.checkpoint import read_info
-from dvmvs_core.training import data
+from dvmvs_core.synthetic.clips import SyntheticClips
+from dvmvs_core.training import clip_sources as data
 
 SIZE = ("--height", "64", "--width", "64", "--frames", "2", "--batch-size", "1", "--held-out-batches", "1")
 HERE = ("--workers", "0")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from dvmvs_core.data.bag import BagSequence, BagTopics
-from dvmvs_core.data.bag_files import typestore
+from dvmvs_core.data.bags.bag_files import typestore
+from dvmvs_core.data.bags.bag_sequence import BagSequence, BagTopics
 from dvmvs_core.data.open_sequence import open_sequence
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"

@@ -22,24 +22,25 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
-from dvmvs_core.data import bag_messages, scene
-from dvmvs_core.data.bag_files import BagFiles
-from dvmvs_core.data.bounded_rosbags import bound_rosbags
-from dvmvs_core.data.depth_projection import cloud_points
-from dvmvs_core.data.exporters import sens
-from dvmvs_core.data.importers import colmap_model, files, record3d, transforms_json
-from dvmvs_core.data.inflate import zstd
-from dvmvs_core.data.inflation_bound import INFLATED_ANYWAY
+from dvmvs_core.data import scene_folder as scene
+from dvmvs_core.data.bags import bag_messages
+from dvmvs_core.data.bags.bag_files import BagFiles
+from dvmvs_core.data.bags.bounded_rosbags import bound_rosbags
+from dvmvs_core.data.bags.mcap_salvage import measure_chunks
+from dvmvs_core.data.encodings.inflate import zstd
+from dvmvs_core.data.encodings.inflation_bound import INFLATED_ANYWAY
 from dvmvs_core.data.keyframe_index import read_index
-from dvmvs_core.data.mcap_salvage import measure_chunks
+from dvmvs_core.data.lens.depth_projection import cloud_points
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.scene import read_intrinsics, read_poses
+from dvmvs_core.data.scene_folder import read_intrinsics, read_poses
 from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
-from dvmvs_core.data.training_scenes import read_training_frame
 from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError
-from dvmvs_core.evaluation.figures import read_figures
-from dvmvs_core.evaluation.predictions import REQUIRED, PredictionReader
+from dvmvs_core.evaluation.prediction.prediction_files import REQUIRED, PredictionReader
+from dvmvs_core.evaluation.scoring.figures import read_figures
+from dvmvs_core.exporters import sens
+from dvmvs_core.importers import colmap_model, files, record3d, transforms_json
 from dvmvs_core.model.regulariser import load_regulariser
+from dvmvs_core.training.training_scenes import read_training_frame
 
 
 def whole_predictions() -> dict[str, np.ndarray]:
@@ -196,7 +197,7 @@ def test_a_sparse_text_file_costs_one_line(tmp_path):
     with path.open("wb") as file:
         os.ftruncate(file.fileno(), 10**9)
     code = (
-        "import resource, sys; from pathlib import Path; from dvmvs_core.data.scene import read_poses\n"
+        "import resource, sys; from pathlib import Path; from dvmvs_core.data.scene_folder import read_poses\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    read_poses(Path(sys.argv[1]))\nexcept Exception as error:\n    print(type(error).__name__)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"

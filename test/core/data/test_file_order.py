@@ -13,7 +13,7 @@ import pytest
 
 from dvmvs_core.data.file_order import is_clutter, natural_key, order_note, ordered_files
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.training_scenes import open_training_scene
+from dvmvs_core.training.training_scenes import open_training_scene
 
 
 @pytest.mark.parametrize(

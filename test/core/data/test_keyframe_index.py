@@ -21,7 +21,7 @@ from dvmvs_core.data.keyframe_index import (
     simulate_keyframes,
 )
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.scene import read_poses
+from dvmvs_core.data.scene_folder import read_poses
 from dvmvs_core.data.sequence import PoseItem
 from dvmvs_core.errors import ConfigError, DataError
 

@@ -20,11 +20,11 @@ from scipy.spatial.transform import Rotation
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import PoseItem, Sequence, SequenceItem
-from dvmvs_core.data.synthetic.clips import SyntheticClips, render_sequence
-from dvmvs_core.data.synthetic.paths import CameraPath
-from dvmvs_core.evaluation.image_tracks import Tracks, follow_points
-from dvmvs_core.evaluation.pose_track import PoseTrack
-from dvmvs_core.evaluation.trajectory import TrajectoryCheck, judge
+from dvmvs_core.evaluation.trajectory.image_tracks import Tracks, follow_points
+from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
+from dvmvs_core.evaluation.trajectory.trajectory_check import TrajectoryCheck, judge
+from dvmvs_core.synthetic.clips import SyntheticClips, render_sequence
+from dvmvs_core.synthetic.paths import CameraPath
 from dvmvs_core.types import Frame
 
 DEPTH_RANGE_M = (0.25, 20.0)

@@ -16,10 +16,10 @@ import torch
 from dvmvs_core.config import MATCHING_PRESETS, EngineConfig, preset
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.matching import choose
-from dvmvs_core.matching.gpu import checked
-from dvmvs_core.matching.gpu.checked import CheckedMatcher, wall_views
-from dvmvs_core.matching.gpu.matcher import TorchMatcher
+from dvmvs_core.matching import choose_matcher as choose
+from dvmvs_core.matching.gpu import checked_matcher as checked
+from dvmvs_core.matching.gpu.checked_matcher import CheckedMatcher, wall_views
+from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
 from dvmvs_core.model.dvmvs import build_network
 
 SIZE = (64, 96)

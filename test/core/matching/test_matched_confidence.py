@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from dvmvs_core.config import MATCHING_PRESETS
-from dvmvs_core.matching.confidence import matched_confidence
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
+from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.matcher import Matcher
 
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from dvmvs_core.config import MATCHING_PRESETS
-from dvmvs_core.matching.confidence import matched_confidence
 from dvmvs_core.matching.gpu import kernels as kernels_module
 from dvmvs_core.matching.gpu.kernels import PLAIN, Kernels, check_kernels, choose_kernels
-from dvmvs_core.matching.gpu.matcher import TorchMatcher
+from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
+from dvmvs_core.matching.matched_confidence import matched_confidence
 
 SIZE = (64, 96)
 CPU = torch.device("cpu")

@@ -32,11 +32,11 @@ def signatures():
 KEYFRAMES = (
     LOOPS
     + """
-from dvmvs_core.benchmark.frames import wall_frames
+from dvmvs_core.timing.wall_frames import wall_frames
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.matching.warm_up import start_compiling
-from dvmvs_core.matching.choose import MATCHING_PRESETS
+from dvmvs_core.matching.choose_matcher import MATCHING_PRESETS
 
 engine = DepthEngine.from_weights("small", config=EngineConfig(confidence=False, device="cpu"))
 start_compiling(MATCHING_PRESETS[engine.matching]).join()

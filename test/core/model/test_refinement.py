@@ -19,7 +19,7 @@ from dvmvs_core.model.cost_volume import sweep_geometry
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.model.refinement import LOG_SHIFTS, PREDICTED, DepthRefinement, upsampled
-from dvmvs_core.runtime.geometry import step_geometry
+from dvmvs_core.runtime.step_geometry import step_geometry
 
 HEIGHT, WIDTH = 64, 96
 K = torch.tensor([[[80.0, 0, 48], [0, 80.0, 32], [0, 0, 1]]])

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
-from dvmvs_core.matching import choose
+from dvmvs_core.matching import choose_matcher as choose
 from dvmvs_core.model.regulariser import (
     Regulariser,
     RegulariserInputs,

@@ -17,12 +17,12 @@ from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.runtime import checked_runner
 from dvmvs_core.runtime.checked_runner import CheckedRunner
-from dvmvs_core.runtime.choose import choose_runner
+from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.device_memory import needed_mb
 from dvmvs_core.runtime.openvino_runner import OpenVinoRunner
-from dvmvs_core.runtime.plain import PlainRunner
+from dvmvs_core.runtime.plain_runner import PlainRunner
 
 CPU = torch.device("cpu")
 

@@ -19,12 +19,12 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx onnx
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
 
 from dvmvs_core.errors import WeightsError  # noqa: E402
-from dvmvs_core.matching.choose import shared_extractor, shared_regulariser  # noqa: E402
+from dvmvs_core.matching.choose_matcher import shared_extractor, shared_regulariser  # noqa: E402
 from dvmvs_core.model.checkpoint import load_network, save_checkpoint  # noqa: E402
 from dvmvs_core.model.regulariser import RegulariserInputs, example_inputs  # noqa: E402
 from dvmvs_core.preprocess import normalise  # noqa: E402
 from dvmvs_core.runtime.onnx_export import export_onnx  # noqa: E402
-from dvmvs_core.runtime.plain import PlainRunner  # noqa: E402
+from dvmvs_core.runtime.plain_runner import PlainRunner  # noqa: E402
 from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe  # noqa: E402
 
 NETWORKS = {

@@ -16,15 +16,15 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-import dvmvs_core.runtime.precision
+import dvmvs_core.runtime.auto_precision
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.runtime.choose import choose_runner
+from dvmvs_core.runtime.auto_precision import cpu_precision, network_precision
+from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.devices import openvino_core
 from dvmvs_core.runtime.openvino_runner import OpenVinoRunner
-from dvmvs_core.runtime.plain import PlainRunner
-from dvmvs_core.runtime.precision import cpu_precision, network_precision
+from dvmvs_core.runtime.plain_runner import PlainRunner
 
 CPU = torch.device("cpu")
 
@@ -174,7 +174,7 @@ def test_auto_is_half_precision_where_depth_is_matched(monkeypatch, settings, ha
         def get_property(self, *_names):
             return capabilities
 
-    monkeypatch.setattr(dvmvs_core.runtime.precision, "openvino_core", Core)
+    monkeypatch.setattr(dvmvs_core.runtime.auto_precision, "openvino_core", Core)
     config = EngineConfig(device="cpu", **settings)
     asked_for = config.precision == "bfloat16"
     expected = "bfloat16" if halves and (asked_for or "BF16" in capabilities) else "float32"

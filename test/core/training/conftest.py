@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from dvmvs_core.config import ModelConfig, preset
-from dvmvs_core.data.synthetic.clips import ClipBatch
-from dvmvs_core.training.data import HeldOut
+from dvmvs_core.synthetic.clips import ClipBatch
+from dvmvs_core.training.clip_sources import HeldOut
 
 HEIGHT, WIDTH = 64, 96
 

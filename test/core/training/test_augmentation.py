@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.data.synthetic.defects import Defects, apply_defects
+from dvmvs_core.synthetic.defects import Defects, apply_defects
 from dvmvs_core.training.augmentation import SCALE_RANGES, ClipDraw, augment_clip, draw_clip, prepare_clip
 
 PLAIN = ClipDraw(False, (1.0, 1.0), 0.5, brightness=0.0, contrast=1.0, gamma=1.0, order=(0, 1, 2))

@@ -17,13 +17,13 @@ from typing import ClassVar
 import pytest
 import torch
 
-from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import read_info
-from dvmvs_core.training import data
+from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.training import clip_sources as data
 from dvmvs_core.training.processes import single_process
 from dvmvs_core.training.program import PROGRAM, train_everything
-from dvmvs_core.training.runs import RunPlan, build_trainer
+from dvmvs_core.training.training_run import RunPlan, build_trainer
 
 WORLDS = 48
 STEPS = 160

@@ -17,15 +17,15 @@ import sys
 import time
 
 from dvmvs_core.cli.main import main
-from dvmvs_core.data.synthetic.clips import SyntheticClips
-from dvmvs_core.training import data
+from dvmvs_core.synthetic.clips import SyntheticClips
+from dvmvs_core.training import clip_sources as data
 
 STEPS = 10
 # The same run in another process, for this one to kill.
 PROGRAM = """
 import os, signal, sys
 from dvmvs_core.cli.main import main
-from dvmvs_core.data.synthetic.clips import SyntheticClips
+from dvmvs_core.synthetic.clips import SyntheticClips
 from dvmvs_core.training import data
 
 class LastClips(SyntheticClips):

@@ -14,10 +14,10 @@ from fractions import Fraction
 
 import torch
 
-from dvmvs_core.data.synthetic.clips import ClipBatch, SyntheticClips
-from dvmvs_core.data.training_scenes import SceneClips
-from dvmvs_core.training import runs
+from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.training import training_run as runs
 from dvmvs_core.training.streams import ClipStream, Part
+from dvmvs_core.training.training_scenes import SceneClips
 
 
 class Numbered:

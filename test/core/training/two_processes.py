@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from dvmvs_core.config import ModelConfig
-from dvmvs_core.data.synthetic.clips import ClipBatch
 from dvmvs_core.model.dvmvs import build_network
-from dvmvs_core.training.data import HeldOut
+from dvmvs_core.synthetic.clips import ClipBatch
+from dvmvs_core.training.clip_sources import HeldOut
 from dvmvs_core.training.loop import LoopConfig, Trainer
 from dvmvs_core.training.processes import Processes, share_batch_norm, training_processes
 from dvmvs_core.training.stages import Stage

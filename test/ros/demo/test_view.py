@@ -25,8 +25,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
-from dvmvs_core.data.bag_files import typestore  # noqa: E402
-from dvmvs_core.data.bag_writer import BAG_VERSION  # noqa: E402
+from dvmvs_core.data.bags.bag_files import typestore  # noqa: E402
+from dvmvs_core.data.bags.bag_writer import BAG_VERSION  # noqa: E402
 from dvmvs_core.errors import ConfigError, DataError  # noqa: E402
 from dvmvs_core.geometry import backproject  # noqa: E402
 from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvmvs_core.data.camera_info import CameraModel
+from dvmvs_core.data.lens.camera_info import CameraModel
 from dvmvs_core.errors import MessageError, TransformExtrapolationError, TransformLookupError
 from dvmvs_ros.depth.drops import DropReason
 from dvmvs_ros.depth.frame_sync import Arrival, FrameSync

@@ -56,10 +56,10 @@ def messages() -> set[str]:
     """Every text that a diagnostic's message is made of, from the sources."""
     found: set[str] = set()
     for file, functions in (
-        ("report.py", {"_input", "_poses", "_missing_pose", "_since_when", "_depth", "_network"}),
-        ("motion_watch.py", {"complaint", "remark"}),
+        ("diagnostics/health_report.py", {"_input", "_poses", "_missing_pose", "_since_when", "_depth", "_network"}),
+        ("depth/motion_watch.py", {"complaint", "remark"}),
     ):
-        tree = ast.parse((ROOT / "dvmvs_ros" / "diagnostics" / file).read_text())
+        tree = ast.parse((ROOT / "dvmvs_ros" / file).read_text())
         for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef) or function.name not in functions:
                 continue

@@ -14,11 +14,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from dvmvs_core.data.camera_info import camera_model  # noqa: E402
-from dvmvs_core.data.raw_depth import rectify_depth  # noqa: E402
+from dvmvs_core.data.lens.camera_info import camera_model  # noqa: E402
+from dvmvs_core.data.lens.raw_depth import rectify_depth  # noqa: E402
 from dvmvs_core.errors import MessageError  # noqa: E402
-from dvmvs_core.evaluation.metrics import evaluate_depth, mean_metrics  # noqa: E402
-from dvmvs_core.evaluation.score import resize_truth  # noqa: E402
+from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth  # noqa: E402
+from dvmvs_core.evaluation.scoring.metrics import evaluate_depth, mean_metrics  # noqa: E402
 from dvmvs_core.preprocess import Preprocessor  # noqa: E402
 from dvmvs_ros.evaluation.live import DEPTHS_HELD, LiveScore  # noqa: E402
 

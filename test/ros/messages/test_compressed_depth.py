@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from dvmvs_core.data.compressed_depth import decode_compressed_depth  # noqa: E402
+from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth  # noqa: E402
 from dvmvs_ros.messages.compressed_depth import compressed_depth_message  # noqa: E402
 from dvmvs_ros.messages.conversions import make_header  # noqa: E402
 

@@ -18,7 +18,7 @@ pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import CameraInfo, Image, PointField  # noqa: E402
 
-from dvmvs_core.data.quaternion import pose_matrix  # noqa: E402
+from dvmvs_core.data.poses.quaternion import pose_matrix  # noqa: E402
 from dvmvs_core.errors import MessageError  # noqa: E402
 from dvmvs_core.types import DepthPrediction  # noqa: E402
 from dvmvs_ros.messages.conversions import (  # noqa: E402

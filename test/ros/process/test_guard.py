@@ -19,8 +19,8 @@ from rclpy.serialization import serialize_message  # noqa: E402
 from std_msgs.msg import Int32  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
-from dvmvs_ros.diagnostics.unforeseen import Unforeseen  # noqa: E402
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin  # noqa: E402
+from dvmvs_ros.process.unforeseen import Unforeseen  # noqa: E402
 
 
 class Foreign(Exception):

@@ -15,7 +15,7 @@ import pytest
 from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.evaluation.predict import (
+from dvmvs_core.evaluation.prediction.predict_sequence import (
     PREDICTIONS,
     predict_every_frame,
     predict_indexed,

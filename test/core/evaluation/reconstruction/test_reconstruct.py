@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.pictures import CAPTION_HEIGHT
+from dvmvs_core.evaluation.prediction.depth_pictures import CAPTION_HEIGHT
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
 from dvmvs_core.evaluation.reconstruction.mesh_metrics import compare_meshes

@@ -1,0 +1,135 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Measure the latency of a keyframe by stage, and memory, beside the plain reference path in the same run.
+
+Frames are made up, since time does not depend on what they show. The network is that of --weights, or with --preset
+one of its shape with random weights. --json keeps the figures with the machine and the versions; in the folder
+benchmarks/results of a checkout, the tables of the README are made of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from dvmvs_core.cli.common_options import Count, EngineOptions, OptionalCount, OutputFile
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the engine."""
+
+    keyframes: Count = 20
+    """keyframes to measure, after the warm-up"""
+    preset: Annotated[Literal["paper", "small"] | None, tyro.conf.arg(metavar="{paper,small}")] = None
+    """shape of the network, with random weights, in place of --weights"""
+    reference: Literal["yes", "no"] = "yes"
+    """run the reference path too, keyframe by keyframe"""
+    scaling: bool = False
+    """measure against measurement frames, planes and resolution too"""
+    growth: OptionalCount = None
+    """run so many keyframes at a small size, and say how memory grew"""
+    threads: OptionalCount = None
+    """CPU threads; by default one a core"""
+    json: OutputFile = None
+    """file for the figures"""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+def run(options: Options) -> None:
+    """Measure, print tables and write what was asked for."""
+    import json
+
+    import torch
+
+    from dvmvs_core.atomic import replacing
+    from dvmvs_core.cli.progress_bars import progress
+    from dvmvs_core.environment import command_line, hardware, now, versions
+    from dvmvs_core.runtime.devices import resolve_device
+    from dvmvs_core.timing.compare import compare, describe
+    from dvmvs_core.timing.growth import growth
+    from dvmvs_core.timing.scaling import points, scaling
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    config = options.engine.config()
+    resolve_device(config.device)
+    network = _network(options)
+    with progress("keyframes", options.keyframes) as advance:
+        compared = compare(network, config, options.keyframes, options.reference == "yes", advance)
+    figures = {
+        "command": command_line(),
+        "made": now(),
+        "versions": versions(),
+        "hardware": hardware(torch.device(compared["device"])),
+        **describe(network, config),
+        **compared,
+    }
+    _print_comparison(figures)
+    if options.scaling:
+        with progress("scaling", len(points())) as advance:
+            figures["scaling"] = scaling(network, config, max(3, options.keyframes // 2), advance)
+        _print_scaling(figures["scaling"])
+    if options.growth is not None:
+        with progress("memory", options.growth) as advance:
+            figures["growth"] = growth(network, config, options.growth, advance)
+        grown = figures["growth"]
+        print(f"memory over {grown['keyframes']} keyframes: {grown['before_mb']} MiB -> {grown['after_mb']} MiB")
+    if options.json is not None:
+        with replacing(options.json) as unfinished:
+            unfinished.write_text(json.dumps(figures, indent=2) + "\n")
+        print(options.json)
+
+
+def _network(options: Options):
+    import torch
+
+    from dvmvs_core.config import preset
+    from dvmvs_core.model.checkpoint import load_network
+    from dvmvs_core.model.dvmvs import build_network
+
+    if options.preset is None:
+        return load_network(options.engine.weights, options.engine.network)[0]
+    torch.manual_seed(0)
+    return build_network(preset(options.preset, network=options.engine.network or "fusionnet")).eval()
+
+
+def _print_comparison(figures: dict) -> None:
+    from dvmvs_core.cli.tables import print_table
+
+    width, height = figures["resolution"]
+    title = (
+        f"{figures['preset']} {figures['network']}, {width}x{height}, {figures['measurement_frames']} measurement"
+        f" frames, {figures['precision']}, {figures['device']}, {figures['threads']} threads; ms"
+    )
+    own, plain = figures["stages_ms"], figures.get("reference_stages_ms", {})
+    rows = [(stage, _ms(own.get(stage)), _ms(plain.get(stage))) for stage in dict.fromkeys((*own, *plain))]
+    frame, reference = figures["frame_ms"], figures.get("reference_frame_ms", {})
+    for name, label in (("median", "keyframe, median"), ("p95", "95 %"), ("cpu_median", "on all cores together")):
+        rows.append((label, _ms(frame[name]), _ms(reference.get(name))))
+    print_table(title, ("stage", figures["mode"], "reference"), rows)
+    if reference:
+        mean, most = figures["mean_relative_difference"], figures["max_relative_difference"]
+        print(
+            f"{figures['speedup']} times as fast ({figures['cpu_speedup']} by time on the cores); depth differs by"
+            f" {mean:.1e} in the mean and {most:.1e} at most"
+        )
+    print(f"start {figures['start_s']} s, peak memory {figures['peak_memory_mb']} MiB")
+
+
+def _print_scaling(rows: list[dict]) -> None:
+    from dvmvs_core.cli.tables import print_table
+
+    cells = [(f"{r['axis']} {r['value']}", _ms(r["frame_ms"]), _ms(r["cpu_ms"]), f"{r['memory_mb']:.0f}") for r in rows]
+    print_table("scaling", ("", "ms", "ms on all cores", "MiB"), cells)
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

@@ -1,0 +1,256 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Predict the depth of sequences with sensor depth, and score it.
+
+Prints one table of the sequences, worst first: by their error over that of a constant depth. Errors by parallax, the
+published metrics and errors by distance follow. --json keeps all figures, --report makes a page of them with plots and
+pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from dvmvs_core.cli.common_options import (
+    BagOptions,
+    EngineOptions,
+    IndexPaths,
+    Metres,
+    OptionalCount,
+    OptionalFile,
+    OptionalName,
+    OutputFile,
+    OutputFolder,
+    SequencePaths,
+)
+
+if TYPE_CHECKING:
+    from dvmvs_core.cli.progress_bars import Steps
+    from dvmvs_core.evaluation.scoring.figures import RunResult
+
+
+@dataclass(frozen=True)
+class Options:
+    """Predict and score."""
+
+    sequences: SequencePaths
+    """scene folders or rosbag2 recordings, with sensor depth"""
+    indices: IndexPaths = ()
+    """index files, or folders of them, that name keyframes and measurement frames, in place of the keyframe rule;
+    of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
+    limit: OptionalCount = None
+    """how many keyframes to predict at most, of each run"""
+    refine: bool = False
+    """multi-view refinement against the keyframes before and after (offline only); 2.4 s a keyframe on two cores"""
+    min_depth: Metres = 0.5
+    """nearest sensor depth that counts, metres"""
+    max_depth: Metres = float("inf")
+    """farthest sensor depth that counts, metres"""
+    mask: OptionalFile = None
+    """a picture of the size of sensor depth: where it is black, as on the robot's own parts, nothing counts"""
+    check_trajectory: bool = False
+    """check the poses and their timing against the images first, and say what is wrong with them"""
+    baselines: bool = False
+    """score a classical plane sweep on the same frames too"""
+    json: OutputFile = None
+    """file for the figures"""
+    report: OutputFolder = None
+    """folder for index.html, a page with plots and pictures, and its figures"""
+    against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """an earlier run to set beside this one in the report: its --report folder or --json file"""
+    out: OutputFolder = None
+    """folder to keep predictions and pictures in, one folder a sequence"""
+    published: bool = False
+    """keep the published files in it instead: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""
+    dataset: OptionalName = None
+    """name of the data set in published file names; by default the folder that holds the sequence"""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    bag: BagOptions = field(default_factory=BagOptions)
+
+
+def run(options: Options) -> None:
+    """Predict each sequence to disk, score what is on disk, print the table and write what was asked for."""
+    import tempfile
+
+    from dvmvs_core.cli.faults import print_faults
+    from dvmvs_core.cli.figure_tables import print_figures
+    from dvmvs_core.cli.progress_bars import Steps
+    from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
+    from dvmvs_core.evaluation.scoring.figures import read_figures, write_figures
+
+    _check(options)
+    if options.mask:
+        _read_mask(options.mask)  # before the minutes of prediction, not after
+    against = read_figures(options.against) if options.against else None
+    runs = plan_runs(
+        options.bag.open_all(options.sequences),
+        options.indices,
+        options.engine.measurement_frames,
+        options.dataset,
+        options.limit,
+    )
+    _check_depth(runs)
+    of_each = 2 + 2 * options.baselines + options.check_trajectory + (options.report is not None)
+    step = Steps(1 + len(runs) * of_each)
+    engine = options.engine.build(step(f"loading {options.engine.weights}"))
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = [
+            options.out / one.name if options.out and not options.published else Path(temporary) / str(number)
+            for number, one in enumerate(runs)
+        ]
+        results = [
+            _evaluate(options, engine, one, folder, Path(temporary) / "sweep", step)
+            for one, folder in zip(runs, folders, strict=True)
+        ]
+        figures = _figures(options, engine, runs, results)
+        if options.check_trajectory:
+            for one, part in zip(runs, figures["sequences"], strict=True):
+                part["trajectory"] = _trajectory(engine, one, step)
+        print_figures(figures)
+        for one in runs:
+            print_faults(one.name, one.sequence)
+        if options.json:
+            write_figures(options.json, figures)
+        if options.report:
+            _report(options, runs, folders, figures, against, step)
+
+
+def _check(options: Options) -> None:
+    from dvmvs_core.errors import ConfigError
+
+    if not 0 <= options.min_depth < options.max_depth:
+        raise ConfigError(
+            f"the range of depth must satisfy 0 <= --min-depth < --max-depth;"
+            f" got {options.min_depth} and {options.max_depth}"
+        )
+    if options.against and not options.report:
+        raise ConfigError("--against sets an earlier run beside this one in a report: name its folder with --report")
+    if options.published and not options.out:
+        raise ConfigError("--published files need a folder: name it with --out")
+
+
+def _check_depth(runs) -> None:
+    from dvmvs_core.errors import DataError
+
+    for one in runs:
+        if not one.sequence.has_depth:
+            raise DataError(f"{one.sequence.path} has no sensor depth to score against; use dvmvs predict instead")
+
+
+def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path, step: Steps) -> RunResult:
+    from dvmvs_core.cli.progress_bars import predict_with_bar
+    from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
+    from dvmvs_core.evaluation.scoring.figures import RunResult
+    from dvmvs_core.evaluation.scoring.published import write_published
+
+    pictures_every = 10 if options.out and not options.published else 0
+    latencies = predict_with_bar(one, engine, folder, pictures_every, options.refine, step(f"predicting {one.name}"))
+    path = folder / PREDICTIONS
+    score = _score(options, path, one, step(f"scoring {one.name}"), len(latencies))
+    if options.published:
+        write_published(path, score, options.out, one.system(engine), one.scene)
+    sweep = None
+    if options.baselines:
+        sweep_path = _sweep(engine, one, path, sweep_folder, step)
+        sweep = _score(options, sweep_path, one, step(f"scoring the plane sweep of {one.name}"), len(latencies))
+    timeline = one.timeline(engine, path)
+    return RunResult(
+        score,
+        one.sequence.path,
+        timeline,
+        sweep,
+        one.sequence.faults,
+        one.sequence.dropped,
+        one.sequence.depth_name,
+    )
+
+
+def _trajectory(engine, one, step: Steps) -> dict:
+    """Print what is wrong with the trajectory of a sequence, and return the figures."""
+    from dvmvs_core.cli.check_command import print_check
+
+    depth_range = (engine.model_config.min_depth_m, engine.model_config.max_depth_m)
+    return print_check(one.sequence, engine.config.keyframes, depth_range, step)
+
+
+def _score(options: Options, path: Path, one, description: str, keyframes: int):
+    from dvmvs_core.cli.progress_bars import progress
+    from dvmvs_core.evaluation.scoring.score import score_predictions
+
+    with progress(description, keyframes) as advance:
+        mask = _read_mask(options.mask) if options.mask else None
+        score = score_predictions(path, one.sequence, options.min_depth, options.max_depth, advance, mask)
+    score.name = one.name
+    return score
+
+
+def _read_mask(path: Path):
+    from dvmvs_core.data.scene_folder import read_image
+
+    return read_image(path).any(axis=2)
+
+
+def _sweep(engine, one, path: Path, folder: Path, step: Steps) -> Path:
+    """Run the classical plane sweep on the keyframes and measurement frames that the network had."""
+    from dvmvs_core.cli.progress_bars import counted, progress
+    from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS, predict_indexed, write_predictions
+    from dvmvs_core.evaluation.scoring.classical_plane_sweep import PlaneSweep
+
+    sweep = PlaneSweep(engine.model_config, engine.device, engine.config.crop)
+    entries = one.entries_of(path)
+    with progress(step(f"plane sweep of {one.name}"), len(entries)) as advance:
+        write_predictions(counted(predict_indexed(sweep, one.sequence, entries), advance), folder)
+    return folder / PREDICTIONS
+
+
+def _figures(options: Options, engine, runs, results) -> dict:
+    import math
+
+    from dvmvs_core import environment
+    from dvmvs_core.evaluation.scoring.figures import summary
+    from dvmvs_core.model.checkpoint import read_info
+
+    info = read_info(options.engine.weights)
+    hardware = environment.hardware(engine.device)
+    return summary(
+        results,
+        weights=options.engine.weights,
+        weights_sha256=environment.fingerprint(info.path),
+        network=engine.model_config.network,
+        preset=engine.model_config.preset,
+        resolution=[engine.model_config.width, engine.model_config.height],
+        measurement_frames=max((one.index or engine.config.keyframes).measurement_frames for one in runs),
+        precision=engine.config.precision,
+        matching=engine.matching,
+        refined=options.refine,
+        mask=str(options.mask) if options.mask else None,
+        depth_range_m=[options.min_depth, None if math.isinf(options.max_depth) else options.max_depth],
+        device=hardware.get("gpu", engine.device.type),
+        command=environment.command_line(),
+        made=environment.now(),
+        versions=environment.versions(),
+        hardware=hardware,
+    )
+
+
+def _report(options: Options, runs, folders: list[Path], figures: dict, against: dict | None, step: Steps) -> None:
+    from dvmvs_core.cli.progress_bars import progress
+    from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
+    from dvmvs_core.evaluation.report.keyframe_pictures import choose, draw
+    from dvmvs_core.evaluation.report.page import write_report
+
+    pictures = []
+    for one, folder, part in zip(runs, folders, figures["sequences"], strict=True):
+        chosen = choose(part["per_keyframe"], len(runs))
+        with progress(step(f"drawing {one.name}"), len(one.sequence)) as advance:
+            pictures.append(draw(chosen, folder / PREDICTIONS, one.sequence, advance))
+    print(f"report: {write_report(options.report, figures, pictures, against)}")

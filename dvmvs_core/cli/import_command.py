@@ -1,0 +1,209 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Turn a recording of another tool, or a published data set, into scene folders to test with or npz to train with.
+
+Poses, units and axes become ours, lens distortion is removed. A frame without depth still serves for prediction; what
+was left out is named with its reason, on the terminal and in export.json of the scene. Scenes that an earlier run
+finished are skipped, and a scene is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
+
+import tyro
+
+from dvmvs_core.cli.common_options import NewFolder, OutputFile
+from dvmvs_core.exporters.export_options import (
+    ExportOptions,
+    IclNuimOptions,
+    RgbdScenesOptions,
+    ScannetOptions,
+    SevenScenesOptions,
+    TumRgbdOptions,
+)
+from dvmvs_core.importers.import_options import (
+    ColmapOptions,
+    EurocOptions,
+    KittiOptions,
+    Record3dOptions,
+    RedwoodOptions,
+    StrayOptions,
+    TrajectoryOptions,
+    TransformsOptions,
+)
+
+if TYPE_CHECKING:
+    from dvmvs_core.exporters.export_runner import ExportSummary
+
+OptionsT = TypeVar("OptionsT")
+
+NAMED_FRAMES = 3
+"""How many frames of a scene that were left out are named on the terminal; all of them are in its export.json."""
+
+
+@dataclass(frozen=True)
+class Import(Generic[OptionsT]):
+    """Imports of one kind of recording."""
+
+    root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
+    """the recording or data set as it was downloaded, or one scene of it"""
+    out: NewFolder
+    """folder to make the scenes in"""
+    dataset: OptionsT
+    how: ExportOptions = field(default_factory=ExportOptions)
+    scenes: tuple[str, ...] = ()
+    """only the scenes with these names, or all; with --published those of the published tests"""
+    workers: int = 0
+    """scenes to work on at a time; by default one a processor"""
+    split_folder: Path | None = None
+    """folder whose train.txt and validation.txt say which scene is for what; by default 9 to 1, by place, seeded"""
+    json: OutputFile = None
+    """write what became of each scene to this file"""
+
+
+KINDS = {
+    "scannet": (ScannetOptions, "ScanNet: SCENE/SCENE.sens, read natively."),
+    "7scenes": (
+        SevenScenesOptions,
+        "7-Scenes: SCENE/seq-XX/frame-NNNNNN.{color.png or .jpg,depth.png,pose.txt}.",
+    ),
+    "tum-rgbd": (
+        TumRgbdOptions,
+        "TUM RGB-D: SEQUENCE/{rgb.txt,depth.txt,groundtruth.txt}, or a recording of your own in that format.",
+    ),
+    "icl-nuim": (IclNuimOptions, "Augmented ICL-NUIM: NAME-color, NAME-depth-clean and NAME-traj.txt."),
+    "rgbd-scenes": (RgbdScenesOptions, "RGB-D Scenes v2: imgs/scene_XX and pc/XX.pose."),
+    "trajectory": (
+        TrajectoryOptions,
+        "Images named by their time, or a video, with poses in a text file of TUM's format: IN is the folder or video.",
+    ),
+    "euroc": (EurocOptions, "EuRoC (ASL) and TUM-VI: mav0/cam0, calibration and ground truth."),
+    "transforms": (TransformsOptions, "transforms.json of nerfstudio or Instant-NGP."),
+    "colmap": (ColmapOptions, "COLMAP model, text or binary; --scale says how many metres one of its units is."),
+    "stray": (StrayOptions, "Stray Scanner: rgb.mp4, odometry.csv, depth and confidence of an iPhone's LiDAR."),
+    "record3d": (Record3dOptions, "Record3D: .r3d files of an iPhone's LiDAR."),
+    "open3d": (RedwoodOptions, "Open3D and Redwood: color/, depth/ and a trajectory *.log."),
+    "kitti": (KittiOptions, "KITTI odometry: sequences/NN and poses/NN.txt."),
+}
+"""Each kind of recording: its options, and what it is."""
+
+Options = Union[  # noqa: UP007
+    tuple(
+        Annotated[Import[options], tyro.conf.subcommand(name, description=what)]
+        for name, (options, what) in KINDS.items()
+    )
+]
+
+
+def run(options: Import) -> None:
+    """Import, say what became of each scene, and fail if one could not be imported.
+
+    Raises:
+        DataError: if there is nothing to import, or a scene could not be.
+        OutputError: if OUT cannot be written.
+    """
+    from dvmvs_core.atomic import replacing
+    from dvmvs_core.errors import DataError
+    from dvmvs_core.exporters.export_runner import export
+    from dvmvs_core.importers.formats import FORMATS
+
+    kind = next(name for name, (known, _) in KINDS.items() if known is type(options.dataset))
+    with _scene_progress() as on_progress:
+        summary = export(
+            FORMATS[kind].open(options.how.published, options.dataset),
+            options.root,
+            options.out,
+            options.how,
+            options.scenes,
+            options.workers or len(os.sched_getaffinity(0)),
+            options.split_folder,
+            on_progress,
+        )
+    _print_summary(summary)
+    if options.json:
+        with replacing(options.json) as unfinished:
+            unfinished.write_text(json.dumps(_figures(summary), indent=1) + "\n")
+    if len(summary.failures) == 1 and not summary.scenes:
+        (reason,) = summary.failures.values()
+        raise DataError(reason)
+    if summary.failures:
+        failures = "; ".join(f"{name}: {reason}" for name, reason in summary.failures.items())
+        raise DataError(
+            f"{len(summary.failures)} of {len(summary.failures) + len(summary.scenes)} scenes could not be imported"
+            f" ({failures}). What could be is in {options.out}"
+        )
+
+
+@contextmanager
+def _scene_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each scene at work."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            # A finished scene gives up its line, or a thousand of them would fill the screen.
+            bars.update(tasks[name], completed=done, visible=done < total)
+
+        yield show
+
+
+def _print_summary(summary: ExportSummary) -> None:
+    from dvmvs_core.cli.tables import print_table
+
+    rows = [
+        (
+            scene.name,
+            scene.frames,
+            scene.lost_poses,
+            scene.skipped_frames,
+            len(scene.without_depth),
+            "yes" if scene.stamps else "no",
+            "before" if scene.resumed else "now",
+        )
+        for scene in summary.scenes
+    ]
+    if rows:
+        columns = ("scene", "frames", "poses lost", "left out", "without depth", "stamps", "imported")
+        print_table("imported scenes", columns, rows)
+    for scene in summary.scenes:
+        for what, items in (("left out", scene.skipped), ("without depth", scene.without_depth)):
+            for item in items[:NAMED_FRAMES]:
+                print(f"{scene.name}: {what} {item.name}: {item.reason}")
+            if len(items) > NAMED_FRAMES:
+                print(f"{scene.name}: … and {len(items) - NAMED_FRAMES} more {what}, all named in its export.json")
+
+
+def _figures(summary: ExportSummary) -> dict[str, Any]:
+    return {
+        "scenes": [
+            {
+                "name": scene.name,
+                "frames": scene.frames,
+                "lost_poses": scene.lost_poses,
+                "skipped": [vars(item) for item in scene.skipped],
+                "without_depth": [vars(item) for item in scene.without_depth],
+                "stamps": scene.stamps,
+                "resumed": scene.resumed,
+            }
+            for scene in summary.scenes
+        ],
+        "failures": summary.failures,
+    }

@@ -1,0 +1,193 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""List, describe and average checkpoints, import released ones, export, and calibrate confidence to one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from dvmvs_core.cli.common_options import Count, EngineOptions, OutputFile
+from dvmvs_core.cli.outputs import Output
+from dvmvs_core.errors import WeightsError
+
+_Weights = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
+_Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+_File = Annotated[Path, tyro.conf.arg(metavar="OUT.safetensors"), Output.FILE]
+
+
+@dataclass(frozen=True)
+class List:
+    """List the checkpoints that come with the package."""
+
+    json: bool = False
+    """print all that is known of them as JSON, for programs"""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Describe a checkpoint without loading it: licence, networks, figures, and what it was made from."""
+
+    weights: _Weights
+    """a safetensors file, or the name of a shipped checkpoint"""
+    json: bool = False
+    """print all that is known of it as JSON, for programs"""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Turn a folder of released files (0_feature_extractor … 4_decoder) into one safetensors file."""
+
+    folder: _Folder
+    """the folder; what else lies in it is ignored"""
+    out: Annotated[_File, tyro.conf.Positional]
+    """the safetensors file to write"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a network of a checkpoint in the released layout, one file of tensors a module, or as ONNX files."""
+
+    weights: _Weights
+    """a safetensors file, or the name of a shipped checkpoint"""
+    out: Annotated[_Folder, Output.FOLDER]
+    """folder to write to; it must not exist yet"""
+    network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
+    """which of the networks, where the weights hold both"""
+    format: Literal["released", "onnx"] = "released"
+    """onnx: what lies between the plane sweeps, for TensorRT or onnxruntime; network.json says how it is run"""
+
+
+@dataclass(frozen=True)
+class Average:
+    """Write the mean of checkpoints that went on from the same weights, or that one run left behind."""
+
+    weights: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME ...")]
+    """two or more safetensors files, or names of shipped checkpoints"""
+    out: _File
+    """the safetensors file to write"""
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Fit confidence to a checkpoint, on synthetic worlds that no network has seen."""
+
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    clips: Count = 32
+    """worlds to walk through, 12 keyframes each; one in four only checks the fit"""
+    out: OutputFile = None
+    """file for the coefficients; by default the one that the engine reads"""
+
+
+Options = (
+    Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Average, tyro.conf.subcommand("average")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+)
+
+
+def run(options: List | Info | Import | Export | Average | Calibrate) -> None:
+    """Run one of the six."""
+    commands = {
+        List: _list,
+        Info: _info,
+        Import: _import,
+        Export: _export,
+        Average: _average,
+        Calibrate: _calibrate,
+    }
+    commands[type(options)](options)
+
+
+def _list(options: List) -> None:
+    from dvmvs_core.cli.weights_description import LIST_HEADER, as_dict, list_row
+    from dvmvs_core.model.checkpoint import list_shipped, read_info
+
+    infos = [read_info(name) for name in list_shipped()]
+    if options.json:
+        print(json.dumps([as_dict(info) for info in infos], indent=2))
+        return
+    from dvmvs_core.cli.tables import print_table
+
+    print_table("shipped checkpoints", LIST_HEADER, map(list_row, infos))
+    print("`dvmvs weights info NAME` says more")
+
+
+def _info(options: Info) -> None:
+    from dvmvs_core.cli.weights_description import as_dict
+    from dvmvs_core.model.checkpoint import read_info
+
+    info = read_info(options.weights)
+    if options.json:
+        print(json.dumps(as_dict(info), indent=2))
+    else:
+        _describe(info)
+
+
+def _import(options: Import) -> None:
+    from dvmvs_core.model.checkpoint import import_released
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    _describe(import_released(options.folder, options.out))
+
+
+def _export(options: Export) -> None:
+    if options.format == "onnx":
+        try:
+            from dvmvs_core.runtime.onnx_export import export_onnx as export
+        except ImportError as error:
+            raise WeightsError(f"format onnx needs the package onnx ({error}); pip install onnx") from error
+    else:
+        from dvmvs_core.model.checkpoint import export_released as export
+
+    files = export(options.weights, options.out, options.network)
+    print(f"{options.out}: {', '.join(file.name for file in files)}")
+
+
+def _average(options: Average) -> None:
+    from dvmvs_core.model.averaging import average_checkpoints
+
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    _describe(average_checkpoints(options.weights, options.out))
+
+
+def _calibrate(options: Calibrate) -> None:
+    from dvmvs_core.cli.progress_bars import progress
+    from dvmvs_core.cli.tables import print_table
+    from dvmvs_core.environment import command_line, fingerprint
+    from dvmvs_core.evaluation.scoring.calibration import calibrate, coefficients_path, write_calibration
+    from dvmvs_core.model.checkpoint import read_info
+
+    engine = options.engine.build()
+    with progress("walking through worlds", options.clips) as advance:
+        calibration = calibrate(engine, options.clips, advance)
+    check = calibration.check
+    print_table(
+        "on worlds that were kept apart: share of depths within 10 %, by confidence",
+        ("confidence", "within 10 %", "pixels"),
+        [(f"{part.confidence:.2f}", f"{part.ratio_110:.2f}", part.pixels) for part in check.calibration],
+    )
+    half = check.error[check.left_out.index(0.5)]
+    print(f"relative error: {check.error[0]:.3f}; of the most confident half {half:.3f}")
+    out = options.out or coefficients_path(engine)
+    sha256 = fingerprint(read_info(options.engine.weights).path)
+    write_calibration(out, calibration, command=command_line(), weights_sha256=sha256)
+    print(f"coefficients: {out}")
+
+
+def _describe(info) -> None:
+    from dvmvs_core.cli.weights_description import description
+
+    print(description(info))

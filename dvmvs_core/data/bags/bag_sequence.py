@@ -1,0 +1,343 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""rosbag2 recordings as sequences: the same stamps, lookups and pixels as the node sees.
+
+Topics are found by type, intrinsics come from CameraInfo, and the pose of an image is the transform from its frame_id
+to the world frame at its own stamp. An image without a transform is left out and counted, as in the node. Raw images of
+a camera whose lens bends lines come rectified, with their depth.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dvmvs_core.data.bags.bag_cameras import CAMERA_INFO, BagCamera, info_topic
+from dvmvs_core.data.bags.bag_depth import POINT_CLOUD, BagDepth
+from dvmvs_core.data.bags.bag_files import BagFiles
+from dvmvs_core.data.bags.bag_images import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    ImageMessage,
+    ImageTopic,
+    base_topic,
+    image_messages,
+    image_topics,
+)
+from dvmvs_core.data.bags.bag_namespaces import belongs, nearest, strangers
+from dvmvs_core.data.bags.bag_poses import BagPoses, PoseStream
+from dvmvs_core.data.encodings.bit_depth import BitDepth
+from dvmvs_core.data.encodings.image_message import COLOUR_ENCODINGS
+from dvmvs_core.data.lens.camera_info import CameraModel, Lens
+from dvmvs_core.data.lens.camera_view import AUTO, Rectification, is_raw_topic, is_rectified_topic
+from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
+from dvmvs_core.errors import DataError, MessageError, TransformError
+from dvmvs_core.foreign import foreign
+from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.types import Frame
+
+logger = logging.getLogger(__name__)
+
+NO_TRANSFORM, OUT_OF_ORDER, DAMAGED = "no transform at its stamp", "not newer than the one before", "damaged message"
+NO_STAMP = "no stamp"
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """Topics and frames of a bag; each that is None is found by type."""
+
+    image_topic: str | None = None
+    """Topic of the colour images, uncompressed or compressed."""
+    camera_info_topic: str | None = None
+    """Topic of their intrinsics."""
+    depth_topic: str | None = None
+    """Topic of sensor depth, or a PointCloud2 to project into the images, which is never chosen by itself."""
+    world_frame: str | None = None
+    """Frame that poses are expressed in: `odom` if there is one, else the root of the camera's tree."""
+    pose_topic: str | None = None
+    """Topic of Odometry, PoseStamped or PoseWithCovarianceStamped; by default only where /tf does not lead to the
+    camera."""
+    rectify: str = AUTO
+    """Whether images of a camera with lens distortion are rectified: `always`, `never`, or `auto` to go by the name of
+    their topic, as the node's parameter of that name says."""
+    tf_topic: str | None = None
+    """Topic of moving transforms: by default /tf, and those named tf in a namespace of the images."""
+
+
+class BagSequence(Sequence):
+    """A rosbag2 as a sequence.
+
+    Args:
+        path: bag folder, or a single .mcap or .db3 file.
+        topics: what to read where the choice by type would be wrong.
+
+    Attributes:
+        image_topic: topic of the images.
+        camera_info_topic: topic of their intrinsics.
+        depth_topic: topic of sensor depth, or None.
+        pose_topic: topic of poses, or None if they come from /tf.
+        world_frame: frame that poses are expressed in.
+        camera_frame: frame_id of the images.
+
+    Raises:
+        DataError: if there are no images, intrinsics or transforms, or more than one camera to choose from.
+    """
+
+    def __init__(self, path: Path, topics: BagTopics) -> None:
+        self._files = BagFiles(path)
+        try:
+            self._open(path, topics)
+        except DataError as error:  # what is missing may be in the part of the bag that is
+            raise DataError("; ".join((str(error), *self._files.notes))) from error
+
+    def __len__(self) -> int:
+        """Return the number of images stored."""
+        return self._files.topics[self.image_topic].count
+
+    def poses(self) -> Iterator[PoseItem]:
+        """Yield the poses; images are read, since their stamps are in them, but not decoded."""
+        for image, world_T_cam in self._posed_images(self._poses.stream()):
+            yield PoseItem(image.index, _name(image.index), image.stamp_ns, world_T_cam)
+
+    def items(self, depth: bool = True) -> Iterator[SequenceItem]:
+        """Yield the frames.
+
+        Raises:
+            DataError: if no image at all can be used, or depth has another size than its image.
+        """
+        transforms = self._poses.stream()
+        depths = self._depth.stream(transforms, self.world_frame) if depth and self._depth else None
+        usable, bits = 0, BitDepth(f"images of {self.image_topic}")
+        for image, world_T_cam in self._posed_images(transforms):
+            try:
+                with foreign(f"image {image.index} cannot be used", MessageError):
+                    recorded = image.colour(bits)
+                    camera = self._camera_of(image.stamp_ns, recorded)
+                    pixels, K = self._view(recorded, camera)
+                    seen = self._view.seen
+                    frame = Frame(pixels, K, world_T_cam, image.stamp_ns, image.index)
+            except MessageError as error:
+                self._drop(DAMAGED, error)
+                self.unreadable.add(image.index)
+                continue
+            usable += 1
+            sensor_depth = depths.near(image.stamp_ns, camera) if depths else None
+            if sensor_depth is not None and self._view.applies_to(camera):
+                size = pixels.shape[:2]
+                sensor_depth = Preprocessor(camera.K, sensor_depth.shape, size, crop=self._crop).depth(sensor_depth)
+            yield SequenceItem(frame, _name(image.index), sensor_depth, self._lens_left(camera), seen)
+        if not usable:
+            raise DataError(f"{self.path}: none of {len(self)} images can be used; {self._last_reason}")
+
+    def fitted(self, size: tuple[int, int], crop: bool) -> BagSequence:
+        """Return the sequence with its raw images rectified straight to a network's size (see `Sequence.fitted`)."""
+        fitted = copy.copy(self)  # what was dropped and what is at fault stay one for both
+        fitted._crop = crop
+        fitted._view = fitted._rectification(size)
+        return fitted
+
+    def sensor_depths(self, indices: Collection[int]) -> Iterator[DepthItem]:
+        """Yield the sensor depth of the images with these indices, less those that have none."""
+        if self._depth is None:
+            return
+        wanted, transforms = set(indices), self._poses.stream()
+        depths = self._depth.stream(transforms, self.world_frame)
+        newest_ns = None
+        for image in image_messages(self._files, self.image_topic):
+            if newest_ns is not None and image.stamp_ns <= newest_ns:
+                continue
+            newest_ns = image.stamp_ns
+            transforms.advance(image.log_ns, image.stamp_ns)
+            camera = self._camera.at(image.stamp_ns) if image.index in wanted else None
+            sensor_depth = depths.near(image.stamp_ns, camera)
+            if sensor_depth is not None:
+                yield DepthItem(image.index, camera.K, sensor_depth)
+
+    def _open(self, path: Path, topics: BagTopics) -> None:
+        found = self._find_images(topics.image_topic)
+        self.image_topic = topics.image_topic or _choose_image(path, found)
+        image = found.get(self.image_topic)
+        if image is None:
+            raise DataError(f"{path} has no images on {self.image_topic!r}; it has images on {', '.join(found)}")
+        self.camera_frame = image.frame_id
+        self._camera = self._find_camera(topics.camera_info_topic)
+        self.camera_info_topic = self._camera.topic
+        camera_notes = [*self._camera.notes, *self._foreign_camera()]
+        self.depth_topic = topics.depth_topic or _choose_depth(path, self.image_topic, found)
+        clouds = self._files.of_type(POINT_CLOUD)
+        if self.depth_topic is not None and self.depth_topic not in (*found, *clouds):
+            raise DataError(
+                f"{path} has no depth on {self.depth_topic!r}; it has images on {', '.join(found)}"
+                + (f" and points on {', '.join(clouds)}" if clouds else "")
+            )
+        super().__init__(path, has_depth=self.depth_topic is not None)
+        self.faults = self._files.faults
+        self._rectify, self._crop = topics.rectify, False
+        self._view = self._rectification(None)
+        self._check_camera(image)
+        self._depth = self._open_depth(found, image) if self.depth_topic else None
+        self._poses = BagPoses(
+            self._files,
+            self.image_topic,
+            image.frame_id,
+            image.log_ns - image.stamp_ns,
+            topics.pose_topic,
+            topics.world_frame,
+            topics.tf_topic,
+        )
+        self.pose_topic, self.world_frame = self._poses.pose_topic, self._poses.world_frame
+        self.notes.extend((*self._files.notes, *camera_notes, *self._poses.notes))
+        for note in self.notes:
+            logger.warning(note)
+
+    def _find_images(self, wanted: str | None) -> dict[str, ImageTopic]:
+        found, unreadable = image_topics(self._files)
+        path = self._files.path
+        if wanted in unreadable:
+            raise DataError(f"{path}: no image on {wanted} can be read; the first: {unreadable[wanted]}")
+        if wanted is None and unreadable and not any(image.is_colour for image in found.values()):
+            reasons = "; ".join(f"{topic}: {why}" for topic, why in unreadable.items())
+            raise DataError(f"{path}: none of its colour images can be read; {reasons}. Decode them first")
+        if not found:
+            held = ", ".join(f"{name} ({topic.message_type})" for name, topic in self._files.topics.items())
+            raise DataError(f"{path} must hold images of type {IMAGE} or {COMPRESSED_IMAGE}; found {held}")
+        return found
+
+    def _find_camera(self, wanted: str | None) -> BagCamera:
+        path, available = self._files.path, self._files.of_type(CAMERA_INFO)
+        if not available:
+            raise DataError(f"{path} must hold a {CAMERA_INFO} for {self.image_topic}; it holds none")
+        if wanted is not None and wanted not in available:
+            raise DataError(f"{path} has no camera_info on {wanted!r}; it has {', '.join(available)}")
+        beside = info_topic(self.image_topic)
+        around = nearest([topic for topic in available if belongs(topic, self.image_topic)], self.image_topic)
+        topic = wanted or (beside if beside in available else (around or available)[0])
+        if topic not in (wanted, beside) and len(around) != 1 and len(available) > 1:
+            raise DataError(
+                f"{path} has no {beside} for {self.image_topic}, but {', '.join(available)}:"
+                " name one with --camera-info-topic"
+            )
+        return BagCamera(self._files, topic)
+
+    def _foreign_camera(self) -> list[str]:
+        """A sentence on intrinsics that may be those of another camera."""
+        if not strangers(self.camera_info_topic, self.image_topic):
+            return []
+        return [
+            f"{self._files.path}: the intrinsics of {self.image_topic} come from {self.camera_info_topic}, the only"
+            " camera_info there is"
+        ]
+
+    def _rectification(self, size: tuple[int, int] | None) -> Rectification:
+        return Rectification(self._rectify, self.image_topic, size, self._crop, logger.info)
+
+    def _lens_left(self, camera: CameraModel) -> Lens | None:
+        """The lens of images that go by the name of raw ones and were left so."""
+        return camera.lens if is_raw_topic(AUTO, self.image_topic) and not self._view.applies_to(camera) else None
+
+    def _open_depth(self, found: dict[str, ImageTopic], image: ImageTopic) -> BagDepth:
+        raw = self._view.applies_to(self._camera.at(image.stamp_ns))
+        return BagDepth(self._files, self.depth_topic, found, image, self._camera, raw, self._rectify)
+
+    def _check_camera(self, image: ImageTopic) -> None:
+        camera = self._camera.at(image.stamp_ns)
+        if not self._camera.has_size(image.size):
+            raise DataError(
+                f"{self.path}: {self.camera_info_topic} must be of the size of {self.image_topic},"
+                f" {image.size[1]}×{image.size[0]}; got {camera.width}×{camera.height}"
+            )
+        with foreign(f"{self.path}, topic {self.camera_info_topic}"):
+            self._view(np.zeros((camera.height, camera.width, 3), np.uint8), camera)
+
+    def _camera_of(self, stamp_ns: int, pixels: np.ndarray) -> CameraModel:
+        camera = self._camera.at(stamp_ns)
+        if (camera.height, camera.width) != pixels.shape[:2]:
+            raise MessageError(
+                f"an image of {pixels.shape[1]}×{pixels.shape[0]} came with a camera_info of"
+                f" {camera.width}×{camera.height}"
+            )
+        return camera
+
+    def _posed_images(self, transforms: PoseStream) -> Iterator[tuple[ImageMessage, np.ndarray]]:
+        """Every image that can become a frame, with its pose; counts the others."""
+        self.dropped.clear()
+        self._last_reason = ""
+        newest_ns, posed = None, 0
+        for image in image_messages(self._files, self.image_topic):
+            if newest_ns is not None and image.stamp_ns == 0:
+                self._drop(NO_STAMP, f"image {image.index} has no stamp: header.stamp is 0. Have its driver set it")
+                continue
+            if newest_ns is not None and image.stamp_ns <= newest_ns:
+                early_s = (newest_ns - image.stamp_ns) * 1e-9
+                self._drop(OUT_OF_ORDER, f"image {image.index} is stamped {early_s:.3f} s before an earlier one")
+                continue
+            newest_ns = image.stamp_ns
+            transforms.advance(image.log_ns, image.stamp_ns)
+            try:
+                world_T_cam = transforms.lookup(self.world_frame, image.frame_id, image.stamp_ns)
+            except TransformError as error:
+                self._drop(NO_TRANSFORM, error)
+                continue
+            posed += 1
+            yield image, world_T_cam
+        if not posed:
+            raise DataError(f"{self.path}: none of {len(self)} images has a pose; {self._last_reason}")
+        if self.dropped:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
+            logger.warning(
+                "%s: left out of %d images: %s; the last because %s", self.path, len(self), reasons, self._last_reason
+            )
+
+    def _drop(self, reason: str, detail: object) -> None:
+        self.dropped[reason] += 1
+        self._last_reason = str(detail)
+
+
+def _choose_image(path: Path, found: dict[str, ImageTopic]) -> str:
+    """The topic of the colour images: colour before grey, rectified before raw, and only if one is left."""
+    colour = [topic for topic, image in found.items() if image.is_colour]
+    if not colour:
+        held = ", ".join(f"{topic} ({image.encoding})" for topic, image in found.items())
+        raise DataError(f"{path} must hold images as {', '.join(COLOUR_ENCODINGS)}; found {held}")
+    for better in (
+        lambda topic: not found[topic].is_depth,
+        lambda topic: not found[topic].is_grey,
+        is_rectified_topic,
+        lambda topic: not found[topic].compressed,
+    ):
+        colour = [topic for topic in colour if better(topic)] or colour
+    if len({base_topic(topic) for topic in colour}) > 1:
+        raise DataError(f"{path} holds several colour images, {', '.join(colour)}: name one with --image-topic")
+    return colour[0]
+
+
+def _choose_depth(path: Path, image_topic: str, found: dict[str, ImageTopic]) -> str | None:
+    """The topic of sensor depth: that of the camera's own frame first, and only if one is left."""
+    depth = [topic for topic, image in found.items() if image.is_depth and topic != image_topic]
+    # Images of mono16 may be of a camera: only a name makes them depth.
+    depth = [topic for topic in depth if not found[topic].is_colour or "depth" in topic]
+    colour, near = found[image_topic], nearest(depth, image_topic)
+    for better in (
+        lambda topic: found[topic].frame_id == colour.frame_id,
+        lambda topic: found[topic].size == colour.size,
+        lambda topic: topic in near,
+        lambda topic: not found[topic].compressed,
+    ):
+        depth = [topic for topic in depth if better(topic)] or depth
+    if len({base_topic(topic) for topic in depth}) > 1:
+        raise DataError(f"{path} holds several depth images, {', '.join(depth)}: name one with --depth-topic")
+    return depth[0] if depth else None
+
+
+def _name(index: int) -> str:
+    return f"{index:05d}.png"

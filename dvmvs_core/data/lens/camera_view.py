@@ -1,0 +1,130 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Raw or rectified: what the images on a topic are, and the pixels and intrinsics that become a frame.
+
+The node and the bag reader share this code, so that both see the same pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from dvmvs_core.data.lens.camera_info import CameraModel, resolution_doubt
+from dvmvs_core.data.lens.rectification import Rectifier
+from dvmvs_core.types import DepthPrediction
+
+AUTO, ALWAYS, NEVER = RECTIFY = ("auto", "always", "never")
+
+_RECTIFIED = re.compile(r"(^|[/_])rect(ified)?([/_]|$)")
+
+
+def is_rectified_topic(topic: str) -> bool:
+    """Return whether a topic's name says that its images are rectified, as `image_rect` and `rgb/color/rect/image`."""
+    return _RECTIFIED.search(topic) is not None
+
+
+def is_raw_topic(mode: str, topic: str) -> bool:
+    """Return whether images of a topic are taken as raw, by one of the modes of `Rectification`."""
+    return mode == ALWAYS or (mode == AUTO and not is_rectified_topic(topic))
+
+
+class Rectification:
+    """Rectifies raw images, straight to the network's size if that is known, and leaves rectified ones alone.
+
+    Args:
+        mode: "always" to rectify by camera_info, "never" to take images as they are, "auto" to go by the topic's name.
+            A camera without distortion is never rectified.
+        topic: the images' topic.
+        new_size: (h, w) of the network; None to keep the camera's own size.
+        crop: whether to keep the aspect ratio.
+        log: told once for each camera what is done with its images.
+    """
+
+    def __init__(
+        self, mode: str, topic: str, new_size: tuple[int, int] | None, crop: bool, log: Callable[[str], None]
+    ) -> None:
+        self._topic = topic
+        self._raw = is_raw_topic(mode, topic)
+        self._new_size = new_size
+        self._crop = crop
+        self._log = log
+        self._camera: tuple | None = None
+        self._rectifier: Rectifier | None = None
+
+    def __call__(self, image: np.ndarray, camera: CameraModel) -> tuple[np.ndarray, np.ndarray]:
+        """Return the (h, w, 3) uint8 RGB image and the (3, 3) intrinsics of a frame from an image of a camera.
+
+        Raises:
+            MessageError: if the camera_info does not describe a lens that can be rectified.
+        """
+        self._follow_camera(camera)
+        if self._rectifier is None:
+            return image, camera.K
+        return self._rectifier.image(image), self._rectifier.K
+
+    @property
+    def seen(self) -> np.ndarray | None:
+        """Which pixels of the last image the camera shows, (h, w) bool; None for all of them."""
+        return self._rectifier.seen if self._rectifier else None
+
+    def applies_to(self, camera: CameraModel) -> bool:
+        """Return whether images of a camera are rectified."""
+        return self._raw and camera.lens is not None
+
+    def _follow_camera(self, camera: CameraModel) -> None:
+        key = camera_key(camera)
+        if key == self._camera:
+            return
+        self._rectifier = None
+        if doubt := resolution_doubt(camera.K, (camera.height, camera.width)):
+            self._log(f"camera_info of {self._topic}: {doubt}")
+        if camera.lens is None:
+            self._log(f"camera_info has no distortion: images of {self._topic} are taken as they are")
+        elif not self._raw:
+            self._log(f"images of {self._topic} are taken as rectified already (parameter rectify)")
+        else:
+            self._rectifier = Rectifier(camera, self._new_size or (camera.height, camera.width), self._crop)
+            self._log(f"images of {self._topic} are rectified by camera_info ({camera.lens.model}; parameter rectify)")
+        self._camera = key
+
+
+def camera_key(camera: CameraModel) -> tuple:
+    """Return what is equal for two cameras only if every pixel of theirs shows the same ray."""
+    lens = camera.lens
+    arrays = [camera.K] if lens is None else [camera.K, lens.K, lens.coefficients, lens.R]
+    return camera.height, camera.width, lens and lens.model, *(array.tobytes() for array in arrays)
+
+
+def hide_unseen(prediction: DepthPrediction, seen: np.ndarray | None) -> DepthPrediction:
+    """Return a prediction with no depth and no confidence where rectification found nothing in the camera's image.
+
+    Args:
+        prediction: at the network's size.
+        seen: (H, W) bool, at the size of the frame's image; None for all.
+    """
+    if seen is None or seen.shape == prediction.depth.shape:
+        return without_unseen(prediction, seen)
+    shares = cv2.resize(seen.astype(np.float32), prediction.depth.shape[::-1])
+    return without_unseen(prediction, shares > 0.999)
+
+
+def without_unseen(prediction: DepthPrediction, seen: np.ndarray | None) -> DepthPrediction:
+    """Return a prediction as `hide_unseen` does, for (h, w) bool of its own size."""
+    if seen is None:
+        return prediction
+    confidence = prediction.confidence
+    return replace(
+        prediction,
+        depth=np.where(seen, prediction.depth, np.float32(0.0)),
+        confidence=None if confidence is None else np.where(seen, confidence, np.float32(0.0)),
+    )

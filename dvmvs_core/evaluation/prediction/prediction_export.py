@@ -1,0 +1,292 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+
+"""Predicted depth and poses for other tools: as TUM RGB-D, transforms.json, a COLMAP model or a point cloud.
+
+Each is a folder of its own with the images as the network saw them, so that images, K and depth have one size. Depth
+below the least confidence is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from dvmvs_core.atomic import unfinished_folder
+from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.errors import DataError
+from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted
+from dvmvs_core.geometry import backproject, inverse_pose
+
+TUM_UNITS = 5000.0
+"""Units of a metre in depth images of TUM RGB-D."""
+
+MILLIMETRES = 1000.0
+
+DEEPEST = 65535
+
+OPENGL_AXES = np.diag((1.0, -1.0, -1.0, 1.0))
+
+POINT_STEP = 4
+"""Of the pixels of a keyframe, every so many rows and columns gives a point."""
+
+_POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """A keyframe with its predicted depth.
+
+    Attributes:
+        name: file name of its images, without suffix.
+        stamp_ns: its time.
+        image: (h, w, 3) uint8 RGB.
+        depth: (h, w) float32 metres, 0 = invalid or not sure enough.
+        K: (3, 3) intrinsics of both.
+        world_T_cam: (4, 4) pose.
+    """
+
+    name: str
+    stamp_ns: int
+    image: np.ndarray
+    depth: np.ndarray
+    K: np.ndarray
+    world_T_cam: np.ndarray
+
+    def points(self) -> np.ndarray:
+        """Return points in the world, metres, with their colours."""
+        rows, columns = (np.arange(size) % POINT_STEP == POINT_STEP // 2 for size in self.depth.shape)
+        keep = (self.depth > 0) & rows[:, None] & columns
+        found = np.empty(int(keep.sum()), _POINT)
+        in_camera = backproject(np.where(keep, self.depth, 0.0), self.K)[keep]
+        found["xyz"] = in_camera @ self.world_T_cam[:3, :3].T + self.world_T_cam[:3, 3]
+        found["rgb"] = self.image[keep]
+        return found
+
+
+def export_predictions(
+    sequence: Sequence,
+    predictions: Path,
+    out: Path,
+    form: str,
+    min_confidence: float = 0.0,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Path:
+    """Write predictions for another tool, one keyframe in memory at a time.
+
+    Args:
+        sequence: what was predicted.
+        predictions: the npz.
+        out: the new folder.
+        form: one of `FORMS`.
+        min_confidence: least confidence of depth that is written, from 0 to 1.
+        advance: called with 1 after each frame.
+
+    Returns:
+        The folder, or the file in it.
+
+    Raises:
+        DataError: if `out` exists, or predictions and sequence do not belong together.
+    """
+    if os.path.lexists(out):
+        raise DataError(f"{out} exists already; remove it or choose another name")
+    with unfinished_folder(out) as unfinished:
+        writer = FORMS[form](unfinished)
+        for keyframe in _keyframes(sequence, predictions, min_confidence, advance):
+            writer.add(keyframe)
+        writer.finish()
+        os.rename(unfinished, out)
+    return out / writer.main_file
+
+
+def _keyframes(
+    sequence: Sequence, predictions: Path, min_confidence: float, advance: Callable[[int], None]
+) -> Iterator[Keyframe]:
+    reader = PredictionReader(predictions)
+    # An index file may name keyframes in any order; they are few beside the pixels that are read once.
+    held: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+    coming = zip(reader.frame_index.tolist(), reader.depths(), reader.confidences(), strict=True)
+    wanted = set(reader.frame_index.tolist())
+    for item in sequence.items(depth=False):
+        index = item.frame.index
+        advance(1)
+        if index not in wanted:
+            continue
+        while index not in held and (one := next(coming, None)) is not None:
+            held[one[0]] = one[1:]
+        depth, confidence = held.pop(index)
+        wanted.discard(index)
+        if confidence is not None and min_confidence > 0:
+            depth = np.where(confidence >= min_confidence, depth, np.float32(0))
+        resized = as_predicted(item.frame.K, item.frame.image.shape[:2], depth.shape, reader.K)
+        image = np.clip(np.rint(resized.image(item.frame.image)), 0, 255).astype(np.uint8)
+        yield Keyframe(f"{index:06d}", item.frame.stamp_ns, image, depth, reader.K, item.frame.world_T_cam)
+    if wanted:
+        raise DataError(f"{predictions} has depth of frames {sorted(wanted)[:5]} that {sequence.path} does not have")
+
+
+class _Writer(ABC):
+    """Writes one form into a new folder."""
+
+    main_file = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def add(self, keyframe: Keyframe) -> None:
+        """Take a keyframe."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what concerns all keyframes."""
+
+    def _image(self, name: str, pixels: np.ndarray) -> None:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        pixels = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+        path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(pixels))[1].data)
+
+    def _text(self, name: str, lines: list[str]) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines))
+
+
+class _Tum(_Writer):
+    """rgb.txt, depth.txt, groundtruth.txt; K.txt, which the format lacks."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._lists = {
+            "rgb": ["# timestamp filename"],
+            "depth": ["# timestamp filename"],
+            "groundtruth": ["# timestamp tx ty tz qx qy qz qw"],
+        }
+        self._K = np.eye(3)
+
+    def add(self, keyframe: Keyframe) -> None:
+        stamp = f"{keyframe.stamp_ns // 10**9}.{keyframe.stamp_ns % 10**9:09d}"
+        self._image(f"rgb/{stamp}.png", keyframe.image)
+        self._image(f"depth/{stamp}.png", _integers(keyframe.depth, TUM_UNITS))
+        for kind in ("rgb", "depth"):
+            self._lists[kind].append(f"{stamp} {kind}/{stamp}.png")
+        rotation = Rotation.from_matrix(keyframe.world_T_cam[:3, :3]).as_quat()
+        self._lists["groundtruth"].append(f"{stamp} {_words(*keyframe.world_T_cam[:3, 3], *rotation)}")
+        self._K = keyframe.K
+
+    def finish(self) -> None:
+        for name, lines in self._lists.items():
+            self._text(f"{name}.txt", lines)
+        self._text("K.txt", [_words(*row) for row in self._K])
+
+
+class _Transforms(_Writer):
+    """transforms.json with images/ and depth/ in millimetres; OpenGL axes, pixel centres at halves."""
+
+    main_file = "transforms.json"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._content: dict = {"camera_model": "OPENCV", "depth_unit_scale_factor": 1 / MILLIMETRES, "frames": []}
+
+    def add(self, keyframe: Keyframe) -> None:
+        self._image(f"images/{keyframe.name}.png", keyframe.image)
+        self._image(f"depth/{keyframe.name}.png", _integers(keyframe.depth, MILLIMETRES))
+        (height, width), K = keyframe.depth.shape, keyframe.K
+        self._content |= {"w": width, "h": height, "fl_x": K[0, 0], "fl_y": K[1, 1]}
+        self._content |= {"cx": K[0, 2] + 0.5, "cy": K[1, 2] + 0.5}
+        self._content["frames"].append(
+            {
+                "file_path": f"images/{keyframe.name}.png",
+                "depth_file_path": f"depth/{keyframe.name}.png",
+                "transform_matrix": (keyframe.world_T_cam @ OPENGL_AXES).tolist(),
+            }
+        )
+
+    def finish(self) -> None:
+        (self.folder / self.main_file).write_text(json.dumps(self._content, indent=1) + "\n")
+
+
+class _Colmap(_Writer):
+    """images/ and sparse/0 as text: cameras, images, and points of the depth maps, each without a track."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._images: list[str] = []
+        self._camera: list[str] = []
+        (folder / "sparse/0").mkdir(parents=True)
+        self._points, self._count = (folder / "sparse/0/points3D.txt").open("w"), 0
+
+    def add(self, keyframe: Keyframe) -> None:
+        self._image(f"images/{keyframe.name}.png", keyframe.image)
+        (height, width), K = keyframe.depth.shape, keyframe.K
+        camera = _words(K[0, 0], K[1, 1], K[0, 2] + 0.5, K[1, 2] + 0.5)
+        self._camera = [f"1 PINHOLE {width} {height} {camera}"]
+        cam_T_world = inverse_pose(keyframe.world_T_cam)
+        x, y, z, w = Rotation.from_matrix(cam_T_world[:3, :3]).as_quat()
+        pose = _words(w, x, y, z, *cam_T_world[:3, 3])
+        self._images += [f"{len(self._images) // 2 + 1} {pose} 1 {keyframe.name}.png", ""]
+        for xyz, (red, green, blue) in keyframe.points().tolist():
+            self._count += 1
+            self._points.write(f"{self._count} {_words(*xyz)} {red} {green} {blue} 0\n")
+
+    def finish(self) -> None:
+        self._points.close()
+        self._text("sparse/0/cameras.txt", self._camera)
+        self._text("sparse/0/images.txt", self._images)
+
+
+class _Ply(_Writer):
+    """One binary cloud of all keyframes, in the world."""
+
+    main_file = "cloud.ply"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._file, self._count = (folder / self.main_file).open("w+b"), 0
+        self._file.write(self._header())
+
+    def add(self, keyframe: Keyframe) -> None:
+        points = keyframe.points()
+        self._count += len(points)
+        self._file.write(points.tobytes())
+
+    def finish(self) -> None:
+        self._file.seek(0)
+        self._file.write(self._header())
+        self._file.close()
+
+    def _header(self) -> bytes:
+        """Of one length whatever the number of points."""
+        lines = ["ply", "format binary_little_endian 1.0", f"element vertex {self._count:012d}"]
+        lines += [f"property float {axis}" for axis in "xyz"]
+        lines += [f"property uchar {colour}" for colour in ("red", "green", "blue")]
+        return "".join(f"{line}\n" for line in (*lines, "end_header")).encode()
+
+
+FORMS: dict[str, type[_Writer]] = {"tum": _Tum, "transforms.json": _Transforms, "colmap": _Colmap, "ply": _Ply}
+
+
+def _integers(depth: np.ndarray, units: float) -> np.ndarray:
+    """Depth as uint16 in units of a metre; 0 where it is too far for that."""
+    scaled = np.rint(depth.astype(np.float64) * units)
+    return np.where(scaled <= DEEPEST, scaled, 0).astype(np.uint16)
+
+
+def _words(*values: float) -> str:
+    return " ".join(f"{value:.10g}" for value in values)

@@ -1,0 +1,311 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from rosbags import rosbag2
+from rosbags.rosbag2 import Reader
+
+from dvmvs_core.data.bags.bag_sequence import NO_TRANSFORM, OUT_OF_ORDER, BagSequence, BagTopics
+from dvmvs_core.data.bags.bag_writer import write_bag
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.errors import DataError
+
+IMAGE, INFO, TF = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
+MILLISECOND = 1_000_000
+
+
+@pytest.mark.parametrize("storage", ("mcap", "sqlite3"))
+def test_a_bag_of_a_folder_gives_the_same_frames(make_scene, tmp_path, storage):
+    scene = open_sequence(make_scene(frames=5))
+    write_bag(scene, tmp_path / "bag", storage)
+    bag = open_sequence(tmp_path / "bag")
+    assert isinstance(bag, BagSequence)
+    assert (len(bag), bag.has_depth, bag.world_frame, bag.notes) == (5, True, "odom", [])
+    count = 0
+    for ours, theirs in zip(bag.items(), scene.items(), strict=True):
+        assert np.array_equal(ours.frame.image, theirs.frame.image)
+        assert np.array_equal(ours.frame.K, theirs.frame.K)
+        assert np.array_equal(ours.sensor_depth, theirs.sensor_depth)
+        assert (ours.frame.stamp_ns, ours.frame.index) == (theirs.frame.stamp_ns, theirs.frame.index)
+        assert np.allclose(ours.frame.world_T_cam, theirs.frame.world_T_cam, atol=1e-14)
+        count += 1
+    assert count == 5
+    assert not bag.dropped
+    for ours, theirs in zip(bag.poses(), scene.poses(), strict=True):
+        assert (ours.index, ours.stamp_ns) == (theirs.index, theirs.stamp_ns)
+        assert np.allclose(ours.world_T_cam, theirs.world_T_cam, atol=1e-14)
+    for ours, theirs in zip(bag.sensor_depths({1, 4}), scene.sensor_depths({1, 4}), strict=True):
+        assert ours.index == theirs.index
+        assert np.array_equal(ours.sensor_depth, theirs.sensor_depth)
+
+
+@pytest.mark.parametrize("storage", ("mcap", "sqlite3"))
+def test_a_single_storage_file_is_a_bag_too(make_bag, storage):
+    folder = make_bag(storage)
+    (file,) = (f for f in folder.iterdir() if f.suffix != ".yaml")
+    assert len(list(open_sequence(file).items())) == 6
+
+
+def test_a_written_bag_has_what_ros2_bag_needs(make_bag, monkeypatch):
+    bag = make_bag()
+    monkeypatch.setattr(rosbag2.reader, "parse_qos", rosbag2.metadata.parse_qos)  # which reading here does without
+    with Reader(bag) as reader:
+        topics = {connection.topic: connection for connection in reader.connections}
+    assert {topic: c.msgtype for topic, c in topics.items()} == {
+        "/camera/image_rect": IMAGE,
+        "/camera/camera_info": INFO,
+        "/camera/depth": IMAGE,
+        "/tf": TF,
+        "/tf_static": TF,
+    }
+    # The hash that every ROS 2 distribution computes for tf2_msgs/msg/TFMessage.
+    assert topics["/tf"].digest == "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"
+    assert topics["/tf_static"].ext.offered_qos_profiles[0].durability.name == "TRANSIENT_LOCAL"
+    assert all(c.ext.offered_qos_profiles[0].reliability.name == "RELIABLE" for c in topics.values())
+
+
+def test_a_bag_is_written_whole_or_not_at_all(make_scene, tmp_path):
+    scene = make_scene()
+    # The first is missing, so that a frame is written before the others are refused.
+    (scene / "depth" / "00003.png").unlink()
+    for file in (scene / "depth").iterdir():
+        cv2.imwrite(str(file), np.ones((2, 2), np.uint16))
+    with pytest.raises(DataError, match="size"):
+        write_bag(open_sequence(scene), tmp_path / "bag")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scene"]
+    with pytest.raises(DataError, match="exists already"):
+        write_bag(open_sequence(make_scene("other")), scene)
+
+
+def test_lost_frames_of_a_folder_get_no_transform(make_scene, tmp_path, caplog):
+    scene = make_scene(frames=5)
+    poses = np.loadtxt(scene / "poses.txt")
+    poses[3:] = np.nan
+    np.savetxt(scene / "poses.txt", poses)
+    write_bag(open_sequence(scene), tmp_path / "bag")
+    assert "2 frames have no finite pose" in caplog.text
+    bag = open_sequence(tmp_path / "bag")
+    assert [item.frame.index for item in bag.items()] == [0, 1, 2]
+    assert bag.dropped == {NO_TRANSFORM: 2}
+    assert "left out of 5 images: 2 no transform at its stamp" in caplog.text
+
+
+def test_the_pose_is_interpolated_at_the_stamp_of_the_image_whatever_the_order_of_messages(recording):
+    recording.image(1_500 * MILLISECOND)
+    recording.info(1_500 * MILLISECOND)
+    recording.transform(2_000 * MILLISECOND, x=4.0)
+    recording.transform(1_000 * MILLISECOND, x=2.0)
+    (item,) = recording.open().items()
+    assert item.frame.world_T_cam[0, 3] == pytest.approx(3.0)
+    assert item.frame.K[0, 0] == 5.0
+    assert item.sensor_depth is None
+
+
+def test_images_that_cannot_be_frames_are_counted_and_keep_their_index(recording, caplog):
+    recording.info(0)
+    for stamp_ms in (5, 10, 10, 15, 99):
+        recording.image(stamp_ms * MILLISECOND)
+    recording.transform(10 * MILLISECOND)
+    recording.transform(20 * MILLISECOND)
+    bag = recording.open()
+    assert [(item.frame.index, item.name) for item in bag.items()] == [(1, "00001.png"), (3, "00003.png")]
+    assert bag.dropped == {NO_TRANSFORM: 2, OUT_OF_ORDER: 1}
+    assert "after the newest" in caplog.text
+    list(bag.poses())
+    assert bag.dropped.total() == 3  # counted anew in every pass
+
+
+def test_a_damaged_image_message_is_left_out_and_counted(recording):
+    recording.info(0)
+    recording.transform(0)
+    recording.transform(100 * MILLISECOND)
+    recording.image(10 * MILLISECOND)
+    recording.image(20 * MILLISECOND, step=40)
+    recording.image(30 * MILLISECOND)
+    bag = recording.open()
+    assert [item.frame.index for item in bag.items()] == [0, 2]
+    assert bag.dropped == {"damaged message": 1}
+
+
+def test_depth_pairs_with_the_nearest_stamp_within_5_ms(recording):
+    recording.info(0)
+    recording.transform(0)
+    recording.transform(1000 * MILLISECOND)
+    for stamp_ms in (100, 200, 300, 400):
+        recording.image(stamp_ms * MILLISECOND)
+    for stamp_ms in (97, 104, 205, 306):
+        depth = np.full((4, 6), stamp_ms, np.uint16)
+        recording.image(stamp_ms * MILLISECOND, depth, "/camera/depth", "16UC1")
+    depths = [item.sensor_depth for item in recording.open().items()]
+    assert [None if depth is None else round(float(depth[0, 0]), 3) for depth in depths] == [0.097, 0.205, None, None]
+
+
+def test_depth_in_metres_is_depth_too(recording):
+    recording.info(0)
+    recording.transform(0)
+    recording.image(0)
+    recording.image(0, np.full((4, 6), 1.25, np.float32), "/depth/image", "32FC1")
+    bag = recording.open()
+    assert bag.depth_topic == "/depth/image"
+    assert next(bag.items()).sensor_depth[2, 2] == 1.25
+
+
+def test_intrinsics_that_change_hold_from_their_stamp_on(recording):
+    recording.transform(0)
+    recording.transform(100 * MILLISECOND)
+    for stamp_ms, focal in ((10, 5.0), (20, 5.0), (30, 7.0)):
+        recording.info(stamp_ms * MILLISECOND, focal=focal)
+        recording.image(stamp_ms * MILLISECOND)
+    assert [item.frame.K[0, 0] for item in recording.open().items()] == [5.0, 5.0, 7.0]
+
+
+def test_the_rectified_colour_image_with_its_own_camera_info_is_found(recording):
+    recording.transform(0)
+    for topic, encoding, shape in (
+        ("/left/image_raw", "rgb8", (4, 6, 3)),
+        ("/left/image_rect", "bgr8", (4, 6, 3)),
+        ("/infra/image_rect", "mono8", (4, 6)),
+    ):
+        recording.image(0, np.zeros(shape, np.uint8), topic, encoding)
+    recording.info(0, "/infra/camera_info", focal=1.0)
+    recording.info(0, "/left/camera_info", focal=9.0)
+    bag = recording.open()
+    assert (bag.image_topic, bag.camera_info_topic) == ("/left/image_rect", "/left/camera_info")
+    assert next(bag.items()).frame.K[0, 0] == 9.0
+
+
+def test_a_name_decides_between_two_cameras(recording):
+    recording.transform(0)
+    for side in ("left", "right"):
+        recording.image(0, topic=f"/{side}/image")
+        recording.info(0, f"/{side}/camera_info")
+    with pytest.raises(DataError, match="several colour images, /left/image, /right/image: name one with"):
+        recording.open()
+    bag = open_sequence(recording.path, BagTopics(image_topic="/right/image"))
+    assert bag.camera_info_topic == "/right/camera_info"
+    with pytest.raises(DataError, match="no images on '/up/image'; it has images on /left/image, /right/image"):
+        open_sequence(recording.path, BagTopics(image_topic="/up/image"))
+    with pytest.raises(DataError, match="no camera_info on '/up'"):
+        open_sequence(recording.path, BagTopics(image_topic="/left/image", camera_info_topic="/up"))
+
+
+def test_the_world_frame_is_odom_else_the_root_or_the_one_named(recording):
+    recording.info(0)
+    recording.image(0)
+    recording.transform(0, x=1.0, parent="map", child="odom")
+    recording.transform(0, x=2.0, parent="odom", child="base")
+    recording.transform(0, x=4.0, parent="base", child="camera", static=True)
+    bag = recording.open()
+    assert (bag.world_frame, next(bag.items()).frame.world_T_cam[0, 3]) == ("odom", 6.0)
+    bag = open_sequence(recording.path, BagTopics(world_frame="map"))
+    assert next(bag.items()).frame.world_T_cam[0, 3] == 7.0
+    with pytest.raises(DataError, match="no frame 'earth'; it has base, camera, map, odom"):
+        open_sequence(recording.path, BagTopics(world_frame="earth"))
+
+
+def test_without_odom_the_root_of_the_cameras_tree_is_the_world(recording):
+    recording.info(0)
+    recording.image(0)
+    recording.transform(0, parent="vicon", child="camera")
+    recording.transform(0, parent="other", child="thing")
+    assert recording.open().world_frame == "vicon"
+
+
+def without(*left_out):
+    """Record all that a bag needs, less some of it."""
+
+    def record(bag) -> None:
+        if "images" not in left_out:
+            bag.image(5 * MILLISECOND)
+        if "info" not in left_out:
+            bag.info(0)
+        if "tf" not in left_out:
+            bag.transform(0)
+            bag.transform(10 * MILLISECOND)
+
+    return record
+
+
+def also(*more):
+    def record(bag) -> None:
+        without("tf", "info")(bag)
+        for what in more:
+            what(bag)
+
+    return record
+
+
+UNUSABLE = {
+    "no images": (without("images"), "must hold images of type sensor_msgs/msg/Image or .*; found /camera/camera_info"),
+    "no camera_info": (without("info"), "must hold a sensor_msgs/msg/CameraInfo for /camera/image_rect; it holds none"),
+    "no tf": (without("tf"), "must hold moving transforms on /tf .* it holds no transform"),
+    "only static tf": (
+        also(lambda b: b.info(0), lambda b: b.transform(0, static=True)),
+        "must hold moving transforms on /tf .* only static ones",
+    ),
+    "tf of another camera": (
+        also(lambda b: b.info(0), lambda b: b.transform(0, child="gripper")),
+        "no transform leads to 'camera', the frame_id of the images; transforms join gripper, odom",
+    ),
+    "tf of another time": (
+        also(lambda b: b.info(0), lambda b: b.transform(0), lambda b: b.transform(MILLISECOND)),
+        "none of 1 images has a pose; .*after the newest",
+    ),
+    "tf without rotation": (
+        also(lambda b: b.info(0), lambda b: b.transform(0, w=0.0)),
+        "must hold moving transforms",
+    ),
+    "camera_info of another size": (
+        also(lambda b: b.info(0, width=12), lambda b: b.transform(0)),
+        "/camera/camera_info must be of the size of /camera/image_rect, 6×4; got 12×4",
+    ),
+    "an uncalibrated camera": (
+        also(lambda b: b.info(0, focal=0.0), lambda b: b.transform(0)),
+        "/camera/camera_info: none of 1 camera_info can be used; camera_info: K must have positive focal lengths",
+    ),
+    "an unknown lens": (
+        lambda b: (
+            b.info(0, d=(0.1, 0, 0, 0), distortion_model="thin_prism"),
+            b.image(5 * MILLISECOND, topic="/camera/image_raw"),
+        ),
+        "topic /camera/camera_info: camera_info: distortion_model must be one of plumb_bob, .*; got 'thin_prism'",
+    ),
+    "an unknown encoding": (
+        lambda b: b.image(0, encoding="yuv411"),
+        "must hold images as rgb8, .*; found /camera/image_rect \\(yuv411\\)",
+    ),
+    "depth of another size": (
+        also(
+            lambda b: b.info(0),
+            lambda b: b.transform(5 * MILLISECOND),
+            lambda b: b.image(5 * MILLISECOND, np.ones((2, 3), np.uint16), "/depth", "16UC1"),
+        ),
+        "/depth must have the size of the colour image, 6×4; got 3×2",
+    ),
+    "two depth images": (
+        also(
+            lambda b: b.info(0),
+            lambda b: b.transform(0),
+            lambda b: b.image(0, np.ones((4, 6), np.uint16), "/depth/a", "16UC1"),
+            lambda b: b.image(0, np.ones((4, 6), np.uint16), "/depth/b", "16UC1"),
+        ),
+        "several depth images, /depth/a, /depth/b: name one with --depth-topic",
+    ),
+    "nothing": (lambda bag: None, "holds no message"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_unusable_bag_is_one_clear_error(recording, case):
+    record, said = UNUSABLE[case]
+    record(recording)
+    with pytest.raises(DataError, match=said):
+        list(recording.open().items())

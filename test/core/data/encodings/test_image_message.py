@@ -1,0 +1,252 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+from __future__ import annotations
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+
+from dvmvs_core.data.encodings.image_message import COLOUR_ENCODINGS, decode_compressed, decode_depth, decode_image
+from dvmvs_core.errors import MessageError
+
+RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+ALPHA = np.full((2, 3, 1), 77, np.uint8)
+PIXELS = {
+    "rgb8": RGB,
+    "bgr8": RGB[..., ::-1],
+    "rgba8": np.concatenate((RGB, ALPHA), axis=2),
+    "bgra8": np.concatenate((RGB[..., ::-1], ALPHA), axis=2),
+}
+
+
+def padded(pixels: np.ndarray, padding: int) -> tuple[int, bytes]:
+    """The step and the bytes of an image whose rows end in `padding` bytes of 255."""
+    rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1)
+    rows = np.hstack((rows, np.full((len(rows), padding), 255, np.uint8)))
+    return rows.shape[1], rows.tobytes()
+
+
+@pytest.mark.parametrize("padding", (0, 5))
+@pytest.mark.parametrize("encoding", PIXELS)
+def test_every_colour_encoding_gives_rgb_and_step_is_obeyed(encoding, padding):
+    step, data = padded(PIXELS[encoding], padding)
+    image = decode_image(encoding, 2, 3, step, 0, data)
+    assert np.array_equal(image, RGB)
+    assert image.flags.c_contiguous
+
+
+def test_mono_is_repeated_over_the_channels():
+    grey = np.array(((1, 2, 3), (250, 251, 252)), np.uint8)
+    step, data = padded(grey, 2)
+    assert np.array_equal(decode_image("mono8", 2, 3, step, 0, data), np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("encoding", COLOUR_ENCODINGS)
+def test_the_image_shares_no_memory_with_the_message(encoding):
+    data = array.array("B", bytes(8 * 4 * 8))
+    image = decode_image(encoding, 4, 4, 32, 0, data)
+    before = image.copy()
+    data[0] = data[1] = 200
+    assert np.array_equal(image, before)
+    image[0, 0] = 1  # writable, so nobody has to copy it first
+
+
+SMOOTH = cv2.resize(
+    np.random.default_rng(0).integers(90, 166, (3, 4, 3), dtype=np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC
+)
+"""RGB, (48, 64, 3): without edges, so that mosaics and halved chroma lose little."""
+
+MOSAICS = {"rggb": "RGGB", "bggr": "BGGR", "gbrg": "GBRG", "grbg": "GRBG"}
+
+
+def mosaic(rgb: np.ndarray, pattern: str) -> np.ndarray:
+    """What a sensor sees whose top left 2×2 pixels have these filters, row by row."""
+    seen = np.empty(rgb.shape[:2], rgb.dtype)
+    for i, colour in enumerate(pattern):
+        y, x = divmod(i, 2)
+        seen[y::2, x::2] = rgb[y::2, x::2, "RGB".index(colour)]
+    return seen
+
+
+def chroma(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Y, U and V of BT.601 in video range, at full resolution."""
+    r, g, b = np.moveaxis(rgb / 255.0, -1, 0)
+    y = 16 + 65.481 * r + 128.553 * g + 24.966 * b
+    u = 128 - 37.797 * r - 74.203 * g + 112.0 * b
+    v = 128 + 112.0 * r - 93.786 * g - 18.214 * b
+    return tuple(np.rint(plane).astype(np.uint8) for plane in (y, u, v))
+
+
+def interleaved(rgb: np.ndarray, order: str) -> np.ndarray:
+    """Two bytes a pixel: brightness, and U and V in turn."""
+    y, u, v = chroma(rgb)
+    u_and_v = np.where(np.arange(rgb.shape[1]) % 2 == 0, u, np.roll(v, 1, axis=1))
+    return np.stack((u_and_v, y) if order == "uyvy" else (y, u_and_v), axis=-1)
+
+
+def planes(rgb: np.ndarray, order: str) -> np.ndarray:
+    """H rows of brightness, then H/2 rows of chroma pairs."""
+    y, u, v = chroma(rgb)
+    pair = (u, v) if order == "nv12" else (v, u)
+    return np.vstack((y, np.stack([p[::2, ::2] for p in pair], axis=-1).reshape(len(y) // 2, -1)))
+
+
+SIXTEEN = SMOOTH.astype(np.uint16) * 257
+OPAQUE = np.full((48, 64, 1), 9, np.uint8)
+RGBA, BGRA = np.dstack((SMOOTH, OPAQUE)), np.dstack((SMOOTH[..., ::-1], OPAQUE))
+LAID_OUT = {
+    "rgb8": (SMOOTH, 0),
+    "bgr8": (SMOOTH[..., ::-1], 0),
+    "8UC3": (SMOOTH[..., ::-1], 0),
+    "rgba8": (RGBA, 0),
+    "bgra8": (BGRA, 0),
+    "rgb16": (SIXTEEN, 0),
+    "bgr16": (SIXTEEN[..., ::-1], 0),
+    "rgba16": (RGBA.astype(np.uint16) * 257, 0),
+    "bgra16": (BGRA.astype(np.uint16) * 257, 0),
+    **{f"bayer_{name}8": (mosaic(SMOOTH, pattern), 4) for name, pattern in MOSAICS.items()},
+    **{f"bayer_{name}16": (mosaic(SIXTEEN, pattern), 4) for name, pattern in MOSAICS.items()},
+    **{name: (interleaved(SMOOTH, "uyvy"), 8) for name in ("yuv422", "uyvy")},
+    **{name: (interleaved(SMOOTH, "yuyv"), 8) for name in ("yuv422_yuy2", "yuyv")},
+    **{name: (planes(SMOOTH, name), 8) for name in ("nv12", "nv21")},
+}
+"""Encoding to the picture laid out in it, and how far a value inside may be from the picture's."""
+
+
+def test_every_encoding_is_tried():
+    assert set(LAID_OUT) | {"mono8", "mono16", "8UC1"} == set(COLOUR_ENCODINGS)
+
+
+@pytest.mark.parametrize("padding", (0, 6))
+@pytest.mark.parametrize("big", (False, True))
+@pytest.mark.parametrize("encoding", LAID_OUT)
+def test_every_encoding_padding_and_byte_order_give_the_same_picture(encoding, big, padding):
+    pixels, tolerance = LAID_OUT[encoding]
+    step, data = padded(pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")), padding)
+    image = decode_image(encoding, 48, 64, step, big, data)
+    assert image.shape == (48, 64, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
+    inside = np.s_[2:-2, 2:-2]  # mosaics repeat what they lack at the border
+    difference = np.abs(image[inside].astype(int) - SMOOTH[inside])
+    assert difference.max() <= tolerance
+
+
+@pytest.mark.parametrize("big", (False, True))
+def test_sixteen_bit_grey_keeps_its_upper_half_in_either_byte_order(big):
+    grey = np.array(((0, 255, 257 * 77, 65535),), dtype=">u2" if big else "<u2")
+    step, data = padded(grey, 2)
+    assert decode_image("mono16", 1, 4, step, big, data)[0].tolist() == [[v] * 3 for v in (0, 1, 77, 255)]
+
+
+@pytest.mark.parametrize(("encoding", "height", "width"), (("yuyv", 4, 3), ("nv12", 3, 4), ("bayer_rggb8", 3, 4)))
+def test_pixels_in_pairs_need_even_sides(encoding, height, width):
+    with pytest.raises(MessageError, match=f"must be even; got {width}×{height}"):
+        decode_image(encoding, height, width, 2 * width, 0, bytes(100))
+
+
+@pytest.mark.parametrize("encoding", COLOUR_ENCODINGS)
+def test_the_smallest_image_is_read(encoding):
+    assert decode_image(encoding, 2, 2, 16, 0, bytes(100)).shape == (2, 2, 3)
+
+
+def test_rows_of_chroma_that_are_missing_are_said():
+    with pytest.raises(MessageError, match="height × 3/2 × step = 6 × 4 = 24 bytes; got 16"):
+        decode_image("nv12", 4, 4, 4, 0, bytes(16))
+
+
+def encoded(pixels: np.ndarray, suffix: str) -> bytes:
+    """Grey or BGR pixels, compressed by OpenCV as compressed_image_transport does."""
+    return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+BGR = np.ascontiguousarray(SMOOTH[..., ::-1])
+
+
+@pytest.mark.parametrize(
+    ("image_format", "pixels", "suffix", "tolerance"),
+    (
+        ("png", BGR, ".png", 0),
+        ("rgb8; png compressed bgr8", BGR, ".png", 0),
+        ("bgr8; png compressed rgb8", SMOOTH, ".png", 0),
+        ("rgba8; png compressed ", np.dstack((BGR, OPAQUE)), ".png", 0),
+        ("rgb16; png compressed bgr16", BGR.astype(np.uint16) * 257, ".png", 0),
+        ("bayer_grbg8; png compressed ", mosaic(SMOOTH, "GRBG"), ".png", 4),
+        ("bayer_rggb16; png compressed ", mosaic(SIXTEEN, "RGGB"), ".png", 4),
+        ("jpeg", BGR, ".jpg", 8),
+        ("rgb8; jpeg compressed bgr8", BGR, ".jpg", 8),
+    ),
+)
+def test_every_compressed_image_gives_the_same_picture(image_format, pixels, suffix, tolerance):
+    image = decode_compressed(image_format, array.array("B", encoded(pixels, suffix)))
+    assert image.shape == (48, 64, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
+    assert np.abs(image[2:-2, 2:-2].astype(int) - SMOOTH[2:-2, 2:-2]).max() <= tolerance
+
+
+@pytest.mark.parametrize("image_format", ("mono8; jpeg compressed ", "jpeg"))
+def test_a_compressed_grey_image_is_repeated_over_the_channels(image_format):
+    grey = np.ascontiguousarray(SMOOTH[..., 0])
+    image = decode_compressed(image_format, encoded(grey, ".png"))
+    assert np.array_equal(image, np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("image_format", "data", "said"),
+    (
+        ("jpeg", b"", "got 0 bytes"),
+        ("jpeg", b"no image", "got 8 bytes of format 'jpeg'"),
+        ("32FC1; compressedDepth png", encoded(BGR, ".png"), "is depth"),
+        ("32FC1; tiff compressed ", encoded(BGR.astype(np.float32), ".tiff"), "is depth"),
+        ("16UC1; png compressed ", encoded(BGR[..., 0].astype(np.uint16), ".png"), "is depth. Name the topic"),
+        ("h264", b"\0\0\0\x01" * 9, "got 36 bytes of format 'h264'"),
+    ),
+)
+def test_compressed_bytes_that_are_no_picture_are_refused(image_format, data, said):
+    with pytest.raises(MessageError, match=said):
+        decode_compressed(image_format, data)
+
+
+def test_a_longer_message_is_read_and_its_tail_ignored():
+    assert np.array_equal(decode_image("rgb8", 2, 3, 9, 0, RGB.tobytes() + b"tail"), RGB)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    (
+        (("yuv411", 2, 3, 9, 0, RGB.tobytes()), "yuv411"),
+        (("rgb8", 2, 3, 8, 0, RGB.tobytes()), "step must be at least"),
+        (("rgb8", 2, 3, 9, 0, RGB.tobytes()[:-1]), "= 18 bytes; got 17"),
+        (("rgb8", 2, 3, 12, 0, RGB.tobytes()), "= 24 bytes; got 18"),
+        (("rgb8", 0, 3, 9, 0, b""), "empty"),
+    ),
+)
+def test_a_message_that_contradicts_itself_is_refused(arguments, said):
+    with pytest.raises(MessageError, match=said):
+        decode_image(*arguments)
+
+
+@pytest.mark.parametrize("big", (False, True))
+def test_millimetres_become_metres_in_either_byte_order(big):
+    millimetres = np.array(((0, 1234, 65535),), dtype=">u2" if big else "<u2")
+    step, data = padded(millimetres, 4)
+    depth = decode_depth("16UC1", 1, 3, step, big, data)
+    assert depth.dtype == np.float32
+    assert depth == pytest.approx(np.array(((0.0, 1.234, 65.535),)))
+
+
+@pytest.mark.parametrize("big", (False, True))
+def test_metres_keep_their_bits_and_what_is_no_depth_becomes_zero(big):
+    metres = np.array(((0.1, np.nan, np.inf, -np.inf, -2.0),), dtype=">f4" if big else "<f4")
+    step, data = padded(metres, 4)
+    depth = decode_depth("32FC1", 1, 5, step, big, data)
+    assert depth.tolist() == [[float(np.float32(0.1)), 0.0, 0.0, 0.0, 0.0]]
+
+
+def test_colour_is_no_depth():
+    with pytest.raises(MessageError, match="rgb8"):
+        decode_depth("rgb8", 2, 3, 9, 0, RGB.tobytes())

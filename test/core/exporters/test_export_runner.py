@@ -1,0 +1,248 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvmvs_core.errors import ConfigError, DataError
+from dvmvs_core.exporters.export_options import ExportOptions, IclNuimOptions
+from dvmvs_core.exporters.export_runner import export
+from dvmvs_core.exporters.file_scene import FileScene
+from dvmvs_core.exporters.icl_nuim import IclNuim
+from dvmvs_core.exporters.scene_export import ExportStopped, export_scene
+from dvmvs_core.exporters.scene_writer import OutputError
+
+ICL = IclNuim(False, IclNuimOptions())
+
+
+@pytest.fixture
+def root(tmp_path, tools):
+    """Three scenes of 4 frames; the pose of frame 1 is lost."""
+    root = tmp_path / "in"
+    for name in ("a", "b", "c"):
+        blocks = []
+        for i in range(4):
+            tools.write_image(root / f"{name}-color/{i:05d}.jpg", tools.image(i))
+            tools.write_depth(root / f"{name}-depth-clean/{i:05d}.png", tools.depth(i))
+            pose = np.full((4, 4), np.nan) if i == 1 else tools.pose(i)
+            blocks.append(f"{i} {i} {i + 1}\n" + "\n".join(" ".join(map(str, row)) for row in pose) + "\n")
+        (root / f"{name}-traj.txt").write_text("".join(blocks))
+    return root
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_scene_folder_has_the_parts_of_one(root, tmp_path, tools):
+    out = tmp_path / "out"
+    export(ICL, root, out, ExportOptions(), scenes=("a",))
+    images = [f"a/{part}/00000{i}.png" for part in ("images", "depth") for i in range(4)]
+    assert tools.files(out) == sorted([*images, "a/K.txt", "a/export.json", "a/poses.txt"])
+    record = json.loads((out / "a/export.json").read_text())
+    assert record == {
+        "dataset": "augmented ICL-NUIM",
+        "training": False,
+        "frame_skip": 1,
+        "published": False,
+        "frames": 4,
+        "lost_poses": 1,
+        "stamps": False,
+        "skipped": [],
+        "without_depth": [],
+    }
+    assert np.isnan(np.loadtxt(out / "a/poses.txt")[1]).all()
+
+
+def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, tmp_path, tools):
+    out = tmp_path / "out"
+    export(ICL, root, out, ExportOptions(training=True, frame_skip=3))
+    assert sorted(path.name for path in (out / "b").iterdir()) == [
+        "000000.npz",
+        "000001.npz",
+        "K.txt",
+        "export.json",
+        "poses.txt",
+    ]
+    with np.load(out / "b/000001.npz") as frame:
+        np.testing.assert_array_equal(frame["depth"], tools.depth(3))
+        np.testing.assert_array_equal(frame["image"], tools.read_image(root / "b-color/00003.jpg"))
+    np.testing.assert_allclose(np.loadtxt(out / "b/poses.txt")[1].reshape(4, 4), tools.pose(3), rtol=1e-8)
+    train, validation = ((out / name).read_text().split() for name in ("train.txt", "validation.txt"))
+    assert (len(train), len(validation)) == (2, 1)
+    assert sorted(train + validation) == ["a", "b", "c"]
+
+
+def test_processes_write_the_same_bytes_and_report_progress(root, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    export(ICL, root, alone, ExportOptions())
+    progress = []
+    summary = export(ICL, root, together, ExportOptions(), workers=2, on_progress=lambda *what: progress.append(what))
+    assert contents(alone) == contents(together)
+    assert [scene.name for scene in summary.scenes] == ["a", "b", "c"]
+    for name in "abc":
+        assert [done for scene, done, total in progress if scene == name] == [1, 2, 3, 3, 4]
+
+
+def test_finished_scenes_are_skipped_and_others_are_made(root, tmp_path):
+    out = tmp_path / "out"
+    export(ICL, root, out, ExportOptions(), scenes=("b",))
+    before = (out / "b/images/000000.png").stat().st_mtime_ns
+    (root / "b-traj.txt").unlink()  # nothing of b is read again
+    summary = export(ICL, root, out, ExportOptions())
+    assert {scene.name: scene.resumed for scene in summary.scenes} == {"a": False, "b": True, "c": False}
+    assert (out / "b/images/000000.png").stat().st_mtime_ns == before
+    assert [(scene.frames, scene.lost_poses) for scene in summary.scenes] == [(4, 1)] * 3
+
+
+def test_what_a_killed_run_left_is_removed_first(root, tmp_path):
+    left = tmp_path / "out/.a.partial/images/000099.png"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    export(ICL, root, tmp_path / "out", ExportOptions(), scenes=("a",))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a"]
+    assert len(list((tmp_path / "out/a/images").iterdir())) == 4
+
+
+def test_a_folder_made_otherwise_is_not_taken_for_finished(root, tmp_path):
+    out = tmp_path / "out"
+    export(ICL, root, out, ExportOptions(), scenes=("a",))
+    with pytest.raises(DataError, match="was exported with frame_skip 1, not 2. Name another OUT, or remove it"):
+        export(ICL, root, out, ExportOptions(frame_skip=2))
+    with pytest.raises(DataError, match="was exported with training False, not True"):
+        export(ICL, root, out, ExportOptions(training=True))
+    (out / "b").mkdir()
+    with pytest.raises(DataError, match=r"b is in the way: it was not made by an export \(no export.json\)"):
+        export(ICL, root, out, ExportOptions())
+    assert list((out / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_broken_scene_does_not_keep_the_others_from_being_made(root, tmp_path, workers):
+    (root / "b-traj.txt").write_text("0 0 1\n")
+    summary = export(ICL, root, tmp_path / "out", ExportOptions(), workers=workers)
+    assert [scene.name for scene in summary.scenes] == ["a", "c"]
+    assert "b-traj.txt must hold blocks" in summary.failures["b"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+
+
+def test_a_scene_without_a_usable_frame_leaves_nothing(root, tmp_path):
+    for path in (root / "b-color").iterdir():
+        path.write_bytes(b"\xff\xd8 no jpeg")
+    summary = export(ICL, root, tmp_path / "out", ExportOptions(), scenes=("b",))
+    assert (
+        "has no usable frame: 0 without a pose, 4 left out; the first that was left out is 00000.jpg"
+        in (summary.failures["b"])
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_scene_that_is_lost_throughout_is_no_scene(root, tmp_path):
+    text = (root / "a-traj.txt").read_text().splitlines()
+    (root / "a-traj.txt").write_text("\n".join(line if len(line.split()) == 3 else "nan " * 4 for line in text))
+    for training in (False, True):
+        summary = export(ICL, root, tmp_path / "out", ExportOptions(training), scenes=("a",))
+        assert "has no usable frame: 4 without a pose, 0 left out" in summary.failures["a"]
+
+
+def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, tmp_path, monkeypatch):
+    real = IclNuim.open
+
+    def open_scene(dataset, scene):
+        source = real(dataset, scene)
+        if scene.name == "b":
+
+            def frames(step):
+                yield from FileScene.frames(source, 3)
+                raise OSError(errno.EIO, "Input/output error")
+
+            monkeypatch.setattr(source, "frames", frames)
+        return source
+
+    monkeypatch.setattr(IclNuim, "open", open_scene)
+    summary = export(ICL, root, tmp_path / "out", ExportOptions())
+    assert summary.failures == {"b": f"{root / 'b'} cannot be read: Input/output error"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+
+
+@pytest.mark.parametrize("training", (False, True))
+def test_depth_of_another_size_is_none(root, tmp_path, tools, training):
+    tools.write_depth(root / "a-depth-clean/00002.png", tools.depth(0, 6, 8))
+    (report,) = export(ICL, root, tmp_path / "out", ExportOptions(training=training), scenes=("a",)).scenes
+    assert [item.reason for item in report.without_depth] == ["depth is 8×6 and its image 16×12: not one camera"]
+    assert report.skipped == (report.without_depth if training else ())
+
+
+@pytest.mark.parametrize("at", ["images/000002.png", "depth/000003.png", "export.json", "000002.npz"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(root, tmp_path, monkeypatch, at):
+    out = tmp_path / "out"
+    training = at.endswith("npz")
+    export(ICL, root, out, ExportOptions(training), scenes=("a",))
+    finished = contents(out)
+    real_bytes, real_text, real_npz = Path.write_bytes, Path.write_text, np.savez_compressed
+
+    def full(real):
+        def write(path, *args, **kwargs):
+            if str(path).endswith(f".b.partial/{at}"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(path, *args, **kwargs)
+
+        return write
+
+    monkeypatch.setattr(Path, "write_bytes", full(real_bytes))
+    monkeypatch.setattr(Path, "write_text", full(real_text))
+    monkeypatch.setattr(np, "savez_compressed", full(real_npz))
+    with pytest.raises(OutputError, match="cannot be written: No space left on device. Free some space") as caught:
+        export(ICL, root, out, ExportOptions(training))
+    assert "\n" not in str(caught.value)
+    assert contents(out) == finished
+
+
+def test_a_place_that_cannot_be_written_is_one_line(root, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written: .*. Name another OUT"):
+        export(ICL, root, tmp_path / "file" / "out", ExportOptions())
+
+
+def test_workers_stop_when_one_cannot_write(root, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in "abc":
+        (out / f".{name}.partial").write_text("a file where the folder must go")
+    with pytest.raises(OutputError, match="cannot be written: Not a directory"):
+        export(ICL, root, out, ExportOptions(), workers=2)
+
+
+def test_an_interrupted_scene_leaves_nothing(root, tmp_path):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    (scene, *_) = ICL.find(root)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        export_scene(scene, tmp_path / "out", ICL, ExportOptions(), interrupt)
+    answers = iter((False, False, True))
+    with pytest.raises(ExportStopped):
+        export_scene(scene, tmp_path / "out", ICL, ExportOptions(), stopped=lambda: next(answers))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_unknown_scenes_and_settings_out_of_range_are_refused(root, tmp_path):
+    with pytest.raises(DataError, match="no scene d, e; found are a, b, c"):
+        export(ICL, root, tmp_path / "out", ExportOptions(), scenes=("a", "e", "d"))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="frame_skip must be 1 or more; got 0"):
+        ExportOptions(frame_skip=0)
+    with pytest.raises(ConfigError, match="frame_skip must be 1 for a published test export; got 4"):
+        ExportOptions(frame_skip=4, published=True)
+    assert ExportOptions(training=True, frame_skip=4, published=True).frame_skip == 4

@@ -1,0 +1,228 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Poses of Odometry and PoseStamped messages: composed with the mounting, interpolated, never extrapolated."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped  # noqa: E402
+from nav_msgs.msg import Odometry  # noqa: E402
+
+from dvmvs_core.errors import TransformExtrapolationError, TransformLookupError  # noqa: E402
+from dvmvs_ros.messages.conversions import make_header, transform_message  # noqa: E402
+from dvmvs_ros.poses.pose_messages import PoseMessages  # noqa: E402
+
+SECOND = 1_000_000_000
+BASE_T_CAM = np.array(((0.0, 0, 1, 0.2), (-1, 0, 0, 0), (0, -1, 0, 0.5), (0, 0, 0, 1)))
+
+
+class Topic:
+    topic_name = "/odometry"
+
+
+class FakeNode:
+    """Keeps the callback of the only subscription."""
+
+    def create_subscription(self, message_type, topic, callback, **options):
+        self.send, self.subscription = callback, Topic()
+        return self.subscription
+
+    def destroy_subscription(self, subscription) -> None:
+        assert subscription is self.subscription
+        self.send = None
+
+
+class Tf:
+    """TF of the camera's place on base_link, and nothing else."""
+
+    cleared = closed = False
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        if (target, source) != ("base_link", "camera_optical"):
+            raise TransformLookupError(f"the frame {target!r} is not known")
+        return BASE_T_CAM
+
+    def frames(self) -> list[str]:
+        return ["base_link", "camera_optical"]
+
+    def contradiction(self, target: str, source: str) -> str:
+        return f"{source} in {target}"
+
+    def clear(self) -> None:
+        self.cleared = True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    def __init__(self, message_type=Odometry, body_frame: str = "", mounting: np.ndarray | None = None) -> None:
+        self.node, self.tf, self.changes, self.warnings = FakeNode(), Tf(), [], []
+        self.poses = PoseMessages(
+            self.node,
+            message_type,
+            "odometry",
+            body_frame,
+            10.0,
+            mounting,
+            self.tf,
+            lambda: self.changes.append(1),
+            self.warnings.append,
+        )
+
+    def odometry(self, stamp_s: float, world_T_body: np.ndarray, child: str = "base_link", frame: str = "odom") -> None:
+        message = Odometry(header=make_header(int(stamp_s * SECOND), frame), child_frame_id=child)
+        fill(message.pose.pose, world_T_body)
+        self.node.send(message)
+
+    def pose(self, stamp_s: float, world_T_body: np.ndarray) -> None:
+        message = PoseStamped(header=make_header(int(stamp_s * SECOND), "map"))
+        fill(message.pose, world_T_body)
+        self.node.send(message)
+
+    def pose_with_covariance(self, stamp_s: float, world_T_body: np.ndarray) -> None:
+        message = PoseWithCovarianceStamped(header=make_header(round(stamp_s * SECOND), "odom"))
+        fill(message.pose.pose, world_T_body)
+        self.node.send(message)
+
+    def lookup(self, stamp_s: float) -> np.ndarray:
+        return self.poses.lookup("odom", "camera_optical", int(stamp_s * SECOND))
+
+
+def fill(pose, matrix: np.ndarray) -> None:
+    transform = transform_message(1, "a", "b", matrix).transform
+    q, t = transform.rotation, transform.translation
+    pose.position.x, pose.position.y, pose.position.z = t.x, t.y, t.z
+    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = q.x, q.y, q.z, q.w
+
+
+def body(x: float, yaw: float = 0.0) -> np.ndarray:
+    world_T_body = np.eye(4)
+    world_T_body[:3, :3] = cv2.Rodrigues(np.array((0.0, 0.0, yaw)))[0]
+    world_T_body[0, 3] = x
+    return world_T_body
+
+
+def test_the_pose_of_the_body_is_composed_with_the_mounting():
+    bench = Bench()
+    bench.odometry(1.0, body(2.0, 0.5))
+    np.testing.assert_allclose(bench.lookup(1.0), body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
+    assert bench.changes == [1]
+
+
+def test_between_two_messages_the_pose_is_between_and_beyond_them_it_must_wait():
+    bench = Bench()
+    bench.odometry(1.0, body(2.0, 0.0))
+    with pytest.raises(TransformExtrapolationError) as caught:
+        bench.lookup(1.5)
+    assert caught.value.may_come
+    bench.odometry(2.0, body(4.0, 0.4))
+    np.testing.assert_allclose(bench.lookup(1.5), body(3.0, 0.2) @ BASE_T_CAM, atol=1e-12)
+    with pytest.raises(TransformExtrapolationError) as caught:
+        bench.lookup(0.5)
+    assert not caught.value.may_come
+
+
+def test_a_pose_with_covariance_is_as_one_without():
+    bench = Bench(PoseWithCovarianceStamped, "base_link")
+    bench.pose_with_covariance(1.0, body(2.0, 0.5))
+    np.testing.assert_allclose(bench.lookup(1.0), body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
+
+
+def test_a_pose_stamped_is_the_cameras_own_unless_the_parameter_names_a_frame():
+    own, mounted = Bench(PoseStamped), Bench(PoseStamped, "base_link")
+    for bench in (own, mounted):
+        bench.pose(1.0, body(2.0, 0.5))
+    np.testing.assert_allclose(own.lookup(1.0), body(2.0, 0.5), atol=1e-12)
+    np.testing.assert_allclose(mounted.lookup(1.0), body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
+
+
+@pytest.mark.parametrize("child", ("", "camera_optical", "/camera_optical"))
+def test_odometry_of_the_camera_itself_needs_no_mounting(child):
+    bench = Bench()
+    bench.odometry(1.0, body(2.0), child)
+    np.testing.assert_allclose(bench.lookup(1.0), body(2.0), atol=1e-12)
+
+
+def test_the_parameter_is_stronger_than_the_message():
+    bench = Bench(body_frame="base_link")
+    bench.odometry(1.0, body(2.0), child="imu")
+    np.testing.assert_allclose(bench.lookup(1.0), body(2.0) @ BASE_T_CAM, atol=1e-12)
+
+
+def test_before_the_first_message_the_topic_is_named():
+    with pytest.raises(TransformLookupError, match="no pose has come on /odometry"):
+        Bench().lookup(1.0)
+
+
+def test_a_mounting_that_nobody_published_is_said():
+    bench = Bench()
+    bench.odometry(1.0, body(2.0), child="imu")
+    with pytest.raises(TransformLookupError, match="'imu' is not known.*parameter mounting"):
+        bench.lookup(1.0)
+
+
+@pytest.mark.parametrize("frame", ("camera_optical", "camera", "unheard_of"))
+def test_a_mounting_by_parameter_asks_no_tf(frame):
+    odometry, pose = Bench(mounting=BASE_T_CAM), Bench(PoseStamped, mounting=BASE_T_CAM)
+    odometry.odometry(1.0, body(2.0, 0.5), child="imu")
+    pose.pose(1.0, body(2.0, 0.5))
+    for bench in (odometry, pose):
+        world_T_cam = bench.poses.lookup("odom", frame, SECOND)
+        np.testing.assert_allclose(world_T_cam, body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
+
+
+def test_what_is_known_is_told():
+    bench = Bench()
+    assert not bench.poses.heard and bench.poses.newest_ns("odom", "camera_optical") is None
+    bench.odometry(1.0, body(2.0))
+    bench.odometry(1.5, body(2.1))
+    assert bench.poses.heard and bench.poses.newest_ns("odom", "camera_optical") == 1.5 * SECOND
+    assert bench.poses.frames() == ["base_link", "camera_optical", "odom"]
+
+
+def test_a_pose_with_nan_is_ignored_and_said():
+    bench = Bench()
+    lost = body(np.nan)
+    bench.odometry(1.0, lost)
+    assert len(bench.warnings) == 1 and "must be finite" in bench.warnings[0]
+    bench.odometry(2.0, body(1.0))
+    np.testing.assert_allclose(bench.lookup(2.0), body(1.0) @ BASE_T_CAM, atol=1e-12)
+
+
+def test_clear_forgets_the_poses_and_close_ends_both():
+    bench = Bench()
+    bench.odometry(1.0, body(2.0))
+    bench.poses.clear()
+    with pytest.raises(TransformExtrapolationError):
+        bench.lookup(1.0)
+    bench.poses.close()
+    assert bench.tf.cleared and bench.tf.closed and bench.node.send is None
+
+
+@pytest.mark.parametrize("child", ("base_link", "other/base_link"))
+def test_two_publishers_of_one_topic_are_noticed(child):
+    bench = Bench()
+    for i in range(10):
+        bench.odometry(1.0 + i / 30, body(0.01 * i))
+        bench.odometry(1.001 + i / 30, body(0.01 * i + (3.0 if child == "base_link" else 0.0)), child=child)
+    said = bench.poses.contradiction("odom", "camera_optical")
+    assert said.startswith("poses of 'odometry' in 'odom → ") and "contradict each other: " in said
+    assert ("3.00 m" in said) if child == "base_link" else ("now below 'odom → " in said)
+
+
+def test_where_poses_agree_the_transforms_of_the_camera_are_asked():
+    bench = Bench()
+    assert bench.poses.contradiction("odom", "camera_optical") == ""
+    bench.odometry(1.0, body(2.0))
+    assert bench.poses.contradiction("odom", "camera_optical") == "camera_optical in base_link"
