@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 
 from dvmvs_core.atomic import replacing
-from dvmvs_core.data.sequence import PoseItem, Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.process_memory import resident_bytes
 from dvmvs_core.types import Frame
 
@@ -53,7 +53,7 @@ class Options:
     """File for the curve."""
 
 
-class Repeated(Sequence):
+class Repeated(FrameSequence):
     """A camera that goes to and fro before two noisy images with depth."""
 
     def __init__(self, frames: int) -> None:

@@ -30,7 +30,7 @@ from scipy.ndimage import binary_dilation
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.geometry import backproject
 from dvmvs_core.types import DepthPrediction
@@ -218,7 +218,7 @@ class Observation:
     world_T_cam: np.ndarray
 
 
-def observe(sequence: Sequence, engine: DepthEngine, config: LiveConfig) -> Iterator[Observation]:
+def observe(sequence: FrameSequence, engine: DepthEngine, config: LiveConfig) -> Iterator[Observation]:
     """Yield the clouds of every keyframe that has sensor depth."""
     engine.set_keyframe_rule(config.keyframes)
     for item in sequence.items():

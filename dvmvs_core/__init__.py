@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dvmvs_core.config import EngineConfig, KeyframeConfig
     from dvmvs_core.data.open_sequence import open_sequence
-    from dvmvs_core.data.sequence import Sequence, SequenceItem
+    from dvmvs_core.data.sequence import FrameSequence, SequenceItem
     from dvmvs_core.engine import DepthEngine
     from dvmvs_core.errors import DvmvsError
     from dvmvs_core.types import DepthPrediction, Frame
@@ -32,7 +32,7 @@ _MODULES = {
     "EngineConfig": "config",
     "Frame": "types",
     "KeyframeConfig": "config",
-    "Sequence": "data.sequence",
+    "FrameSequence": "data.sequence",
     "SequenceItem": "data.sequence",
     "open_sequence": "data.open_sequence",
 }
@@ -44,7 +44,7 @@ __all__ = [
     "EngineConfig",
     "Frame",
     "KeyframeConfig",
-    "Sequence",
+    "FrameSequence",
     "SequenceItem",
     "open_sequence",
 ]

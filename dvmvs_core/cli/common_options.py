@@ -19,7 +19,7 @@ from dvmvs_core.cli.outputs import Output
 
 if TYPE_CHECKING:
     from dvmvs_core.config import EngineConfig
-    from dvmvs_core.data.sequence import Sequence
+    from dvmvs_core.data.sequence import FrameSequence
     from dvmvs_core.engine import DepthEngine
 
 
@@ -63,7 +63,7 @@ class BagOptions:
     rectify: Literal["auto", "always", "never"] = "auto"
     """whether images of a camera with lens distortion are rectified; auto goes by the name of their topic"""
 
-    def open_all(self, paths: tuple[Path, ...]) -> list[Sequence]:
+    def open_all(self, paths: tuple[Path, ...]) -> list[FrameSequence]:
         """Open several sequences.
 
         Raises:
@@ -75,7 +75,7 @@ class BagOptions:
             raise ConfigError("name at least one sequence, a scene folder or a rosbag2, before the options")
         return [self.open(path) for path in paths]
 
-    def open(self, path: Path) -> Sequence:
+    def open(self, path: Path) -> FrameSequence:
         """Open a sequence."""
         from dvmvs_core.data.bags.bag_sequence import BagTopics
         from dvmvs_core.data.open_sequence import open_sequence

@@ -12,13 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dvmvs_core.data.sequence import Sequence
+    from dvmvs_core.data.sequence import FrameSequence
 
 NAMED = 5
 """How many are named; all of them are in the figures of --json."""
 
 
-def print_faults(name: str, sequence: Sequence) -> None:
+def print_faults(name: str, sequence: FrameSequence) -> None:
     """Print how many files and lines of a sequence were left out, and name the first; nothing if there are none.
 
     Args:

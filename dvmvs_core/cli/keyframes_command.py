@@ -30,7 +30,7 @@ from dvmvs_core.cli.common_options import (
 
 if TYPE_CHECKING:
     from dvmvs_core.data.keyframe_index import IndexEntry
-    from dvmvs_core.data.sequence import Sequence
+    from dvmvs_core.data.sequence import FrameSequence
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run(options: Options) -> None:
             print_faults(sequence.name, sequence)
 
 
-def _choose(options: Options, sequence: Sequence):
+def _choose(options: Options, sequence: FrameSequence):
     from dvmvs_core.config import KeyframeConfig
     from dvmvs_core.data.keyframe_index import every_nth_keyframe, simulate_keyframes
 
@@ -88,7 +88,7 @@ def _choose(options: Options, sequence: Sequence):
     return simulate_keyframes(sequence.poses(), KeyframeConfig(measurement_frames=options.measurement_frames))
 
 
-def _file_name(options: Options, sequence: Sequence) -> str:
+def _file_name(options: Options, sequence: FrameSequence) -> str:
     from dvmvs_core.data.index_files import ONLINE, IndexName, dataset_name, simple_keyframing
 
     keyframing = ONLINE if options.every is None else simple_keyframing(options.every)
@@ -96,7 +96,7 @@ def _file_name(options: Options, sequence: Sequence) -> str:
     return str(IndexName(keyframing, dataset, options.scene or sequence.name, options.measurement_frames))
 
 
-def _write(path: Path, sequence: Sequence, entries: list[IndexEntry]) -> None:
+def _write(path: Path, sequence: FrameSequence, entries: list[IndexEntry]) -> None:
     from dvmvs_core.atomic import replacing
     from dvmvs_core.data.keyframe_index import format_index
 

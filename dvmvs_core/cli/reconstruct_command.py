@@ -36,7 +36,7 @@ from dvmvs_core.cli.outputs import Output
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dvmvs_core.data.sequence import Sequence
+    from dvmvs_core.data.sequence import FrameSequence
     from dvmvs_core.engine import DepthEngine
     from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 
@@ -160,7 +160,7 @@ def _min_confidence(options: Options, engine: DepthEngine | None) -> float:
 def _views(
     options: Options,
     engine: DepthEngine | None,
-    sequence: Sequence,
+    sequence: FrameSequence,
     already_refined: bool,
     min_confidence: float,
     advance: Callable[[float], None],
@@ -193,7 +193,9 @@ def _already_refined(options: Options) -> bool:
     return options.predictions is not None and PredictionReader(options.predictions).refined
 
 
-def _figures(options: Options, engine: DepthEngine | None, sequence: Sequence, fusion: dict, reconstruction) -> dict:
+def _figures(
+    options: Options, engine: DepthEngine | None, sequence: FrameSequence, fusion: dict, reconstruction
+) -> dict:
     from dataclasses import asdict
 
     from dvmvs_core.environment import command_line

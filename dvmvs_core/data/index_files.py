@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvmvs_core.data.keyframe_index import IndexEntry, read_index
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError
 
 SEPARATOR = "+"
@@ -92,13 +92,13 @@ class IndexFile:
         return max((len(entry.measurements) for entry in self.entries), default=0)
 
 
-def dataset_name(sequence: Sequence) -> str:
+def dataset_name(sequence: FrameSequence) -> str:
     """Return the name of a sequence's data set: the folder that holds it, as in the published layout."""
     return sequence.path.resolve().parent.name
 
 
 def match_index_files(
-    paths: Iterable[Path], sequences: Collection[Sequence], measurement_frames: int | None = None
+    paths: Iterable[Path], sequences: Collection[FrameSequence], measurement_frames: int | None = None
 ) -> list[list[IndexFile]]:
     """Return the index files of each sequence, read, in the order of their names.
 
@@ -141,7 +141,7 @@ def match_index_files(
 
 
 def _match_folder(
-    folder: Path, sequences: Collection[Sequence], found: list[list[IndexFile]], measurement_frames: int | None
+    folder: Path, sequences: Collection[FrameSequence], found: list[list[IndexFile]], measurement_frames: int | None
 ) -> None:
     for path in sorted(folder.iterdir()):
         name = IndexName.parse(path.name)
@@ -151,7 +151,7 @@ def _match_folder(
             found[owner].append(_read(path, name, measurement_frames))
 
 
-def _owners(name: IndexName | None, sequences: Collection[Sequence]) -> list[int]:
+def _owners(name: IndexName | None, sequences: Collection[FrameSequence]) -> list[int]:
     """The positions of the sequences that a file of this name belongs to."""
     if name is None:
         return []

@@ -16,11 +16,11 @@ from dvmvs_core.data.bags.bag_sequence import BagSequence, BagTopics
 from dvmvs_core.data.bags.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.file_order import held_kinds
 from dvmvs_core.data.scene_folder import SceneSequence
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError
 
 
-def open_sequence(path: str | Path, topics: BagTopics | None = None) -> Sequence:
+def open_sequence(path: str | Path, topics: BagTopics | None = None) -> FrameSequence:
     """Open a scene folder or a bag, by what is at the path.
 
     Args:

@@ -36,7 +36,7 @@ from dvmvs_core.data.encodings.image_message import MILLIMETRES_TO_METRES, rgb_o
 from dvmvs_core.data.encodings.image_size import asks_to_be_turned, decode_encoded, encoded_size
 from dvmvs_core.data.file_order import held_kinds, order_note, ordered_files
 from dvmvs_core.data.lens.camera_info import check_resolution, resolution_doubt
-from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
+from dvmvs_core.data.sequence import DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.data.text_lines import read_lines, time_to_ns, time_unit, to_numbers
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted, regular
@@ -92,7 +92,7 @@ class _OddSizeError(DataError):
     """An image is not of the size that its folder's K is of."""
 
 
-class SceneSequence(Sequence):
+class SceneSequence(FrameSequence):
     """A scene folder.
 
     Args:

@@ -75,7 +75,7 @@ class SequenceItem:
     seen: np.ndarray | None = None
 
 
-class Sequence(ABC):
+class FrameSequence(ABC):
     """A recording of posed images, in the order of their stamps.
 
     Attributes:
@@ -122,7 +122,7 @@ class Sequence(ABC):
             DataError: if the recording is broken.
         """
 
-    def fitted(self, size: tuple[int, int], crop: bool) -> Sequence:
+    def fitted(self, size: tuple[int, int], crop: bool) -> FrameSequence:
         """Return the sequence as a network takes it: raw images of a camera with a lens come rectified at its size.
 
         Rectifying and resizing by one look-up is what the node does, so that both see the same pixels.

@@ -15,7 +15,7 @@ import numpy as np
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip, encode_png
 from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
 from dvmvs_core.evaluation.report.cloud_picture import Cloud, draw_sides
@@ -34,7 +34,7 @@ MIN_CONFIDENCE = 0.5
 """Points whose depth is more likely right than not."""
 
 
-def write_pictures(recording: Recording, mcap: Path, sequence: Sequence, strip: Path, cloud: Path) -> None:
+def write_pictures(recording: Recording, mcap: Path, sequence: FrameSequence, strip: Path, cloud: Path) -> None:
     """Write the strip, and the published clouds in the world.
 
     Args:
@@ -48,7 +48,7 @@ def write_pictures(recording: Recording, mcap: Path, sequence: Sequence, strip: 
     _write(cloud, _draw_clouds(recording, mcap, sequence))
 
 
-def _draw_strip(recording: Recording, sequence: Sequence) -> np.ndarray:
+def _draw_strip(recording: Recording, sequence: FrameSequence) -> np.ndarray:
     stamps = sorted(recording.depths)
     chosen = {stamps[i] for i in np.linspace(0, len(stamps) - 1, 2 * ROWS + 1).astype(int)[1::2]}
     rows = []
@@ -65,7 +65,7 @@ def _draw_strip(recording: Recording, sequence: Sequence) -> np.ndarray:
     return np.vstack(rows)
 
 
-def _draw_clouds(recording: Recording, mcap: Path, sequence: Sequence) -> np.ndarray:
+def _draw_clouds(recording: Recording, mcap: Path, sequence: FrameSequence) -> np.ndarray:
     poses = {pose.stamp_ns: pose.world_T_cam for pose in sequence.poses() if is_finite_pose(pose.world_T_cam)}
     stamps = [stamp_ns for stamp_ns in sorted(recording.depths) if stamp_ns in poses]
     drawn = {stamps[i] for i in np.linspace(0, len(stamps) - 1, min(len(stamps), CLOUDS)).astype(int)}

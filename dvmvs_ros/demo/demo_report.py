@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionWriter
 from dvmvs_core.evaluation.scoring.metrics import DepthMetrics
@@ -112,7 +112,7 @@ def read_recording(path: Path) -> Recording:
     return recording
 
 
-def make_report(recording: Recording, sent: Path, sequence: Sequence, weights: str, predictions: Path) -> Report:
+def make_report(recording: Recording, sent: Path, sequence: FrameSequence, weights: str, predictions: Path) -> Report:
     """Write the received depth to an npz, score it, and gather the figures.
 
     Args:
@@ -170,7 +170,7 @@ def _add_status(recording: Recording, message: object, _: int) -> None:
     recording.statuses[status.stamp_ns] = status
 
 
-def _write_predictions(recording: Recording, sequence: Sequence, path: Path) -> None:
+def _write_predictions(recording: Recording, sequence: FrameSequence, path: Path) -> None:
     poses = {pose.stamp_ns: pose for pose in sequence.poses()}
     with PredictionWriter(path) as writer:
         for stamp_ns, depth in sorted(recording.depths.items()):

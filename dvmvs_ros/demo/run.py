@@ -38,7 +38,7 @@ from dvmvs_core.atomic import replacing
 from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.office import OFFICE, SIZE_MB, fetch_office, office_address, office_folder, read_manifest
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DvmvsError
 from dvmvs_ros import recorder_node
 from dvmvs_ros.process.children import ROOT, Child, ProcessError, ros_environment
@@ -153,7 +153,7 @@ def _sequence_path(wanted: str | None, console: Console) -> Path:
         return fetch_office(advance)
 
 
-def _play(options: Options, sequence: Sequence, domain: int, console: Console) -> None:
+def _play(options: Options, sequence: FrameSequence, domain: int, console: Console) -> None:
     """Run the three processes in a ROS domain until all images are played and answered."""
     logs = options.out / "logs"
     total = min(options.limit or len(sequence), len(sequence))
@@ -199,7 +199,7 @@ def _node_parameters(options: Options) -> dict[str, object]:
     }
 
 
-def _player_parameters(options: Options, sequence: Sequence) -> dict[str, object]:
+def _player_parameters(options: Options, sequence: FrameSequence) -> dict[str, object]:
     return {
         "sequence": str(sequence.path.resolve()),
         "limit": options.limit,

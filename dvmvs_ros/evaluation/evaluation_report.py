@@ -25,7 +25,7 @@ import numpy as np
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.sequence import PoseItem, Sequence
+from dvmvs_core.data.sequence import FrameSequence, PoseItem
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader, PredictionWriter
@@ -57,7 +57,7 @@ class Round:
 
     result: RunResult
     statuses: dict[int, FrameStatus]
-    sequence: Sequence
+    sequence: FrameSequence
     predictions: Path
 
 

@@ -40,7 +40,7 @@ from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.encodings.image_message import COLOUR_ENCODINGS
 from dvmvs_core.data.lens.camera_info import CameraModel, Lens
 from dvmvs_core.data.lens.camera_view import AUTO, Rectification, is_raw_topic, is_rectified_topic
-from dvmvs_core.data.sequence import DepthItem, PoseItem, Sequence, SequenceItem
+from dvmvs_core.data.sequence import DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.errors import DataError, MessageError, TransformError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.preprocess import Preprocessor
@@ -74,7 +74,7 @@ class BagTopics:
     """Topic of moving transforms: by default /tf, and those named tf in a namespace of the images."""
 
 
-class BagSequence(Sequence):
+class BagSequence(FrameSequence):
     """A rosbag2 as a sequence.
 
     Args:

@@ -27,7 +27,7 @@ from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_files import typestore
 from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
 from dvmvs_core.data.poses.quaternion import pose_matrix, quaternion_of
-from dvmvs_core.data.sequence import Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import reason
 from dvmvs_core.geometry import inverse_pose, is_finite_pose
@@ -49,7 +49,7 @@ TF, TF_STATIC = "/tf", "/tf_static"
 
 
 def write_bag(
-    sequence: Sequence, out: Path, storage: str = "mcap", advance: Callable[[int], None] | None = None
+    sequence: FrameSequence, out: Path, storage: str = "mcap", advance: Callable[[int], None] | None = None
 ) -> None:
     """Write a sequence as a rosbag2 folder; nothing is left at `out` unless all of it could be written.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.lens.camera_view import hide_unseen
-from dvmvs_core.data.sequence import Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionWriter
 from dvmvs_core.geometry import is_finite_pose
@@ -37,7 +37,7 @@ Prediction = tuple[DepthPrediction, SequenceItem]
 
 
 def predict_online(
-    engine: DepthEngine, sequence: Sequence, depth: bool = False, advance: Advance | None = None
+    engine: DepthEngine, sequence: FrameSequence, depth: bool = False, advance: Advance | None = None
 ) -> Iterator[Prediction]:
     """Yield the depth of every keyframe that the engine chooses.
 
@@ -53,7 +53,7 @@ def predict_online(
 
 def predict_every_frame(
     engine: DepthEngine,
-    sequence: Sequence,
+    sequence: FrameSequence,
     depth: bool = False,
     advance: Advance | None = None,
     others: bool = True,
@@ -81,7 +81,7 @@ def predict_every_frame(
 
 def predict_indexed(
     engine: DepthEngine,
-    sequence: Sequence,
+    sequence: FrameSequence,
     entries: list[IndexEntry],
     depth: bool = False,
     advance: Advance | None = None,
@@ -190,7 +190,7 @@ def _write_picture(path: Path, prediction: DepthPrediction, item: SequenceItem, 
     path.write_bytes(encode_png(strip))
 
 
-def _fitted(sequence: Sequence, engine: DepthEngine) -> Sequence:
+def _fitted(sequence: FrameSequence, engine: DepthEngine) -> FrameSequence:
     config = engine.model_config
     return sequence.fitted((config.height, config.width), engine.config.crop)
 

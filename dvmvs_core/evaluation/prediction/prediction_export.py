@@ -26,7 +26,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from dvmvs_core.atomic import unfinished_folder
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted
@@ -79,7 +79,7 @@ class Keyframe:
 
 
 def export_predictions(
-    sequence: Sequence,
+    sequence: FrameSequence,
     predictions: Path,
     out: Path,
     form: str,
@@ -114,7 +114,7 @@ def export_predictions(
 
 
 def _keyframes(
-    sequence: Sequence, predictions: Path, min_confidence: float, advance: Callable[[int], None]
+    sequence: FrameSequence, predictions: Path, min_confidence: float, advance: Callable[[int], None]
 ) -> Iterator[Keyframe]:
     reader = PredictionReader(predictions)
     # An index file may name keyframes in any order; they are few beside the pixels that are read once.

@@ -18,7 +18,7 @@ import numpy as np
 
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.keyframe_index import simulate_keyframes
-from dvmvs_core.data.sequence import Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.prediction.predict_sequence import Advance
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
@@ -79,7 +79,7 @@ def predicted_views(
 
 
 def stored_views(
-    path: Path, sequence: Sequence, min_confidence: float = 0.0, advance: Advance | None = None
+    path: Path, sequence: FrameSequence, min_confidence: float = 0.0, advance: Advance | None = None
 ) -> Iterator[DepthView]:
     """Yield predictions on disk, with the images and sensor depth of their sequence.
 
@@ -131,7 +131,9 @@ def stored_views(
         )
 
 
-def sensor_views(sequence: Sequence, every_frame: bool = False, advance: Advance | None = None) -> Iterator[DepthView]:
+def sensor_views(
+    sequence: FrameSequence, every_frame: bool = False, advance: Advance | None = None
+) -> Iterator[DepthView]:
     """Yield the sensor depth of the keyframes, or of every frame whose pose is known.
 
     Raises:

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dvmvs_core.data.sequence import Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.evaluation.prediction.depth_pictures import (
     LARGEST_ERROR,
     colourise,
@@ -89,7 +89,7 @@ def choose(per_keyframe: dict[str, list], sequences: int) -> dict[int, tuple[int
 def draw(
     chosen: dict[int, tuple[int, bool]],
     predictions: Path,
-    sequence: Sequence,
+    sequence: FrameSequence,
     advance: Callable[[int], None] | None = None,
 ) -> list[KeyframePicture]:
     """Return the pictures, the best keyframe first and the worst first among the worst.

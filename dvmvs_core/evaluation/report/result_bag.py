@@ -22,7 +22,7 @@ from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, DIAGNOSTICS, IMAGE, POINT_CLOUD
 from dvmvs_core.data.bags.bag_writer import CAMERA_FRAME, OpenBag, SequenceRecorder, new_bag
 from dvmvs_core.data.cloud import cloud_points_of
-from dvmvs_core.data.sequence import Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
 from dvmvs_core.evaluation.prediction.predict_sequence import Advance
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
@@ -43,7 +43,7 @@ class _Stored(NamedTuple):
 
 
 def write_result_bag(
-    sequence: Sequence,
+    sequence: FrameSequence,
     predictions: Path,
     out: Path,
     storage: str = "mcap",

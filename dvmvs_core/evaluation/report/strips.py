@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.sequence import Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.depth_pictures import captioned, depth_strip
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
@@ -28,7 +28,9 @@ def spread_keyframes(predictions: Path, count: int) -> list[int]:
     return indices[np.unique(np.linspace(0, len(indices) - 1, count).round().astype(int))].tolist()
 
 
-def strip(predictions: Path, sequence: Sequence, frame_indices: Iterable[int], min_depth_m: float = 0.5) -> np.ndarray:
+def strip(
+    predictions: Path, sequence: FrameSequence, frame_indices: Iterable[int], min_depth_m: float = 0.5
+) -> np.ndarray:
     """Return the picture, the keyframes from top to bottom in the order of the sequence.
 
     Args:

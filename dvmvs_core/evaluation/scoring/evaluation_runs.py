@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from dvmvs_core.data.index_files import ONLINE, IndexFile, dataset_name, match_index_files
 from dvmvs_core.data.keyframe_index import IndexEntry
-from dvmvs_core.data.sequence import Sequence
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.evaluation.prediction.predict_sequence import Advance, Prediction, predict_indexed, predict_online
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
@@ -43,7 +43,7 @@ class Run:
     """
 
     name: str
-    sequence: Sequence
+    sequence: FrameSequence
     dataset: str
     index: IndexFile | None = None
     limit: int | None = None
@@ -110,7 +110,7 @@ class Run:
 
 
 def plan_runs(
-    sequences: list[Sequence],
+    sequences: list[FrameSequence],
     indices: tuple[Path, ...] = (),
     measurement_frames: int | None = None,
     dataset: str | None = None,
@@ -158,7 +158,7 @@ def _first_keyframes(entries: tuple[IndexEntry, ...], limit: int | None) -> list
     return taken
 
 
-def _names(sequences: list[Sequence]) -> list[str]:
+def _names(sequences: list[FrameSequence]) -> list[str]:
     """The names of the sequences, with the folder's name in front where they would be equal."""
     counts = Counter(sequence.name for sequence in sequences)
     names = [

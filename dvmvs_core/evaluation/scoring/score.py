@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.sequence import DepthItem, Sequence
+from dvmvs_core.data.sequence import DepthItem, FrameSequence
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
@@ -76,7 +76,7 @@ class SequenceScore:
 
 def score_predictions(
     path: Path,
-    sequence: Sequence,
+    sequence: FrameSequence,
     min_depth_m: float = 0.5,
     max_depth_m: float = np.inf,
     advance: Callable[[int], None] | None = None,
@@ -168,13 +168,13 @@ def _add(
         score.confidence.add(confidence[valid], p, t)
 
 
-def _measurement_poses(predictions: PredictionReader, sequence: Sequence) -> list[list[np.ndarray]]:
+def _measurement_poses(predictions: PredictionReader, sequence: FrameSequence) -> list[list[np.ndarray]]:
     """The pose (4, 4) of every measurement frame of each keyframe, as far as the sequence knows it."""
     poses = {pose.index: pose.world_T_cam for pose in sequence.poses() if is_finite_pose(pose.world_T_cam)}
     return [[poses[i] for i in indices if i in poses] for indices in predictions.measurement_index.tolist()]
 
 
-def _in_order(sequence: Sequence, indices: list[int]) -> Iterator[DepthItem | None]:
+def _in_order(sequence: FrameSequence, indices: list[int]) -> Iterator[DepthItem | None]:
     """The sensor depth of each index in turn, None where there is none; an index file may name frames in any order."""
     items = sequence.sensor_depths(indices)
     uses = Counter(indices)

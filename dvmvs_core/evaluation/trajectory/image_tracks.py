@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dvmvs_core.data.sequence import Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 
 SHORTEST, LONGEST = 6, 60
 """Frames between the beginnings of two stretches at least, and of one stretch at most."""
@@ -65,7 +65,7 @@ class Tracks:
     focal_px: float
 
 
-def follow_points(sequence: Sequence, advance: Callable[[int], None] | None = None) -> Tracks | None:
+def follow_points(sequence: FrameSequence, advance: Callable[[int], None] | None = None) -> Tracks | None:
     """Follow points through a sequence; one image at a time is in memory.
 
     Args:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from dvmvs_core.config import KeyframeConfig
-from dvmvs_core.data.sequence import PoseItem, Sequence
+from dvmvs_core.data.sequence import FrameSequence, PoseItem
 from dvmvs_core.evaluation.trajectory.image_agreement import ImageAgreement, compare_with_images, some
 from dvmvs_core.evaluation.trajectory.image_tracks import Tracks, follow_points
 from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
@@ -95,7 +95,7 @@ class TrajectoryCheck:
 
 
 def check_trajectory(
-    sequence: Sequence,
+    sequence: FrameSequence,
     keyframes: KeyframeConfig,
     depth_range_m: tuple[float, float],
     advance: Callable[[int], None] | None = None,

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.sequence import PoseItem, Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.evaluation.trajectory.image_tracks import Tracks, follow_points
 from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
 from dvmvs_core.evaluation.trajectory.trajectory_check import TrajectoryCheck, judge
@@ -33,7 +33,7 @@ WALKS = (2, pytest.param(3, marks=pytest.mark.slow))
 """Seeds of rendered walks; what one shows, the other shows again."""
 
 
-class Rendered(Sequence):
+class Rendered(FrameSequence):
     """Rendered frames, 30 a second."""
 
     def __init__(self, frames, K: np.ndarray) -> None:

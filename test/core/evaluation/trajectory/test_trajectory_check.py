@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.bags.bag_writer import write_bag
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.data.sequence import PoseItem, Sequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.evaluation.trajectory.image_tracks import follow_points
 from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
 from dvmvs_core.evaluation.trajectory.trajectory_check import check_trajectory, judge
@@ -41,7 +41,7 @@ def pose_at(seconds: float, moves: float = 1.0) -> np.ndarray:
     return pose
 
 
-class Wall(Sequence):
+class Wall(FrameSequence):
     """Images of a wall; the pose that is recorded may be another than that of the camera."""
 
     def __init__(self, recorded, moves: float = 1.0, depth: bool = True) -> None:
