@@ -45,11 +45,13 @@ CAMERAS = {
 }
 """Topics of the drivers that docs/cameras/ describes; config/cameras/ holds the parameters under the same names."""
 
-IN_CAMERAS = ("image", "camera_info")
+IN_CAMERAS = ("image", "camera_info", "valid_mask")
+NEXT_TO_IMAGES = "valid_mask next to the images"
 
 INPUTS = (
     ("image", "image", "/camera/image_rect", "Images, rectified or raw (sensor_msgs/Image)"),
     ("camera_info", "camera_info", "/camera/camera_info", "Intrinsics of those images (sensor_msgs/CameraInfo)"),
+    ("valid_mask", "valid_mask", "", "What the images show: 0 = no depth (sensor_msgs/Image, mono8, latched)"),
     ("odometry", "odometry", "odometry", "Poses for pose_source:=odometry (nav_msgs/Odometry)"),
     ("pose", "pose", "pose", "Poses for pose_source:=pose (geometry_msgs/PoseStamped)"),
     (
@@ -102,6 +104,8 @@ def _topic(context, argument):
     """The topic of an argument: as given, else the camera's, else the default."""
     defaults = {name: topic for name, _, topic, _ in INPUTS} | {name: topic for name, topic, _ in OUTPUTS}
     camera = CAMERAS.get(LaunchConfiguration("camera").perform(context), {})
+    image = LaunchConfiguration("image").perform(context) or camera.get("image", defaults["image"])
+    defaults["valid_mask"] = f"{image[: image.rfind('/') + 1]}valid_mask"
     return LaunchConfiguration(argument).perform(context) or camera.get(argument, defaults[argument])
 
 
@@ -214,7 +218,7 @@ def generate_launch_description():
                 choices=["", *CAMERAS],
             ),
             *(
-                argument(name, "", f"{description}. Empty: the camera's topic, or else {topic}.")
+                argument(name, "", f"{description}. Empty: the camera's topic, or else {topic or NEXT_TO_IMAGES}.")
                 if name in IN_CAMERAS
                 else argument(name, topic, f"{description}.")
                 for name, _, topic, description in INPUTS
