@@ -45,13 +45,12 @@ CAMERAS = {
 }
 """Topics of the drivers that docs/cameras/ describes; config/cameras/ holds the parameters under the same names."""
 
-IN_CAMERAS = ("image", "camera_info", "valid_mask")
-NEXT_TO_IMAGES = "valid_mask next to the images"
+IN_CAMERAS = ("image", "camera_info")
 
 INPUTS = (
     ("image", "image", "/camera/image_rect", "Images, rectified or raw (sensor_msgs/Image)"),
     ("camera_info", "camera_info", "/camera/camera_info", "Intrinsics of those images (sensor_msgs/CameraInfo)"),
-    ("valid_mask", "valid_mask", "", "What the images show: 0 = no depth (sensor_msgs/Image, mono8, latched)"),
+    ("valid_mask", "valid_mask", "", "What the images show, 0: nothing (sensor_msgs/Image); empty: next to the images"),
     ("odometry", "odometry", "odometry", "Poses for pose_source:=odometry (nav_msgs/Odometry)"),
     ("pose", "pose", "pose", "Poses for pose_source:=pose (geometry_msgs/PoseStamped)"),
     (
@@ -218,7 +217,7 @@ def generate_launch_description():
                 choices=["", *CAMERAS],
             ),
             *(
-                argument(name, "", f"{description}. Empty: the camera's topic, or else {topic or NEXT_TO_IMAGES}.")
+                argument(name, "", f"{description}. Empty: the camera's topic, or else {topic}.")
                 if name in IN_CAMERAS
                 else argument(name, topic, f"{description}.")
                 for name, _, topic, description in INPUTS
