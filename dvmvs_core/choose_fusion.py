@@ -18,7 +18,7 @@ from dvmvs_core.choose_confidence import SEES_NOTHING
 from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.runtime.checked_step import CheckedStep
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
-from dvmvs_core.runtime.one_thread import one_thread
+from dvmvs_core.runtime.threads import one_thread
 from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth, fuse_depth, fusion_step, to_past
 
 CHECK_TOLERANCE = 1e-3

@@ -266,10 +266,10 @@ def compiled_confidence(
 ) -> Tensor:
     """As `estimate_confidence`, on a CPU with numba: half the work, and no threads woken but those of the kernels."""
     from dvmvs_core.runtime import confidence_kernels as kernels
-    from dvmvs_core.runtime.bands import in_bands
     from dvmvs_core.runtime.reprojection_kernels import agree_rows
     from dvmvs_core.runtime.step_geometry import step_geometry
     from dvmvs_core.runtime.sweep import CompiledSweep
+    from dvmvs_core.runtime.threads import parallel_rows
 
     planes, sides = np.array(PLANES, np.float32), np.array(NEIGHBOURHOODS)
     weights, bias = _weight_table(load_coefficients(COEFFICIENTS))
@@ -283,7 +283,7 @@ def compiled_confidence(
         for past, world_T_cam in predictions:
             past_T_ref = np.linalg.inv(world_T_cam[b].double().numpy()) @ world_T_ref[b].double().numpy()
             earlier = (past[b, 0].contiguous().numpy(), past_T_ref.astype(np.float32), camera)
-            in_bands(agree_rows, h, one, STEP, *earlier, np.float32(AGREEMENT_SCALE), agreement)
+            parallel_rows(agree_rows, h, one, STEP, *earlier, np.float32(AGREEMENT_SCALE), agreement)
         of_one = slice(b, b + 1)
         sweep = CompiledSweep(
             matching[of_one],
@@ -295,8 +295,8 @@ def compiled_confidence(
         sums, rated = np.empty((h + 1, w + 1, 2 * len(PLANES)), np.float32), np.empty((h, w, 2), np.float32)
         kernels.sum_above_left(*(part[0].permute(1, 2, 0).numpy() for part in matched), sums)
         rule = (planes, FINE, COARSE, sides, np.float32(SHARPNESS), EDGE_CELLS, weights, bias)
-        in_bands(kernels.rate_rows, h, one, STEP, sums, agreement, *rule, rated)
-        in_bands(kernels.confidence_rows, len(one), rated, confidence[b].numpy())
+        parallel_rows(kernels.rate_rows, h, one, STEP, sums, agreement, *rule, rated)
+        parallel_rows(kernels.confidence_rows, len(one), rated, confidence[b].numpy())
     return confidence
 
 

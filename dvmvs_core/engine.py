@@ -42,8 +42,7 @@ from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
-from dvmvs_core.runtime.runner import Runner
-from dvmvs_core.runtime.timer import Timer, untimed
+from dvmvs_core.runtime.runner import Runner, Timer, untimed
 from dvmvs_core.temporal_fusion import FusedDepth
 from dvmvs_core.types import DepthPrediction, Frame
 

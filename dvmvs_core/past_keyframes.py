@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.convlstm import LSTMState
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.runner import PreviousKeyframe
 from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth
 from dvmvs_core.types import Frame
 

@@ -22,7 +22,7 @@ from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.lite0 import load_lite0
 from dvmvs_core.model.parts import Part, lite0_part, regulariser_part
 from dvmvs_core.model.regulariser import Regularised, load_regulariser
-from dvmvs_core.runtime.auto_precision import cpu_precision
+from dvmvs_core.runtime.devices import cpu_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, load_lite0
 from dvmvs_core.preprocess import rounded
-from dvmvs_core.runtime.bands import in_bands
 from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.threads import parallel_rows
 
 PATCH_CHANNELS, MAP_CHANNELS = 16, 64
 """Nine values of a patch and zeros; 24 channels of the 1/4 map and 40 of the 1/8 map."""
@@ -81,7 +81,7 @@ class Describer:
         colours = np.ascontiguousarray(smoothed)
         grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
         patches = np.empty((*grey.shape, PATCH_CHANNELS), np.float32)
-        in_bands(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
+        parallel_rows(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
         levels = self._levels(image)
         maps = joined_maps(*levels[:2]).numpy()
         return Descriptors(_bytes(patches), _bytes(maps), np.rint(colours).astype(np.uint8), image, levels)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from dvmvs_core.matching.measured_around import fitted_depths
 from dvmvs_core.matching.score_windows import window_rows
 from dvmvs_core.model.regulariser import WINDOW, Regularised, RegulariserInputs
-from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.threads import parallel_rows
 
 MOST_MARGIN, MOST_VIEWS, COUNTED_VIEWS = 2.0, 6, 3.0
 """Margin and number of views from which on more say no more; views that count as 1."""
@@ -86,7 +86,9 @@ def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
     windows = np.empty((height, width, 2 * WINDOW + 1), np.float32)
     windows_alone, clear = np.empty_like(windows), np.empty((height, width, 2), np.float32)
     position = ((log_cells - found.nearest) / found.step).astype(np.float32)
-    in_bands(window_rows, height, position, found.scores, found.images_alone, WINDOW, windows, windows_alone, clear)
+    parallel_rows(
+        window_rows, height, position, found.scores, found.images_alone, WINDOW, windows, windows_alone, clear
+    )
     margin = np.clip(found.margin, 0, MOST_MARGIN)
     fits, weight = fitted_depths(log_cells, clear[..., 0], found.parallax)
     offset = np.float32(np.median(found.log_depth))

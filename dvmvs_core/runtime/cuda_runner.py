@@ -36,9 +36,8 @@ from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.fused_convolutions import fold_batch_norms, fuse_convolutions
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.runner import PreviousKeyframe, Timer, untimed
 from dvmvs_core.runtime.step_geometry import StepGeometry, step_geometry
-from dvmvs_core.runtime.timer import Timer, untimed
 
 logger = logging.getLogger(__name__)
 

@@ -32,11 +32,10 @@ from dvmvs_core.model.hidden_state import lstm_depth_estimate, warp_hidden_state
 from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.parts import network_parts
 from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
+from dvmvs_core.runtime.runner import PreviousKeyframe, Timer, untimed
 from dvmvs_core.runtime.step_geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.sweep import CompiledSweep
-from dvmvs_core.runtime.timer import Timer, untimed
 
 logger = logging.getLogger(__name__)
 

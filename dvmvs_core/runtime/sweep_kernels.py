@@ -11,7 +11,7 @@ Each sample is four loads of neighbouring cells' descriptors, one product and on
 The networks' sweeps and those of matching differ in what lies around a map, in what counts as in view, and in whether
 samples are brought to unit length. Importing this module needs numba.
 
-Symbols: P planes, M measurement frames, h×w cells of a map, C channels as `matching_maps` pads them.
+Symbols: P planes, M measurement frames, h×w cells of a map, C channels as `sweep.plain_map` pads them.
 """
 
 from __future__ import annotations

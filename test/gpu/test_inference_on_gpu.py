@@ -26,7 +26,7 @@ from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner, choose_sweep
 from dvmvs_core.runtime.plain_runner import PlainRunner
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.runner import PreviousKeyframe
 from dvmvs_core.temporal_fusion import FusedDepth
 from dvmvs_core.timing.wall_frames import wall_frames
 

@@ -34,7 +34,7 @@ from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime import cuda_graph, cuda_runner
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.runner import PreviousKeyframe
 from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth
 
 HEIGHT, WIDTH = 64, 96

@@ -21,7 +21,7 @@ pytest.importorskip("numba")
 from numba.core.registry import CPUDispatcher  # noqa: E402
 
 from dvmvs_core.runtime.compiled import CompiledLoop, compiled  # noqa: E402
-from dvmvs_core.runtime.first_start import announce_compiling  # noqa: E402
+from dvmvs_core.runtime.model_cache import announce_compiling  # noqa: E402
 
 
 def double(numbers):
