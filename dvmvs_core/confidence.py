@@ -36,7 +36,7 @@ from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.pinhole import pixel_grid
 from dvmvs_core.model.ray_matching import NeighbourhoodMeans, match_at_pixels
 from dvmvs_core.model.warping import sampling_grid
 

@@ -72,7 +72,7 @@ class DepthEngine:
             a reset.
         estimates_confidence: whether the next predictions get a confidence; `config.confidence` at first.
         estimate_confidence: what does so, with the arguments of `confidence.estimate_confidence`.
-        estimate_matched_confidence: what does so where depth was matched, with those of `matching.confidence`.
+        estimate_matched_confidence: what does so where depth was matched, with those of `matched_confidence`.
 
     Raises:
         DeviceError: if the device does not exist here, or cannot run the network.

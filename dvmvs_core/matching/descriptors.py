@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, load_lite0
+from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE
 from dvmvs_core.preprocess import rounded
 from dvmvs_core.runtime.compiled import compiled
 from dvmvs_core.runtime.threads import parallel_rows
@@ -63,11 +63,11 @@ class Describer:
     """Makes descriptors.
 
     Args:
-        extract: by default torch runs the network, as far as matching needs it.
+        extract: runs EfficientNet-Lite0.
     """
 
-    def __init__(self, extract: Extractor | None = None) -> None:
-        self._extract = extract or _torch_extractor()
+    def __init__(self, extract: Extractor) -> None:
+        self._extract = extract
 
     def __call__(self, image: np.ndarray | Tensor) -> Descriptors:
         """Return the descriptors of an image, whose sides are multiples of 8.
@@ -151,13 +151,3 @@ def patch_rows(first, last, grey, noise, patches):
                 patches[y, x, c] *= scale
             for c in range(9, patches.shape[2]):
                 patches[y, x, c] = np.float32(0)
-
-
-def _torch_extractor() -> Extractor:
-    network: nn.Module = load_lite0(stages=3).to(memory_format=torch.channels_last)
-
-    def extract(pixels: Tensor) -> tuple[Tensor, Tensor]:
-        _, quarter, eighth = network(pixels.contiguous(memory_format=torch.channels_last))
-        return quarter, eighth
-
-    return extract

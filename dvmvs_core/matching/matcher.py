@@ -13,7 +13,7 @@
    one that maps and prior choose. Both are averaged over neighbourhoods.
 3. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
 4. A second, finer sweep of patches around that depth, and semi-global matching again.
-5. A small network regularises all of that, and brings it to full resolution; without one the image guides it there.
+5. A small network regularises all of that, and brings it to full resolution.
 """
 
 from __future__ import annotations
@@ -25,21 +25,16 @@ from torch import Tensor
 
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.geometry import inverse_pose
-from dvmvs_core.matching.aggregation import box_means
 from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.past_consistency import add_support
-from dvmvs_core.matching.past_depth import fuse_rows
-from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
-from dvmvs_core.matching.regularise import Found, Regularise, regularised
+from dvmvs_core.matching.plane_scores import add_upsampled, best_planes, box_means
+from dvmvs_core.matching.prior import count_views, fuse_rows, parallax_rows, subtract_prior, weigh_evidence
+from dvmvs_core.matching.regularise import Found, Regularise, quarter_means, regularised
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
-from dvmvs_core.matching.score_windows import quarter_means
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
-from dvmvs_core.matching.upsampling import add_upsampled, upsample_depth
 from dvmvs_core.matching.view_selection import views_to_match
-from dvmvs_core.matching.views_of_depth import count_views
-from dvmvs_core.matching.winner import best_planes
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
 from dvmvs_core.runtime.sweep import aligned_zeros, repeat_edges
 from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE, ONE_METRE, sweep_rows
@@ -66,12 +61,6 @@ FULL_WEIGHT = 6.0
 MIN_NORM = np.float32(1e-3)
 """Samples of descriptors are divided by their norms, or by this."""
 
-COLOUR_SCALE = 8.0
-"""Grey levels, of 255, at which a cell's weight for a pixel has fallen to a quarter."""
-
-SAME_SURFACE = 0.06
-"""Log depth within which cells are of one surface when depth is brought to full resolution."""
-
 
 class _Buffers:
     """Arrays that are kept from call to call: fresh ones cost a tenth of the whole time in page faults."""
@@ -93,15 +82,13 @@ class Matcher:
     Args:
         config: how.
         describer: makes the descriptors.
-        regularise: the trained part; None leaves depth as it was measured.
+        regularise: the trained part, or `unregularised`.
     """
 
-    def __init__(
-        self, config: MatchingConfig, describer: Describer | None = None, regularise: Regularise | None = None
-    ) -> None:
+    def __init__(self, config: MatchingConfig, describer: Describer, regularise: Regularise) -> None:
         self.config = config
         self.regularise = regularise
-        self.describe = describer or Describer()
+        self.describe = describer
         steps = np.linspace(np.log(config.min_depth_m), np.log(config.max_depth_m), config.planes)
         self._buffers = _Buffers()
         self._log_depths = steps.astype(np.float32)
@@ -144,8 +131,7 @@ class Matcher:
         scores = self._scores(patches, to_half, maps, starts)
         parallel_rows(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
         images_alone = self._buffers("images alone", maps.shape)
-        if self.regularise is not None:
-            parallel_rows(quarter_means, len(images_alone), scores, images_alone)
+        parallel_rows(quarter_means, len(images_alone), scores, images_alone)
         parallel_rows(subtract_prior, len(scores), *prior_terms, scores)
         swept_depth, swept_margin, count = self._best(reference, scores, counts)
         depth, margin = swept_depth, swept_margin
@@ -156,27 +142,24 @@ class Matcher:
             depth = self._refined(reference, patches, to_half, depth)
             if not c.consistency:
                 swept_depth = depth
-        if self.regularise is None:
-            full, log_odds = self._upsampled(reference, depth), None
-        else:
-            found = Found(
-                reference.descriptors.image,
-                reference.K,
-                reference.descriptors.levels,
-                np.log(depth),
-                np.log(own),
-                margin,
-                count,
-                prior,
-                agreement,
-                parallax,
-                self._buffers("agreed", scores.shape),  # as `_best` left it
-                images_alone,
-                float(self._log_depths[0]),
-                float(self._step),
-            )
-            full, log_odds = regularised(found, self.regularise)
-            full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
+        found = Found(
+            reference.descriptors.image,
+            reference.K,
+            reference.descriptors.levels,
+            np.log(depth),
+            np.log(own),
+            margin,
+            count,
+            prior,
+            agreement,
+            parallax,
+            self._buffers("agreed", scores.shape),  # as `_best` left it
+            images_alone,
+            float(self._log_depths[0]),
+            float(self._step),
+        )
+        full, log_odds = regularised(found, self.regularise)
+        full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
         count = np.empty(depth.shape, np.uint8)
         parallel_rows(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
         return MatchedDepth(
@@ -380,22 +363,6 @@ class Matcher:
         views = np.empty((height, width), np.uint8)
         parallel_rows(best_planes, height, agreed, counts, position, margin, views)
         return position, margin, views
-
-    def _upsampled(self, reference: MatchingView, depth: np.ndarray) -> np.ndarray:
-        image = reference.descriptors.image
-        result = np.empty(image.shape[:2], np.float32)
-        parallel_rows(
-            upsample_depth,
-            len(result),
-            np.log(depth),
-            reference.descriptors.colours.astype(np.float32),
-            image,
-            np.float32(COLOUR_SCALE),
-            np.float32(SAME_SURFACE),
-            result,
-        )
-        # A parabola between planes may point a little nearer than the nearest one.
-        return np.maximum(np.exp(result), np.float32(self.config.min_depth_m))
 
 
 def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, agreement: np.ndarray) -> MatchedDepth:

@@ -22,6 +22,7 @@ import json
 import math
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,10 @@ from torch import Tensor, nn
 
 from dvmvs_core.atomic import replacing, unfinished_folder
 from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
-from dvmvs_core.errors import WeightsError
+from dvmvs_core.errors import DamagedError, WeightsError
 from dvmvs_core.foreign import foreign, quoted, reason
 from dvmvs_core.model.checkpoint_parts import join_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
-from dvmvs_core.model.torch_file import read_torch_file
 
 FORMAT = "dvmvs-1"
 SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -421,3 +421,20 @@ def stored_tensor(tensor: Tensor, name: str, path: Path, half: bool = True) -> T
             " the training has diverged, or half=False is needed"
         )
     return stored
+
+
+def read_torch_file(path: Path) -> Any:
+    """Return what a file holds, on the CPU; called within `foreign`, which names the file.
+
+    Raises:
+        DamagedError: if it would become larger than it is: torch compresses nothing.
+        Exception: whatever zipfile and torch raise over damaged data.
+    """
+    with path.open("rb") as file:
+        is_archive = file.read(4) == b"PK\x03\x04"
+    if is_archive:
+        with zipfile.ZipFile(path) as archive:
+            held = sum(entry.file_size for entry in archive.infolist())
+        if held > path.stat().st_size:
+            raise DamagedError(f"its {path.stat().st_size} bytes would become {held}; it is damaged")
+    return torch.load(path, map_location="cpu", weights_only=True)

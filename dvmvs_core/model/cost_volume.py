@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.intrinsics import inverse, pixel_grid, scale_intrinsics
+from dvmvs_core.model.pinhole import inverse, pixel_grid, scale_intrinsics
 from dvmvs_core.model.warping import warp_to_rays
 
 # Planes sampled at once: few enough for the samples to stay in cache, which on CPUs beats all at once.

@@ -32,8 +32,8 @@ from dvmvs_core.model.encoder_decoder import (
 )
 from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFeatures
 from dvmvs_core.model.hidden_state import warp_hidden_state
-from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
+from dvmvs_core.model.pinhole import scale_intrinsics
 from dvmvs_core.model.refinement import DepthRefinement
 
 

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import inverse, scale_intrinsics
-from dvmvs_core.model.reprojection import backproject, project, splat, transform
+from dvmvs_core.model.pinhole import backproject, inverse, project, scale_intrinsics, splat, transform
 
 # Cells whose estimated depth is not above this hold nothing that could be looked up.
 _EMPTY_BELOW_M = 0.01

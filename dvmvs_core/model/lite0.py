@@ -110,18 +110,14 @@ class InvertedBottleneck(nn.Module):
 
 
 class Lite0(nn.Module):
-    """The trunk, or its first stages.
+    """The trunk."""
 
-    Args:
-        stages: how many of `STAGES`.
-    """
-
-    def __init__(self, stages: int = len(STAGES)) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.stem = SamePadConvolution(3, STEM_CHANNELS, 3, stride=2)
         self.stages = nn.ModuleList()
         channels = STEM_CHANNELS
-        for stage in STAGES[:stages]:
+        for stage in STAGES:
             blocks = []
             for i in range(stage.blocks):
                 stride = stage.stride if i == 0 else 1
@@ -148,13 +144,13 @@ def scaled_level(level: Tensor) -> Tensor:
     return level / (level.std(dim=(1, 2, 3), keepdim=True) + _TINY)
 
 
-def load_lite0(stages: int = len(STAGES), path: Path = WEIGHTS) -> Lite0:
-    """Return the first stages with their pretrained weights, in evaluation mode.
+def load_lite0(path: Path = WEIGHTS) -> Lite0:
+    """Return the network with its pretrained weights, in evaluation mode.
 
     Raises:
         WeightsError: if the file is missing, broken or not of this network.
     """
-    network = Lite0(stages)
+    network = Lite0()
     wanted = network.state_dict()
     with foreign(f"cannot read the encoder's weights {path}", WeightsError, "; install the package again"):
         tensors = load_file(path)

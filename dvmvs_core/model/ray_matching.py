@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import inverse
+from dvmvs_core.model.pinhole import inverse
 from dvmvs_core.model.warping import sampling_grid, warp_to_rays
 
 LEAST_NORM = 1e-3

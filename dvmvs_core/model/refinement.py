@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.pinhole import pixel_grid
 from dvmvs_core.model.ray_matching import match_at_pixels
 
 LOG_SHIFTS = (-0.7, -0.52, -0.38, -0.28, -0.2, -0.14, -0.09, -0.045, 0.0, 0.045, 0.09, 0.14, 0.2, 0.28, 0.38, 0.52, 0.7)

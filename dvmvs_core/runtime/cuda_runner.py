@@ -32,8 +32,8 @@ from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import DepthHead
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_by, warp_hidden_state_by
-from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
+from dvmvs_core.model.pinhole import scale_intrinsics
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.fused_convolutions import fold_batch_norms, fuse_convolutions
 from dvmvs_core.runtime.runner import PreviousKeyframe, Timer, untimed

@@ -29,8 +29,8 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, warp_hidden_state_by
-from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.parts import network_parts
+from dvmvs_core.model.pinhole import scale_intrinsics
 from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
 from dvmvs_core.runtime.runner import PreviousKeyframe, Timer, untimed

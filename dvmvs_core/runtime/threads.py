@@ -24,7 +24,7 @@ _pool_threads = 0
 
 
 def parallel_rows(kernel: Callable, rows: int, *arguments) -> None:
-    """Call ``kernel(first, last, *arguments)`` for ranges that cover 0…rows, one a thread of torch, and wait for all."""
+    """Call ``kernel(first, last, *arguments)`` for ranges that cover 0…rows, one a thread, and wait for all."""
     threads = max(1, min(torch.get_num_threads(), rows))
     edges = [rows * i // threads for i in range(threads + 1)]
     others = [_workers(threads).submit(kernel, *part, *arguments) for part in zip(edges[1:-1], edges[2:], strict=True)]
@@ -45,7 +45,7 @@ def one_thread() -> Iterator[None]:
     """Have torch compute on the calling thread alone.
 
     Temporal fusion and edge sharpening are some hundred operators on 80,000 numbers: 14.4 ms of a keyframe with two
-    threads, which sleep while they wait (see `cpu.share_cores`), and 8.1 with one.
+    threads, which sleep while they wait (see `process.share_cores`), and 8.1 with one.
     """
     count = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -44,18 +44,14 @@ from dvmvs_core.training.autocast import Arithmetic, Precision, compile_parts
 from dvmvs_core.training.clip_loss import ClipLoss
 from dvmvs_core.training.clip_sources import HeldOut
 from dvmvs_core.training.contact_sheets import contact_sheet
-from dvmvs_core.training.deadline import Deadline
-from dvmvs_core.training.interruption import stop_on_signal
 from dvmvs_core.training.losses import DepthLoss, LossMeter
+from dvmvs_core.training.monitoring import Board, Stopwatch, training_progress
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at, recompute_batch_norm
 from dvmvs_core.training.passes import predictions
 from dvmvs_core.training.processes import Processes, share_batch_norm, single_process
-from dvmvs_core.training.progress_bar import training_progress
 from dvmvs_core.training.run_folder import RunFolder, attempt
-from dvmvs_core.training.skipped_steps import SkippedSteps
 from dvmvs_core.training.stages import Stage, enter_stage, stage_at
-from dvmvs_core.training.stopwatch import Stopwatch
-from dvmvs_core.training.tensorboard import Board
+from dvmvs_core.training.stopping import Deadline, SkippedSteps, stop_on_signal
 
 logger = logging.getLogger(__name__)
 

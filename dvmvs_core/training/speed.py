@@ -18,8 +18,8 @@ import torch
 
 from dvmvs_core.environment import command_line, hardware, versions
 from dvmvs_core.training.loop import Trainer
+from dvmvs_core.training.monitoring import PHASES
 from dvmvs_core.training.processes import Processes
-from dvmvs_core.training.stopwatch import PHASES
 from dvmvs_core.training.training_run import RunPlan, build_trainer
 
 WARM_UP_STEPS = 2

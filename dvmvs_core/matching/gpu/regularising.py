@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What the regulariser is asked, as `matching.regularise`, `score_windows` and `measured_around` have it."""
+"""What the regulariser is asked, as `matching.regularise` and `measured_around` have it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ from dvmvs_core.matching.measured_around import (
     REACHES,
     RIDGE,
 )
-from dvmvs_core.matching.regularise import COUNTED_VIEWS, MIDDLE_LOG_M, MOST_MARGIN, MOST_VIEWS
-from dvmvs_core.matching.score_windows import LEAST_AGREED, LEAST_ALONE
+from dvmvs_core.matching.regularise import (
+    COUNTED_VIEWS,
+    LEAST_AGREED,
+    LEAST_ALONE,
+    MIDDLE_LOG_M,
+    MOST_MARGIN,
+    MOST_VIEWS,
+)
 from dvmvs_core.model.regulariser import WINDOW
 
 

@@ -78,7 +78,7 @@ def jump_penalties(colours: Tensor, largest: float, least: float, edge: float) -
 
 
 def best_planes(scores: Tensor, penalties: Tensor, next_penalty: float, paths: Callable[..., Tensor]) -> Best:
-    """Return the best planes of scores (h, w, P) after semi-global matching; see `winner.best_planes`."""
+    """Return the best planes of scores (h, w, P) after semi-global matching; see `plane_scores.best_planes`."""
     agreed = paths(scores, penalties, next_penalty).sum(dim=0) * 0.25
     last = agreed.shape[-1] - 1
     best, plane = agreed.max(dim=-1, keepdim=True)
@@ -97,7 +97,7 @@ def best_beside(scores: Tensor, plane: Tensor, least: float) -> Tensor:
 
 
 def support(depths: Tensor, matrices: Tensor, inverse_depths: Tensor, tolerance: float) -> Tensor:
-    """Return what views' depth (M, h, w) says for each plane (h, w, P), 0…1; see `matching.consistency`."""
+    """Return what views' depth (M, h, w) says for each plane (h, w, P), 0…1; see `past_consistency`."""
     height, width = depths.shape[1:]
     total = asked = 0
     rays = rays_to_views(matrices, depths)

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Confidence of matched depth on a device, as `matching.confidence` has it."""
+"""Confidence of matched depth on a device, as `matching.matched_confidence` has it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def device_confidence(found: dict[str, Tensor], weights: Tensor, bias: float) ->
 
     Args:
         found: the fields of `MatchedDepth`.
-        weights: (F,) coefficients of `matching.confidence.CUES`.
+        weights: (F,) coefficients of `matched_confidence.CUES`.
         bias: of the log odds.
     """
     in_view = (found["views"] > 0).float()

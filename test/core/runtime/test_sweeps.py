@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes, plane_sweep
-from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.pinhole import pixel_grid
 from dvmvs_core.model.ray_matching import match_at_pixels
 from dvmvs_core.runtime.step_geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.sweep import CompiledSweep
