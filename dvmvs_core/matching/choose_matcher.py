@@ -66,7 +66,7 @@ def choose_matcher(matching: str, model: ModelConfig, precision: str = "auto") -
     return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(*how)), shared_regulariser(*how))
 
 
-def matcher_beside(
+def matcher_on_device(
     matcher: Matcher | None, model: ModelConfig, device: torch.device, mode: str
 ) -> Matcher | CheckedMatcher | None:
     """Return what matches where the network runs: on a GPU as long as it can be trusted; else the matcher itself.

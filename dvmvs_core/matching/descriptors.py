@@ -114,7 +114,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def _doubled(x: Tensor) -> Tensor:
-    """Twice as many columns: the odd ones are those of x, the even ones lie half-way from the one before."""
+    """Twice as many columns: the odd ones are those of x, the even ones are half-way from the one before."""
     before = torch.cat((x[..., :1], x[..., :-1]), dim=-1)
     return torch.stack(((before + x) / 2, x), dim=-1).flatten(-2)
 

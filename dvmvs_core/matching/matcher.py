@@ -139,7 +139,7 @@ class Matcher:
             self._add_support(views, to_half, scores)
             depth, margin, count = self._best(reference, scores, counts)
         if c.fine_planes:
-            depth = self._refined(reference, patches, to_half, depth)
+            depth = self._swept_finely(reference, patches, to_half, depth)
             if not c.consistency:
                 swept_depth = depth
         found = Found(
@@ -317,14 +317,14 @@ class Matcher:
         )
         return scores, counts
 
-    def _refined(
+    def _swept_finely(
         self,
         reference: MatchingView,
         patches: tuple[np.ndarray, np.ndarray],
         to_half: tuple[np.ndarray, np.ndarray],
         depth: np.ndarray,
     ) -> np.ndarray:
-        """Depth (h, w) of a second sweep of patches about the first one's."""
+        """Depth (h, w) of a second, finer sweep of patches around that of the first."""
         c = self.config
         factors = np.exp(-self._fine_changes)
         swept, counts = self._sweep(*patches, to_half, HALF.margin, factors, centres=1 / depth)

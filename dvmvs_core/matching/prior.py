@@ -53,7 +53,7 @@ def fuse_rows(first, last, own, own_weight, nearest, weights, measured, toleranc
         measured: how many of the K maps, the first ones, were matched; the others are the network's.
         tolerance: difference of log depth within which values agree.
         full_weight: agreement is 1 where so much weight agrees, or all of a greater one.
-        fused: (h, w) float32 metres: the mean of what lies in the bin of the median.
+        fused: (h, w) float32 metres: the mean of what is in the bin of the median.
         agreement: (h, w) float32, 0…1.
     """
     maps, _, width = nearest.shape
@@ -150,18 +150,18 @@ def weigh_evidence(first, last, counts, doubt, scores):
     coarser = scores.shape[0] // counts.shape[0]
     for y in range(first, last):
         for x in range(width):
-            own, seen = scores[y, x], counts[y // coarser, x // coarser]
+            own, views = scores[y, x], counts[y // coarser, x // coarser]
             total, weight = _ZERO, _ZERO
             most = np.uint8(0)
             for p in range(planes):
-                n = np.float32(seen[p])
+                n = np.float32(views[p])
                 total += own[p] * n
                 weight += n
-                most = max(most, seen[p])
+                most = max(most, views[p])
             mean = total / max(weight, _ONE)
             largest = np.float32(most) / (np.float32(most) + doubt) if most else _ONE
             for p in range(planes):
-                n = np.float32(seen[p])
+                n = np.float32(views[p])
                 own[p] = (own[p] - mean) * (n / ((n + doubt) * largest))
 
 

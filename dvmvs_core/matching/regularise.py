@@ -24,7 +24,7 @@ from dvmvs_core.model.regulariser import WINDOW, Regularised, RegulariserInputs
 from dvmvs_core.runtime.compiled import compiled
 from dvmvs_core.runtime.threads import parallel_rows
 
-MOST_MARGIN, MOST_VIEWS, COUNTED_VIEWS = 2.0, 6, 3.0
+MAX_MARGIN, MAX_VIEWS, COUNTED_VIEWS = 2.0, 6, 3.0
 """Margin and number of views from which on more say no more; views that count as 1."""
 
 MIDDLE_LOG_M = 0.7
@@ -89,14 +89,14 @@ def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
     parallel_rows(
         window_rows, height, position, found.scores, found.images_alone, WINDOW, windows, windows_alone, clear
     )
-    margin = np.clip(found.margin, 0, MOST_MARGIN)
+    margin = np.clip(found.margin, 0, MAX_MARGIN)
     fits, weight = fitted_depths(log_cells, clear[..., 0], found.parallax)
     offset = np.float32(np.median(found.log_depth))
     maps = (
         found.log_depth - offset,
         found.network - offset,
         margin,
-        np.minimum(found.views, MOST_VIEWS) / np.float32(COUNTED_VIEWS),
+        np.minimum(found.views, MAX_VIEWS) / np.float32(COUNTED_VIEWS),
         np.log(found.prior) - offset,
         found.agreement,
         np.log1p(found.parallax),
@@ -136,7 +136,7 @@ def _rays(K: np.ndarray, height: int, width: int) -> np.ndarray:
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _QUARTER = np.float32(0.25)
-LEAST_AGREED, LEAST_ALONE = np.float32(-2), np.float32(-1)
+MIN_AGREED, MIN_ALONE = np.float32(-2), np.float32(-1)
 """Of windows: scores are not lower, and are these beyond the planes."""
 
 _BESIDE = 2
@@ -157,7 +157,7 @@ def quarter_means(first, last, scores, means):
             upper, lower = scores[2 * y], scores[2 * y + 1]
             for p in range(means.shape[2]):
                 total = upper[2 * x, p] + upper[2 * x + 1, p] + lower[2 * x, p] + lower[2 * x + 1, p]
-                means[y, x, p] = min(max(_QUARTER * total, LEAST_ALONE), _ONE)
+                means[y, x, p] = min(max(_QUARTER * total, MIN_ALONE), _ONE)
 
 
 @compiled
@@ -189,15 +189,15 @@ def window_rows(first, last, position, agreed, alone, reach, windows, windows_al
             for k in range(2 * reach + 1):
                 p = middle + k - reach
                 if p < 0 or p >= planes:
-                    windows[y, x, k], windows_alone[y, x, k] = LEAST_AGREED, LEAST_ALONE
+                    windows[y, x, k], windows_alone[y, x, k] = MIN_AGREED, MIN_ALONE
                     continue
                 total = _ZERO
                 for i in range(4):
-                    total += max(agreed[2 * y + i // 2, 2 * x + i % 2, p] - best[i], LEAST_AGREED)
+                    total += max(agreed[2 * y + i // 2, 2 * x + i % 2, p] - best[i], MIN_AGREED)
                 windows[y, x, k] = _QUARTER * total
                 windows_alone[y, x, k] = alone[y, x, p]
             chosen = min(max(middle, 0), planes - 1)
-            second = LEAST_ALONE
+            second = MIN_ALONE
             for p in range(planes):
                 if abs(p - chosen) > _BESIDE:
                     second = max(second, alone[y, x, p])

@@ -194,7 +194,7 @@ def read_info(path_or_name: str | Path) -> CheckpointInfo:
 
 
 def list_shipped() -> list[str]:
-    """Names of the depth networks that come with the package, sorted; the encoder's weights beside them are none."""
+    """Names of the depth networks that come with the package, sorted; the weights of the encoder are none."""
     return sorted(path.stem for path in SHIPPED_FOLDER.glob(f"*{SUFFIX}") if _format_of(path) == FORMAT)
 
 
@@ -258,7 +258,7 @@ def export_released(path_or_name: str | Path, directory: str | Path, network: st
     loaded, config = load_network(path_or_name, network)
     if config.refinement_channels:
         raise WeightsError(
-            f"{config.network} of {path_or_name} has a refinement, for which the released layout has no place;"
+            f"{config.network} of {path_or_name} has a second plane sweep, for which the released layout has no place;"
             " choose network pairnet, or weights without one"
         )
     names = _RELEASED_FILES[config.network]

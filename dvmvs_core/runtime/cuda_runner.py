@@ -164,10 +164,10 @@ class CudaRunner:
         state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
         pyramid, decoded, state = network.decode(image, features, costs, state)
         depth = pyramid.full
-        if network.refinement is not None:
+        if network.fine_sweep is not None:
             sweep = (geometry.homographies, geometry.translations)
-            matched = network.refinement.match(depth, features.matching, measurements, *sweep)
-            depth = network.refinement(depth, matched, decoded, features.half)
+            matched = network.fine_sweep.match(depth, features.matching, measurements, *sweep)
+            depth = network.fine_sweep(depth, matched, decoded, features.half)
         return depth, *state
 
 

@@ -7,7 +7,7 @@
 
 """PairNet and FusionNet on OpenVINO: CPUs of every make, Intel's GPUs and NPUs.
 
-What lies between the plane sweeps is exported from the modules of `model` as it stands. The sweeps and the
+What is between the plane sweeps is exported from the modules of `model` as it stands. The sweeps and the
 re-projection of the last depth run on the CPU, compiled by numba.
 
 Importing this module needs OpenVINO and numba.
@@ -70,9 +70,9 @@ class OpenVinoRunner:
                 name: ExportedFunction(part.run, part.examples, self._target, f"{key}-{name}")
                 for name, part in network_parts(network).items()
             }
-        self._features, self._decode, self._refine = parts["features"], parts["decode"], parts.get("refine")
-        if self._refine is not None:
-            self._factors = torch.exp(-network.refinement.log_shifts).numpy()
+        self._features, self._decode, self._correct = parts["features"], parts["decode"], parts.get("refine")
+        if self._correct is not None:
+            self._factors = torch.exp(-network.fine_sweep.log_shifts).numpy()
 
     def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
@@ -103,11 +103,11 @@ class OpenVinoRunner:
                 if state is not None and previous is not None:
                     state = previous.state._replace(hidden=_warped_hidden_state(previous, geometry))
                 depth, *state = self._decode(image, *reference[:4], costs, *(state or ()))
-                if self._refine is not None:
+                if self._correct is not None:
                     decoded, *state = state
                     cosines, counts = sweep.cosines(depth[0].numpy(), self._factors)
                     in_view = counts / len(measurements)
-                    (depth,) = self._refine(depth, cosines, in_view, reference.matching, decoded, reference.half)
+                    (depth,) = self._correct(depth, cosines, in_view, reference.matching, decoded, reference.half)
                 return depth, LSTMState(*state) if state else None
 
 

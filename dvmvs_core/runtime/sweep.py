@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.ray_matching import LEAST_NORM
+from dvmvs_core.model.ray_matching import MIN_NORM
 from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE_METRE, sweep_rows
 from dvmvs_core.runtime.threads import parallel_rows
 
@@ -102,7 +102,7 @@ class CompiledSweep:
         return _channels_first(means)
 
     def cosines(self, depth: np.ndarray, factors: np.ndarray, start: int = 0, step: int = 1) -> tuple[Tensor, Tensor]:
-        """Compare points about a prediction, as `model.ray_matching.match_at_pixels`.
+        """Compare points around a prediction, as `model.ray_matching.match_at_pixels`.
 
         Args:
             depth: (H, W) metres.
@@ -115,13 +115,13 @@ class CompiledSweep:
         """
         compared = (slice(start, self._height, step), slice(start, self._width, step))
         own = self._views[0][compared]
-        scales = 1 / np.maximum(np.sqrt(np.einsum("yxc,yxc->yx", own, own)), np.float32(LEAST_NORM))
+        scales = 1 / np.maximum(np.sqrt(np.einsum("yxc,yxc->yx", own, own)), np.float32(MIN_NORM))
         means = np.empty((*scales.shape, len(factors)), np.float32)
         counts = np.empty(means.shape, np.uint8)
         planes = (1 / depth[::2, ::2][compared], factors, FIRST_PLANE, len(factors))
         bounds = (np.float32(0), True)
         parallel_rows(
-            sweep_rows, len(means), start, step, *self._views, *planes, *bounds, scales, np.float32(LEAST_NORM), means,
+            sweep_rows, len(means), start, step, *self._views, *planes, *bounds, scales, np.float32(MIN_NORM), means,
             counts,
         )  # fmt: skip
         return _channels_first(means), _channels_first(counts.astype(np.float32))

@@ -85,7 +85,7 @@ class Deadline:
         self._longest_export_s = max(seconds, self._longest_export_s or 0.0)
 
 
-MOST_IN_A_ROW = 20
+MAX_IN_A_ROW = 20
 
 
 class SkippedSteps:
@@ -112,7 +112,7 @@ class SkippedSteps:
         self.in_a_row = 0 if finite else self.in_a_row + 1
         if not finite:
             logger.warning("step %d skipped: its gradient is not finite", step)
-        if self.in_a_row >= MOST_IN_A_ROW:
+        if self.in_a_row >= MAX_IN_A_ROW:
             raise DataError(
                 f"{self.in_a_row} steps in a row had no finite gradient; lower the learning rate and resume from"
                 f" {checkpoint}"

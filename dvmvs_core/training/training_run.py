@@ -44,7 +44,7 @@ class RunPlan:
         init: weights to start from, in place of a preset.
         height: network input height; None takes that of the preset or of the weights.
         width: network input width.
-        refinement_channels: width of FusionNet's refinement; None takes that of the weights, or none.
+        refinement_channels: width of FusionNet's fine sweep; None takes that of the weights, or none.
         data: parts of the data, as `parse_data` reads them.
         schedule: what learns when, and the settings that are not given.
         loop: settings of the loop; what is None or missing is the schedule's.

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from dvmvs_core.matching.gpu.torch_prior import rays_to_views
 
-_LEAST, _FLATTEST, _TINY, _HALF = -3e38, -1e-6, 1e-6, 0.5
+_LOWEST, _FLATTEST, _TINY, _HALF = -3e38, -1e-6, 1e-6, 0.5
 _BESIDE = 2
 _MIN_ASKED = 3.0
 
@@ -86,11 +86,11 @@ def best_planes(scores: Tensor, penalties: Tensor, next_penalty: float, paths: C
     bend = (lower - (best + best) + upper).clamp(max=_FLATTEST)
     offset = ((lower - upper) / (bend + bend)).clamp(-_HALF, _HALF)
     offset = torch.where((plane > 0) & (plane < last), offset, 0.0)
-    margin = best[..., 0] - best_beside(agreed, plane, _LEAST)
+    margin = best[..., 0] - best_elsewhere(agreed, plane, _LOWEST)
     return Best((plane + offset)[..., 0], margin, plane[..., 0], agreed)
 
 
-def best_beside(scores: Tensor, plane: Tensor, least: float) -> Tensor:
+def best_elsewhere(scores: Tensor, plane: Tensor, least: float) -> Tensor:
     """Return the best of scores (h, w, P) outside of ±2 planes about a plane (h, w, 1)."""
     planes = torch.arange(scores.shape[-1], device=scores.device)
     return torch.where((planes - plane).abs() > _BESIDE, scores, least).amax(dim=-1)

@@ -27,8 +27,8 @@ def device_confidence(found: dict[str, Tensor], weights: Tensor, bias: float) ->
     in_view = (found["views"] > 0).float()
     log_odds = (weights[:, None, None] * _cues(found)).sum(dim=0) + bias
     confidence = log_odds.sigmoid() * found["log_odds"].sigmoid()
-    seen = in_view.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
-    return seen * _resized((in_view * confidence)[None], found["depth"].shape)[0]
+    valid_mask = in_view.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
+    return valid_mask * _resized((in_view * confidence)[None], found["depth"].shape)[0]
 
 
 def _cues(found: dict[str, Tensor]) -> Tensor:

@@ -106,8 +106,8 @@ def parallax(prior: Tensor, matrices: Tensor, cell_pixels: float, margin: float)
     z, farther_z = qz + tz * inverse, qz + tz * farther
     u, v = (qx + tx * inverse) / z, (qy + ty * inverse) / z
     du, dv = (qx + tx * farther) / farther_z - u, (qy + ty * farther) / farther_z - v
-    seen = (z > _TINY) & (farther_z > _TINY) & _inside(u, v, height, width, margin)
-    return torch.where(seen, du * du + dv * dv, 0.0).amax(dim=0).sqrt() * cell_pixels
+    in_view = (z > _TINY) & (farther_z > _TINY) & _inside(u, v, height, width, margin)
+    return torch.where(in_view, du * du + dv * dv, 0.0).amax(dim=0).sqrt() * cell_pixels
 
 
 def views_of_depth(depth: Tensor, matrices: Tensor, margin: float) -> Tensor:

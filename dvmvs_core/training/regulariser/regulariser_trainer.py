@@ -67,7 +67,7 @@ HELD_OUT_SEED = 2**29 - 1
 """Worlds of this seed are never trained on."""
 
 _LOOK_STEPS = 50  # between two looks at what was recorded
-_DRAWS = 31  # beside the seed of a run
+_DRAWS = 31  # next to the seed of a run
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ K = np.array(((110.0, 0, 63.5), (0, 110.0, 47.5), (0, 0, 1)))
 
 @pytest.fixture(scope="session")
 def wall():
-    """Views of a wall at 2 m, the last one at the origin, the others up to 25 cm beside it."""
+    """Views of a wall at 2 m, the last one at the origin, the others up to 25 cm to the side."""
     rng = np.random.default_rng(5)
     texture = sum(
         cv2.resize(rng.uniform(0, 1, (size, size, 3)), (600, 600), interpolation=cv2.INTER_CUBIC)

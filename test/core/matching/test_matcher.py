@@ -105,7 +105,7 @@ def matched(walk) -> MatchedDepth:
     return dataclasses.replace(walk(2.0)[-1], log_odds=None)
 
 
-def test_either_witness_can_doubt(matched):
+def test_either_probability_can_be_low(matched):
     measured = matched_confidence(matched, "fast")
     assert np.median(measured) > 0.3
     doubted = dataclasses.replace(matched, log_odds=np.full(matched.margin.shape, -8.0, np.float32))

@@ -55,7 +55,7 @@ def view():
     return SimpleNamespace(
         images=[torch.rand(1, 3, HEIGHT, WIDTH) * 2 - 1 for _ in range(4)],
         K=K[None],
-        # The last one looks the other way: most of what it is asked for lies behind it.
+        # The last one looks the other way: most of what it is asked for is behind it.
         poses=[
             moved()[None],
             moved(x=0.15, y=0.05, turn=0.05)[None],
@@ -93,9 +93,9 @@ def _make_network(preset_name, network="fusionnet", seed=0, **changes):
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, 0, 0.1)
-    if getattr(built, "refinement", None) is not None:  # it begins as if it were not there
-        torch.nn.init.normal_(built.refinement.correction.weight, 0, 0.2)
-        torch.nn.init.normal_(built.refinement.shares.weight, 0, 2.0)
+    if getattr(built, "fine_sweep", None) is not None:  # zero-initialised
+        torch.nn.init.normal_(built.fine_sweep.correction.weight, 0, 0.2)
+        torch.nn.init.normal_(built.fine_sweep.shares.weight, 0, 2.0)
     return built
 
 
@@ -105,11 +105,11 @@ KEYFRAMES = (1, 2, 1, 0)
 
 @torch.no_grad()
 def _plain_depths(network, view):
-    looks = [network.extract(view.images[i]).matching for i in (0, 3)]
+    matching = [network.extract(view.images[i]).matching for i in (0, 3)]
     poses = [view.poses[0], view.poses[3]]
     depths, past = [], None
     for i in KEYFRAMES:
-        arguments = (view.images[i], network.extract(view.images[i]), looks, view.poses[i], poses, view.K)
+        arguments = (view.images[i], network.extract(view.images[i]), matching, view.poses[i], poses, view.K)
         if network.config.network == "pairnet":
             depths.append((network(*arguments).full, None))
             continue
@@ -126,13 +126,13 @@ def _plain_depths(network, view):
 
 @torch.inference_mode()
 def _runner_depths(runner, view):
-    looks = [runner.features(view.images[i]).matching for i in (0, 3)]
+    matching = [runner.features(view.images[i]).matching for i in (0, 3)]
     poses = [view.poses[0], view.poses[3]]
     depths, previous = [], None
     for i in KEYFRAMES:
         # A runner may overwrite all features but the matching map at the next call.
         features = runner.features(view.images[i])
-        depth, state = runner.depth(view.images[i], features, looks, view.poses[i], poses, view.K, previous)
+        depth, state = runner.depth(view.images[i], features, matching, view.poses[i], poses, view.K, previous)
         previous = PreviousKeyframe(depth[:, None], view.poses[i], state)
         depths.append((depth, state))
     return depths

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""ONNX files and network.json give the depth of the network itself: what is between the parts is written here anew."""
+"""ONNX files and network.json give the depth of the network itself: what is between the parts is written here again."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_keyframes_in_a_row(make_network, plain_depths, runner_depths, make, net
 
 
 @pytest.mark.parametrize("make", [openvino_runner, cuda_runner, plain_runner])
-def test_refined_keyframes_in_a_row(make_network, plain_depths, runner_depths, make):
+def test_keyframes_with_a_fine_sweep_in_a_row(make_network, plain_depths, runner_depths, make):
     refined, plain = make_network("small", refinement_channels=6), make_network("small")
     shared = {key: value for key, value in refined.state_dict().items() if not key.startswith("refinement.")}
     plain.load_state_dict(shared)

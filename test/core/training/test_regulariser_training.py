@@ -75,7 +75,7 @@ def made_up_clip(seed: int, keyframes: int = 3) -> Keyframes:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run folder in which all clips lie already."""
+    """A run folder in which all clips are already."""
     for number in range(4):
         write_clip(tmp_path / "run" / "clips" / f"{number:05d}.npz", made_up_clip(number))
     write_clip(tmp_path / "run" / "held_out" / "00000.npz", made_up_clip(99))
