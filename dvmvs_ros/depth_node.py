@@ -27,12 +27,11 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.lens.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.process_memory import return_free_memory, share_heaps
+from dvmvs_core.process import return_free_memory, share_cores, share_heaps
 from dvmvs_core.types import Frame
 from dvmvs_ros.depth.config import NodeConfig
 from dvmvs_ros.depth.drops import NO_FAULT, DropReason

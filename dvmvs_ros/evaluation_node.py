@@ -33,7 +33,6 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.bags.bag_files import deserialise
 from dvmvs_core.data.bags.bag_images import ImageMessage, read_header
 from dvmvs_core.data.bags.bag_sequence import BagTopics
@@ -43,6 +42,7 @@ from dvmvs_core.data.lens.valid_mask import is_mask_topic
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
 from dvmvs_core.evaluation.scoring.running_mean import words
+from dvmvs_core.process import share_cores
 from dvmvs_ros.depth.frame_sync import JUMP_NS
 from dvmvs_ros.evaluation.live import Compared, LiveScore
 from dvmvs_ros.evaluation.recording import Recording
