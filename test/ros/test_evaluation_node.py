@@ -78,7 +78,7 @@ def scene(scene, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
-    """Two rounds of the scene in lockstep through the depth node, with the evaluation beside it."""
+    """Two rounds of the scene in lockstep through the depth node, with its mask remapped, and the evaluation beside it."""
     folder = tmp_path_factory.mktemp("live")
     heard = {"metrics": [], "error_image": []}
     for name, kind in (("metrics", DiagnosticArray), ("error_image", Image)):
@@ -88,7 +88,7 @@ def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
         {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
         remap=(
             *("image:=camera/image_rect", "camera_info:=camera/camera_info"),
-            "valid_mask:=camera/valid_mask",
+            "valid_mask:=camera/arm",
         ),
     )
     evaluation = start_node(
@@ -98,6 +98,7 @@ def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
     player = start_node(
         "replay_node",
         {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},
+        remap=("camera/valid_mask:=camera/arm",),
     )
     client.wait(lambda: player.process.poll() is not None, 300.0)
     assert player.process.returncode == 0, player.log()
