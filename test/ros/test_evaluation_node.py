@@ -78,7 +78,7 @@ def scene(scene, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
-    """Two rounds of the scene in lockstep through the depth node, with its mask remapped, and the evaluation beside it."""
+    """Two rounds of the scene in lockstep through the depth node and an evaluation, with the mask remapped."""
     folder = tmp_path_factory.mktemp("live")
     heard = {"metrics": [], "error_image": []}
     for name, kind in (("metrics", DiagnosticArray), ("error_image", Image)):
