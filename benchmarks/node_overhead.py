@@ -101,7 +101,7 @@ def camera(case: Case, frames: int, pipe: Connection) -> None:
         rgb_message,
         transform_message,
     )
-    from dvmvs_ros.process.transport import use_shared_memory_profile
+    from dvmvs_ros.process.main_program import use_shared_memory_profile
 
     use_shared_memory_profile()
     rclpy.init(args=[])

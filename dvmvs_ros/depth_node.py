@@ -26,6 +26,7 @@ from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import Trigger
 
 from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.encodings.bit_depth import BitDepth
@@ -45,18 +46,15 @@ from dvmvs_ros.depth.inputs import Inputs
 from dvmvs_ros.depth.outputs import Outputs
 from dvmvs_ros.depth.parameters import Parameters
 from dvmvs_ros.depth.saved_cloud import RecentKeyframes, save_cloud
-from dvmvs_ros.depth.services import Services
 from dvmvs_ros.depth.worker import InferenceWorker
 from dvmvs_ros.diagnostics.health_report import PERIOD_S, Diagnostics
 from dvmvs_ros.diagnostics.statistics import Stage, Statistics
 from dvmvs_ros.messages.conversions import camera_from_message, make_header, stamp_to_ns
 from dvmvs_ros.poses.transform_listener import decode_image
-from dvmvs_ros.process.guard import GuardedNode
-from dvmvs_ros.process.log_forwarding import RosLogHandler
+from dvmvs_ros.process.guard import GuardedNode, transition
 from dvmvs_ros.process.main_program import ros_process, spin
+from dvmvs_ros.process.node_log import QuietLog, RosLogHandler
 from dvmvs_ros.process.qos import output_qos
-from dvmvs_ros.process.quiet_log import QuietLog
-from dvmvs_ros.process.transitions import transition
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine
@@ -109,7 +107,8 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._configured = ExitStack()
         self._recent_keyframes = RecentKeyframes()
         self._settings = Parameters(self, may_change=lambda: self._config is None)
-        Services(self, {"reset": self._reset, "save_cloud": self._save_cloud})
+        self._offer("reset", self._reset)
+        self._offer("save_cloud", self._save_cloud)
         if self._settings["autostart"]:
             self._autostart = self._every(0.0, self._start)
         else:
@@ -369,6 +368,20 @@ class DepthNode(GuardedNode, LifecycleNode):
             self._drop(job.arrival, reason, detail)
 
     # Services: the executor's thread
+
+    def _offer(self, name: str, action: Callable[[], str]) -> None:
+        """Offer an action as a service, which answers with what was done, or with the reason why it cannot be done."""
+
+        def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            try:
+                response.message, response.success = action(), True
+                self.get_logger().info(f"{name}: {response.message}")
+            except DvmvsError as error:
+                response.message = str(error)
+                self.get_logger().warning(f"{name}: {error}")
+            return response
+
+        self.create_service(Trigger, f"~/{name}", answer)
 
     def _reset(self) -> str:
         self._require_active()

@@ -57,7 +57,7 @@ from dvmvs_ros.messages.message_log import type_name
 from dvmvs_ros.messages.sending_order import SendingOrder
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
-from dvmvs_ros.process.quiet_log import QuietLog
+from dvmvs_ros.process.node_log import QuietLog
 from dvmvs_ros.process.remote_parameters import remote_parameters
 from dvmvs_ros.recorder_node import spin_until_settled
 

@@ -59,7 +59,7 @@ from dvmvs_ros.messages.conversions import (
 from dvmvs_ros.play_clock import PlayClock
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end, spin_until
-from dvmvs_ros.process.quiet_log import QuietLog
+from dvmvs_ros.process.node_log import QuietLog
 from dvmvs_ros.process.remote_parameters import remote_parameters
 
 BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)

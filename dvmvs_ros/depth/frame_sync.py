@@ -25,7 +25,7 @@ from dvmvs_core.errors import FrameError, MessageError, TransformError, Transfor
 from dvmvs_core.foreign import reason
 from dvmvs_core.types import Frame
 from dvmvs_ros.depth.drops import DropReason
-from dvmvs_ros.process.unforeseen import log_unforeseen
+from dvmvs_ros.process.node_log import log_unforeseen
 
 JUMP_NS = 100_000_000
 """Stamps that go back by less are late deliveries, by more a bag that starts over."""

@@ -25,7 +25,7 @@ from std_msgs.msg import Header
 from dvmvs_core.data.lens.camera_view import without_unseen
 from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.depth.config import LiveConfig, NodeConfig
-from dvmvs_ros.depth.rate_limit import RateLimit
+from dvmvs_ros.depth.estimation import RateLimit
 from dvmvs_ros.depth.settings import INPUT_SIZE, MILLIMETRES
 from dvmvs_ros.messages.compressed_depth import compressed_depth_message
 from dvmvs_ros.messages.conversions import (

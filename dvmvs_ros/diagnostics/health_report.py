@@ -29,9 +29,8 @@ from dvmvs_ros.diagnostics.memory import memory_values
 from dvmvs_ros.diagnostics.statistics import Happening, Statistics
 from dvmvs_ros.diagnostics.topic_hints import TopicHints
 from dvmvs_ros.poses.pose_messages import PoseMessages
+from dvmvs_ros.process.node_log import QuietLog, Unforeseen
 from dvmvs_ros.process.qos import output_qos
-from dvmvs_ros.process.quiet_log import QuietLog
-from dvmvs_ros.process.unforeseen import Unforeseen
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -19,13 +20,18 @@ from pathlib import Path
 from typing import IO
 
 from dvmvs_core.errors import DvmvsError
-from dvmvs_ros.process.parent import tied_to_this_process
 
 ROOT = Path(__file__).resolve().parents[2]
 END_S = 15.0
 """How long a node may take to end after Ctrl-C; an inference may be running."""
 
 LOG_LINES = 8
+
+PARENT_PID = "DVMVS_PARENT_PID"
+"""Environment variable: end when the process of this number does."""
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal to get when the parent dies."""
 
 
 class ProcessError(DvmvsError):
@@ -131,3 +137,21 @@ class Child:
         with suppress(OSError):
             return [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         return []
+
+
+def tied_to_this_process(environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a child process whose ROS nodes are to end with this process."""
+    return {**environment, PARENT_PID: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Have this process get SIGTERM when its parent dies, if it was started for that; Linux only.
+
+    Called in the child, since code between fork and exec is not safe in a parent with threads.
+    """
+    parent = os.environ.pop(PARENT_PID, "")  # not for children of this process
+    if not parent or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before that was arranged
+        signal.raise_signal(signal.SIGTERM)

@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dvmvs_ros.process.children import tied_to_this_process
 from dvmvs_ros.process.domain import own_domain
-from dvmvs_ros.process.parent import tied_to_this_process
 
 ROOT = Path(__file__).parents[2]
 # Guards against hanging, which no test that passes waits for.

@@ -28,7 +28,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from dvmvs_ros.depth.engines import Engines  # noqa: E402
 from dvmvs_ros.depth.parameters import SETTINGS  # noqa: E402
 from dvmvs_ros.depth_node import DepthNode  # noqa: E402
-from dvmvs_ros.process.refusals import RCLError  # noqa: E402
+from dvmvs_ros.process.guard import RCLError  # noqa: E402
 
 
 @pytest.fixture(scope="module")
