@@ -49,8 +49,7 @@ from dvmvs_ros.depth.saved_cloud import RecentKeyframes, save_cloud
 from dvmvs_ros.depth.worker import InferenceWorker
 from dvmvs_ros.diagnostics.health_report import PERIOD_S, Diagnostics
 from dvmvs_ros.diagnostics.statistics import Stage, Statistics
-from dvmvs_ros.messages.conversions import camera_from_message, make_header, stamp_to_ns
-from dvmvs_ros.poses.transform_listener import decode_image
+from dvmvs_ros.messages.conversions import camera_from_message, image_from_message, make_header, stamp_to_ns
 from dvmvs_ros.process.guard import GuardedNode, transition
 from dvmvs_ros.process.main_program import ros_process, spin
 from dvmvs_ros.process.node_log import QuietLog, RosLogHandler
@@ -336,7 +335,7 @@ class DepthNode(GuardedNode, LifecycleNode):
             raise MessageError("the image has no frame_id; set it, or the parameter camera_frame")
         most, known = self._config.max_image_pixels, self._sync.largest_pixels()
         # A camera may go over to a larger format, and its camera_info come after the image; but not to any.
-        return decode_image(message, most if known is None else min(most, FORMAT_CHANGE * known), self._bits)
+        return image_from_message(message, most if known is None else min(most, FORMAT_CHANGE * known), self._bits)
 
     def _update(self) -> None:
         if self._sync is not None:  # a transform may have come just before the node was deactivated

@@ -32,7 +32,7 @@ from dvmvs_ros.depth.settings import (
 )
 from dvmvs_ros.poses.pose_admission import PoseAdmission
 from dvmvs_ros.poses.pose_messages import PoseMessages
-from dvmvs_ros.poses.transform_listener import Transforms, open_transforms
+from dvmvs_ros.poses.transform_listener import TransformListener, Transforms
 from dvmvs_ros.process.qos import sensor_qos
 
 POSE_TYPES = {FROM_ODOMETRY: Odometry, FROM_POSE: PoseStamped, FROM_POSE_WITH_COVARIANCE: PoseWithCovarianceStamped}
@@ -147,7 +147,7 @@ def _open_poses(
     warn: Callable[[str], None],
     admission: PoseAdmission,
 ) -> Transforms:
-    transforms = open_transforms(node, config.transform_cache_s, on_change, warn, admission)
+    transforms = TransformListener(node, config.transform_cache_s, on_change, warn, admission)
     if config.pose_source == FROM_TF:
         return transforms
     return PoseMessages(
@@ -156,7 +156,7 @@ def _open_poses(
         config.pose_source,
         config.pose_frame,
         config.transform_cache_s,
-        config.mounting,
+        config.body_T_camera,
         transforms,
         on_change,
         warn,

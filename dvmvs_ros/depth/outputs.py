@@ -37,8 +37,7 @@ from dvmvs_ros.messages.conversions import (
     raw_depth_message,
     rgb_message,
 )
-from dvmvs_ros.messages.preview import colour_depth
-from dvmvs_ros.messages.upsampling import upsample_depth
+from dvmvs_ros.messages.depth_images import colour_depth, upsample_depth
 from dvmvs_ros.process.qos import output_qos
 
 

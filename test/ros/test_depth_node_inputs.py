@@ -37,7 +37,7 @@ from dvmvs_ros.messages.conversions import (  # noqa: E402
     stamp_to_ns,
     transform_message,
 )
-from dvmvs_ros.messages.preview import colour_depth  # noqa: E402
+from dvmvs_ros.messages.depth_images import colour_depth  # noqa: E402
 
 STEP_NS = 33_333_333
 COEFFICIENTS = (-0.05, 0.02, 0.0, 0.0)
