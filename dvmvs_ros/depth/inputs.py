@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.data.lens.camera_view import Rectification
 from dvmvs_ros.depth.config import NodeConfig
+from dvmvs_ros.depth.frame_timeline import FrameTimeline
 from dvmvs_ros.depth.input_watch import InputWatch
 from dvmvs_ros.depth.motion_watch import MotionWatch
 from dvmvs_ros.depth.settings import (
@@ -109,11 +110,12 @@ class Inputs:
             f"images from {self.image.topic_name}, intrinsics from {self.camera_info.topic_name}, poses {self._poses}"
         )
 
-    def note_image(self, camera_frame: str, stamp_ns: int, age_s: float) -> None:
-        """Take note of an image: its optical frame, its time, and how old it was when it arrived, seconds."""
-        self.camera_frame, self.stamp_ns, self.age_s = camera_frame, stamp_ns, age_s
-        if self.admission.note_image(stamp_ns):
-            self.transforms.forget_after(stamp_ns + self.admission.limit_ns)
+    def note_image(self, timeline: FrameTimeline) -> None:
+        """Take note of an image that can be read: its optical frame, its time, and how old it was on arrival."""
+        self.camera_frame, self.stamp_ns = timeline.camera_frame_id, timeline.stamp_ns
+        self.age_s = (timeline.received_ns - timeline.stamp_ns) * 1e-9
+        if self.admission.note_image(timeline.stamp_ns):
+            self.transforms.forget_after(timeline.stamp_ns + self.admission.limit_ns)
 
     def clear_poses(self) -> None:
         """Forget all moving transforms and what time it is."""

@@ -20,12 +20,12 @@ from rclpy.lifecycle import LifecycleNode
 
 from dvmvs_core.process_memory import resident_bytes
 from dvmvs_ros.depth.config import LiveConfig, NodeConfig
-from dvmvs_ros.depth.drops import BEFORE_POSE, NO_FAULT, DropReason
+from dvmvs_ros.depth.frame_timeline import BEFORE_POSE, NO_FAULT, DropReason
 from dvmvs_ros.depth.input_watch import Input
 from dvmvs_ros.depth.inputs import Inputs
 from dvmvs_ros.depth.settings import FROM_TF
 from dvmvs_ros.diagnostics.stale_transforms import stale_transforms
-from dvmvs_ros.diagnostics.statistics import Happening, Statistics
+from dvmvs_ros.diagnostics.statistics import Statistics
 from dvmvs_ros.diagnostics.topic_hints import TopicHints
 from dvmvs_ros.process.node_log import QuietLog, Unforeseen
 from dvmvs_ros.process.qos import output_qos
@@ -129,7 +129,7 @@ class Diagnostics:
 
     def _input(self, inputs: Inputs) -> DiagnosticStatus:
         statistics, watch, timeout_s = self._statistics, inputs.watch, self._live().input_timeout_s
-        missing = watch.missing(timeout_s)
+        missing, rates_hz = watch.missing(timeout_s), statistics.rates_hz()
         level, text = OK, "images and camera_info come"
         if missing in (Input.IMAGE, Input.CAMERA_INFO):
             subscription = inputs.image if missing is Input.IMAGE else inputs.camera_info
@@ -151,8 +151,8 @@ class Diagnostics:
             {
                 "image topic": inputs.image.topic_name,
                 "camera_info topic": inputs.camera_info.topic_name,
-                "image rate Hz": f"{statistics.rate_hz(Happening.IMAGE):.1f}",
-                "camera_info rate Hz": f"{statistics.rate_hz(Happening.CAMERA_INFO):.1f}",
+                "image rate Hz": f"{rates_hz.images:.1f}",
+                "camera_info rate Hz": f"{rates_hz.camera_info:.1f}",
                 "camera frame": inputs.camera_frame,
                 "age of images on arrival s": f"{inputs.age_s:.3f}",
                 **statistics.counts(),
@@ -205,10 +205,10 @@ class Diagnostics:
         statistics = self._statistics
         lost, live = statistics.lost_tracking(), self._live()
         low, high = self._depth_range_m()
-        rate_hz = statistics.rate_hz(Happening.DEPTH)
+        rates_hz = statistics.rates_hz()
         busy = statistics.recent_drops()[DropReason.WORKER_BUSY]
         latency_s, busy_s, dropped = statistics.recent_latency_s(), self._busy_s(), statistics.drop_ratio()
-        level, text = OK, f"{rate_hz:.1f} depth images a second"
+        level, text = OK, f"{rates_hz.depth:.1f} depth images a second"
         if busy:
             text += "; the network is slower than the camera, so it takes the newest image each time"
         if lost:
@@ -230,8 +230,8 @@ class Diagnostics:
                 "busy with one image s": f"{busy_s:.3f}",
                 "images dropped of late %": f"{100 * dropped:.0f}",
                 "depth for": self._live().depth_for,
-                "depth rate Hz": f"{rate_hz:.1f}",
-                "keyframe rate Hz": f"{statistics.rate_hz(Happening.KEYFRAME):.1f}",
+                "depth rate Hz": f"{rates_hz.depth:.1f}",
+                "keyframe rate Hz": f"{rates_hz.keyframes:.1f}",
                 "tracking": "lost" if lost else "good",
                 "measurement frames": str(self._live().keyframes.measurement_frames),
                 "least depth m": f"{low:g}",

@@ -19,7 +19,7 @@ pytest.importorskip("rclpy")
 from dvmvs_core.config import EngineConfig  # noqa: E402
 from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
 from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.drops import DropReason  # noqa: E402
+from dvmvs_ros.depth.frame_timeline import DropReason  # noqa: E402
 from dvmvs_ros.messages.conversions import depth_from_message, points_from_message, stamp_to_ns  # noqa: E402
 
 STEP_NS = 33_333_333

@@ -27,7 +27,7 @@ from sensor_msgs.msg import CompressedImage  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_ros.depth.drops import DropReason  # noqa: E402
+from dvmvs_ros.depth.frame_timeline import DropReason  # noqa: E402
 from dvmvs_ros.messages.conversions import make_header, transform_message  # noqa: E402
 
 STEP_NS = 100_000_000

@@ -37,7 +37,8 @@ from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
 from dvmvs_core.data.poses.quaternion import pose_matrix  # noqa: E402
 from dvmvs_core.data.poses.transforms import TransformTree  # noqa: E402
 from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.frame_sync import Arrival, FrameSync  # noqa: E402
+from dvmvs_ros.depth.frame_sync import FrameSync  # noqa: E402
+from dvmvs_ros.depth.frame_timeline import FrameTimeline  # noqa: E402
 from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, image_from_message, stamp_to_ns  # noqa: E402
 
 FRAMES, SIZE = 12, (36, 48)
@@ -227,7 +228,7 @@ def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndar
         else:
             image = deserialize_message(message.data, Image if form.topic == IMAGES else CompressedImage)
             stamp_ns = stamp_to_ns(image.header.stamp)
-            sync.add_image(image_from_message(image, bits=bits), Arrival(stamp_ns, "camera", len(frames), 0, 0.0))
+            sync.add_image(image_from_message(image, bits=bits), FrameTimeline(stamp_ns, "camera", len(frames), 0))
     return frames, depths
 
 

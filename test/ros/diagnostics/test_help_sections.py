@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from dvmvs_ros.depth.drops import DropReason
+from dvmvs_ros.depth.frame_timeline import DropReason
 from dvmvs_ros.diagnostics.health_report import PAGE, section_of
 
 ROOT = Path(__file__).parents[3]
