@@ -44,7 +44,7 @@ from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
 from dvmvs_core.evaluation.scoring.running_mean import words
 from dvmvs_ros.depth.frame_sync import JUMP_NS
 from dvmvs_ros.evaluation.live import Compared, LiveScore
-from dvmvs_ros.evaluation.recording import Recording
+from dvmvs_ros.evaluation.recording import RecordedBags, spin_until_settled
 from dvmvs_ros.evaluation.topics import CAMERA_INFO, IMAGE, POINT_CLOUD, EvaluationTopics, find_topics
 from dvmvs_ros.messages.conversions import (
     camera_from_message,
@@ -52,14 +52,13 @@ from dvmvs_ros.messages.conversions import (
     make_header,
     rgb_message,
     stamp_to_ns,
+    type_name,
 )
-from dvmvs_ros.messages.message_log import type_name
 from dvmvs_ros.messages.sending_order import SendingOrder
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
 from dvmvs_ros.process.node_log import QuietLog
 from dvmvs_ros.process.remote_parameters import remote_parameters
-from dvmvs_ros.recorder_node import spin_until_settled
 
 MESSAGES: dict[str, type] = {
     type_name(message): message
@@ -168,11 +167,11 @@ class EvaluationNode(GuardedNode):
             )
         return low, high
 
-    def _record(self) -> Recording:
+    def _record(self) -> RecordedBags:
         if self["result_bag"]:
-            return Recording(Path(self["result_bag"]), True, self._warn)
+            return RecordedBags(Path(self["result_bag"]), True, self._warn)
         folder = Path(self["report_folder"]) / ".recording" if self["report_folder"] else None
-        return Recording(folder, False, self._warn)
+        return RecordedBags(folder, False, self._warn)
 
     def _wait_for_topics(self, executor: SingleThreadedExecutor, stop: threading.Event) -> EvaluationTopics:
         while (topics := find_topics(self)) is None:
@@ -254,7 +253,7 @@ class EvaluationNode(GuardedNode):
             return
         newest_ns, self._newest_image_ns = self._newest_image_ns, header[0]
         if newest_ns is not None and header[0] < newest_ns - JUMP_NS:
-            self._start_anew("the images' stamps")
+            self._start_again("the images' stamps")
 
     def _on_clock(self, data: bytes) -> None:
         """Notice a jump before the first transforms of another round come: those come before their images."""
@@ -262,12 +261,12 @@ class EvaluationNode(GuardedNode):
         newest_ns, self._newest_clock_ns = self._newest_clock_ns, now_ns
         if newest_ns is not None and now_ns < newest_ns - JUMP_NS:
             self._newest_image_ns = None
-            self._start_anew("/clock")
+            self._start_again("/clock")
 
-    def _start_anew(self, what: str) -> None:
+    def _start_again(self, what: str) -> None:
         self.get_logger().warning(f"{what} went back: what follows is a round of its own")
         self._score.clear()
-        self._recording.start_anew()
+        self._recording.start_again()
 
     def _on_info(self, data: bytes) -> None:
         self._score.set_camera(camera_from_message(deserialise(data, CAMERA_INFO)))

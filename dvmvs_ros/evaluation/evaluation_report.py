@@ -82,28 +82,51 @@ def score_round(
     Raises:
         DataError: if nothing can be compared.
     """
-    sequence = open_sequence(bag, inputs)
+    sequence, path = open_sequence(bag, inputs), folder / PREDICTIONS
+    statuses = write_heard(bag, topics, sequence, name, path)
+    score = score_predictions(path, sequence, *depth_range_m)
+    score.name = name
+    stamps_ns, last_ns = {pose.stamp_ns for pose in sequence.poses()}, int(PredictionReader(path).stamp_ns.max())
+    dropped = Counter(status.outcome.value for status in statuses.values() if status.dropped)
+    silent = len(stamps_ns - statuses.keys())
+    if silent:
+        dropped[UNANSWERED] = silent
+    runs = _runs_of_outcomes(stamps_ns | statuses.keys(), statuses, last_ns)
+    result = RunResult(score, bag, runs, faults=sequence.faults, dropped=dict(dropped.most_common()))
+    return Round(result, statuses, sequence, path)
+
+
+def write_heard(
+    bag: Path, topics: EvaluationTopics, sequence: FrameSequence, name: str, predictions: Path
+) -> dict[int, FrameStatus]:
+    """Write the depth of a recording as `dvmvs predict` does; return what the depth node said of its images, by stamp.
+
+    Args:
+        bag: the recording.
+        topics: its topics.
+        sequence: what the depth node heard; images and poses are numbered as in it.
+        name: what to call it.
+        predictions: the npz to write.
+
+    Raises:
+        DataError: if it holds no depth.
+    """
     files = BagFiles(bag)
     statuses = {status.stamp_ns: status for status in _statuses(files, topics.status)}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / PREDICTIONS
     poses = {pose.stamp_ns: pose for pose in sequence.poses()}
-    with PredictionWriter(path) as writer:
+    with PredictionWriter(predictions) as writer:
         for prediction in _predictions(files, topics, poses, statuses):
             writer.append(prediction)
         if not len(writer):
             raise DataError(f"{name}: no depth was heard; {_outcomes(statuses)}")
-    score = score_predictions(path, sequence, *depth_range_m)
-    score.name = name
-    last_ns = int(PredictionReader(path).stamp_ns.max())
-    dropped = Counter(status.outcome.value for status in statuses.values() if status.dropped)
-    silent = len(poses.keys() - statuses.keys())
-    if silent:
-        dropped[UNANSWERED] = silent
-    result = RunResult(
-        score, bag, _timeline(poses, statuses, last_ns), faults=sequence.faults, dropped=dict(dropped.most_common())
-    )
-    return Round(result, statuses, sequence, path)
+    return statuses
+
+
+def spread_ms(times_ms: list[float]) -> dict[str, float | None]:
+    """Return the median and the 95th percentile; None of nothing."""
+    if not times_ms:
+        return {"median": None, "p95": None}
+    return {"median": float(np.median(times_ms)), "p95": float(np.percentile(times_ms, 95))}
 
 
 def write_rounds(rounds: list[Round], folder: Path, facts: dict[str, object]) -> tuple[Path, dict]:
@@ -137,7 +160,7 @@ def report_recordings(
     """Score recordings and write the report.
 
     Args:
-        bags: one for each time that the images started anew.
+        bags: one for each time that the images started again.
         topics: their topics.
         inputs: see `score_round`.
         name: what to call them.
@@ -214,10 +237,10 @@ def _prediction(part, topics, K, poses, statuses, stamp_ns: int) -> Iterator[Dep
     )
 
 
-def _timeline(poses: dict[int, PoseItem], statuses: dict[int, FrameStatus], last_ns: int) -> list[tuple[str, int]]:
+def _runs_of_outcomes(stamps_ns: set[int], statuses: dict[int, FrameStatus], last_ns: int) -> list[tuple[str, int]]:
     """What became of every image, up to the last that got depth."""
-    stamps = sorted(ns for ns in poses.keys() | statuses.keys() if ns <= last_ns)
-    return [(name, sum(1 for _ in same)) for name, same in groupby(_outcome(statuses.get(ns)) for ns in stamps)]
+    outcomes = (_outcome(statuses.get(ns)) for ns in sorted(stamps_ns) if ns <= last_ns)
+    return [(name, sum(1 for _ in same)) for name, same in groupby(outcomes)]
 
 
 def _outcome(status: FrameStatus | None) -> str:
@@ -243,8 +266,5 @@ def _live(one: Round) -> dict[str, object]:
         "answered": len(statuses),
         "dropped": dict(one.result.dropped),
         "dropped_because": details,
-        "latency_ms": {
-            "median": float(np.median(latencies_ms)) if latencies_ms else None,
-            "p95": float(np.percentile(latencies_ms, 95)) if latencies_ms else None,
-        },
+        "latency_ms": spread_ms(latencies_ms),
     }

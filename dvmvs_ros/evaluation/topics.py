@@ -16,7 +16,7 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from dvmvs_ros.messages.message_log import type_name
+from dvmvs_ros.messages.conversions import type_name
 
 IMAGE, COMPRESSED_IMAGE, POINT_CLOUD = type_name(Image), type_name(CompressedImage), type_name(PointCloud2)
 CAMERA_INFO = type_name(CameraInfo)

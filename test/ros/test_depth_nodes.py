@@ -18,7 +18,6 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from dvmvs_ros.messages.upsampling import upsample_depth  # noqa: E402
 from geometry_msgs.msg import PoseStamped  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range  # noqa: E402
@@ -40,6 +39,7 @@ from dvmvs_ros.messages.conversions import (  # noqa: E402
     stamp_to_ns,
     transform_message,  # noqa: E402
 )
+from dvmvs_ros.messages.depth_images import upsample_depth  # noqa: E402
 
 STEP_NS = 33_333_333
 LOST_S = 10.0
