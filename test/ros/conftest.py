@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -32,6 +33,22 @@ STARTUP_S = 240.0
 ANSWER_S = 120.0
 AGAIN_S = 2.0
 """A server answers only a caller that it knows: one that it does not know yet asks again after this long."""
+
+
+class RosModule(pytest.Module):
+    """A module of tests, which is skipped where it cannot be imported since there is no ROS."""
+
+    def collect(self):
+        try:
+            return super().collect()
+        except self.CollectError:
+            if importlib.util.find_spec("rclpy") is None:
+                pytest.skip("there is no rclpy", allow_module_level=True)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> RosModule:
+    return RosModule.from_parent(parent, path=module_path)
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,11 @@ import signal
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.frame_timeline import DropReason  # noqa: E402
-from dvmvs_ros.messages.conversions import depth_from_message, points_from_message, stamp_to_ns  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import Frame
+from dvmvs_ros.depth.frame_timeline import DropReason
+from dvmvs_ros.messages.conversions import depth_from_message, points_from_message, stamp_to_ns
 
 STEP_NS = 33_333_333
 WAIT_S = 5.0

@@ -17,18 +17,15 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from sensor_msgs.msg import CompressedImage  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_ros.depth.frame_timeline import DropReason  # noqa: E402
-from dvmvs_ros.messages.conversions import make_header, transform_message  # noqa: E402
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_ros.depth.frame_timeline import DropReason
+from dvmvs_ros.messages.conversions import make_header, transform_message
 
 STEP_NS = 100_000_000
 HOUR_NS = 3600 * 10**9

@@ -14,18 +14,15 @@ import array
 import cv2
 import numpy as np
 import pytest
+from nav_msgs.msg import Odometry
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CompressedImage, Image
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from nav_msgs.msg import Odometry  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.lens.rectification import Rectifier  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.data.lens.rectification import Rectifier
+from dvmvs_core.types import Frame
+from dvmvs_ros.messages.conversions import (
     CloudFilter,
     camera_from_message,
     camera_info_message,
@@ -37,7 +34,7 @@ from dvmvs_ros.messages.conversions import (  # noqa: E402
     stamp_to_ns,
     transform_message,
 )
-from dvmvs_ros.messages.depth_images import colour_depth  # noqa: E402
+from dvmvs_ros.messages.depth_images import colour_depth
 
 STEP_NS = 33_333_333
 COEFFICIENTS = (-0.05, 0.02, 0.0, 0.0)

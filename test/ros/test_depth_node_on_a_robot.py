@@ -10,17 +10,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_ros.messages.conversions import (
     camera_info_message,
     make_header,
     ns_to_stamp,

@@ -14,32 +14,29 @@ import time
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from geometry_msgs.msg import PoseStamped  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range  # noqa: E402
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth  # noqa: E402
-from dvmvs_core.data.lens.camera_info import CameraModel, Lens  # noqa: E402
-from dvmvs_core.data.lens.rectification import Rectifier  # noqa: E402
-from dvmvs_core.engine import DepthEngine  # noqa: E402
-from dvmvs_core.geometry import backproject  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros import depth_nodes  # noqa: E402
-from dvmvs_ros.depth.frame_timeline import DropReason  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth
+from dvmvs_core.data.lens.camera_info import CameraModel, Lens
+from dvmvs_core.data.lens.rectification import Rectifier
+from dvmvs_core.engine import DepthEngine
+from dvmvs_core.geometry import backproject
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import Frame
+from dvmvs_ros import depth_nodes
+from dvmvs_ros.depth.frame_timeline import DropReason
+from dvmvs_ros.messages.conversions import (
     depth_from_message,
     make_header,
     points_from_message,
     stamp_to_ns,
-    transform_message,  # noqa: E402
+    transform_message,
 )
-from dvmvs_ros.messages.depth_images import upsample_depth  # noqa: E402
+from dvmvs_ros.messages.depth_images import upsample_depth
 
 STEP_NS = 33_333_333
 LOST_S = 10.0

@@ -13,14 +13,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-pytest.importorskip("rclpy")
-
-from ruamel.yaml import YAML  # noqa: E402
-
-from dvmvs_core.errors import ConfigError  # noqa: E402
-from dvmvs_ros.depth.config import build_config, build_live  # noqa: E402
-from dvmvs_ros.depth.settings import SETTINGS  # noqa: E402
+from dvmvs_core.errors import ConfigError
+from dvmvs_ros.depth.config import build_config, build_live
+from dvmvs_ros.depth.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 

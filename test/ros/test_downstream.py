@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CameraInfo, Image
 
-pytest.importorskip("rclpy")
-
-from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_ros.messages.conversions import (
     camera_info_message,
     make_header,
     metric_depth_message,

@@ -14,22 +14,19 @@ import signal
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-
-from dvmvs_core.cli.main import main as dvmvs  # noqa: E402
-from dvmvs_core.data.bags.bag_files import BagFiles  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import write_bag  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.evaluation.scoring.metrics import NAMES  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_ros.depth.frame_status import FrameStatus  # noqa: E402
-from dvmvs_ros.messages.conversions import make_header, ns_to_stamp, rgb_message  # noqa: E402
+from dvmvs_core.cli.main import main as dvmvs
+from dvmvs_core.data.bags.bag_files import BagFiles
+from dvmvs_core.data.bags.bag_writer import write_bag
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.evaluation.scoring.metrics import NAMES
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_ros.depth.frame_status import FrameStatus
+from dvmvs_ros.messages.conversions import make_header, ns_to_stamp, rgb_message
 
 TIMES = ("latency_ms", "latencies_ms", "made", "command", "versions", "hardware", "name", "path", "live", "weights")
 

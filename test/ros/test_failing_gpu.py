@@ -12,8 +12,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
 STEP_NS = 33_333_333
 FRAMES = 16
 WAYS = ("no driver", "capture", "memory at start", "memory later", "wrong numbers")

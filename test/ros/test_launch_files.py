@@ -18,13 +18,10 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-pytest.importorskip("rclpy")
-
-from ruamel.yaml import YAML  # noqa: E402
-
-from dvmvs_ros import evaluation_node, replay_node  # noqa: E402
-from dvmvs_ros.depth.settings import SETTINGS  # noqa: E402
+from dvmvs_ros import evaluation_node, replay_node
+from dvmvs_ros.depth.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PARAMETER_TYPES = {setting.name: type(setting.default) for setting in SETTINGS}

@@ -20,14 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("rclpy")
-
-from lifecycle_msgs.msg import Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import (  # noqa: E402
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
     QoSCompatibility,
@@ -35,7 +32,7 @@ from rclpy.qos import (  # noqa: E402
     ReliabilityPolicy,
     qos_check_compatible,
 )
-from ruamel.yaml import YAML  # noqa: E402
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 NODE = "depth_node"

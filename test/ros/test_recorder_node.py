@@ -12,11 +12,8 @@ from __future__ import annotations
 import signal
 
 import numpy as np
-import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.data.bags.bag_files import BagFiles  # noqa: E402
+from dvmvs_core.data.bags.bag_files import BagFiles
 
 
 def test_it_listens_to_images_once_the_depth_node_knows_it(start_node, client, tiny_weights, tmp_path):

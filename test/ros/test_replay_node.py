@@ -14,23 +14,20 @@ import json
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
 from scipy.stats import theilslopes
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.data.bags import bag_messages  # noqa: E402
-from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import depth_pixels, new_bag  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.data.poses.quaternion import quaternion_of  # noqa: E402
-from dvmvs_core.data.poses.transforms import TransformTree  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.data.bags import bag_messages
+from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
+from dvmvs_core.data.bags.bag_writer import depth_pixels, new_bag
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.poses.quaternion import quaternion_of
+from dvmvs_core.data.poses.transforms import TransformTree
+from dvmvs_ros.messages.conversions import (
     camera_from_message,
     depth_from_message,
     image_from_message,

@@ -19,14 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import write_bag  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.evaluation.prediction.predict_sequence import predict_online, write_predictions  # noqa: E402
-from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader  # noqa: E402
-from dvmvs_core.evaluation.scoring.score import score_predictions  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.data.bags.bag_writer import write_bag
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.evaluation.prediction.predict_sequence import predict_online, write_predictions
+from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+from dvmvs_core.evaluation.scoring.score import score_predictions
 
 WAIT_S = 250.0
 """A guard against hanging, which no test that passes waits for."""

@@ -16,26 +16,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.data.bags.bag_files import typestore  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import BAG_VERSION  # noqa: E402
-from dvmvs_core.errors import ConfigError, DataError  # noqa: E402
-from dvmvs_core.geometry import backproject  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_core.types import DepthPrediction  # noqa: E402
-from dvmvs_ros import recorder_node  # noqa: E402
-from dvmvs_ros.demo import view as demo_view  # noqa: E402
-from dvmvs_ros.demo.view import check_view, cloud_in_world, open_view, write_rerun  # noqa: E402
-from dvmvs_ros.depth.frame_status import FrameStatus  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.data.bags.bag_files import typestore
+from dvmvs_core.data.bags.bag_writer import BAG_VERSION
+from dvmvs_core.errors import ConfigError, DataError
+from dvmvs_core.geometry import backproject
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import DepthPrediction
+from dvmvs_ros import recorder_node
+from dvmvs_ros.demo import view as demo_view
+from dvmvs_ros.demo.view import check_view, cloud_in_world, open_view, write_rerun
+from dvmvs_ros.depth.frame_status import FrameStatus
+from dvmvs_ros.messages.conversions import (
     camera_info_message,
     cloud_message,
     make_header,

@@ -14,15 +14,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.engine import DepthEngine  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.config import build_live  # noqa: E402
-from dvmvs_ros.depth.estimation import Estimator, RateLimit  # noqa: E402
-from dvmvs_ros.depth.settings import SETTINGS  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.engine import DepthEngine
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import Frame
+from dvmvs_ros.depth.config import build_live
+from dvmvs_ros.depth.estimation import Estimator, RateLimit
+from dvmvs_ros.depth.settings import SETTINGS
 
 K = np.array(((60.0, 0.0, 31.5), (0.0, 62.0, 23.5), (0.0, 0.0, 1.0)))
 STEP_NS = 33_333_333

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_ros.depth.input_watch import Input, InputWatch  # noqa: E402
+from dvmvs_ros.depth.input_watch import Input, InputWatch
 
 
 class Clock:

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_ros.depth.frame_timeline import DropReason, FrameStage, FrameTimeline  # noqa: E402
-from dvmvs_ros.diagnostics.statistics import Statistics  # noqa: E402
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_ros.depth.frame_timeline import DropReason, FrameStage, FrameTimeline
+from dvmvs_ros.diagnostics.statistics import Statistics
 
 TOO_CLOSE = KeyframeDecision.TOO_CLOSE
 

@@ -13,15 +13,12 @@ import struct
 
 import numpy as np
 import pytest
+from sensor_msgs.msg import CameraInfo, Image, PointField
 
-pytest.importorskip("rclpy")
-
-from sensor_msgs.msg import CameraInfo, Image, PointField  # noqa: E402
-
-from dvmvs_core.data.poses.quaternion import pose_matrix  # noqa: E402
-from dvmvs_core.errors import MessageError  # noqa: E402
-from dvmvs_core.types import DepthPrediction  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.data.poses.quaternion import pose_matrix
+from dvmvs_core.errors import MessageError
+from dvmvs_core.types import DepthPrediction
+from dvmvs_ros.messages.conversions import (
     CloudFilter,
     camera_from_message,
     camera_info_message,

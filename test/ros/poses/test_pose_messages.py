@@ -12,15 +12,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry
 
-pytest.importorskip("rclpy")
-
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped  # noqa: E402
-from nav_msgs.msg import Odometry  # noqa: E402
-
-from dvmvs_core.errors import ConfigError, TransformExtrapolationError, TransformLookupError  # noqa: E402
-from dvmvs_ros.messages.conversions import make_header, transform_message  # noqa: E402
-from dvmvs_ros.poses.pose_messages import PoseMessages, parse_body_T_camera  # noqa: E402
+from dvmvs_core.errors import ConfigError, TransformExtrapolationError, TransformLookupError
+from dvmvs_ros.messages.conversions import make_header, transform_message
+from dvmvs_ros.poses.pose_messages import PoseMessages, parse_body_T_camera
 
 SECOND = 1_000_000_000
 BASE_T_CAM = np.array(((0.0, 0, 1, 0.2), (-1, 0, 0, 0), (0, -1, 0, 0.5), (0, 0, 0, 1)))

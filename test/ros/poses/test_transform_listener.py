@@ -12,11 +12,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.errors import TransformLookupError  # noqa: E402
-from dvmvs_ros.poses import transform_listener  # noqa: E402
-from dvmvs_ros.poses.transform_listener import Tf2Tree, tf2_frames  # noqa: E402
+from dvmvs_core.errors import TransformLookupError
+from dvmvs_ros.poses import transform_listener
+from dvmvs_ros.poses.transform_listener import Tf2Tree, tf2_frames
 
 SECOND = 10**9
 NO_MOTION = (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("rclpy")
-
 PARENT = """
 import sys
 import time

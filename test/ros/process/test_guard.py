@@ -10,16 +10,13 @@
 from __future__ import annotations
 
 import pytest
+from geometry_msgs.msg import PoseStamped
+from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
+from std_msgs.msg import Int32
+from std_srvs.srv import Trigger
 
-pytest.importorskip("rclpy")
-
-from geometry_msgs.msg import PoseStamped  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from std_msgs.msg import Int32  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
-
-from dvmvs_ros.process.guard import GuardedNode, guarded_spin  # noqa: E402
+from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 
 
 class Foreign(Exception):
