@@ -90,6 +90,15 @@ def tiny_weights(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def engine(tiny_weights):
+    """The network on the CPU, without a node."""
+    from dvmvs_core.config import EngineConfig
+    from dvmvs_core.engine import DepthEngine
+
+    return DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
+
+
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory) -> Path:
     """A scene folder of 14 small images with sensor depth, whose camera walks 6 cm a frame."""
@@ -216,12 +225,62 @@ def start_node(ros_environment, tmp_path_factory) -> Callable[..., NodeProcess]:
             process.process.wait()
 
 
-class Client:
-    """Camera, odometry and subscriber in one, beside the node under test."""
+@pytest.fixture(scope="session")
+def start_depth_node(start_node, tiny_weights) -> Callable[..., NodeProcess]:
+    """Start a depth node on the CPU that loses nothing of its camera, whose topics may have other names."""
+
+    def start(
+        image: str = "image", camera_info: str = "camera_info", how: dict | None = None, **parameters
+    ) -> NodeProcess:
+        reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in (image, camera_info)}
+        given = {"weights": str(tiny_weights), "device": "cpu", "transform_timeout_s": 60.0, **reliable, **parameters}
+        return start_node("depth_node", given, **(how or {}))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def start_played_node(start_node, tiny_weights) -> Callable[[str], NodeProcess]:
+    """Start a depth node that listens to the images of a player."""
+
+    def start(image: str = "image_rect") -> NodeProcess:
+        return start_node(
+            "depth_node",
+            {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
+            remap=(f"image:=camera/{image}", "camera_info:=camera/camera_info"),
+        )
+
+    return start
+
+
+class Answers:
+    """What a depth node says of its images."""
+
+    def __init__(self) -> None:
+        self.statuses: list = []
+
+    def _on_status(self, message) -> None:
+        from dvmvs_ros.depth.frame_status import FrameStatus
+
+        self.statuses.append(FrameStatus.from_message(message))
+
+    def answer(self, stamp_ns: int):
+        """Wait for the status of one image, and return it."""
+
+        def found() -> list:
+            return [status for status in self.statuses if status.stamp_ns == stamp_ns]
+
+        self.wait(found)
+        return found()[0]
+
+
+class Client(Answers):
+    """Camera, odometry and subscriber in one, next to the node under test."""
 
     K = np.array(((60.0, 0.0, 31.5), (0.0, 62.0, 23.5), (0.0, 0.0, 1.0)))
 
     def __init__(self) -> None:
+        super().__init__()
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.executors import SingleThreadedExecutor
@@ -238,7 +297,6 @@ class Client:
         self.image = self.node.create_publisher(Image, "image", qos)
         self.camera_info = self.node.create_publisher(CameraInfo, "camera_info", qos)
         self.tf = self.node.create_publisher(TFMessage, "/tf", qos)
-        self.statuses: list = []
         self.depths: list = []
         self.depth_infos: list = []
         self.clouds: list = []
@@ -249,11 +307,6 @@ class Client:
         subscribe(PointCloud2, "points", self.clouds.append, qos)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.tf_static = self.node.create_publisher(TFMessage, "/tf_static", latched)
-
-    def _on_status(self, message) -> None:
-        from dvmvs_ros.depth.frame_status import FrameStatus
-
-        self.statuses.append(FrameStatus.from_message(message))
 
     def close(self) -> None:
         import rclpy
@@ -332,15 +385,6 @@ class Client:
             setattr(message, name, value)
         self.image.publish(message)
 
-    def answer(self, stamp_ns: int, timeout_s: float = ANSWER_S):
-        """Wait for the status of one image, and return it."""
-
-        def found() -> list:
-            return [status for status in self.statuses if status.stamp_ns == stamp_ns]
-
-        self.wait(found, timeout_s)
-        return found()[0]
-
 
 class Manager:
     """Calls the services of one node, as lifecycle managers and `ros2 param` do.
@@ -396,7 +440,7 @@ def make_manager(client) -> Callable[[str], Manager]:
     return lambda name: Manager(client, name)
 
 
-class Camera:
+class Camera(Answers):
     """A camera in a namespace of its own, with the poses and the subscribers of its node.
 
     Args:
@@ -409,10 +453,10 @@ class Camera:
         from rclpy.qos import QoSProfile
         from sensor_msgs.msg import CameraInfo, Image
 
-        self._client = client
+        super().__init__()
+        self._client, self.wait = client, client.wait
         self._name = name
         self.frame = f"{name}_optical"
-        self.statuses: list = []
         qos = QoSProfile(depth=50)
         self.image = client.node.create_publisher(Image, f"/{name}/image", qos)
         self.camera_info = client.node.create_publisher(CameraInfo, f"/{name}/camera_info", qos)
@@ -466,20 +510,6 @@ class Camera:
         info.d = [*distortion, *info.d[len(distortion) :]]
         self.camera_info.publish(info)
         self.image.publish(rgb_message(image, header))
-
-    def answer(self, stamp_ns: int):
-        """Wait for the status of one image, and return it."""
-
-        def found() -> list:
-            return [status for status in self.statuses if status.stamp_ns == stamp_ns]
-
-        self._client.wait(found)
-        return found()[0]
-
-    def _on_status(self, message) -> None:
-        from dvmvs_ros.depth.frame_status import FrameStatus
-
-        self.statuses.append(FrameStatus.from_message(message))
 
 
 @pytest.fixture(scope="module")

@@ -29,15 +29,6 @@ from dvmvs_ros.messages.conversions import make_header, transform_message
 
 STEP_NS = 100_000_000
 HOUR_NS = 3600 * 10**9
-PARAMETERS = {
-    "device": "cpu",
-    "image_transport": "compressed",
-    "transform_timeout_s": 30.0,
-    "warn_latency_s": 0.001,
-    "error_latency_s": 0.002,
-    "qos_overrides./image/compressed.subscription.reliability": "reliable",
-    "qos_overrides./camera_info.subscription.reliability": "reliable",
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +37,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights, folder):
-    node = start_node("depth_node", {"weights": str(tiny_weights), "cloud_folder": str(folder), **PARAMETERS})
+def node(start_depth_node, folder):
+    node = start_depth_node(
+        "image/compressed",
+        image_transport="compressed",
+        transform_timeout_s=30.0,
+        warn_latency_s=0.001,
+        error_latency_s=0.002,
+        cloud_folder=str(folder),
+    )
     node.wait_for("active: images from /image/compressed")
     yield node
     assert node.process.poll() is None, node.log()

@@ -19,7 +19,6 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.config import EngineConfig
 from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.types import Frame
 from dvmvs_ros.messages.conversions import (
@@ -44,23 +43,16 @@ BASE_T_CAM = np.array(((0.0, 0, 1, 0.2), (-1, 0, 0, 0), (0, -1, 0, 0.5), (0, 0, 
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights):
+def node(start_depth_node):
     """An active node that takes compressed images of a remapped topic."""
-    node = start_node(
-        "depth_node",
-        {
-            "weights": str(tiny_weights),
-            "device": "cpu",
-            "transform_timeout_s": 60.0,
-            "image_transport": "compressed",
-            "pose_source": "odometry",
-            "depth_encoding": "16UC1",
-            "points_min_confidence": MIN_CONFIDENCE,
-            "preview_max_depth_m": 5.0,
-            "qos_overrides./cam/image_raw/compressed.subscription.reliability": "reliable",
-            "qos_overrides./camera_info.subscription.reliability": "reliable",
-        },
-        remap=("image:=cam/image_raw",),
+    node = start_depth_node(
+        "cam/image_raw/compressed",
+        image_transport="compressed",
+        pose_source="odometry",
+        depth_encoding="16UC1",
+        points_min_confidence=MIN_CONFIDENCE,
+        preview_max_depth_m=5.0,
+        how={"remap": ("image:=cam/image_raw",)},
     )
     node.wait_for("active: images from /cam/image_raw/compressed")
     yield node
@@ -126,15 +118,12 @@ def images(client, node):
 
 
 def test_compressed_raw_images_give_the_depth_of_rectified_ones_and_every_output(
-    node, client, images, camera_message, send_pose, begins_ns, tiny_weights
+    node, client, images, camera_message, send_pose, begins_ns, engine
 ):
-    from dvmvs_core.engine import DepthEngine
-
     confidences, previews = [], []
     client.node.create_subscription(Image, "depth/confidence", confidences.append, QoSProfile(depth=50))
     client.node.create_subscription(Image, "depth/preview", previews.append, QoSProfile(depth=50))
     client.wait_until_known("depth_node")
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     rectifier = Rectifier(camera_from_message(camera_message(1)), (64, 96))
     expected, begin_ns = {}, next(begins_ns)
     for i in range(FRAMES):

@@ -25,7 +25,6 @@ from dvmvs_ros.messages.conversions import (
 )
 
 SECOND = 1_000_000_000
-CAMERA_INFO = "qos_overrides./robot/camera_info.subscription"
 REMAP = ("__ns:=/robot", "/tf:=tf", "/tf_static:=tf_static", "image:=camera/color/image_rect")
 
 
@@ -53,19 +52,12 @@ class Robot:
         self.image.publish(rgb_message(self._client.picture(stamp_ns), make_header(stamp_ns, "camera")))
 
 
-def test_a_namespace_remapped_tf_simulated_time_and_latched_intrinsics(start_node, client, make_camera, tiny_weights):
+def test_a_namespace_remapped_tf_simulated_time_and_latched_intrinsics(start_depth_node, client, make_camera):
     answers = make_camera("robot")
     robot = Robot(client)
-    parameters = {
-        "weights": str(tiny_weights),
-        "device": "cpu",
-        "transform_timeout_s": 60.0,
-        "use_sim_time": True,
-        f"{CAMERA_INFO}.durability": "transient_local",
-        f"{CAMERA_INFO}.reliability": "reliable",
-        "qos_overrides./robot/camera/color/image_rect.subscription.reliability": "reliable",
-    }
-    node = start_node("depth_node", parameters, REMAP)
+    latched = {"qos_overrides./robot/camera_info.subscription.durability": "transient_local"}
+    topics = "robot/camera/color/image_rect", "robot/camera_info"
+    node = start_depth_node(*topics, use_sim_time=True, how={"remap": REMAP}, **latched)
     node.wait_for("active: images from /robot/camera/color/image_rect, intrinsics from /robot/camera_info")
     client.wait(lambda: robot.image.get_subscription_count() and robot.clock.get_subscription_count())
     client.wait(lambda: client.node.count_publishers("/robot/depth_node/frame_status"))

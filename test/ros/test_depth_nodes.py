@@ -19,11 +19,9 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range
 
-from dvmvs_core.config import EngineConfig
 from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth
 from dvmvs_core.data.lens.camera_info import CameraModel, Lens
 from dvmvs_core.data.lens.rectification import Rectifier
-from dvmvs_core.engine import DepthEngine
 from dvmvs_core.geometry import backproject
 from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_core.types import Frame
@@ -153,14 +151,11 @@ def test_the_network_is_in_memory_once(nodes):
     assert len(nodes.lines("shared with another camera and ready in")) == 3
 
 
-def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(
-    client, walk, front, manager, tiny_weights
-):
+def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(client, walk, front, manager, engine):
     assert manager.trigger("reset").success
     depths, infos = front.listen(Image, "depth/image"), front.listen(CameraInfo, "depth/camera_info")
     confidences, clouds = front.listen(Image, "depth/confidence"), front.listen(PointCloud2, "points")
     front.wait_until_known()
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected, keyframes = {}, 0
     for _ in range(10):
         stamp_ns, world_T_cam, answer = walk.send()
@@ -324,7 +319,7 @@ def test_diagnostics_tell_the_state(client, walk, front):
     assert parts["engine"]["weights"].endswith("tiny.safetensors") and 50 < float(parts["engine"]["memory MB"]) < 8000
 
 
-def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_camera, tiny_weights):
+def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_camera, engine):
     rear = make_camera("rear")
     rear.wait_until_connected()
     poses = client.node.create_publisher(PoseStamped, "/rear/pose", QoSProfile(depth=50))
@@ -332,7 +327,6 @@ def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_
     depths = rear.listen(Image, "/rear/range_image")
     compressed = rear.listen(CompressedImage, "/rear/range_image/compressedDepth")
     rear.wait_until_known()
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected = {}
     for i in range(6):
         stamp_ns = 9_000_000_000 + i * STEP_NS

@@ -161,13 +161,9 @@ def test_depthimage_to_laserscan_measures_the_distance_to_a_slanted_wall(encodin
 
 
 @pytest.fixture(scope="module")
-def published(start_node, tiny_weights, client) -> tuple:
+def published(start_depth_node, client) -> tuple:
     """Depth image, camera_info, cloud, and the first two by their other names, from a running node."""
-    patient = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in ("image", "camera_info")}
-    patient["transform_timeout_s"] = 60.0
-    # A network that has learnt nothing is sure of nothing.
-    parameters = {"weights": str(tiny_weights), "device": "cpu", "points_min_confidence": 0.0, **patient}
-    node = start_node("depth_node", parameters)
+    node = start_depth_node(points_min_confidence=0.0)  # a network that has learnt nothing is sure of nothing
     node.wait_for("active: images from")
     registered = {"depth_registered/image_rect": (Image, []), "depth_registered/camera_info": (CameraInfo, [])}
     for topic, (message_type, messages) in registered.items():

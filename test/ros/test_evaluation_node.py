@@ -61,17 +61,13 @@ def evaluate_offline(sequence, weights, folder) -> dict:
 
 
 @pytest.fixture(scope="module")
-def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
+def live(start_node, start_played_node, client, scene, tmp_path_factory) -> dict:
     """Two rounds of the scene in lockstep through the depth node, with the evaluation beside it."""
     folder = tmp_path_factory.mktemp("live")
     heard = {"metrics": [], "error_image": []}
     for name, kind in (("metrics", DiagnosticArray), ("error_image", Image)):
         client.node.create_subscription(kind, f"/evaluation_node/{name}", heard[name].append, QoSProfile(depth=100))
-    node = start_node(
-        "depth_node",
-        {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
-        remap=("image:=camera/image_rect", "camera_info:=camera/camera_info"),
-    )
+    node = start_played_node()
     evaluation = start_node(
         "evaluation_node", {"report_folder": str(folder / "report"), "result_bag": str(folder / "walk")}
     )

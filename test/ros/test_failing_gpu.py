@@ -18,16 +18,9 @@ WAYS = ("no driver", "capture", "memory at start", "memory later", "wrong number
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=[] if "later" in way else pytest.mark.slow) for way in WAYS])
-def test_depth_comes_from_the_plain_network_or_the_cpu(start_node, tiny_weights, client, failing_gpu, way):
+def test_depth_comes_from_the_plain_network_or_the_cpu(start_depth_node, client, failing_gpu, way):
     assert set(WAYS) == set(failing_gpu.WARNINGS)
-    parameters = {
-        "weights": str(tiny_weights),
-        "matching": "off",
-        "transform_timeout_s": 60.0,
-        "qos_overrides./image.subscription.reliability": "reliable",
-        "qos_overrides./camera_info.subscription.reliability": "reliable",
-    }
-    node = start_node("depth_node", parameters, launcher=(failing_gpu.__file__, way))
+    node = start_depth_node(device="auto", matching="off", how={"launcher": (failing_gpu.__file__, way)})
     node.wait_for("active: images from")
     client.wait_until_connected()
     client.depths.clear()

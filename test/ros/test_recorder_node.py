@@ -16,18 +16,8 @@ import numpy as np
 from dvmvs_core.data.bags.bag_files import BagFiles
 
 
-def test_it_listens_to_images_once_the_depth_node_knows_it(start_node, client, tiny_weights, tmp_path):
-    node = start_node(
-        "depth_node",
-        {
-            "weights": str(tiny_weights),
-            "device": "cpu",
-            "confidence": False,
-            "transform_timeout_s": 60.0,
-            "qos_overrides./image.subscription.reliability": "reliable",
-            "qos_overrides./camera_info.subscription.reliability": "reliable",
-        },
-    )
+def test_the_recorder_listens_to_images_once_the_depth_node_knows_it(start_node, start_depth_node, client, tmp_path):
+    node = start_depth_node(confidence=False)
     client.wait_until_connected()
     node.process.send_signal(signal.SIGSTOP)  # a node that has not yet noticed the recorder, on a busy machine
     recorder = start_node(
