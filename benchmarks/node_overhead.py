@@ -38,7 +38,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from dvmvs_core.cpu import share_cores
-from dvmvs_ros.process.domain import own_domain
+from dvmvs_ros.process.children import own_domain
 
 WARM_UP = 5
 STEP_NS = 33_333_333

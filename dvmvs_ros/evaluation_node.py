@@ -318,8 +318,7 @@ class EvaluationNode(GuardedNode):
 
     def _report(self, topics: EvaluationTopics, depth_range_m: tuple[float, float], node: dict[str, object]) -> None:
         # Imported here: torch takes seconds, and the first images would wait for them.
-        from dvmvs_ros.evaluation.evaluation_report import report_recordings
-        from dvmvs_ros.evaluation.facts import run_facts
+        from dvmvs_ros.evaluation.evaluation_report import report_recordings, run_facts
 
         self.get_logger().info("writing the report")
         from_tf = node.get("pose_source", "tf") == "tf" or not topics.poses

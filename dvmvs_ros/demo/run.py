@@ -41,8 +41,7 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DvmvsError
 from dvmvs_ros import recorder_node
-from dvmvs_ros.process.children import ROOT, Child, ProcessError, ros_environment
-from dvmvs_ros.process.domain import own_domain
+from dvmvs_ros.process.children import ROOT, Child, ProcessError, own_domain, ros_environment
 
 if TYPE_CHECKING:
     from dvmvs_ros.demo.demo_report import DemoReport

@@ -24,8 +24,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dvmvs_ros.process.children import tied_to_this_process
-from dvmvs_ros.process.domain import own_domain
+from dvmvs_ros.process.children import own_domain, tied_to_this_process
 
 ROOT = Path(__file__).parents[2]
 # Guards against hanging, which no test that passes waits for.
@@ -88,6 +87,20 @@ def tiny_weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_checkpoint(path, {"fusionnet": build_network(config).eval()}, {"note": "random, for tests"})
     return path
+
+
+class HandClock:
+    """A clock that goes on only by hand, seconds."""
+
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
 
 
 @pytest.fixture

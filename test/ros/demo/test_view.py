@@ -12,18 +12,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import serialize_message
-from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.data.bags.bag_files import typestore
-from dvmvs_core.data.bags.bag_writer import BAG_VERSION
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.geometry import backproject
 from dvmvs_core.keyframes import KeyframeDecision
@@ -32,6 +30,7 @@ from dvmvs_ros import recorder_node
 from dvmvs_ros.demo import view as demo_view
 from dvmvs_ros.demo.view import check_view, cloud_in_world, open_view, write_rerun
 from dvmvs_ros.depth.frame_status import FrameStatus
+from dvmvs_ros.evaluation.recording import RecordedBags
 from dvmvs_ros.messages.conversions import (
     camera_info_message,
     cloud_message,
@@ -39,6 +38,7 @@ from dvmvs_ros.messages.conversions import (
     metric_depth_message,
     rgb_message,
     transform_message,
+    type_name,
 )
 
 K = np.array(((50.0, 0.0, 15.5), (0.0, 50.0, 11.5), (0.0, 0.0, 1.0)))
@@ -95,16 +95,12 @@ def record(folder: Path, with_pose: bool = True) -> Path:
         f"/{recorder_node.POINTS}": PointCloud2,
         f"/{recorder_node.STATUS}": DiagnosticArray,
     }
-    with Writer(folder, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections = {
-            topic: writer.add_connection(
-                topic, f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}", typestore=typestore()
-            )
-            for topic, kind in kinds.items()
-        }
+    with closing(RecordedBags(folder, True, pytest.fail)) as recording:
+        for topic, kind in kinds.items():
+            recording.open(topic, type_name(kind))
         for i in range(FRAMES):
             for topic, message in messages(i, with_pose):
-                writer.write(connections[topic], (i + 1) * FRAME_NS, serialize_message(message))
+                recording.write(topic, serialize_message(message))
     return next(folder.glob("*.mcap"))
 
 

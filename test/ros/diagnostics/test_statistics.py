@@ -18,13 +18,6 @@ from dvmvs_ros.diagnostics.statistics import Statistics
 TOO_CLOSE = KeyframeDecision.TOO_CLOSE
 
 
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def ended(outcome: KeyframeDecision | DropReason, **stages_ms: float) -> FrameTimeline:
     """The timeline of an image that came at 10 s and went through stages that took so long."""
     timeline, now_s = FrameTimeline(1, "camera", 0, 0, outcome, received_s=10.0), 10.0
@@ -32,11 +25,6 @@ def ended(outcome: KeyframeDecision | DropReason, **stages_ms: float) -> FrameTi
         now_s += ms * 1e-3
         timeline.ends_s[FrameStage[name.upper()]] = now_s
     return timeline
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
