@@ -339,8 +339,7 @@ class DepthNode(GuardedNode, LifecycleNode):
 
     def _on_frame(self, frame: Frame, timeline: FrameTimeline) -> None:
         self._lost_frames = 0
-        self._inputs.watch.hear(Input.POSE)
-        self._inputs.motion.add(frame.stamp_ns, frame.world_T_cam)
+        self._inputs.note_frame(frame)
         timeline.end(FrameStage.POSE)
         self._worker.submit(_Job(frame, self._inputs.rectification.seen, timeline))
 

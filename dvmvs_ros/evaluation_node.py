@@ -126,10 +126,6 @@ class EvaluationNode(GuardedNode):
         self._camera_frame = ""
         self._last_arrival_s = time.monotonic()
 
-    def __getitem__(self, name: str) -> str | float:
-        """Return a parameter's value."""
-        return self.get_parameter(name).value
-
     def evaluate(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Compare until stopped, then write the report.
 

@@ -77,7 +77,7 @@ class RecorderNode(GuardedNode):
         Raises:
             DvmvsError: if the bag cannot be written.
         """
-        out, failures = self.get_parameter("out").value, []
+        out, failures = self["out"], []
         if not out:
             raise ConfigError("parameter out must name the folder of the bag to write; got nothing")
 
@@ -89,7 +89,7 @@ class RecorderNode(GuardedNode):
             for topic, message_type in TOPICS.items():
                 if topic != IMAGE:
                     self._subscribe(recording, topic, message_type)
-            if known_to := self.get_parameter("known_to").value:
+            if known_to := self["known_to"]:
                 remote_parameters(self, known_to, (), executor, stop, math.inf)
             # Last, since a player waits for those who listen to images.
             self._subscribe(recording, IMAGE, Image)

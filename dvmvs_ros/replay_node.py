@@ -138,10 +138,6 @@ class ReplayNode(GuardedNode):
         self._answered = self._sent = 0
         self._sent_times: list[tuple[int, int]] = []
 
-    def __getitem__(self, name: str) -> bool | int | float | str:
-        """Return a parameter's value."""
-        return self.get_parameter(name).value
-
     def play(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Play until the end or until stopped.
 

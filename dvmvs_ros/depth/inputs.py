@@ -19,9 +19,10 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.data.lens.camera_view import Rectification
+from dvmvs_core.types import Frame
 from dvmvs_ros.depth.config import NodeConfig
 from dvmvs_ros.depth.frame_timeline import FrameTimeline
-from dvmvs_ros.depth.input_watch import InputWatch
+from dvmvs_ros.depth.input_watch import Input, InputWatch
 from dvmvs_ros.depth.motion_watch import MotionWatch
 from dvmvs_ros.depth.settings import (
     COMPRESSED,
@@ -33,7 +34,7 @@ from dvmvs_ros.depth.settings import (
 )
 from dvmvs_ros.poses.pose_admission import PoseAdmission
 from dvmvs_ros.poses.pose_messages import PoseMessages
-from dvmvs_ros.poses.transform_listener import TransformListener, Transforms
+from dvmvs_ros.poses.transform_listener import TransformListener
 from dvmvs_ros.process.qos import sensor_qos
 
 POSE_TYPES = {FROM_ODOMETRY: Odometry, FROM_POSE: PoseStamped, FROM_POSE_WITH_COVARIANCE: PoseWithCovarianceStamped}
@@ -117,6 +118,11 @@ class Inputs:
         if self.admission.note_image(timeline.stamp_ns):
             self.transforms.forget_after(timeline.stamp_ns + self.admission.limit_ns)
 
+    def note_frame(self, frame: Frame) -> None:
+        """Take note of a frame that got its pose."""
+        self.watch.hear(Input.POSE)
+        self.motion.add(frame.stamp_ns, frame.world_T_cam)
+
     def clear_poses(self) -> None:
         """Forget all moving transforms and what time it is."""
         self.transforms.clear()
@@ -148,7 +154,7 @@ def _open_poses(
     on_change: Callable[[], None],
     warn: Callable[[str], None],
     admission: PoseAdmission,
-) -> Transforms:
+) -> TransformListener | PoseMessages:
     transforms = TransformListener(node, config.transform_cache_s, on_change, warn, admission)
     if config.pose_source == FROM_TF:
         return transforms

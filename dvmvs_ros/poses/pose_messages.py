@@ -30,7 +30,7 @@ from dvmvs_core.errors import ConfigError, TransformConnectivityError, Transform
 from dvmvs_core.foreign import quoted
 from dvmvs_ros.messages.conversions import stamp_to_ns
 from dvmvs_ros.poses.pose_admission import PoseAdmission
-from dvmvs_ros.poses.transform_listener import Transforms
+from dvmvs_ros.poses.transform_listener import TransformListener
 from dvmvs_ros.process.qos import subscription_qos
 
 CAMERA = "camera"
@@ -41,7 +41,7 @@ MIN_QUATERNION, MAX_QUATERNION = 0.1, 10.0
 
 
 class PoseMessages:
-    """Poses of a topic as `Transforms`. Its lookups ignore the target: the poses' own frame is the world.
+    """Poses of a topic, used as a `TransformListener` is, whose target is ignored: the poses' own frame is the world.
 
     Args:
         node: the node to subscribe with.
@@ -64,7 +64,7 @@ class PoseMessages:
         body_frame: str,
         cache_s: float,
         body_T_camera: np.ndarray | None,
-        transforms: Transforms,
+        transforms: TransformListener,
         on_change: Callable[[], None],
         warn: Callable[[str], None],
         admission: PoseAdmission | None = None,
@@ -103,7 +103,7 @@ class PoseMessages:
         return self._subscription.topic_name
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """Return world_T_camera (4, 4) at a time, for the camera's frame as `source` (see `Transforms.lookup`)."""
+        """Return world_T_camera (4, 4) at a time, for the camera's frame as `source` (see `TransformListener`)."""
         if self._edge is None:
             raise TransformLookupError(f"no pose has come on {self.topic}. Is it published?")
         world, body = self._edge
@@ -123,7 +123,7 @@ class PoseMessages:
         return sorted({*(self._edge or ()), *self._transforms.frames()})
 
     def contradiction(self, target: str, source: str) -> str:
-        """Return what several publishers say of one pose (see `Transforms.contradiction`)."""
+        """Return what several publishers say of one pose (see `TransformListener.contradiction`)."""
         if self._edge is None:
             return ""
         found = self._contradictions.between(self._edge[0], self.topic, of_late=True)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
@@ -48,37 +47,8 @@ AUTHORITY = "default_authority"
 """Who tf2 is told that transforms are of, as by its own listener."""
 
 
-class Transforms(Protocol):
-    """What the node needs of a transform buffer."""
-
-    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """Return target_T_source (4, 4) at a time.
-
-        Raises:
-            TransformError: if it is not known; an extrapolation error tells whether waiting can help.
-        """
-
-    def newest_ns(self, target: str, source: str) -> int | None:
-        """Return the newest time at which target_T_source is known; None if there is none, or it holds always."""
-
-    def frames(self) -> list[str]:
-        """Return the names of all frames heard of, sorted."""
-
-    def contradiction(self, target: str, source: str) -> str:
-        """Return what several publishers of late say of one transform between two frames; empty if they agree."""
-
-    def clear(self) -> None:
-        """Forget every moving transform; static ones stay."""
-
-    def forget_after(self, stamp_ns: int) -> None:
-        """Forget what is later than a time."""
-
-    def close(self) -> None:
-        """Stop listening."""
-
-
 class TransformListener:
-    """Listens to /tf and /tf_static, as tf2_ros's own listener does; see `Transforms`.
+    """Listens to /tf and /tf_static, as tf2_ros's own listener does.
 
     Args:
         node: the node to subscribe with.
@@ -112,24 +82,28 @@ class TransformListener:
         ]
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """Return target_T_source at a time (see `Transforms.lookup`)."""
+        """Return target_T_source (4, 4) at a time.
+
+        Raises:
+            TransformError: if it is not known; an extrapolation error tells whether waiting can help.
+        """
         return self._tree.lookup(target, source, stamp_ns)
 
     def newest_ns(self, target: str, source: str) -> int | None:
-        """Return the newest time of a chain (see `Transforms.newest_ns`)."""
+        """Return the newest time at which target_T_source is known; None if there is none, or it holds always."""
         return self._tree.newest_ns(target, source)
 
     def frames(self) -> list[str]:
-        """Return the names of all frames heard of."""
+        """Return the names of all frames heard of, sorted."""
         return self._tree.frames()
 
     def contradiction(self, target: str, source: str) -> str:
-        """Return what several publishers say of one transform (see `Transforms.contradiction`)."""
+        """Return what several publishers of late say of one transform between two frames; empty if they agree."""
         found = self._contradictions.between(target, source, of_late=True)
         return found.said if found else ""
 
     def clear(self) -> None:
-        """Forget every moving transform."""
+        """Forget every moving transform; static ones stay."""
         self._contradictions.clear()
         self._tree.clear()
 
@@ -223,7 +197,7 @@ class Tf2Tree:
         self._buffer.set_transform(stamped, AUTHORITY)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """Return target_T_source at a time (see `Transforms.lookup`)."""
+        """Return target_T_source at a time (see `TransformListener.lookup`)."""
         try:
             stamped = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
         except tf2_ros.LookupException as error:
@@ -239,7 +213,7 @@ class Tf2Tree:
         return matrix_from_transform(stamped.transform)
 
     def newest_ns(self, target: str, source: str) -> int | None:
-        """Return the newest time of a chain (see `Transforms.newest_ns`)."""
+        """Return the newest time of a chain (see `TransformListener.newest_ns`)."""
         try:
             return self._buffer.get_latest_common_time(target, source).nanoseconds or None  # 0: static all along
         except tf2_ros.TransformException:

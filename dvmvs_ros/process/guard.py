@@ -50,6 +50,10 @@ class GuardedNode(Node):
             self._unforeseen = Unforeseen(lambda line: self.get_logger().error(line))
         return self._unforeseen
 
+    def __getitem__(self, name: str) -> bool | int | float | str:
+        """Return a parameter's value."""
+        return self.get_parameter(name).value
+
     def guarded(self, callback: Callable, otherwise: Callable[..., Any] = lambda *arguments: None) -> Callable:
         """Return a callback that raises nothing.
 

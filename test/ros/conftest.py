@@ -384,6 +384,24 @@ class Client(Answers):
         self.camera_info.publish(message)
 
     @staticmethod
+    def pose(x_m: float) -> np.ndarray:
+        """The pose of a camera that has moved so far to its right."""
+        world_T_cam = np.eye(4)
+        world_T_cam[0, 3] = x_m
+        return world_T_cam
+
+    def walk(self, frames: int, step_m: float, begin_ns: int, step_ns: int) -> list:
+        """Send frames from left to right, each when that before is answered; returns the answers."""
+        answers = []
+        for i in range(frames):
+            stamp_ns = begin_ns + i * step_ns
+            self.send_pose(stamp_ns, self.pose(i * step_m))
+            self.send_camera_info(stamp_ns)
+            self.send_image(stamp_ns)
+            answers.append(self.answer(stamp_ns))
+        return answers
+
+    @staticmethod
     def picture(stamp_ns: int) -> np.ndarray:
         """The smooth random RGB image of a time."""
         noise = np.random.default_rng(stamp_ns).integers(0, 256, (12, 16, 3), dtype=np.uint8)

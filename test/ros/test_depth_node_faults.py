@@ -75,9 +75,7 @@ class Walk:
         self.stamp_ns = 10_000_000_000
 
     def pose(self, stamp_ns: int) -> None:
-        world_T_cam = np.eye(4)
-        world_T_cam[0, 3] = 0.12 * self.i
-        self.client.send_pose(stamp_ns, world_T_cam)
+        self.client.send_pose(stamp_ns, self.client.pose(0.12 * self.i))
 
     def send(self, data: bytes | None = None, pose: bool = True, d: Sequence[float] = ()) -> int:
         self.i += 1

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
@@ -45,10 +44,8 @@ class Robot:
 
     def send(self, stamp_ns: int, x_m: float) -> None:
         """Send clock, pose and image of a time."""
-        world_T_cam = np.eye(4)
-        world_T_cam[0, 3] = x_m
         self.clock.publish(Clock(clock=ns_to_stamp(stamp_ns)))
-        self._tf.publish(TFMessage(transforms=[transform_message(stamp_ns, "odom", "camera", world_T_cam)]))
+        self._tf.publish(TFMessage(transforms=[transform_message(stamp_ns, "odom", "camera", self._client.pose(x_m))]))
         self.image.publish(rgb_message(self._client.picture(stamp_ns), make_header(stamp_ns, "camera")))
 
 

@@ -170,13 +170,7 @@ def published(start_depth_node, client) -> tuple:
         client.node.create_subscription(message_type, topic, messages.append, 50)
     client.wait_until_connected()
     client.wait(lambda: client.node.count_publishers("/points") and client.node.count_publishers("/depth/image"))
-    for i in range(4):
-        stamp_ns, world_T_cam = (i + 1) * 100_000_000, np.eye(4)
-        world_T_cam[0, 3] = 0.12 * i
-        client.send_camera_info(stamp_ns)
-        client.send_pose(stamp_ns, world_T_cam)
-        client.send_image(stamp_ns)
-        client.answer(stamp_ns)
+    client.walk(4, 0.12, 100_000_000, 100_000_000)
     received = (client.depths, client.depth_infos, client.clouds, *(messages for _, messages in registered.values()))
     client.wait(lambda: all(received) and len({stamp_to_ns(messages[-1].header.stamp) for messages in received}) == 1)
     yield tuple(messages[-1] for messages in received)

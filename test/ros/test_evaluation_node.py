@@ -221,13 +221,7 @@ def test_the_recorder_listens_to_images_once_the_depth_node_knows_it(start_node,
     assert client.image.get_subscription_count() == 1
     node.process.send_signal(signal.SIGCONT)
     client.wait(lambda: client.image.get_subscription_count() == 2)
-    for i in range(3):
-        stamp_ns, world_T_cam = 10**9 * (i + 1), np.eye(4)
-        world_T_cam[0, 3] = 0.2 * i
-        client.send_pose(stamp_ns, world_T_cam)
-        client.send_camera_info(stamp_ns)
-        client.send_image(stamp_ns)
-        client.answer(stamp_ns)
+    client.walk(3, 0.2, 10**9, 10**9)
     assert recorder.stop() == 0, recorder.log()
     assert node.stop() == 0, node.log()
     counts = {name: topic.count for name, topic in BagFiles(tmp_path / "recording").topics.items()}

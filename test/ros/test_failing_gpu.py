@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 STEP_NS = 33_333_333
@@ -25,17 +24,9 @@ def test_depth_comes_from_the_plain_network_or_the_cpu(start_depth_node, client,
     client.wait_until_connected()
     client.depths.clear()
     begins_ns = 1_000_000_000_000 * (1 + WAYS.index(way))
-    keyframes = 0
-    for i in range(FRAMES):
-        stamp_ns = begins_ns + i * STEP_NS
-        pose = np.eye(4)
-        pose[0, 3] = 0.12 * i
-        client.send_pose(stamp_ns, pose)
-        client.send_camera_info(stamp_ns)
-        client.send_image(stamp_ns)
-        answer = client.answer(stamp_ns)
-        assert not answer.dropped, answer
-        keyframes += answer.has_depth
+    answers = client.walk(FRAMES, 0.12, begins_ns, STEP_NS)
+    assert not [answer for answer in answers if answer.dropped]
+    keyframes = sum(answer.has_depth for answer in answers)
     client.wait(lambda: len(client.depths) >= keyframes)
     assert keyframes == FRAMES - 1 and "Traceback" not in node.log()
     assert len(node.lines(failing_gpu.WARNINGS[way])) == 1, node.log()

@@ -300,9 +300,8 @@ def test_two_publishers_of_one_transform_are_said(client, make_camera, watcher):
     for i in range(20):
         stamp_ns = 5_000_000_000 + i * STEP_NS
         for robot in range(2):
-            world_T_cam = np.eye(4)
-            world_T_cam[0, 3] = 0.03 * i + 47.0 * robot
-            transform = transform_message(stamp_ns + 3_000_000 * robot, "odom", camera.frame, world_T_cam)
+            at = client.pose(0.03 * i + 47.0 * robot)
+            transform = transform_message(stamp_ns + 3_000_000 * robot, "odom", camera.frame, at)
             client.tf.publish(TFMessage(transforms=[transform]))
         camera.send(stamp_ns, None, np.zeros((48, 64, 3), np.uint8))
         client.idle(0.01)
