@@ -94,7 +94,7 @@ NODE_PARAMETERS = (
 """What the report says of the depth node, and needs to read the recording as that did."""
 
 PARAMETERS = (
-    ("depth_topic", "depth/image", "Published depth; its camera_info and confidence lie beside it."),
+    ("depth_topic", "depth/image", "Published depth; its camera_info and confidence are next to it."),
     ("truth_topic", "camera/depth", "True depth, on the pixels of the images: Image or compressedDepth."),
     ("status_topic", "depth_node/frame_status", "What the depth node says of each image."),
     ("image_topic", "", "The depth node's images; empty: what it subscribes to."),

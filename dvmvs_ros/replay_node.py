@@ -153,7 +153,7 @@ class ReplayNode(GuardedNode):
         self._executor, self._stop = executor, stop
         first = next(sequence.items(depth=False))
         self._image = self.create_publisher(Image, _image_topic(first), QoSProfile(depth=QUEUE))
-        self._publish_mounting()
+        self._publish_base_T_camera()
         self._wait_for_subscribers()
         self.get_logger().info(f"playing {total} images of {sequence.name}")
         if self["start_paused"]:
@@ -222,10 +222,10 @@ class ReplayNode(GuardedNode):
         world_T_base = world_T_cam @ inverse_pose(BASE_T_OPTICAL)
         return transform_message(stamp_ns, self["world_frame"], self["base_frame"], world_T_base)
 
-    def _publish_mounting(self) -> None:
+    def _publish_base_T_camera(self) -> None:
         if self["base_frame"]:
-            mounting = transform_message(0, self["base_frame"], self["camera_frame"], BASE_T_OPTICAL)
-            self._tf_static.publish(TFMessage(transforms=[mounting]))
+            base_T_camera = transform_message(0, self["base_frame"], self["camera_frame"], BASE_T_OPTICAL)
+            self._tf_static.publish(TFMessage(transforms=[base_T_camera]))
 
     def _start_at(self, stamp_ns: int) -> None:
         """Set the time, and let everyone notice before anything else comes: it may be a jump back."""

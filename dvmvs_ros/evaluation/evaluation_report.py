@@ -130,7 +130,7 @@ def write_heard(
 
 
 def spread_ms(times_ms: list[float]) -> dict[str, float | None]:
-    """Return the median and the 95th percentile; None of nothing."""
+    """Return the median and the 95th percentile; None where there are no times."""
     if not times_ms:
         return {"median": None, "p95": None}
     return {"median": float(np.median(times_ms)), "p95": float(np.percentile(times_ms, 95))}

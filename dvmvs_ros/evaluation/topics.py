@@ -31,7 +31,7 @@ class EvaluationTopics:
         image: the depth node's images.
         info: their intrinsics.
         truth: true depth.
-        depth: published depth; its camera_info and confidence lie beside it.
+        depth: published depth; its camera_info and confidence are next to it.
         status: what the depth node says of each image.
         points: published clouds.
         poses: topics of poses that the depth node hears.

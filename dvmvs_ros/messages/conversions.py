@@ -39,7 +39,7 @@ except Exception:  # a cv_bridge built for another numpy or OpenCV raises more t
 NANOSECONDS = 1_000_000_000
 
 MAX_MILLIMETRES = 65535
-"""The largest depth that 16UC1 holds; what lies beyond is published as invalid."""
+"""The largest depth that 16UC1 holds; what is beyond is published as invalid."""
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def colour_depth(depth: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
     """
     valid = np.isfinite(depth) & (depth > 0)
     inverse = 1.0 / np.where(valid, depth, far_m)
-    share = (inverse - 1.0 / far_m) / (1.0 / near_m - 1.0 / far_m)
-    levels = np.rint(255.0 * share.clip(0.0, 1.0)).astype(np.uint8)
+    level = (inverse - 1.0 / far_m) / (1.0 / near_m - 1.0 / far_m)
+    levels = np.rint(255.0 * level.clip(0.0, 1.0)).astype(np.uint8)
     picture = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     picture[~valid] = 0
     return picture

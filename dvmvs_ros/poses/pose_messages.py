@@ -79,7 +79,7 @@ class PoseMessages:
         self._tree = TransformTree(cache_s)
         self._contradictions = Contradictions("poses")
         self._edge: tuple[str, str] | None = None
-        # Best effort listens to publishers of either kind, and a pose that is lost lies between two others.
+        # Best effort listens to publishers of either kind, and a pose that is lost is between two others.
         self._subscription = node.create_subscription(
             message_type,
             topic,

@@ -201,7 +201,7 @@ def test_a_transform_that_never_comes_is_a_drop_that_names_the_frames(node, clie
     assert not walk.good_frame().dropped
 
 
-def test_a_jump_back_in_time_starts_anew(node, client, walk):
+def test_a_jump_back_in_time_starts_again(node, client, walk):
     walk.good_frame()
     walk.i = -100
     answers = [walk.good_frame() for _ in range(4)]

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The evaluation node beside a depth node, over DDS: the same figures as offline, whatever way the frames took."""
+"""The evaluation node next to a depth node, over DDS: the same figures as offline, whatever way the frames took."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def evaluate_offline(sequence, weights, folder) -> dict:
 
 @pytest.fixture(scope="module")
 def live(start_node, start_played_node, client, scene, tmp_path_factory) -> dict:
-    """Two rounds of the scene in lockstep through the depth node, with the evaluation beside it."""
+    """Two rounds of the scene in lockstep through the depth node, with the evaluation next to it."""
     folder = tmp_path_factory.mktemp("live")
     heard = {"metrics": [], "error_image": []}
     for name, kind in (("metrics", DiagnosticArray), ("error_image", Image)):

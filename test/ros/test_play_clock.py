@@ -86,7 +86,7 @@ def test_without_a_rate_it_jumps_but_not_while_it_is_paused(clock):
     assert (played.now_ns, played.left_s) == (9 * SECOND, 0.0)
 
 
-def test_it_starts_anew_in_the_past(clock):
+def test_it_starts_again_in_the_past(clock):
     played = PlayClock(1.0, clock)
     played.start(9 * SECOND)
     played.run_to(10 * SECOND)

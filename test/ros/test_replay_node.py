@@ -243,7 +243,7 @@ def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, l
     assert player.wait() == 0, player.log()
 
 
-def test_a_loop_starts_anew_loses_nothing_and_gives_the_same_depth(start_node, start_played_node, client, scene):
+def test_a_loop_starts_again_loses_nothing_and_gives_the_same_depth(start_node, start_played_node, client, scene):
     depths = []
     subscription = client.node.create_subscription(Image, "/depth/image", depths.append, QoSProfile(depth=100))
     node = start_played_node()

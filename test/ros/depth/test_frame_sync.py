@@ -199,7 +199,7 @@ def test_repeated_and_late_images_are_refused_and_the_stream_goes_on():
     assert bench.frames == [1 * SECOND, int(1.1 * SECOND)] and bench.jumps == 0
 
 
-def test_a_jump_back_in_time_clears_the_queue_and_starts_anew():
+def test_a_jump_back_in_time_clears_the_queue_and_starts_again():
     bench = Bench()
     bench.camera_info(1)
     bench.image(8)

@@ -78,6 +78,6 @@ def test_near_is_red_far_is_blue_and_invalid_is_black():
 
 def test_a_distance_has_one_colour_whatever_else_the_image_holds():
     alone = colour_depth(np.array([[2.0]]), 0.5, 10.0)[0, 0]
-    beside = colour_depth(np.array([[2.0, 0.3, 19.0]]), 0.5, 10.0)[0, 0]
-    assert alone.tolist() == beside.tolist()
+    among = colour_depth(np.array([[2.0, 0.3, 19.0]]), 0.5, 10.0)[0, 0]
+    assert alone.tolist() == among.tolist()
     assert alone.tolist() != colour_depth(np.array([[2.5]]), 0.5, 10.0)[0, 0].tolist()
