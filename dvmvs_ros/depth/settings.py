@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
@@ -68,6 +69,8 @@ class Setting:
             descriptor.integer_range = [IntegerRange(from_value=self.low, to_value=self.high, step=1)]
         return descriptor
 
+
+LiveSetting = partial(Setting, live=True)
 
 SETTINGS = (
     Setting("autostart", True, "Configure and activate without a lifecycle manager.", read_only=True),
@@ -144,54 +147,48 @@ SETTINGS = (
     Setting(
         "camera_frame", "", "Optical frame of the camera (z forward, x right, y down); empty for the image header's."
     ),
-    Setting(
+    LiveSetting(
         "depth_for",
         KEYFRAMES,
         "Images that get depth: keyframes, or every_image (the newest first where the engine is too slow). Keyframes"
         " and their depth are the same either way.",
         choices=DEPTH_FOR,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_rate_hz",
         0.0,
         "With depth_for every_image, the highest rate of depth between keyframes, in the images' time; 0 for no limit.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "measurement_frames",
         _KEYFRAMES.measurement_frames,
         "Earlier keyframes that each depth map is measured against.",
         1,
         8,
-        live=True,
     ),
     Setting("keyframe_buffer_size", _KEYFRAMES.buffer_size, "Keyframes kept to choose from.", 2, 300),
-    Setting(
+    LiveSetting(
         "keyframe_pose_distance",
         _KEYFRAMES.pose_distance,
         "Least combined pose distance (metres, and about 0.8 × radians) between two keyframes.",
         0.0,
         10.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "optimal_baseline_m",
         _KEYFRAMES.optimal_baseline_m,
         "Distance between reference and measurement frame that is preferred, metres.",
         0.0,
         100.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_lost_frames",
         _KEYFRAMES.max_lost_frames,
         "Consecutive images without a pose after which all keyframes are discarded.",
         0,
         100_000,
-        live=True,
     ),
     Setting(
         "max_image_pixels",
@@ -210,37 +207,33 @@ SETTINGS = (
         1,
         10_000,
     ),
-    Setting(
+    LiveSetting(
         "input_timeout_s",
         5.0,
         "Silence of images, camera_info or poses after which the node says so, seconds.",
         0.1,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "warn_latency_s",
         1.0,
         "Age of depth when it is published, from the image's arrival, above which /diagnostics warns, seconds.",
         0.001,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "error_latency_s",
         5.0,
         "Age of depth above which /diagnostics reports an error, seconds.",
         0.001,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "warn_drop_ratio",
         0.5,
         "Share of the images dropped in the last seconds, for whatever reason, above which /diagnostics warns.",
         0.0,
         1.0,
-        live=True,
     ),
     Setting(
         "depth_encoding",
@@ -254,72 +247,64 @@ SETTINGS = (
         "Size of depth image, confidence and preview: network, or input for that of the images, edges guided by them.",
         choices=DEPTH_SIZES,
     ),
-    Setting(
+    LiveSetting(
         "min_depth_m",
         0.0,
         "Nearest depth published, metres; what is nearer becomes -Inf (REP 117), or 0 in 16UC1.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_depth_m",
         1000.0,
         "Farthest depth published, metres; what is farther becomes +Inf (REP 117), or 0 in 16UC1.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "depth_min_confidence",
         0.0,
         "Least confidence, 0 to 1, of the depth image; what has less becomes invalid.",
         0.0,
         1.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "confidence",
         True,
         "Estimate confidence where a subscriber needs it; without it, clouds have no field confidence.",
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "points_min_confidence",
         0.5,
         "Least confidence, 0 to 1, of a point of the cloud; by default only depths that are more likely right than not."
         " Without confidence, clouds hold every depth.",
         0.0,
         1.0,
-        live=True,
     ),
-    Setting("points_min_depth_m", 0.0, "Least depth of a point of the cloud, metres.", 0.0, 1000.0, live=True),
-    Setting("points_max_depth_m", 1000.0, "Greatest depth of a point of the cloud, metres.", 0.0, 1000.0, live=True),
-    Setting("points_stride", 1, "The cloud takes every n-th row and column.", 1, 64, live=True),
-    Setting(
+    LiveSetting("points_min_depth_m", 0.0, "Least depth of a point of the cloud, metres.", 0.0, 1000.0),
+    LiveSetting("points_max_depth_m", 1000.0, "Greatest depth of a point of the cloud, metres.", 0.0, 1000.0),
+    LiveSetting("points_stride", 1, "The cloud takes every n-th row and column.", 1, 64),
+    LiveSetting(
         "points_organized",
         False,
         "Publish organized clouds: the rows and columns of the network's depth, NaN where there is no point. Otherwise"
         " one row of valid points.",
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "points_max_rate_hz",
         0.0,
         "Highest rate of clouds, in the images' time; 0 for one with every depth image.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting("preview_min_depth_m", 0.5, "Depth that the preview shows in red, metres.", 0.01, 1000.0, live=True),
-    Setting("preview_max_depth_m", 10.0, "Depth that the preview shows in blue, metres.", 0.01, 1000.0, live=True),
-    Setting(
+    LiveSetting("preview_min_depth_m", 0.5, "Depth that the preview shows in red, metres.", 0.01, 1000.0),
+    LiveSetting("preview_max_depth_m", 10.0, "Depth that the preview shows in blue, metres.", 0.01, 1000.0),
+    LiveSetting(
         "preview_max_rate_hz",
         0.0,
         "Highest rate of previews, in the images' time; 0 for one with every depth image.",
         0.0,
         1000.0,
-        live=True,
     ),
     Setting(
         "cloud_folder",
@@ -328,8 +313,6 @@ SETTINGS = (
         " network can have files written elsewhere.",
         at_start=True,
     ),
-    Setting(
-        "cloud_keyframes", 10, "Latest keyframes whose points ~/save_cloud joins into one cloud.", 1, 1000, live=True
-    ),
+    LiveSetting("cloud_keyframes", 10, "Latest keyframes whose points ~/save_cloud joins into one cloud.", 1, 1000),
 )
 """All parameters."""

@@ -33,21 +33,8 @@ from dvmvs_ros.messages.conversions import (
 STEP_NS = 33_333_333
 TIMEOUT_S = 1.0
 CAMERAS = (
-    "dark",
-    "deaf",
-    "wrong",
-    "blind",
-    "lost",
-    "silent",
-    "giant",
-    "turning",
-    "crooked",
-    "raw",
-    "coded",
-    "here",
-    "apart",
-    "torn",
-    "good",
+    *("dark", "deaf", "wrong", "blind", "lost", "silent", "giant", "turning"),
+    *("crooked", "raw", "coded", "here", "apart", "torn", "good"),
 )
 ANY_SPEED = {
     "warn_drop_ratio": 1.0,
