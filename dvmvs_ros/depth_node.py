@@ -28,13 +28,12 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 
-from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.lens.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.keyframes import KeyframeDecision
-from dvmvs_core.process_memory import return_free_memory, share_heaps
+from dvmvs_core.process import return_free_memory, share_cores, share_heaps
 from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.depth.config import NodeConfig
 from dvmvs_ros.depth.engines import Engines
@@ -405,7 +404,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         prediction = estimate.prediction
         if prediction is not None:
             timeline.end(FrameStage.ENGINE)
-            prediction = hide_unseen(prediction, job.seen)
+            prediction = hide_unseen(prediction, job.seen, self._config.engine.crop)
             if estimate.is_keyframe:
                 self._recent_keyframes.add(prediction, config.cloud_keyframes)
             header = make_header(timeline.stamp_ns, timeline.camera_frame_id)

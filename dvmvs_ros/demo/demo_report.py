@@ -38,8 +38,13 @@ from dvmvs_ros.evaluation.topics import EvaluationTopics
 from dvmvs_ros.messages.conversions import confidence_from_message, points_from_message
 
 TOPICS = EvaluationTopics(
-    *(f"/{recorder_node.IMAGE}", f"/{recorder_node.CAMERA_INFO}", f"/{recorder_node.SENSOR_DEPTH}"),
-    *(f"/{recorder_node.DEPTH}", f"/{recorder_node.STATUS}", f"/{recorder_node.POINTS}"),
+    image=f"/{recorder_node.IMAGE}",
+    info=f"/{recorder_node.CAMERA_INFO}",
+    mask=f"/{recorder_node.VALID_MASK}",
+    truth=f"/{recorder_node.SENSOR_DEPTH}",
+    depth=f"/{recorder_node.DEPTH}",
+    status=f"/{recorder_node.STATUS}",
+    points=f"/{recorder_node.POINTS}",
     poses=(),
     types={},
 )

@@ -19,12 +19,13 @@ from rclpy.executors import SingleThreadedExecutor
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from dvmvs_core.data.bags.bag_writer import BAG_VERSION, TF_STATIC, OpenBag, check_new
+from dvmvs_core.data.lens.valid_mask import is_mask_topic
 from dvmvs_core.foreign import reason
 from dvmvs_ros.process.guard import guarded_spin
 from dvmvs_ros.process.main_program import POLL_S
 
 MAX_STATICS = 1000
-"""Different messages of static transforms that are kept for the bags to come."""
+"""Different messages of static transforms that are kept for the bags to come; of masks it is the newest."""
 
 SETTLED_S = 0.5
 """A recording ends when nothing has come for this long after the signal to stop."""
@@ -59,6 +60,7 @@ class RecordedBags:
         self._writer: Writer | None = None
         self._types: dict[str, str] = {}
         self._statics: list[bytes] = []
+        self._masks: dict[str, bytes] = {}
         if path is not None:
             self._open_next()
 
@@ -72,6 +74,8 @@ class RecordedBags:
         """Write a message that came just now."""
         if topic == TF_STATIC and data not in self._statics and len(self._statics) < MAX_STATICS:
             self._statics.append(data)  # it comes only once, and every bag needs it
+        if is_mask_topic(topic):
+            self._masks[topic] = data
         if self._writer:
             try:
                 self._bag.write(topic, time.time_ns(), data)
@@ -113,6 +117,8 @@ class RecordedBags:
             self._bag.open(topic, message_type)
         for data in self._statics:
             self._bag.write(TF_STATIC, time.time_ns(), data)
+        for topic, data in self._masks.items():
+            self._bag.write(topic, time.time_ns(), data)
 
 
 def spin_until_settled(

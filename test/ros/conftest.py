@@ -13,6 +13,7 @@ import importlib.util
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,17 @@ def scene(tmp_path_factory) -> Path:
         cv2.imwrite(str(folder / "depth" / f"{i:05d}.png"), depth)
     np.savetxt(folder / "poses.txt", poses)
     np.savetxt(folder / "K.txt", Client.K)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def masked_scene(scene, tmp_path_factory) -> Path:
+    """The scene, of a camera that sees its robot's arm."""
+    folder = tmp_path_factory.mktemp("masked") / scene.name
+    shutil.copytree(scene, folder)
+    mask = np.full((48, 64), 255, np.uint8)
+    mask[24:, 16:48] = 0
+    cv2.imwrite(str(folder / "mask.png"), mask)
     return folder
 
 
@@ -260,7 +272,7 @@ def start_played_node(start_node, tiny_weights) -> Callable[[str], NodeProcess]:
         return start_node(
             "depth_node",
             {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
-            remap=(f"image:=camera/{image}", "camera_info:=camera/camera_info"),
+            remap=(f"image:=camera/{image}", "camera_info:=camera/camera_info", "valid_mask:=camera/valid_mask"),
         )
 
     return start

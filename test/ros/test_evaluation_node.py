@@ -61,6 +61,11 @@ def evaluate_offline(sequence, weights, folder) -> dict:
 
 
 @pytest.fixture(scope="module")
+def scene(masked_scene):
+    return masked_scene
+
+
+@pytest.fixture(scope="module")
 def live(start_node, start_played_node, client, scene, tmp_path_factory) -> dict:
     """Two rounds of the scene in lockstep through the depth node, with the evaluation next to it."""
     folder = tmp_path_factory.mktemp("live")
@@ -101,6 +106,9 @@ def test_folder_bag_and_live_in_lockstep_give_the_same_figures(live, offline):
     assert_same(untimed(offline["bag"]), untimed(offline["folder"]))
     first, second = live["figures"]["sequences"]
     assert_same(untimed(first), untimed(offline["folder"]["sequences"][0]))
+    for recorded in ("walk", "walk_2"):
+        items = list(open_sequence(live["folder"] / recorded).items(depth=False))
+        assert [100 * (~item.seen).mean() for item in items] == [25.0] * 14, "the second round has its mask too"
     assert live["figures"].keys() - {"live"} == offline["folder"].keys()
     for name in ("network", "preset", "resolution", "weights_sha256", "measurement_frames", "precision", "device"):
         assert live["figures"][name] == offline["folder"][name]

@@ -21,7 +21,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.runtime.auto_precision import cpu_precision
+from dvmvs_core.runtime.devices import cpu_precision
 from dvmvs_ros.depth.frame_timeline import DropReason
 from dvmvs_ros.messages.conversions import (
     camera_info_message,
