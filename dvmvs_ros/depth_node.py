@@ -74,12 +74,12 @@ class _Job:
 
     Attributes:
         frame: the frame.
-        seen: which of its pixels the camera shows, (H, W) bool; None for all.
+        valid_mask: which of its pixels show the scene, (H, W) bool; None for all.
         timeline: that of its image.
     """
 
     frame: Frame
-    seen: np.ndarray | None
+    valid_mask: np.ndarray | None
     timeline: FrameTimeline
 
 
@@ -211,20 +211,17 @@ class DepthNode(GuardedNode, LifecycleNode):
     @transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything, from any state."""
-        self._stop()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Go back to unconfigured, so that the node can be configured again."""
-        self._stop()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
         """Stop and free everything, then remove the node."""
-        self._stop()
         self._release()
         super().destroy_node()
 
@@ -278,7 +275,8 @@ class DepthNode(GuardedNode, LifecycleNode):
         self.get_logger().info("inactive: " + ", ".join(f"{key} {value}" for key, value in counts.items()))
 
     def _release(self) -> None:
-        """Undo on_configure; does nothing if the node is not configured."""
+        """Undo on_activate and on_configure, as far as they were done."""
+        self._stop()
         self._configured.close()
         # All that holds the engine, so that the network's memory is free.
         self._config = self._engine = self._outputs = self._diagnostics = None
@@ -404,11 +402,11 @@ class DepthNode(GuardedNode, LifecycleNode):
         prediction = estimate.prediction
         if prediction is not None:
             timeline.end(FrameStage.ENGINE)
-            prediction = hide_unseen(prediction, job.seen, self._config.engine.crop)
+            prediction = hide_unseen(prediction, job.valid_mask, self._config.engine.crop)
             if estimate.is_keyframe:
                 self._recent_keyframes.add(prediction, config.cloud_keyframes)
             header = make_header(timeline.stamp_ns, timeline.camera_frame_id)
-            outputs.publish(prediction, job.frame, job.seen, header, config)
+            outputs.publish(prediction, job.frame, job.valid_mask, header, config)
             timeline.end(FrameStage.PUBLISH)
         self._finish(timeline, estimate.decision, prediction=prediction)
 
