@@ -399,7 +399,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         if estimate.prediction is not None:
             engine_done_s = time.perf_counter()
             self._statistics.add_stage(Stage.ENGINE, (engine_done_s - started_s) * 1e3)
-            prediction = hide_unseen(estimate.prediction, job.seen)
+            prediction = hide_unseen(estimate.prediction, job.seen, self._config.engine.crop)
             if estimate.is_keyframe:
                 self._recent_keyframes.add(prediction, config.cloud_keyframes)
             header = make_header(arrival.stamp_ns, arrival.camera_frame_id)

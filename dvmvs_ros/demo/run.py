@@ -184,7 +184,11 @@ def _play(options: Options, sequence: FrameSequence, domain: int, console: Conso
 
 PLAYING = "[2/3] playing, one answer at a time"
 
-INPUTS = {"image": recorder_node.IMAGE, "camera_info": recorder_node.CAMERA_INFO}
+INPUTS = {
+    "image": recorder_node.IMAGE,
+    "camera_info": recorder_node.CAMERA_INFO,
+    "valid_mask": recorder_node.VALID_MASK,
+}
 """The depth node's inputs, and the topics of the player that they are connected to."""
 
 
