@@ -59,15 +59,6 @@ def test_no_surface_has_no_points(triangles):
         mesh_of([(0, 0, 0), (1, 0, 0)], triangles).sample(10)
 
 
-def test_coarse_merges_what_lies_in_one_cube_and_drops_triangles_without_area():
-    corners = [(0.01, 0.01, 0.0), (0.03, 0.01, 0.0), (0.55, 0.0, 0.0), (0.0, 0.55, 0.0)]
-    coarse = mesh_of(corners, [(0, 1, 2), (0, 2, 3), (1, 2, 3)]).coarse(0.1)
-    assert len(coarse.vertices) == 3
-    assert any(np.allclose(vertex, (0.02, 0.01, 0.0)) for vertex in coarse.vertices)
-    assert len(coarse.triangles) == 2
-    assert coarse.area_vectors()[:, 2].min() > 0
-
-
 def test_ply_is_read_back_by_another_program(two_triangles, open3d, tmp_path):
     write_ply(two_triangles, tmp_path / "new" / "mesh.ply")
     read = open3d.io.read_triangle_mesh(str(tmp_path / "new" / "mesh.ply"))
