@@ -39,9 +39,10 @@ from dvmvs_core.evaluation.prediction.predict_sequence import Prediction
 from dvmvs_core.evaluation.reconstruction.depth_hypotheses import DepthHypotheses
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView, predicted_views
 from dvmvs_core.evaluation.reconstruction.geometric_consistency import CHECK_REACH, confirmed, image_tensor
-from dvmvs_core.evaluation.reconstruction.matched_views import best_views
 from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
-from dvmvs_core.evaluation.reconstruction.score_aggregation import semi_global_scores
+from dvmvs_core.matching.gpu.plain_kernels import plain_paths
+from dvmvs_core.matching.gpu.scores import jump_penalties
+from dvmvs_core.matching.view_selection import best_views
 from dvmvs_core.model.patch_matching import full_patch_descriptors, patch_descriptors
 from dvmvs_core.preprocess import normalise
 
@@ -50,6 +51,15 @@ WINDOW = 30
 
 VIEWS = 24
 """Keyframes to match against."""
+
+POINTS_STEP = 16
+"""Pixels between the points by which they are chosen."""
+
+NEXT_DEPTH, OTHER_DEPTH = 0.2, 4.0
+"""Prices of semi-global matching for going to the next depth, and to any other where the image has no edge."""
+
+EDGE = 30.0
+"""Difference of grey levels, of 255, at which the latter has fallen to 1/e of it."""
 
 BIAS = 0.05
 """Similarity that a change of the logarithm of depth by 1 must win."""
@@ -188,7 +198,9 @@ def _is_keyframe(one: _Unswept | _Swept) -> bool:
 
 def _best(view: DepthView, around: list[Held]) -> list[Held]:
     """Those of the keyframes around a view that it is matched against."""
-    return [around[index] for index in best_views(view, [other.view for other in around], VIEWS)]
+    intrinsics, poses = ([getattr(other.view, name) for other in around] for name in ("K", "world_T_cam"))
+    chosen = best_views(view.depth, view.K, view.world_T_cam, intrinsics, poses, VIEWS, POINTS_STEP)
+    return [around[index] for index in chosen]
 
 
 def _looks(view: DepthView, sweep: Sweep) -> Tensor:
@@ -226,6 +238,12 @@ def _best_depth(view: DepthView, scores: Tensor, sweep: Sweep) -> DepthView:
         change = functional.interpolate(change, view.depth.shape, mode="bilinear", align_corners=False)
     depth = image_tensor(view.depth) * torch.exp(change)
     return dataclasses.replace(view, depth=depth[0, 0].numpy())
+
+
+def semi_global_scores(scores: Tensor, grey: Tensor) -> Tensor:
+    """Return scores (P, h, w) of P neighbouring depths after semi-global matching, by grey levels (h, w), 0 to 255."""
+    jumps = jump_penalties(grey[..., None], OTHER_DEPTH, NEXT_DEPTH, EDGE)
+    return plain_paths(scores.permute(1, 2, 0), jumps, NEXT_DEPTH).sum(dim=0).permute(2, 0, 1) / 4
 
 
 def _best_change(score: Tensor, changes: Tensor) -> Tensor:
