@@ -89,7 +89,7 @@ def run(options: Options) -> None:
     from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.progress_bars import Steps, counted, progress
     from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
-    from dvmvs_core.evaluation.reconstruction.mesh import write_ply
+    from dvmvs_core.evaluation.reconstruction.mesh import write_mesh
     from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
     from dvmvs_core.evaluation.reconstruction.reconstruct import ProgressiveMeshes, reconstruct, write_picture
     from dvmvs_core.evaluation.scoring.figures import write_figures
@@ -110,7 +110,7 @@ def run(options: Options) -> None:
         if options.limit is not None:
             views = counted(islice(views, options.limit), advance)
         reconstruction = reconstruct(views, config, meshes)
-    write_ply(reconstruction.mesh, options.out)
+    write_mesh(reconstruction.mesh, options.out)
     picture = options.picture or options.out.with_suffix(".png")
     refined = already_refined or not (options.raw or options.sensor)
     fusion = {**asdict(config), "min_confidence": min_confidence, "refined": refined}

@@ -26,6 +26,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from dvmvs_core.atomic import unfinished_folder
+from dvmvs_core.data.encodings.ply import ply_header
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.prediction_pixels import StoredKeyframe, StoredKeyframes
@@ -43,7 +44,7 @@ OPENGL_AXES = np.diag((1.0, -1.0, -1.0, 1.0))
 POINT_STEP = 4
 """Of the pixels of a keyframe, every so many rows and columns gives a point."""
 
-_POINT = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
+_POINT = np.dtype([("position", "<f4", 3), ("colour", "u1", 3)])
 
 
 def export_predictions(
@@ -209,7 +210,7 @@ class _Ply(_Writer):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._file, self._count = (folder / self.main_file).open("w+b"), 0
-        self._file.write(self._header())
+        self._file.write(ply_header(_POINT, f"{0:012d}"))
 
     def add(self, keyframe: StoredKeyframe) -> None:
         points = _points(keyframe)
@@ -218,15 +219,8 @@ class _Ply(_Writer):
 
     def finish(self) -> None:
         self._file.seek(0)
-        self._file.write(self._header())
+        self._file.write(ply_header(_POINT, f"{self._count:012d}"))
         self._file.close()
-
-    def _header(self) -> bytes:
-        """Of one length whatever the number of points."""
-        lines = ["ply", "format binary_little_endian 1.0", f"element vertex {self._count:012d}"]
-        lines += [f"property float {axis}" for axis in "xyz"]
-        lines += [f"property uchar {colour}" for colour in ("red", "green", "blue")]
-        return "".join(f"{line}\n" for line in (*lines, "end_header")).encode()
 
 
 FORMS: dict[str, type[_Writer]] = {"tum": _Tum, "transforms.json": _Transforms, "colmap": _Colmap, "ply": _Ply}
@@ -243,8 +237,8 @@ def _points(keyframe: StoredKeyframe) -> np.ndarray:
     world_T_cam = keyframe.item.frame.world_T_cam
     found = np.empty(int(keep.sum()), _POINT)
     in_camera = backproject(np.where(keep, keyframe.depth, 0.0), keyframe.K)[keep]
-    found["xyz"] = in_camera @ world_T_cam[:3, :3].T + world_T_cam[:3, 3]
-    found["rgb"] = keyframe.image[keep]
+    found["position"] = in_camera @ world_T_cam[:3, :3].T + world_T_cam[:3, 3]
+    found["colour"] = keyframe.image[keep]
     return found
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dvmvs_core.atomic import replacing
+from dvmvs_core.data.encodings.ply import write_ply
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
 
@@ -86,23 +86,8 @@ class Mesh:
         return scene
 
 
-def write_ply(mesh: Mesh, path: Path) -> None:
+def write_mesh(mesh: Mesh, path: Path) -> None:
     """Write a mesh as binary PLY with normals and colours; a file at `path` is replaced only by a whole one."""
     vertices = np.empty(len(mesh.vertices), dtype=[("position", "<f4", 3), ("normal", "<f4", 3), ("colour", "u1", 3)])
     vertices["position"], vertices["normal"], vertices["colour"] = mesh.vertices, mesh.normals, mesh.colours
-    faces = np.empty(len(mesh.triangles), dtype=[("count", "u1"), ("corners", "<i4", 3)])
-    faces["count"], faces["corners"] = 3, mesh.triangles
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        f"element vertex {len(vertices)}",
-        *(f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")),
-        *(f"property uchar {name}" for name in ("red", "green", "blue")),
-        f"element face {len(faces)}",
-        "property list uchar int vertex_indices",
-        "end_header\n",
-    ]
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
-        file.write("\n".join(header).encode())
-        file.write(vertices.tobytes())
-        file.write(faces.tobytes())
+    write_ply(path, vertices, mesh.triangles)

@@ -28,7 +28,7 @@ from dvmvs_core.evaluation.prediction.depth_pictures import captioned, encode_pn
 from dvmvs_core.evaluation.prediction.virtual_camera import VirtualCamera
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig, TsdfVolume
-from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_ply
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_mesh
 from dvmvs_core.evaluation.reconstruction.mesh_metrics import THRESHOLD_M, surface_distance
 from dvmvs_core.evaluation.reconstruction.mesh_picture import PICTURE_SIZE, find_up, render
 
@@ -140,7 +140,7 @@ class ProgressiveMeshes:
     def __call__(self, view: DepthView, volume: TsdfVolume) -> None:
         """Write the mesh if its turn has come."""
         if volume.frames % self._every == 0:
-            write_ply(volume.mesh(), self._folder / f"mesh_{view.frame_index:05d}.ply")
+            write_mesh(volume.mesh(), self._folder / f"mesh_{view.frame_index:05d}.ply")
 
 
 def write_picture(
