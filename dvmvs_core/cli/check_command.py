@@ -35,7 +35,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Check each recording and return the exit code."""
-    from dvmvs_core.cli.faults import print_faults
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.config import KeyframeConfig, ModelConfig
     from dvmvs_core.evaluation.scoring.figures import write_figures
 

@@ -81,9 +81,8 @@ def run(options: Options) -> None:
     """Predict each sequence to disk, score what is on disk, print the table and write what was asked for."""
     import tempfile
 
-    from dvmvs_core.cli.faults import print_faults
-    from dvmvs_core.cli.figure_tables import print_figures
     from dvmvs_core.cli.progress_bars import Steps
+    from dvmvs_core.cli.tables import print_faults, print_figures
     from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
     from dvmvs_core.evaluation.scoring.figures import read_figures, write_figures
 

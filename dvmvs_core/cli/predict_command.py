@@ -73,8 +73,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Predict and say where the results lie."""
-    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.progress_bars import Steps
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
 
     runs = plan_runs(

@@ -86,8 +86,8 @@ def run(options: Options) -> None:
     from dataclasses import asdict
     from itertools import islice
 
-    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.progress_bars import Steps, counted, progress
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
     from dvmvs_core.evaluation.reconstruction.mesh import write_mesh
     from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
@@ -165,8 +165,7 @@ def _views(
     min_confidence: float,
     advance: Callable[[float], None],
 ) -> Iterator[DepthView]:
-    from dvmvs_core.evaluation.prediction.predict_sequence import predict_every_frame
-    from dvmvs_core.evaluation.prediction.two_passes import TwoPasses
+    from dvmvs_core.evaluation.prediction.predict_sequence import TwoPasses, predict_every_frame
     from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
     from dvmvs_core.evaluation.reconstruction.geometric_consistency import agreeing_views
     from dvmvs_core.evaluation.reconstruction.view_refinement import refined_views

@@ -12,7 +12,9 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -24,10 +26,52 @@ from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.runtime.auto_precision import network_precision
 from dvmvs_core.runtime.devices import resolve_device
-from dvmvs_core.timing.clock import StageClock
-from dvmvs_core.timing.peak_memory import peak_device_mb, peak_resident_mb
+from dvmvs_core.timing.growth import peak_device_mb, peak_resident_mb
 from dvmvs_core.timing.wall_frames import wall_frames
 from dvmvs_core.types import DepthPrediction, Frame
+
+
+class StageClock:
+    """A `Timer` that collects milliseconds by stage.
+
+    Attributes:
+        device: its queue is waited for before each reading of the clock; the CPU's is empty.
+    """
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+        self._ms: dict[str, list[float]] = defaultdict(list)
+        self._frame: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count what runs within for the stage."""
+        started = self._now()
+        try:
+            yield
+        finally:
+            self._frame[stage] += (self._now() - started) * 1e3
+
+    def end_frame(self) -> None:
+        """Add up what the last frame took in each stage."""
+        for stage, ms in self._frame.items():
+            self._ms[stage].append(ms)
+        self._frame.clear()
+
+    def clear(self) -> None:
+        """Forget what was collected, as after the warm-up."""
+        self._ms.clear()
+        self._frame.clear()
+
+    def medians(self) -> dict[str, float]:
+        """Return the median of each stage over the frames, in ms."""
+        return {stage: round(statistics.median(ms), 3) for stage, ms in self._ms.items()}
+
+    def _now(self) -> float:
+        """Seconds, after all that was asked of the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
 
 def warm_up_frames(config: EngineConfig) -> int:

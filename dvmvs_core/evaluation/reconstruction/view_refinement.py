@@ -38,8 +38,12 @@ from torch.nn import functional
 from dvmvs_core.evaluation.prediction.predict_sequence import Prediction
 from dvmvs_core.evaluation.reconstruction.depth_hypotheses import DepthHypotheses
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView, predicted_views
-from dvmvs_core.evaluation.reconstruction.geometric_consistency import CHECK_REACH, confirmed, image_tensor
-from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
+from dvmvs_core.evaluation.reconstruction.geometric_consistency import (
+    CHECK_REACH,
+    confirmed,
+    image_tensor,
+    with_neighbours,
+)
 from dvmvs_core.matching.gpu.plain_kernels import plain_paths
 from dvmvs_core.matching.gpu.scores import jump_penalties
 from dvmvs_core.matching.view_selection import best_views

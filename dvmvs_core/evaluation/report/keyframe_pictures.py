@@ -27,10 +27,10 @@ from dvmvs_core.evaluation.prediction.depth_pictures import (
 )
 from dvmvs_core.evaluation.prediction.prediction_pixels import StoredKeyframe, StoredKeyframes
 
-MOST_PICTURES = 12
+MAX_PICTURES = 12
 """On each side, over all sequences: pictures make nearly all of the page's size."""
 
-MOST_OF_A_SEQUENCE = 3
+MAX_OF_A_SEQUENCE = 3
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def choose(per_keyframe: dict[str, list], sequences: int) -> dict[int, tuple[int
     errors = np.array([np.nan if e is None else e for e in per_keyframe["abs_relative_error"]], dtype=np.float64)
     known = np.flatnonzero(np.isfinite(errors))
     ascending = known[np.argsort(errors[known], kind="stable")]
-    wanted = max(1, min(MOST_OF_A_SEQUENCE, MOST_PICTURES // sequences, len(known) // 2))
+    wanted = max(1, min(MAX_OF_A_SEQUENCE, MAX_PICTURES // sequences, len(known) // 2))
     apart = max(1, len(errors) // 10)
     rows: dict[int, bool] = {}
     for best, order in ((True, ascending), (False, ascending[::-1])):

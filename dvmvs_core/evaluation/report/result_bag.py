@@ -25,8 +25,7 @@ from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
 from dvmvs_core.evaluation.prediction.predict_sequence import Advance
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.evaluation.prediction.prediction_pixels import StoredKeyframe, StoredKeyframes
-from dvmvs_core.evaluation.scoring.metrics import evaluate_depth
-from dvmvs_core.evaluation.scoring.running_mean import RunningMean
+from dvmvs_core.evaluation.scoring.metrics import RunningMean, evaluate_depth
 from dvmvs_core.types import DepthPrediction
 
 DEPTH, DEPTH_INFO, CONFIDENCE, POINTS = "/depth/image", "/depth/camera_info", "/depth/confidence", "/points"
