@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from dvmvs_core.atomic import replacing
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError, DvmvsError
-from dvmvs_core.evaluation.prediction.depth_pictures import captioned, depth_strip, encode_png
+from dvmvs_core.evaluation.prediction.depth_pictures import captioned, depth_strip
 from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
 from dvmvs_core.evaluation.prediction.prediction_pixels import StoredKeyframe, StoredKeyframes
 from dvmvs_core.evaluation.scoring.metrics import evaluate_depth

@@ -50,8 +50,8 @@ def run(options: Options) -> None:
     import torch
 
     from dvmvs_core.atomic import replacing
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.environment import command_line, hardware, now, versions
+    from dvmvs_core.progress import progress
     from dvmvs_core.runtime.devices import resolve_device
     from dvmvs_core.timing.compare import compare, describe
     from dvmvs_core.timing.growth import growth

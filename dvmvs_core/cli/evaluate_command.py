@@ -182,8 +182,8 @@ def _trajectory(engine, one, step: Steps) -> dict:
 
 
 def _score(options: Options, path: Path, one, description: str, keyframes: int):
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.scoring.score import score_predictions
+    from dvmvs_core.progress import progress
 
     with progress(description, keyframes) as advance:
         mask = _read_mask(options.mask) if options.mask else None
@@ -200,9 +200,10 @@ def _read_mask(path: Path):
 
 def _sweep(engine, one, path: Path, folder: Path, step: Steps) -> Path:
     """Run the classical plane sweep on the keyframes and measurement frames that the network had."""
-    from dvmvs_core.cli.progress_bars import counted, progress
+    from dvmvs_core.cli.progress_bars import counted
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS, predict_indexed, write_predictions
     from dvmvs_core.evaluation.scoring.classical_plane_sweep import PlaneSweep
+    from dvmvs_core.progress import progress
 
     sweep = PlaneSweep(engine.model_config, engine.device, engine.config.crop)
     entries = one.entries_of(path)
@@ -242,10 +243,10 @@ def _figures(options: Options, engine, runs, results) -> dict:
 
 
 def _report(options: Options, runs, folders: list[Path], figures: dict, against: dict | None, step: Steps) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
     from dvmvs_core.evaluation.report.keyframe_pictures import choose, draw
     from dvmvs_core.evaluation.report.page import write_report
+    from dvmvs_core.progress import progress
 
     pictures = []
     for one, folder, part in zip(runs, folders, figures["sequences"], strict=True):

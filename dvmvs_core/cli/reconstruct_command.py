@@ -86,13 +86,14 @@ def run(options: Options) -> None:
     from dataclasses import asdict
     from itertools import islice
 
-    from dvmvs_core.cli.progress_bars import Steps, counted, progress
+    from dvmvs_core.cli.progress_bars import Steps, counted
     from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
     from dvmvs_core.evaluation.reconstruction.mesh import write_mesh
     from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
     from dvmvs_core.evaluation.reconstruction.reconstruct import ProgressiveMeshes, reconstruct, write_picture
     from dvmvs_core.evaluation.scoring.figures import write_figures
+    from dvmvs_core.progress import progress
 
     _check(options)
     config = FusionConfig(options.voxel_size, options.truncation, options.max_depth, options.min_views)

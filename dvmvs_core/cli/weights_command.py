@@ -164,11 +164,11 @@ def _average(options: Average) -> None:
 
 
 def _calibrate(options: Calibrate) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.cli.tables import print_table
     from dvmvs_core.environment import command_line, fingerprint
     from dvmvs_core.evaluation.scoring.calibration import calibrate, coefficients_path, write_calibration
     from dvmvs_core.model.checkpoint import read_info
+    from dvmvs_core.progress import progress
 
     engine = options.engine.build()
     with progress("walking through worlds", options.clips) as advance:

@@ -15,8 +15,9 @@ import numpy as np
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.data.sequence import FrameSequence
-from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip, encode_png
+from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip
 from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
 from dvmvs_core.evaluation.report.cloud_picture import Cloud, draw_sides
 from dvmvs_core.geometry import is_finite_pose

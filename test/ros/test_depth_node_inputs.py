@@ -23,6 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from dvmvs_core.config import EngineConfig  # noqa: E402
+from dvmvs_core.data.encodings.pictures import colour_depth  # noqa: E402
 from dvmvs_core.data.lens.rectification import Rectifier  # noqa: E402
 from dvmvs_core.types import Frame  # noqa: E402
 from dvmvs_ros.messages.conversions import (  # noqa: E402
@@ -37,7 +38,6 @@ from dvmvs_ros.messages.conversions import (  # noqa: E402
     stamp_to_ns,
     transform_message,
 )
-from dvmvs_ros.messages.preview import colour_depth  # noqa: E402
 
 STEP_NS = 33_333_333
 COEFFICIENTS = (-0.05, 0.02, 0.0, 0.0)

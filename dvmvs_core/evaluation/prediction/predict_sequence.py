@@ -212,7 +212,8 @@ def write_predictions(
 
 
 def _write_picture(path: Path, prediction: DepthPrediction, item: SequenceItem, truth_name: str) -> None:
-    from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip, encode_png
+    from dvmvs_core.data.encodings.pictures import encode_png
+    from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip
     from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
 
     truth = item.sensor_depth

@@ -21,11 +21,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from dvmvs_core.atomic import unfinished_folder
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.data.encodings.ply import ply_header
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError
@@ -108,8 +108,7 @@ class _Writer(ABC):
     def _image(self, name: str, pixels: np.ndarray) -> None:
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        pixels = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-        path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(pixels))[1].data)
+        path.write_bytes(encode_png(pixels))
 
     def _text(self, name: str, lines: list[str]) -> None:
         path = self.folder / name

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from dvmvs_core.atomic import replacing
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.prediction.depth_pictures import captioned, encode_png
+from dvmvs_core.evaluation.prediction.depth_pictures import captioned
 from dvmvs_core.evaluation.prediction.virtual_camera import VirtualCamera
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig, TsdfVolume

@@ -17,14 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dvmvs_core.data.encodings.pictures import colour_depth, encode_jpeg
 from dvmvs_core.data.sequence import FrameSequence
-from dvmvs_core.evaluation.prediction.depth_pictures import (
-    LARGEST_ERROR,
-    colourise,
-    colourise_error,
-    depth_range,
-    encode_jpeg,
-)
+from dvmvs_core.evaluation.prediction.depth_pictures import LARGEST_ERROR, colourise_error, depth_range
 from dvmvs_core.evaluation.prediction.prediction_pixels import StoredKeyframe, StoredKeyframes
 
 MAX_PICTURES = 12
@@ -129,8 +124,8 @@ def _draw(keyframe: StoredKeyframe, row: int, best: bool) -> KeyframePicture:
         near_m=near_m,
         far_m=far_m,
         image=_address(keyframe.image),
-        depth=_address(colourise(depth, near_m, far_m)),
-        truth=_address(colourise(truth, near_m, far_m)),
+        depth=_address(colour_depth(depth, near_m, far_m)),
+        truth=_address(colour_depth(truth, near_m, far_m)),
         error=_address(colourise_error(depth, truth)),
     )
 
