@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""The costmap that nav2 would build of the node's clouds along a recording, beside that of its depth sensor.
+"""The costmap that nav2 would build of the node's clouds along a recording, next to that of its depth sensor.
 
     python benchmarks/nav2_costmap.py SEQUENCE --up z --out out/costmap
 

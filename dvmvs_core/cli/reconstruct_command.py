@@ -74,7 +74,7 @@ class Options:
     progressive_every: Count = 10
     """frames between two of them"""
     picture: OutputFile = None
-    """file for the picture; by default FILE.png beside the mesh"""
+    """file for the picture; by default FILE.png next to the mesh"""
     json: OutputFile = None
     """file for the figures"""
     engine: EngineOptions = field(default_factory=EngineOptions)

@@ -176,7 +176,7 @@ class RegulariserOptions:
     save_minutes: float = 5.0
     """minutes between two checkpoints"""
     validate_minutes: float = 10.0
-    """minutes between two looks at the held-out clips, each of which writes the weights"""
+    """minutes between two validations on the held-out clips, each of which writes the weights"""
     resume: bool = False
     """go on from the checkpoint in DIR"""
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""One engine beside the plain reference path, frame by frame in the same run, so that other load meets both."""
+"""One engine next to the plain reference path, frame by frame in the same run, so that other load meets both."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def compare(
     network: PairNet | FusionNet,
     config: EngineConfig,
     keyframes: int,
-    beside_reference: bool = True,
+    with_reference: bool = True,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> dict:
     """Measure an engine, and the reference path on the same keyframes.
@@ -125,7 +125,7 @@ def compare(
         network: what to run.
         config: how.
         keyframes: how many to measure.
-        beside_reference: whether to run the reference path too.
+        with_reference: whether to run the reference path too.
         advance: called with 1 after every keyframe.
 
     Returns:
@@ -146,7 +146,7 @@ def compare(
     if engine.matching is not None:
         engines["network_frame_ms"] = DepthEngine(copy.deepcopy(network), device_config.replace(matching="off"))
     network_name = list(engines)[-1]
-    if beside_reference:
+    if with_reference:
         plain = config.replace(mode="reference", precision="float32", matching="off", confidence=False)
         engines["reference_frame_ms"] = DepthEngine(copy.deepcopy(network), plain)
     if engine.device.type == "cuda":
@@ -157,7 +157,7 @@ def compare(
         timings, differences = _measure(engines, network_name, warm_up, keyframes, advance)
     figures = {"device": str(engine.device), "runs_as": engine.runs_as, "start_s": round(start_s, 2), **memory}
     figures.update({name: timing.summary() for name, timing in timings.items()})
-    if beside_reference:
+    if with_reference:
         reference, own = figures["reference_frame_ms"], figures[network_name]
         figures["speedup"] = round(reference["median"] / own["median"], 2)
         figures["cpu_speedup"] = round(reference["cpu_median"] / own["cpu_median"], 2)
@@ -165,7 +165,7 @@ def compare(
         figures["max_relative_difference"] = float(np.max(differences))
     plain = config.replace(mode="reference", matching="off")
     for name, one in {"stages_ms": config, "reference_stages_ms": plain}.items():
-        if name == "stages_ms" or (beside_reference and config.precision in ("auto", "float32")):
+        if name == "stages_ms" or (with_reference and config.precision in ("auto", "float32")):
             figures[name] = _stages(network, one.replace(confidence=True), max(3, keyframes // 2))
     return figures
 

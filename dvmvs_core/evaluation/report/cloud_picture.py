@@ -112,7 +112,7 @@ def _draw_lines(
 
 
 def _draw_axes(picture: np.ndarray, view: VirtualCamera, metre_px: float) -> None:
-    """Draw the directions of the world's axes in the lower left corner, and a bar of 1 m beside them."""
+    """Draw the directions of the world's axes in the lower left corner, and a bar of 1 m next to them."""
     height = picture.shape[0]
     origin = np.array((44, height - 44))
     for i, (name, colour) in enumerate(AXIS_COLOURS.items()):

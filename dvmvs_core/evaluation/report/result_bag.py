@@ -5,9 +5,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Predictions as a rosbag2, beside the frames that they were made from: for RViz, Foxglove, rerun and `ros2 bag`.
+"""Predictions as a rosbag2, with the frames that they were made from: for RViz, Foxglove, rerun and `ros2 bag`.
 
-Topics are those of the node and of the evaluation beside it, so that one layout shows a live robot and this.
+Topics are those of the node and of the evaluation node, so that one layout shows a live robot and this.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_result_bag(
     min_depth_m: float = 0.5,
     advance: Advance | None = None,
 ) -> None:
-    """Write all frames of a sequence, and beside its keyframes their depth, confidence, cloud and figures.
+    """Write all frames of a sequence, and with its keyframes their depth, confidence, cloud and figures.
 
     Args:
         sequence: what was predicted.

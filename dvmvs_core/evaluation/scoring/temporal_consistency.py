@@ -14,7 +14,7 @@ prediction there:
 
 Only pixels count where the scene lets them agree: the sensor's own depth, moved in the same way, must be within 5 % of
 the sensor's depth now. That leaves out what was hidden, what moved, and what the sensor does not see. A depth that is
-wrong but always in the same way has no disagreement, so the figure stands beside the errors and not in their place.
+wrong but always in the same way has no disagreement, so the figure comes with the errors and not in their place.
 """
 
 from __future__ import annotations

@@ -282,7 +282,7 @@ class ImageAgreement:
             )
         if not self._has_parallax:
             yield (
-                f"direction and scale of movement: points show only {self.parallax_px:.1f} pixels of parallax, beside"
+                f"direction and scale of movement: points show only {self.parallax_px:.1f} pixels of parallax, next to"
                 f" {fit.residual_px:.1f} of error"
             )
         elif self.scale is None:

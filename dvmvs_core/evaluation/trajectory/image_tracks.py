@@ -44,7 +44,7 @@ MIN_MATCHED = 15
 """Points that two images must have in common."""
 
 RETURN_ERROR = 0.7
-"""Pixels that a point followed forth and back may come to lie beside where it was."""
+"""Largest distance in pixels between a point and where it is after being followed forth and back."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -143,7 +143,7 @@ def resampled(stretch: np.ndarray) -> np.ndarray:
 
 
 def refined_minimum(values: np.ndarray, costs: np.ndarray) -> float:
-    """Return where the parabola through the least of evenly spaced costs (N,) and those beside it is lowest."""
+    """Return where the parabola through the least of evenly spaced costs (N,) and its neighbours is lowest."""
     at = int(np.argmin(costs))
     if not 0 < at < len(values) - 1:
         return float(values[at])
