@@ -154,6 +154,11 @@ def rgb_message(image: np.ndarray, header: Header) -> Image:
     return _image_message(image, header, "rgb8")
 
 
+def mask_message(mask: np.ndarray, header: Header) -> Image:
+    """Return a mask (H, W) uint8 as mono8."""
+    return _image_message(mask, header, "mono8")
+
+
 def metric_depth_message(depth: np.ndarray, header: Header) -> Image:
     """Return (h, w) float32 metres as 32FC1 with NaN where it is invalid (REP 118).
 

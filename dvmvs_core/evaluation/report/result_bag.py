@@ -105,7 +105,8 @@ class _Results:
         if confidence is not None:
             self._write(CONFIDENCE, frame.stamp_ns, bag_messages.image(*at, confidence.astype("<f4"), "32FC1"))
         self._write(POINTS, frame.stamp_ns, bag_messages.cloud(*at, cloud_points_of(prediction, valid)))
-        if (truth := keyframe.truth) is not None:
+        if keyframe.truth is not None:
+            truth = np.where(valid, keyframe.truth, np.float32(0))
             metrics = evaluate_depth(depth, truth, self._min_depth_m)
             self._figures.add(metrics)
             self._write(METRICS, frame.stamp_ns, bag_messages.diagnostics(*at, self._figures.statuses(metrics)))
