@@ -41,7 +41,7 @@ from dvmvs_core.data.lens.camera_view import AUTO, is_raw_topic
 from dvmvs_core.data.lens.valid_mask import is_mask_topic
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
-from dvmvs_core.evaluation.scoring.running_mean import words
+from dvmvs_core.evaluation.scoring.metrics import words
 from dvmvs_core.process import share_cores
 from dvmvs_ros.depth.frame_sync import JUMP_NS
 from dvmvs_ros.evaluation.live import Compared, LiveScore

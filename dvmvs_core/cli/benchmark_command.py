@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Measure the latency of a keyframe by stage, and memory, beside the plain reference path in the same run.
+"""Measure the latency of a keyframe by stage, and memory, compared with the plain reference path in the same run.
 
 Frames are made up, since time does not depend on what they show. The network is that of --weights, or with --preset
 one of its shape with random weights. --json keeps the figures with the machine and the versions; in the folder
@@ -50,8 +50,8 @@ def run(options: Options) -> None:
     import torch
 
     from dvmvs_core.atomic import replacing
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.environment import command_line, hardware, now, versions
+    from dvmvs_core.progress import progress
     from dvmvs_core.runtime.devices import resolve_device
     from dvmvs_core.timing.compare import compare, describe
     from dvmvs_core.timing.growth import growth

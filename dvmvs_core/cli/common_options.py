@@ -129,7 +129,7 @@ class EngineOptions:
 
     def build(self, description: str | None = None) -> DepthEngine:
         """Build the engine and run it once, so that no measured frame pays for the start."""
-        from dvmvs_core.cli.progress_bars import progress
+        from dvmvs_core.progress import progress
 
         with progress(description or f"loading {self.weights}", 1, transient=True) as advance:
             from dvmvs_core.engine import DepthEngine

@@ -81,9 +81,8 @@ def run(options: Options) -> None:
     """Predict each sequence to disk, score what is on disk, print the table and write what was asked for."""
     import tempfile
 
-    from dvmvs_core.cli.faults import print_faults
-    from dvmvs_core.cli.figure_tables import print_figures
     from dvmvs_core.cli.progress_bars import Steps
+    from dvmvs_core.cli.tables import print_faults, print_figures
     from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
     from dvmvs_core.evaluation.scoring.figures import read_figures, write_figures
 
@@ -183,8 +182,8 @@ def _trajectory(engine, one, step: Steps) -> dict:
 
 
 def _score(options: Options, path: Path, one, description: str, keyframes: int):
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.scoring.score import score_predictions
+    from dvmvs_core.progress import progress
 
     with progress(description, keyframes) as advance:
         mask = _read_mask(options.mask) if options.mask else None
@@ -201,9 +200,10 @@ def _read_mask(path: Path):
 
 def _sweep(engine, one, path: Path, folder: Path, step: Steps) -> Path:
     """Run the classical plane sweep on the keyframes and measurement frames that the network had."""
-    from dvmvs_core.cli.progress_bars import counted, progress
+    from dvmvs_core.cli.progress_bars import counted
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS, predict_indexed, write_predictions
     from dvmvs_core.evaluation.scoring.classical_plane_sweep import PlaneSweep
+    from dvmvs_core.progress import progress
 
     sweep = PlaneSweep(engine.model_config, engine.device, engine.config.crop)
     entries = one.entries_of(path)
@@ -243,10 +243,10 @@ def _figures(options: Options, engine, runs, results) -> dict:
 
 
 def _report(options: Options, runs, folders: list[Path], figures: dict, against: dict | None, step: Steps) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
     from dvmvs_core.evaluation.report.keyframe_pictures import choose, draw
     from dvmvs_core.evaluation.report.page import write_report
+    from dvmvs_core.progress import progress
 
     pictures = []
     for one, folder, part in zip(runs, folders, figures["sequences"], strict=True):

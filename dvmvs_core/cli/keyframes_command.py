@@ -56,7 +56,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Write or print the index."""
-    from dvmvs_core.cli.faults import print_faults
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.data.keyframe_index import format_index
     from dvmvs_core.errors import ConfigError
 

@@ -28,7 +28,7 @@ COMMANDS = {
     "import": "recordings of other tools (EuRoC, COLMAP, transforms.json, phones, videos, data sets) as scene folders",
     "synthesize": "procedural scenes with exact depth, as scene folders",
     "train": "train PairNet or FusionNet",
-    "benchmark": "latency by stage and memory, beside the plain reference path in the same run",
+    "benchmark": "latency by stage and memory, compared with the plain reference path in the same run",
     "weights": "list, describe, import and export checkpoints",
     "completion": "a script that completes all of this in bash or zsh",
     "warm-up": "compile what a network needs on this machine, so that later starts take seconds",

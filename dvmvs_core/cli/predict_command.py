@@ -73,8 +73,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Predict and say where the results lie."""
-    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.progress_bars import Steps
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
 
     runs = plan_runs(
@@ -123,8 +123,8 @@ def _result_bags(options: Options, runs) -> dict[str, Path]:
 
 
 def _write_result_bag(one, predictions: Path, bag: Path, step: Steps) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.report.result_bag import write_result_bag
+    from dvmvs_core.progress import progress
 
     with progress(step(f"writing {bag}"), len(one.sequence)) as advance:
         write_result_bag(one.sequence, predictions, bag, advance=advance)
@@ -146,8 +146,8 @@ def _check_formats(options: Options, runs) -> None:
 
 
 def _export(one, predictions: Path, folder: Path, form: str, min_confidence: float, step: Steps) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.prediction.prediction_export import export_predictions
+    from dvmvs_core.progress import progress
 
     with progress(step(f"writing {folder}"), len(one.sequence)) as advance:
         written = export_predictions(one.sequence, predictions, folder, form, min_confidence, advance)
@@ -164,10 +164,10 @@ def _predict(options: Options, engine, one, folder: Path, pictures: int, step: S
 
 def _predict_published(options: Options, engine, one, step: Steps) -> None:
     from dvmvs_core.atomic import unfinished_folder
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
     from dvmvs_core.evaluation.scoring.published import write_published
     from dvmvs_core.evaluation.scoring.score import score_predictions
+    from dvmvs_core.progress import progress
 
     with unfinished_folder(options.out / PREDICTIONS) as unfinished:
         path, latencies = _predict(options, engine, one, unfinished, 0, step)

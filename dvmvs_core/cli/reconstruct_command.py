@@ -74,7 +74,7 @@ class Options:
     progressive_every: Count = 10
     """frames between two of them"""
     picture: OutputFile = None
-    """file for the picture; by default FILE.png beside the mesh"""
+    """file for the picture; by default FILE.png next to the mesh"""
     json: OutputFile = None
     """file for the figures"""
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -86,13 +86,14 @@ def run(options: Options) -> None:
     from dataclasses import asdict
     from itertools import islice
 
-    from dvmvs_core.cli.faults import print_faults
-    from dvmvs_core.cli.progress_bars import Steps, counted, progress
+    from dvmvs_core.cli.progress_bars import Steps, counted
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
-    from dvmvs_core.evaluation.reconstruction.mesh import write_ply
+    from dvmvs_core.evaluation.reconstruction.mesh import write_mesh
     from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
     from dvmvs_core.evaluation.reconstruction.reconstruct import ProgressiveMeshes, reconstruct, write_picture
     from dvmvs_core.evaluation.scoring.figures import write_figures
+    from dvmvs_core.progress import progress
 
     _check(options)
     config = FusionConfig(options.voxel_size, options.truncation, options.max_depth, options.min_views)
@@ -110,7 +111,7 @@ def run(options: Options) -> None:
         if options.limit is not None:
             views = counted(islice(views, options.limit), advance)
         reconstruction = reconstruct(views, config, meshes)
-    write_ply(reconstruction.mesh, options.out)
+    write_mesh(reconstruction.mesh, options.out)
     picture = options.picture or options.out.with_suffix(".png")
     refined = already_refined or not (options.raw or options.sensor)
     fusion = {**asdict(config), "min_confidence": min_confidence, "refined": refined}
@@ -165,8 +166,7 @@ def _views(
     min_confidence: float,
     advance: Callable[[float], None],
 ) -> Iterator[DepthView]:
-    from dvmvs_core.evaluation.prediction.predict_sequence import predict_every_frame
-    from dvmvs_core.evaluation.prediction.two_passes import TwoPasses
+    from dvmvs_core.evaluation.prediction.predict_sequence import TwoPasses, predict_every_frame
     from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
     from dvmvs_core.evaluation.reconstruction.geometric_consistency import agreeing_views
     from dvmvs_core.evaluation.reconstruction.view_refinement import refined_views

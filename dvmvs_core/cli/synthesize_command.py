@@ -43,7 +43,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Render and say where it lies."""
-    from dvmvs_core.cli.progress_bars import progress
+    from dvmvs_core.progress import progress
     from dvmvs_core.synthetic.rendered_scenes import CONTACT_SHEET, SceneFormat, write_scene, write_scenes
 
     how = SceneFormat(options.frames, options.height, options.width, options.samples, options.npz)

@@ -134,7 +134,7 @@ class Everything(_Common):
 
 
 @dataclass(frozen=True)
-class Regulariser:
+class RegulariserOptions:
     """The regulariser of matched depth, on what matching finds in worlds; other processes record that meanwhile.
 
     DIR/regulariser.safetensors holds the weights so far, DIR/clips and DIR/held_out what was recorded.
@@ -176,7 +176,7 @@ class Regulariser:
     save_minutes: float = 5.0
     """minutes between two checkpoints"""
     validate_minutes: float = 10.0
-    """minutes between two looks at the held-out clips, each of which writes the weights"""
+    """minutes between two validations on the held-out clips, each of which writes the weights"""
     resume: bool = False
     """go on from the checkpoint in DIR"""
 
@@ -185,11 +185,11 @@ Options = (
     Annotated[Pairnet, tyro.conf.subcommand("pairnet")]
     | Annotated[Fusionnet, tyro.conf.subcommand("fusionnet")]
     | Annotated[Everything, tyro.conf.subcommand("all")]
-    | Annotated[Regulariser, tyro.conf.subcommand("regulariser")]
+    | Annotated[RegulariserOptions, tyro.conf.subcommand("regulariser")]
 )
 
 
-def run(options: Pairnet | Fusionnet | Everything | Regulariser) -> None:
+def run(options: Pairnet | Fusionnet | Everything | RegulariserOptions) -> None:
     """Train to the end of the run.
 
     Raises:
@@ -203,7 +203,7 @@ def run(options: Pairnet | Fusionnet | Everything | Regulariser) -> None:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    if isinstance(options, Regulariser):
+    if isinstance(options, RegulariserOptions):
         if not _train_regulariser(options):
             raise KeyboardInterrupt
         return
@@ -227,7 +227,7 @@ def _train(options: Pairnet | Fusionnet, processes: Processes) -> bool:
     return trainer.run()
 
 
-def _train_regulariser(options: Regulariser) -> bool:
+def _train_regulariser(options: RegulariserOptions) -> bool:
     from dvmvs_core.training.loop import LoopConfig
     from dvmvs_core.training.regulariser import regulariser_trainer as training
 

@@ -44,7 +44,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Import:
+class ImportOptions:
     """Turn a folder of released files (0_feature_extractor … 4_decoder) into one safetensors file."""
 
     folder: _Folder
@@ -91,19 +91,19 @@ class Calibrate:
 Options = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[ImportOptions, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Average, tyro.conf.subcommand("average")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
 
-def run(options: List | Info | Import | Export | Average | Calibrate) -> None:
+def run(options: List | Info | ImportOptions | Export | Average | Calibrate) -> None:
     """Run one of the six."""
     commands = {
         List: _list,
         Info: _info,
-        Import: _import,
+        ImportOptions: _import,
         Export: _export,
         Average: _average,
         Calibrate: _calibrate,
@@ -136,7 +136,7 @@ def _info(options: Info) -> None:
         _describe(info)
 
 
-def _import(options: Import) -> None:
+def _import(options: ImportOptions) -> None:
     from dvmvs_core.model.checkpoint import import_released
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -164,11 +164,11 @@ def _average(options: Average) -> None:
 
 
 def _calibrate(options: Calibrate) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.cli.tables import print_table
     from dvmvs_core.environment import command_line, fingerprint
     from dvmvs_core.evaluation.scoring.calibration import calibrate, coefficients_path, write_calibration
     from dvmvs_core.model.checkpoint import read_info
+    from dvmvs_core.progress import progress
 
     engine = options.engine.build()
     with progress("walking through worlds", options.clips) as advance:

@@ -22,9 +22,10 @@ import numpy as np
 from dvmvs_core.atomic import replacing
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bags.bag_images import read_header
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip, encode_png
+from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted
 from dvmvs_core.evaluation.report.cloud_picture import Cloud, draw_sides

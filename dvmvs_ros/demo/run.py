@@ -21,8 +21,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +39,7 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.process import share_cores
+from dvmvs_core.progress import progress
 from dvmvs_ros import recorder_node
 from dvmvs_ros.process.children import ROOT, Child, ProcessError, own_domain, ros_environment
 
@@ -146,7 +146,7 @@ def _sequence_path(wanted: str | None, console: Console) -> Path:
     console.print(
         f"the office: {SIZE_MB} MB from {office_address()}, kept in {office_folder()}", soft_wrap=True, highlight=False
     )
-    with _bar(console, len(read_manifest()), "fetching what is missing") as advance:
+    with progress("fetching what is missing", len(read_manifest()), console=console) as advance:
         return fetch_office(advance)
 
 
@@ -159,7 +159,10 @@ def _play(options: Options, sequence: FrameSequence, domain: int, console: Conso
         f"{total} images of {sequence.name} through the depth node (ROS domain {domain}, logs in {logs})",
         highlight=False,
     )
-    with ExitStack() as children, _bar(console, total, "[1/3] starting the depth node", PLAYING) as advance:
+    with (
+        ExitStack() as children,
+        progress("[1/3] starting the depth node", total, console=console, once_moving=PLAYING) as advance,
+    ):
 
         def start(module: str, parameters: dict, remap: dict[str, str] | None = None, pipe: bool = False) -> Child:
             child = Child(module, parameters, remap or {}, environment, logs, pipe)
@@ -249,23 +252,6 @@ def _keep_mcap(out: Path) -> Path:
     os.replace(mcap, out / "demo.mcap")
     shutil.rmtree(out / "recording")
     return out / "demo.mcap"
-
-
-@contextmanager
-def _bar(
-    console: Console, total: int, description: str, description_once_moving: str | None = None
-) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs, and give a function that moves it on."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda steps: bar.update(task, advance=steps, description=description_once_moving or description)
 
 
 def _print_table(report: DemoReport, console: Console) -> None:

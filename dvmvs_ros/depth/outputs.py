@@ -22,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range
 from std_msgs.msg import Header
 
+from dvmvs_core.data.encodings.pictures import colour_depth
 from dvmvs_core.data.lens.camera_view import without_unseen
 from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.depth.config import LiveConfig, NodeConfig
@@ -37,7 +38,7 @@ from dvmvs_ros.messages.conversions import (
     raw_depth_message,
     rgb_message,
 )
-from dvmvs_ros.messages.depth_images import colour_depth, upsample_depth
+from dvmvs_ros.messages.upsampling import upsample_depth
 from dvmvs_ros.process.qos import output_qos
 
 

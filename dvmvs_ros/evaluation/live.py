@@ -24,8 +24,7 @@ from dvmvs_core.data.lens.camera_view import camera_key
 from dvmvs_core.data.lens.raw_depth import rectify_depth
 from dvmvs_core.errors import MessageError
 from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
-from dvmvs_core.evaluation.scoring.metrics import DepthMetrics, evaluate_depth, valid_truth
-from dvmvs_core.evaluation.scoring.running_mean import RunningMean
+from dvmvs_core.evaluation.scoring.metrics import DepthMetrics, RunningMean, evaluate_depth, valid_truth
 
 TRUTHS_HELD, DEPTHS_HELD = 100, 30
 """How many images wait for their counterpart; the truth of an image comes before its depth."""

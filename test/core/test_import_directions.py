@@ -26,6 +26,7 @@ RANK = {
     "foreign": 0,
     "atomic": 0,
     "process": 0,
+    "progress": 0,
     "geometry": 0,
     "types": 1,
     "config": 1,
@@ -67,7 +68,7 @@ ROS_MAY_IMPORT = {
 }
 # What stands beside the node may also read the card of a checkpoint, name devices and score what it received.
 BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo|evaluation|evaluation_node)(\.\w+)?")
-BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "runtime", "evaluation", "environment"}
+BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"progress", "model", "runtime", "evaluation", "environment"}
 
 ROS_LIBRARIES = {"rclpy", "tf2_ros", "tf2_py", "cv_bridge", "launch", "launch_ros", "ament_index_python"}
 

@@ -23,6 +23,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
+from dvmvs_core.data.encodings.pictures import colour_depth
 from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_core.types import Frame
@@ -40,7 +41,6 @@ from dvmvs_ros.messages.conversions import (
     stamp_to_ns,
     transform_message,
 )
-from dvmvs_ros.messages.depth_images import colour_depth
 
 STEP_NS = 33_333_333
 COEFFICIENTS = (-0.05, 0.02, 0.0, 0.0)

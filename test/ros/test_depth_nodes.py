@@ -34,7 +34,7 @@ from dvmvs_ros.messages.conversions import (
     stamp_to_ns,
     transform_message,
 )
-from dvmvs_ros.messages.depth_images import upsample_depth
+from dvmvs_ros.messages.upsampling import upsample_depth
 
 STEP_NS = 33_333_333
 LOST_S = 10.0

@@ -5,11 +5,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Depth at the size of the camera's image, and in colours for a person.
+"""Depth at the size of the camera's image, its edges where the image has them.
 
-`upsample_depth` is a guided filter: around every pixel of the small image, inverse depth is fitted as a linear function
-of brightness, and the coefficients, which are smooth, are enlarged and applied to the large image. Only box filters, so
-its cost does not depend on the radius. Inverse depth, since that of a plane is linear in the image too.
+A guided filter: around every pixel of the small image, inverse depth is fitted as a linear function of brightness, and
+the coefficients, which are smooth, are enlarged and applied to the large image. Only box filters, so its cost does not
+depend on the radius. Inverse depth, since that of a plane is linear in the image too.
 Source: He and Sun, Fast Guided Filter, 2015.
 """
 
@@ -60,26 +60,6 @@ def upsample_depth(depth: np.ndarray, image: np.ndarray) -> np.ndarray:
     nearest = cv2.resize(cv2.dilate(inverse, neighbours), new_size)
     farthest = cv2.resize(cv2.erode(inverse, neighbours), new_size)
     return 1.0 / np.clip(fitted, farthest, nearest)
-
-
-def colour_depth(depth: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
-    """Return depth in the colours of Turbo, red near and blue far, evenly spaced in inverse depth.
-
-    Args:
-        depth: (h, w) metres; 0, NaN or infinity where it is invalid.
-        near_m: depth of the red end; what is nearer has its colour.
-        far_m: depth of the blue end; what is farther has its colour.
-
-    Returns:
-        (h, w, 3) uint8 RGB, black where depth is invalid.
-    """
-    valid = np.isfinite(depth) & (depth > 0)
-    inverse = 1.0 / np.where(valid, depth, far_m)
-    level = (inverse - 1.0 / far_m) / (1.0 / near_m - 1.0 / far_m)
-    levels = np.rint(255.0 * level.clip(0.0, 1.0)).astype(np.uint8)
-    picture = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    picture[~valid] = 0
-    return picture
 
 
 def _unit(grey: np.ndarray) -> np.ndarray:

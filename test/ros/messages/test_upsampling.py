@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Depth at the image's size, edges where the image has them and nothing invented; and in colours. No ROS needed."""
+"""Depth at the image's size: edges where the image has them, and nothing invented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dvmvs_ros.messages.depth_images import colour_depth, upsample_depth
+from dvmvs_ros.messages.upsampling import upsample_depth
 
 NEAR, FAR = 1.0, 3.0
 
@@ -65,19 +65,3 @@ def test_every_depth_lies_between_those_around_it(size):
     guided = upsample_depth(small, image)
     assert guided.shape == size
     assert small.min() * 0.999 <= guided.min() and guided.max() <= small.max() * 1.001
-
-
-def test_near_is_red_far_is_blue_and_invalid_is_black():
-    depth = np.array(((0.1, 0.5, 10.0, 50.0), (0.0, np.nan, np.inf, -1.0)), np.float32)
-    picture = colour_depth(depth, near_m=0.5, far_m=10.0).astype(int)
-    near, far = picture[0, 1], picture[0, 2]
-    assert near[0] > 2 * near[2] and far[2] > far[0]
-    assert picture[0, 0].tolist() == near.tolist() and picture[0, 3].tolist() == far.tolist(), "clipped at the ends"
-    assert not picture[1].any()
-
-
-def test_a_distance_has_one_colour_whatever_else_the_image_holds():
-    alone = colour_depth(np.array([[2.0]]), 0.5, 10.0)[0, 0]
-    among = colour_depth(np.array([[2.0, 0.3, 19.0]]), 0.5, 10.0)[0, 0]
-    assert alone.tolist() == among.tolist()
-    assert alone.tolist() != colour_depth(np.array([[2.5]]), 0.5, 10.0)[0, 0].tolist()
