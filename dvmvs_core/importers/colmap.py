@@ -17,9 +17,9 @@ from pathlib import Path
 from dvmvs_core.data.file_order import natural_key
 from dvmvs_core.data.scene_folder import read_image
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.importers.colmap_model import ColmapImage, read_model
-from dvmvs_core.importers.import_options import ColmapOptions
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
+from dvmvs_core.importers.formats import ColmapOptions
 from dvmvs_core.importers.posed_scene import Camera, PosedImage, PosedScene
 
 PLACES = (".", "sparse", "sparse/0", "colmap/sparse/0", "dense/sparse", "dense/0/sparse")

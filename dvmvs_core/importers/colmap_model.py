@@ -21,13 +21,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from dvmvs_core.data.text_lines import to_numbers
+from dvmvs_core.data.text_lines import read_words, to_numbers
 from dvmvs_core.errors import DamagedError, DataError
-from dvmvs_core.exporters.text_files import read_words
-from dvmvs_core.exporters.trajectory_files import rotations_of
 from dvmvs_core.foreign import foreign, quoted, regular
 from dvmvs_core.geometry import inverse_pose
 from dvmvs_core.importers.posed_scene import Camera, rigid
+from dvmvs_core.importers.timed_poses import rotations_of
 
 LONGEST_NAME = 4096
 """Characters of an image's name."""

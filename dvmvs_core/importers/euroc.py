@@ -24,14 +24,13 @@ import numpy as np
 from dvmvs_core.data.scene_folder import read_image
 from dvmvs_core.data.text_lines import read_lines, to_numbers
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.trajectory_files import Trajectory
 from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.geometry import inverse_pose
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.importers.files import numbers_of, read_yaml
-from dvmvs_core.importers.import_options import EurocOptions
+from dvmvs_core.importers.formats import EurocOptions
 from dvmvs_core.importers.posed_scene import Camera, PosedImage, PosedScene, check_pose_matrix
-from dvmvs_core.importers.poses_at import poses_at
+from dvmvs_core.importers.timed_poses import Trajectory, poses_at
 
 POSES = ("state_groundtruth_estimate0", "mocap0", "vicon0")
 MODELS = {

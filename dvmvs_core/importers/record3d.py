@@ -27,14 +27,13 @@ import numpy as np
 from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS, decode_encoded
 from dvmvs_core.data.file_order import natural_key
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.stamps import SECOND_NS
-from dvmvs_core.exporters.trajectory_files import rotations_of
 from dvmvs_core.foreign import foreign, regular
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.importers.files import LARGEST_TEXT, column_by_column, numbers_of, parse_json, read_bounded
-from dvmvs_core.importers.import_options import PhoneOptions
+from dvmvs_core.importers.formats import PhoneOptions
 from dvmvs_core.importers.lzfse import inflate_lzfse
 from dvmvs_core.importers.posed_scene import OPENCV_FROM_OPENGL, Camera, PosedImage, PosedScene, rigid
+from dvmvs_core.importers.timed_poses import SECOND_NS, rotations_of
 
 METADATA = "metadata"
 

@@ -37,8 +37,7 @@ from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
 from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError
 from dvmvs_core.evaluation.prediction.prediction_files import REQUIRED, PredictionReader
 from dvmvs_core.evaluation.scoring.figures import read_figures
-from dvmvs_core.exporters import sens
-from dvmvs_core.importers import colmap_model, files, record3d, transforms_json
+from dvmvs_core.importers import colmap_model, files, record3d, sens, transforms_json
 from dvmvs_core.model.regulariser import load_regulariser
 from dvmvs_core.training.training_scenes import read_training_frame
 

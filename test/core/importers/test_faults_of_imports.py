@@ -29,7 +29,7 @@ from written_recordings import WRITERS, pose
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DamagedError, DataError
-from dvmvs_core.importers.import_options import TransformsOptions
+from dvmvs_core.importers.formats import TransformsOptions
 from dvmvs_core.importers.lzfse import _blocks, inflate_lzfse
 from dvmvs_core.importers.transforms_json import TransformsJson
 

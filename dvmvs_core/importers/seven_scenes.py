@@ -22,13 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dvmvs_core.data.text_lines import read_rows
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import SevenScenesOptions
-from dvmvs_core.exporters.file_scene import FileScene, FrameFiles, numbered
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.registration import DepthRegistration, check_transform
-from dvmvs_core.exporters.text_files import read_rows
 from dvmvs_core.geometry import inverse_pose
+from dvmvs_core.importers.dataset import Dataset, FileScene, FrameFiles, Scene, SceneInput, SkippedFrame, numbered
+from dvmvs_core.importers.formats import SevenScenesOptions
+from dvmvs_core.importers.registration import DepthRegistration, check_transform
 
 INVALID_DEPTH = 65535
 

@@ -24,15 +24,15 @@ import numpy as np
 from dvmvs_core.atomic import only_writer
 from dvmvs_core.data.scene_folder import MASK, RECORD
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import ExportFrame
-from dvmvs_core.exporters.stamps import SECOND_NS
 from dvmvs_core.foreign import foreign, regular
+from dvmvs_core.importers.dataset import ImportedFrame
+from dvmvs_core.importers.timed_poses import SECOND_NS
 
 PNG_COMPRESSION = 3
 
 
 class OutputError(DataError):
-    """Nothing more can be written where the export goes; going on with other scenes is of no use."""
+    """Nothing more can be written where the import goes; going on with other scenes is of no use."""
 
 
 class SceneFolder:
@@ -76,7 +76,7 @@ class SceneFolder:
         """Return the number of frames written."""
         return len(self._poses)
 
-    def add(self, frame: ExportFrame) -> None:
+    def add(self, frame: ImportedFrame) -> None:
         """Write a frame.
 
         Raises:
@@ -146,7 +146,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Return how a finished scene was made, or None if there is no folder.
 
     Raises:
-        DataError: if the folder was not made by an export.
+        DataError: if the folder was not made by an import.
     """
     if not path.exists():
         return None

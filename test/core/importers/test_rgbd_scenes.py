@@ -12,8 +12,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import RgbdScenesOptions
-from dvmvs_core.exporters.rgbd_scenes import RgbdScenes
+from dvmvs_core.importers.formats import RgbdScenesOptions
+from dvmvs_core.importers.rgbd_scenes import RgbdScenes
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def write_scene(tmp_path, tools):
     return write
 
 
-def test_published_export_is_the_published_one_bit_for_bit(write_scene, run_export, tools):
+def test_published_export_is_the_published_one_bit_for_bit(write_scene, run_import, tools):
     root = write_scene()
     write_scene("03")  # none of the eight
-    out, _ = run_export(RgbdScenes, root, RgbdScenesOptions(), published=True)
+    out, _ = run_import(RgbdScenes, root, RgbdScenesOptions(), published=True)
     assert tools.files(out) == sorted(
         [f"scene_01/{part}/00000{i}.png" for part in ("images", "depth") for i in range(3)]
         + [f"scene_01/{name}" for name in ("K.txt", "export.json", "poses.txt")]
@@ -59,13 +59,13 @@ def test_published_export_is_the_published_one_bit_for_bit(write_scene, run_expo
     np.testing.assert_array_equal(np.loadtxt(out / "scene_01/K.txt"), ((570.3, 0, 320), (0, 570.3, 240), (0, 0, 1)))
 
 
-def test_correct_export_rounds_depth_and_goes_by_number(write_scene, run_export, tools):
+def test_correct_export_rounds_depth_and_goes_by_number(write_scene, run_import, tools):
     root = write_scene(count=5)
     (root / "imgs/scene_01/00001-color.png").unlink()
     (root / "imgs/scene_01/00003-depth.png").unlink()
     path = root / "pc/01.pose"
     path.write_text("\n".join(path.read_text().splitlines()[:4]))
-    out, summary = run_export(RgbdScenes, root, RgbdScenesOptions())
+    out, summary = run_import(RgbdScenes, root, RgbdScenesOptions())
     poses = np.loadtxt(out / "scene_01/poses.txt").reshape(-1, 4, 4)
     assert len(poses) == 2
     for written, number in enumerate((0, 2)):
@@ -78,18 +78,18 @@ def test_correct_export_rounds_depth_and_goes_by_number(write_scene, run_export,
     }
 
 
-def test_missing_parts_are_named(write_scene, run_export, tmp_path):
+def test_missing_parts_are_named(write_scene, run_import, tmp_path):
     root = write_scene()
     (root / "pc/01.pose").unlink()
-    _, summary = run_export(RgbdScenes, root, RgbdScenesOptions())
+    _, summary = run_import(RgbdScenes, root, RgbdScenesOptions())
     assert "01.pose cannot be read: No such file" in summary.failures["scene_01"]
     with pytest.raises(DataError, match=r"holds no RGB-D Scenes v2 scene: looked for imgs/scene_XX and pc/XX\.pose"):
-        run_export(RgbdScenes, tmp_path / "out", RgbdScenesOptions())
+        run_import(RgbdScenes, tmp_path / "out", RgbdScenesOptions())
 
 
-def test_published_with_fewer_poses_than_images_is_refused(write_scene, run_export):
+def test_published_with_fewer_poses_than_images_is_refused(write_scene, run_import):
     root = write_scene()
     path = root / "pc/01.pose"
     path.write_text("\n".join(path.read_text().splitlines()[:2]))
-    _, summary = run_export(RgbdScenes, root, RgbdScenesOptions(), published=True)
+    _, summary = run_import(RgbdScenes, root, RgbdScenesOptions(), published=True)
     assert "for each of 3 images; got 3 depth images and 2 poses" in summary.failures["scene_01"]

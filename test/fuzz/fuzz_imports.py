@@ -18,13 +18,13 @@ import fuzz_corpus as corpus
 import fuzz_mutations as mutations
 import numpy as np
 
-from dvmvs_core.exporters.export_options import IclNuimOptions, RgbdScenesOptions, SevenScenesOptions, TumRgbdOptions
-from dvmvs_core.exporters.icl_nuim import IclNuim
-from dvmvs_core.exporters.raw_frames import Dataset, SkippedFrame
-from dvmvs_core.exporters.rgbd_scenes import RgbdScenes
-from dvmvs_core.exporters.seven_scenes import SevenScenes
-from dvmvs_core.exporters.tum_rgbd import TumRgbd
 from dvmvs_core.foreign import foreign
+from dvmvs_core.importers.dataset import Dataset, SkippedFrame
+from dvmvs_core.importers.formats import IclNuimOptions, RgbdScenesOptions, SevenScenesOptions, TumRgbdOptions
+from dvmvs_core.importers.icl_nuim import IclNuim
+from dvmvs_core.importers.rgbd_scenes import RgbdScenes
+from dvmvs_core.importers.seven_scenes import SevenScenes
+from dvmvs_core.importers.tum_rgbd import TumRgbd
 
 FRAMES = 2
 POSE = "".join(" ".join(map(str, row)) + "\n" for row in np.eye(4))
@@ -102,6 +102,6 @@ def read(rng: Random, case: tuple[Dataset, dict[str, bytes]], folder: Path) -> N
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     for scene in dataset.find(folder):
-        with foreign("the scene cannot be read"):  # as `export_scene` does
+        with foreign("the scene cannot be read"):  # as `import_scene` does
             for frame in dataset.open(scene).frames(1):
                 assert isinstance(frame, SkippedFrame) or frame.image.shape[:2] == frame.depth.shape

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import IclNuimOptions
-from dvmvs_core.exporters.icl_nuim import IclNuim
+from dvmvs_core.importers.formats import IclNuimOptions
+from dvmvs_core.importers.icl_nuim import IclNuim
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def rounded(pose):
     return np.array([[float(f"{value:.8f}") for value in row] for row in pose])
 
 
-def test_published_export_is_the_published_one_bit_for_bit(write_scene, run_export, tools):
+def test_published_export_is_the_published_one_bit_for_bit(write_scene, run_import, tools):
     root = write_scene()
     tools.write_image(root / "office1-color/00003.jpg", tools.image(3))  # more images than poses: left out
     write_scene("bedroom")  # none of the four
-    out, _ = run_export(IclNuim, root, IclNuimOptions(), published=True)
+    out, _ = run_import(IclNuim, root, IclNuimOptions(), published=True)
     assert tools.files(out) == sorted(
         [f"office1/{part}/00000{i}.png" for part in ("images", "depth") for i in range(3)]
         + [f"office1/{name}" for name in ("K.txt", "export.json", "poses.txt")]
@@ -57,10 +57,10 @@ def test_published_export_is_the_published_one_bit_for_bit(write_scene, run_expo
     np.testing.assert_array_equal(np.loadtxt(out / "office1/K.txt"), ((525, 0, 320), (0, 525, 240), (0, 0, 1)))
 
 
-def test_correct_export_goes_by_number_not_by_position(write_scene, run_export, tools):
+def test_correct_export_goes_by_number_not_by_position(write_scene, run_import, tools):
     root = write_scene(numbers=(0, 1, 2, 3), first=1)  # the trajectory begins at frame 1
     (root / "office1-depth-clean/00002.png").unlink()
-    out, summary = run_export(IclNuim, root, IclNuimOptions())
+    out, summary = run_import(IclNuim, root, IclNuimOptions())
     poses = np.loadtxt(out / "office1/poses.txt").reshape(-1, 4, 4)
     for written, number in enumerate((1, 2, 3)):
         np.testing.assert_allclose(poses[written], tools.pose(number), atol=2e-8)
@@ -76,26 +76,26 @@ def test_correct_export_goes_by_number_not_by_position(write_scene, run_export, 
     np.testing.assert_array_equal(np.loadtxt(out / "office1/K.txt"), ((525, 0, 319.5), (0, 525, 239.5), (0, 0, 1)))
 
 
-def test_missing_and_broken_parts_are_named(write_scene, run_export, tmp_path):
+def test_missing_and_broken_parts_are_named(write_scene, run_import, tmp_path):
     root = write_scene()
     path = root / "office1-traj.txt"
     path.write_text(path.read_text().replace("1 1 2\n", ""))
-    _, summary = run_export(IclNuim, root, IclNuimOptions())
+    _, summary = run_import(IclNuim, root, IclNuimOptions())
     assert "office1-traj.txt must hold blocks of a line of numbers and 4 lines of 4" in summary.failures["office1"]
     path.unlink()
-    _, summary = run_export(IclNuim, root, IclNuimOptions())
+    _, summary = run_import(IclNuim, root, IclNuimOptions())
     assert "office1-traj.txt cannot be read: No such file" in summary.failures["office1"]
     (root / "office1-depth-clean").rename(root / "elsewhere")
-    _, summary = run_export(IclNuim, root, IclNuimOptions())
+    _, summary = run_import(IclNuim, root, IclNuimOptions())
     assert "office1 has no depth: looked for" in summary.failures["office1"]
     with pytest.raises(DataError, match="holds no ICL-NUIM scene: looked for NAME-color, NAME-depth-clean"):
-        run_export(IclNuim, tmp_path / "out", IclNuimOptions())
+        run_import(IclNuim, tmp_path / "out", IclNuimOptions())
     with pytest.raises(DataError, match="holds no ICL-NUIM scene of livingroom1, livingroom2, office1, office2"):
-        run_export(IclNuim, tmp_path / "out", IclNuimOptions(), published=True)
+        run_import(IclNuim, tmp_path / "out", IclNuimOptions(), published=True)
 
 
-def test_published_with_fewer_images_than_poses_is_refused(write_scene, run_export):
+def test_published_with_fewer_images_than_poses_is_refused(write_scene, run_import):
     root = write_scene()
     (root / "office1-color/00002.jpg").unlink()
-    _, summary = run_export(IclNuim, root, IclNuimOptions(), published=True)
+    _, summary = run_import(IclNuim, root, IclNuimOptions(), published=True)
     assert "for each of 3 poses; got 2 images and 3 depth images" in summary.failures["office1"]

@@ -21,12 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dvmvs_core.data.text_lines import read_rows
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import IclNuimOptions
-from dvmvs_core.exporters.file_scene import FileScene, FrameFiles, numbered
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.text_files import read_rows
 from dvmvs_core.foreign import quoted
+from dvmvs_core.importers.dataset import Dataset, FileScene, FrameFiles, Scene, SceneInput, SkippedFrame, numbered
+from dvmvs_core.importers.formats import IclNuimOptions
 
 K = np.array(((525.0, 0.0, 319.5), (0.0, 525.0, 239.5), (0.0, 0.0, 1.0)))
 PUBLISHED_K = np.array(((525.0, 0.0, 320.0), (0.0, 525.0, 240.0), (0.0, 0.0, 1.0)))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import ScannetOptions
-from dvmvs_core.exporters.scannet import Scannet
+from dvmvs_core.importers.formats import ScannetOptions
+from dvmvs_core.importers.scannet import Scannet
 
 COLOUR_SIZE, DEPTH_SIZE = (24, 33), (12, 16)
 K_COLOUR = np.array(((41.3, 0, 13.2), (0, 40.1, 11.7), (0, 0, 1)))
@@ -57,11 +57,11 @@ def warp_as_published(image):
     return warped
 
 
-def test_published_test_export_is_the_published_one_bit_for_bit(write_scene, run_export, tools, tmp_path):
+def test_published_test_export_is_the_published_one_bit_for_bit(write_scene, run_import, tools, tmp_path):
     poses = [tools.pose(0), LOST, tools.pose(2)]
     # The depth shift and the extrinsics are ignored.
     root = write_scene(poses=poses, depth_shift=4000.0, common_T_depth=COLOUR_T_DEPTH)
-    out, _ = run_export(Scannet, root, ScannetOptions(), published=True)
+    out, _ = run_import(Scannet, root, ScannetOptions(), published=True)
     scene = out / "scene0000_00"
     assert tools.files(out) == sorted(
         [f"scene0000_00/{part}/00000{i}.png" for part in ("images", "depth") for i in range(3)]
@@ -82,9 +82,9 @@ def test_published_test_export_is_the_published_one_bit_for_bit(write_scene, run
     assert (scene / "K.txt").read_text() == "".join(" ".join(f"{v:.18e}" for v in row) + "\n" for row in K)
 
 
-def test_published_training_export_skips_frames_and_drops_lost_poses(write_scene, run_export, tools):
+def test_published_training_export_skips_frames_and_drops_lost_poses(write_scene, run_import, tools):
     poses = [tools.pose(0), tools.pose(1), LOST, tools.pose(3), tools.pose(4)]
-    out, summary = run_export(Scannet, write_scene(poses=poses), ScannetOptions(), True, 2, True)
+    out, summary = run_import(Scannet, write_scene(poses=poses), ScannetOptions(), True, 2, True)
     scene = out / "scene0000_00"
     assert sorted(path.name for path in scene.glob("*.npz")) == ["000000.npz", "000001.npz"]
     for name, index in (("000000", 0), ("000001", 4)):
@@ -98,10 +98,10 @@ def test_published_training_export_skips_frames_and_drops_lost_poses(write_scene
     assert (summary.scenes[0].frames, summary.scenes[0].lost_poses) == (2, 1)
 
 
-def test_correct_export_registers_depth_and_moves_the_pose_to_the_colour_camera(write_scene, run_export, tools):
+def test_correct_export_registers_depth_and_moves_the_pose_to_the_colour_camera(write_scene, run_import, tools):
     common_T_colour = tools.pose(7)
     root = write_scene(common_T_colour=common_T_colour, common_T_depth=common_T_colour @ COLOUR_T_DEPTH)
-    out, _ = run_export(Scannet, root, ScannetOptions())
+    out, _ = run_import(Scannet, root, ScannetOptions())
     scene = out / "scene0000_00"
     scale_y, scale_x = 12 / 24, 16 / 33
     K = np.array(
@@ -123,40 +123,40 @@ def test_correct_export_registers_depth_and_moves_the_pose_to_the_colour_camera(
     assert (scene / "stamps.txt").read_text() == "5.000000000\n5.033333000\n5.066666000\n5.099999000\n"
 
 
-def test_without_extrinsics_and_with_one_size_the_depth_stays_where_it_is(tmp_path, run_export, tools):
+def test_without_extrinsics_and_with_one_size_the_depth_stays_where_it_is(tmp_path, run_import, tools):
     frame = tools.pack_frame(tools.pose(0), tools.png(tools.image(0)), tools.zlib_depth(tools.depth(0)))
     path = tmp_path / "a.sens"
     path.write_bytes(tools.pack_sens([frame], K_DEPTH, K_DEPTH, DEPTH_SIZE, DEPTH_SIZE))
-    out, _ = run_export(Scannet, path, ScannetOptions())
+    out, _ = run_import(Scannet, path, ScannetOptions())
     np.testing.assert_array_equal(tools.read_depth(out / "a/depth/000000.png"), tools.depth(0))
     np.testing.assert_array_equal(tools.read_image(out / "a/images/000000.png"), tools.image(0))
 
 
-def test_the_depth_shift_is_honoured(tmp_path, run_export, tools):
+def test_the_depth_shift_is_honoured(tmp_path, run_import, tools):
     frame = tools.pack_frame(np.eye(4), tools.png(tools.image(0)), tools.zlib_depth(tools.depth(0)))
     path = tmp_path / "a.sens"
     path.write_bytes(tools.pack_sens([frame], K_DEPTH, K_DEPTH, DEPTH_SIZE, DEPTH_SIZE, depth_shift=4000.0))
-    out, _ = run_export(Scannet, path, ScannetOptions())
+    out, _ = run_import(Scannet, path, ScannetOptions())
     expected = np.rint(tools.depth(0) / 4).astype(np.uint16)
     np.testing.assert_array_equal(tools.read_depth(out / "a/depth/000000.png"), expected)
 
 
-def test_lost_poses_stay_to_test_with(write_scene, run_export, tools):
-    out, summary = run_export(Scannet, write_scene(poses=[tools.pose(0), LOST]), ScannetOptions())
+def test_lost_poses_stay_to_test_with(write_scene, run_import, tools):
+    out, summary = run_import(Scannet, write_scene(poses=[tools.pose(0), LOST]), ScannetOptions())
     poses = np.loadtxt(out / "scene0000_00/poses.txt")
     assert np.isfinite(poses[0]).all()
     assert np.isneginf(poses[1]).all()
     assert summary.scenes[0].lost_poses == 1
 
 
-def test_times_that_do_not_increase_are_left_out(write_scene, run_export):
-    out, summary = run_export(Scannet, write_scene(first_us=0), ScannetOptions())
+def test_times_that_do_not_increase_are_left_out(write_scene, run_import):
+    out, summary = run_import(Scannet, write_scene(first_us=0), ScannetOptions())
     assert not (out / "scene0000_00/stamps.txt").exists()
     assert not summary.scenes[0].stamps
 
 
-def test_an_unreadable_frame_is_skipped_counted_and_named(write_scene, run_export):
-    out, summary = run_export(Scannet, write_scene(broken=2), ScannetOptions())
+def test_an_unreadable_frame_is_skipped_counted_and_named(write_scene, run_import):
+    out, summary = run_import(Scannet, write_scene(broken=2), ScannetOptions())
     assert len(list((out / "scene0000_00/images").iterdir())) == 3
     assert len(np.loadtxt(out / "scene0000_00/poses.txt")) == 3
     (skipped,) = summary.scenes[0].skipped
@@ -164,21 +164,21 @@ def test_an_unreadable_frame_is_skipped_counted_and_named(write_scene, run_expor
     assert "png image is damaged" in skipped.reason
 
 
-def test_of_a_cut_off_file_the_whole_frames_are_exported_and_it_says_so(write_scene, run_export):
+def test_of_a_cut_off_file_the_whole_frames_are_exported_and_it_says_so(write_scene, run_import):
     root = write_scene()
     path = root / "scene0000_00/scene0000_00.sens"
     path.write_bytes(path.read_bytes()[:-10])
-    out, summary = run_export(Scannet, root, ScannetOptions())
+    out, summary = run_import(Scannet, root, ScannetOptions())
     assert len(list((out / "scene0000_00/depth").iterdir())) == 3
     assert summary.scenes[0].skipped_frames == 1
     assert summary.scenes[0].skipped[0].reason == "scene0000_00.sens is cut off there"
 
 
-def test_extrinsics_that_are_not_rigid_fail_the_scene(write_scene, run_export):
-    _, summary = run_export(Scannet, write_scene(common_T_depth=np.zeros((4, 4))), ScannetOptions())
+def test_extrinsics_that_are_not_rigid_fail_the_scene(write_scene, run_import):
+    _, summary = run_import(Scannet, write_scene(common_T_depth=np.zeros((4, 4))), ScannetOptions())
     assert "the depth extrinsics of" in summary.failures["scene0000_00"]
 
 
-def test_a_folder_without_sens_files_is_refused(tmp_path, run_export):
+def test_a_folder_without_sens_files_is_refused(tmp_path, run_import):
     with pytest.raises(DataError, match=r"holds no ScanNet scene: looked for \*\.sens in it and in its subfolders"):
-        run_export(Scannet, tmp_path, ScannetOptions())
+        run_import(Scannet, tmp_path, ScannetOptions())

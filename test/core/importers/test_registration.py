@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.registration import DepthRegistration, check_transform
+from dvmvs_core.importers.registration import DepthRegistration, check_transform
 
 K = np.array(((10.0, 0, 4), (0, 10.0, 3), (0, 0, 1)))
 

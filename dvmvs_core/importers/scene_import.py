@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import ExportOptions
-from dvmvs_core.exporters.raw_frames import Dataset, ExportFrame, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.scene_writer import SceneFolder, read_record
 from dvmvs_core.foreign import foreign
+from dvmvs_core.importers.dataset import Dataset, ImportedFrame, Scene, SceneInput, SkippedFrame
+from dvmvs_core.importers.formats import ImportOptions
+from dvmvs_core.importers.scene_writer import SceneFolder, read_record
 
 POSE_FORMAT = "%.8e"
 """Of the training layout: 9 digits, a tenth of a micrometre at 10 m."""
 
 
-class ExportStopped(Exception):
+class ImportStopped(Exception):
     """Another process asked this one to stop."""
 
 
@@ -59,7 +59,7 @@ class SceneReport:
         return sum(skipped.count for skipped in self.skipped)
 
 
-def finished_scene(scene: SceneInput, out: Path, dataset: Dataset, options: ExportOptions) -> SceneReport | None:
+def finished_scene(scene: SceneInput, out: Path, dataset: Dataset, options: ImportOptions) -> SceneReport | None:
     """Return the report of a scene that an earlier run finished, or None if it is still to do.
 
     Raises:
@@ -83,11 +83,11 @@ def finished_scene(scene: SceneInput, out: Path, dataset: Dataset, options: Expo
         )
 
 
-def export_scene(
+def import_scene(
     scene: SceneInput,
     out: Path,
     dataset: Dataset,
-    options: ExportOptions,
+    options: ImportOptions,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> SceneReport:
@@ -104,7 +104,7 @@ def export_scene(
     Raises:
         DataError: if it cannot be read, or no frame of it can. Nothing of it is left behind.
         OutputError: if it cannot be written. Nothing of it is left behind.
-        ExportStopped: if `stopped` said so. Nothing of it is left behind.
+        ImportStopped: if `stopped` said so. Nothing of it is left behind.
     """
     with foreign(f"{scene.path} cannot be read"):
         source = dataset.open(scene)
@@ -116,7 +116,7 @@ def export_scene(
         total = len(range(0, len(source), options.frame_skip))
         for done, item in enumerate(_frames(scene, source, options.frame_skip), start=1):
             if stopped():
-                raise ExportStopped
+                raise ImportStopped
             if isinstance(item, SkippedFrame):
                 skipped.append(item)
                 on_progress(min(done, total - 1), total)
@@ -146,7 +146,7 @@ def export_scene(
     return report
 
 
-def _frames(scene: SceneInput, source: Scene, step: int) -> Iterator[ExportFrame | SkippedFrame]:
+def _frames(scene: SceneInput, source: Scene, step: int) -> Iterator[ImportedFrame | SkippedFrame]:
     with foreign(f"{scene.path} cannot be read"):
         yield from source.frames(step)
 
@@ -157,7 +157,7 @@ def _unusable(scene: SceneInput, lost_poses: int, skipped: list[SkippedFrame]) -
     return DataError(f"{scene.path} has no usable frame: {lost_poses} without a pose, {unreadable} left out{why}")
 
 
-def _settings(dataset: Dataset, options: ExportOptions) -> dict[str, Any]:
+def _settings(dataset: Dataset, options: ImportOptions) -> dict[str, Any]:
     """What a scene depends on, as it is found again in its record."""
     own = {name: _plain(value) for name, value in vars(dataset.options).items()}
     return {"dataset": dataset.title, **dataclasses.asdict(options), **own}
@@ -169,7 +169,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _record(report: SceneReport, dataset: Dataset, options: ExportOptions) -> dict[str, Any]:
+def _record(report: SceneReport, dataset: Dataset, options: ImportOptions) -> dict[str, Any]:
     return {
         **_settings(dataset, options),
         "frames": report.frames,

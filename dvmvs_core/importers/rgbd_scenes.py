@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dvmvs_core.data.text_lines import read_rows
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import RgbdScenesOptions
-from dvmvs_core.exporters.file_scene import FileScene, FrameFiles, numbered
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.text_files import read_rows
-from dvmvs_core.exporters.trajectory_files import poses_of, rotations_of
+from dvmvs_core.importers.dataset import Dataset, FileScene, FrameFiles, Scene, SceneInput, SkippedFrame, numbered
+from dvmvs_core.importers.formats import RgbdScenesOptions
+from dvmvs_core.importers.timed_poses import poses_of, rotations_of
 
 DEPTH_UNITS_PER_MM = 10
 

@@ -25,12 +25,12 @@ from pathlib import Path
 import cv2
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import ExportOptions
-from dvmvs_core.exporters.raw_frames import Dataset, SceneInput
-from dvmvs_core.exporters.scene_export import SceneReport, export_scene, finished_scene
-from dvmvs_core.exporters.scene_writer import OutputError, writing
-from dvmvs_core.exporters.split import split_by_place, split_from, write_split
 from dvmvs_core.foreign import foreign
+from dvmvs_core.importers.dataset import Dataset, SceneInput
+from dvmvs_core.importers.formats import ImportOptions
+from dvmvs_core.importers.scene_import import SceneReport, finished_scene, import_scene
+from dvmvs_core.importers.scene_writer import OutputError, writing
+from dvmvs_core.importers.split import split_by_place, split_from, write_split
 
 POLL_S = 0.1
 
@@ -39,31 +39,31 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class ExportSummary:
-    """What became of an export.
+class ImportSummary:
+    """What became of an import.
 
     Attributes:
         scenes: a report of each scene that is finished, now or by an earlier run.
-        failures: scene name → why it could not be exported.
+        failures: scene name → why it could not be imported.
     """
 
     scenes: tuple[SceneReport, ...]
     failures: dict[str, str]
 
 
-def export(
+def import_scenes(
     dataset: Dataset,
     root: Path,
     out: Path,
-    options: ExportOptions,
+    options: ImportOptions,
     scenes: tuple[str, ...] = (),
     workers: int = 1,
     split_folder: Path | None = None,
     on_progress: Progress = lambda name, done, total: None,
-) -> ExportSummary:
+) -> ImportSummary:
     """Export the scenes of a folder; those that an earlier run finished stay as they are.
 
-    A scene that cannot be read does not keep the others from being exported.
+    A scene that cannot be read does not keep the others from being imported.
 
     Args:
         dataset: how to read them.
@@ -76,7 +76,7 @@ def export(
         on_progress: called in this process.
 
     Raises:
-        DataError: if there is no scene to export, or a folder made otherwise is in the way.
+        DataError: if there is no scene to import, or a folder made otherwise is in the way.
         OutputError: if something cannot be written.
     """
     if not root.exists():
@@ -103,7 +103,7 @@ def export(
     if options.training and finished:
         names = [report.name for report in finished]
         write_split(out, *(split_by_place(names) if split_folder is None else split_from(split_folder, names)))
-    return ExportSummary(finished, failures)
+    return ImportSummary(finished, failures)
 
 
 def _chosen(found: list[SceneInput], names: tuple[str, ...]) -> list[SceneInput]:
@@ -117,12 +117,12 @@ def _chosen(found: list[SceneInput], names: tuple[str, ...]) -> list[SceneInput]
 
 
 def _run_here(
-    todo: list[SceneInput], out: Path, dataset: Dataset, options: ExportOptions, workers: int, on_progress: Progress
+    todo: list[SceneInput], out: Path, dataset: Dataset, options: ImportOptions, workers: int, on_progress: Progress
 ) -> dict[str, SceneReport | DataError]:
     results: dict[str, SceneReport | DataError] = {}
     for scene in todo:
         try:
-            results[scene.name] = export_scene(
+            results[scene.name] = import_scene(
                 scene, out, dataset, options, lambda done, total, name=scene.name: on_progress(name, done, total)
             )
         except OutputError:
@@ -133,7 +133,7 @@ def _run_here(
 
 
 def _run_in_processes(
-    todo: list[SceneInput], out: Path, dataset: Dataset, options: ExportOptions, workers: int, on_progress: Progress
+    todo: list[SceneInput], out: Path, dataset: Dataset, options: ImportOptions, workers: int, on_progress: Progress
 ) -> dict[str, SceneReport | DataError]:
     # Started afresh and not forked: the decoders' threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -189,7 +189,7 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _work(scene: SceneInput, out: Path, dataset: Dataset, options: ExportOptions) -> SceneReport:
-    return export_scene(
+def _work(scene: SceneInput, out: Path, dataset: Dataset, options: ImportOptions) -> SceneReport:
+    return import_scene(
         scene, out, dataset, options, lambda done, total: _progress.put((scene.name, done, total)), _stop.is_set
     )

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.exporters.export_options import ExportOptions, IclNuimOptions
-from dvmvs_core.exporters.export_runner import export
-from dvmvs_core.exporters.file_scene import FileScene
-from dvmvs_core.exporters.icl_nuim import IclNuim
-from dvmvs_core.exporters.scene_export import ExportStopped, export_scene
-from dvmvs_core.exporters.scene_writer import OutputError
+from dvmvs_core.importers.dataset import FileScene
+from dvmvs_core.importers.formats import IclNuimOptions, ImportOptions
+from dvmvs_core.importers.icl_nuim import IclNuim
+from dvmvs_core.importers.import_runner import import_scenes
+from dvmvs_core.importers.scene_import import ImportStopped, import_scene
+from dvmvs_core.importers.scene_writer import OutputError
 
 ICL = IclNuim(False, IclNuimOptions())
 
@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_scene_folder_has_the_parts_of_one(root, tmp_path, tools):
     out = tmp_path / "out"
-    export(ICL, root, out, ExportOptions(), scenes=("a",))
+    import_scenes(ICL, root, out, ImportOptions(), scenes=("a",))
     images = [f"a/{part}/00000{i}.png" for part in ("images", "depth") for i in range(4)]
     assert tools.files(out) == sorted([*images, "a/K.txt", "a/export.json", "a/poses.txt"])
     record = json.loads((out / "a/export.json").read_text())
@@ -66,7 +66,7 @@ def test_a_scene_folder_has_the_parts_of_one(root, tmp_path, tools):
 
 def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, tmp_path, tools):
     out = tmp_path / "out"
-    export(ICL, root, out, ExportOptions(training=True, frame_skip=3))
+    import_scenes(ICL, root, out, ImportOptions(training=True, frame_skip=3))
     assert sorted(path.name for path in (out / "b").iterdir()) == [
         "000000.npz",
         "000001.npz",
@@ -85,9 +85,11 @@ def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, tmp_pa
 
 def test_processes_write_the_same_bytes_and_report_progress(root, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
-    export(ICL, root, alone, ExportOptions())
+    import_scenes(ICL, root, alone, ImportOptions())
     progress = []
-    summary = export(ICL, root, together, ExportOptions(), workers=2, on_progress=lambda *what: progress.append(what))
+    summary = import_scenes(
+        ICL, root, together, ImportOptions(), workers=2, on_progress=lambda *what: progress.append(what)
+    )
     assert contents(alone) == contents(together)
     assert [scene.name for scene in summary.scenes] == ["a", "b", "c"]
     for name in "abc":
@@ -96,10 +98,10 @@ def test_processes_write_the_same_bytes_and_report_progress(root, tmp_path):
 
 def test_finished_scenes_are_skipped_and_others_are_made(root, tmp_path):
     out = tmp_path / "out"
-    export(ICL, root, out, ExportOptions(), scenes=("b",))
+    import_scenes(ICL, root, out, ImportOptions(), scenes=("b",))
     before = (out / "b/images/000000.png").stat().st_mtime_ns
     (root / "b-traj.txt").unlink()  # nothing of b is read again
-    summary = export(ICL, root, out, ExportOptions())
+    summary = import_scenes(ICL, root, out, ImportOptions())
     assert {scene.name: scene.resumed for scene in summary.scenes} == {"a": False, "b": True, "c": False}
     assert (out / "b/images/000000.png").stat().st_mtime_ns == before
     assert [(scene.frames, scene.lost_poses) for scene in summary.scenes] == [(4, 1)] * 3
@@ -109,28 +111,28 @@ def test_what_a_killed_run_left_is_removed_first(root, tmp_path):
     left = tmp_path / "out/.a.partial/images/000099.png"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
-    export(ICL, root, tmp_path / "out", ExportOptions(), scenes=("a",))
+    import_scenes(ICL, root, tmp_path / "out", ImportOptions(), scenes=("a",))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a"]
     assert len(list((tmp_path / "out/a/images").iterdir())) == 4
 
 
 def test_a_folder_made_otherwise_is_not_taken_for_finished(root, tmp_path):
     out = tmp_path / "out"
-    export(ICL, root, out, ExportOptions(), scenes=("a",))
+    import_scenes(ICL, root, out, ImportOptions(), scenes=("a",))
     with pytest.raises(DataError, match="was exported with frame_skip 1, not 2. Name another OUT, or remove it"):
-        export(ICL, root, out, ExportOptions(frame_skip=2))
+        import_scenes(ICL, root, out, ImportOptions(frame_skip=2))
     with pytest.raises(DataError, match="was exported with training False, not True"):
-        export(ICL, root, out, ExportOptions(training=True))
+        import_scenes(ICL, root, out, ImportOptions(training=True))
     (out / "b").mkdir()
     with pytest.raises(DataError, match=r"b is in the way: it was not made by an export \(no export.json\)"):
-        export(ICL, root, out, ExportOptions())
+        import_scenes(ICL, root, out, ImportOptions())
     assert list((out / "b").iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_broken_scene_does_not_keep_the_others_from_being_made(root, tmp_path, workers):
     (root / "b-traj.txt").write_text("0 0 1\n")
-    summary = export(ICL, root, tmp_path / "out", ExportOptions(), workers=workers)
+    summary = import_scenes(ICL, root, tmp_path / "out", ImportOptions(), workers=workers)
     assert [scene.name for scene in summary.scenes] == ["a", "c"]
     assert "b-traj.txt must hold blocks" in summary.failures["b"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
@@ -139,7 +141,7 @@ def test_a_broken_scene_does_not_keep_the_others_from_being_made(root, tmp_path,
 def test_a_scene_without_a_usable_frame_leaves_nothing(root, tmp_path):
     for path in (root / "b-color").iterdir():
         path.write_bytes(b"\xff\xd8 no jpeg")
-    summary = export(ICL, root, tmp_path / "out", ExportOptions(), scenes=("b",))
+    summary = import_scenes(ICL, root, tmp_path / "out", ImportOptions(), scenes=("b",))
     assert (
         "has no usable frame: 0 without a pose, 4 left out; the first that was left out is 00000.jpg"
         in (summary.failures["b"])
@@ -151,7 +153,7 @@ def test_a_scene_that_is_lost_throughout_is_no_scene(root, tmp_path):
     text = (root / "a-traj.txt").read_text().splitlines()
     (root / "a-traj.txt").write_text("\n".join(line if len(line.split()) == 3 else "nan " * 4 for line in text))
     for training in (False, True):
-        summary = export(ICL, root, tmp_path / "out", ExportOptions(training), scenes=("a",))
+        summary = import_scenes(ICL, root, tmp_path / "out", ImportOptions(training), scenes=("a",))
         assert "has no usable frame: 4 without a pose, 0 left out" in summary.failures["a"]
 
 
@@ -170,7 +172,7 @@ def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, tmp_pat
         return source
 
     monkeypatch.setattr(IclNuim, "open", open_scene)
-    summary = export(ICL, root, tmp_path / "out", ExportOptions())
+    summary = import_scenes(ICL, root, tmp_path / "out", ImportOptions())
     assert summary.failures == {"b": f"{root / 'b'} cannot be read: Input/output error"}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
 
@@ -178,7 +180,7 @@ def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, tmp_pat
 @pytest.mark.parametrize("training", (False, True))
 def test_depth_of_another_size_is_none(root, tmp_path, tools, training):
     tools.write_depth(root / "a-depth-clean/00002.png", tools.depth(0, 6, 8))
-    (report,) = export(ICL, root, tmp_path / "out", ExportOptions(training=training), scenes=("a",)).scenes
+    (report,) = import_scenes(ICL, root, tmp_path / "out", ImportOptions(training=training), scenes=("a",)).scenes
     assert [item.reason for item in report.without_depth] == ["depth is 8×6 and its image 16×12: not one camera"]
     assert report.skipped == (report.without_depth if training else ())
 
@@ -187,7 +189,7 @@ def test_depth_of_another_size_is_none(root, tmp_path, tools, training):
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(root, tmp_path, monkeypatch, at):
     out = tmp_path / "out"
     training = at.endswith("npz")
-    export(ICL, root, out, ExportOptions(training), scenes=("a",))
+    import_scenes(ICL, root, out, ImportOptions(training), scenes=("a",))
     finished = contents(out)
     real_bytes, real_text, real_npz = Path.write_bytes, Path.write_text, np.savez_compressed
 
@@ -203,7 +205,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(root, tmp_path,
     monkeypatch.setattr(Path, "write_text", full(real_text))
     monkeypatch.setattr(np, "savez_compressed", full(real_npz))
     with pytest.raises(OutputError, match="cannot be written: No space left on device. Free some space") as caught:
-        export(ICL, root, out, ExportOptions(training))
+        import_scenes(ICL, root, out, ImportOptions(training))
     assert "\n" not in str(caught.value)
     assert contents(out) == finished
 
@@ -211,7 +213,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(root, tmp_path,
 def test_a_place_that_cannot_be_written_is_one_line(root, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written: .*. Name another OUT"):
-        export(ICL, root, tmp_path / "file" / "out", ExportOptions())
+        import_scenes(ICL, root, tmp_path / "file" / "out", ImportOptions())
 
 
 def test_workers_stop_when_one_cannot_write(root, tmp_path):
@@ -220,7 +222,7 @@ def test_workers_stop_when_one_cannot_write(root, tmp_path):
     for name in "abc":
         (out / f".{name}.partial").write_text("a file where the folder must go")
     with pytest.raises(OutputError, match="cannot be written: Not a directory"):
-        export(ICL, root, out, ExportOptions(), workers=2)
+        import_scenes(ICL, root, out, ImportOptions(), workers=2)
 
 
 def test_an_interrupted_scene_leaves_nothing(root, tmp_path):
@@ -230,19 +232,19 @@ def test_an_interrupted_scene_leaves_nothing(root, tmp_path):
     (scene, *_) = ICL.find(root)
     (tmp_path / "out").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        export_scene(scene, tmp_path / "out", ICL, ExportOptions(), interrupt)
+        import_scene(scene, tmp_path / "out", ICL, ImportOptions(), interrupt)
     answers = iter((False, False, True))
-    with pytest.raises(ExportStopped):
-        export_scene(scene, tmp_path / "out", ICL, ExportOptions(), stopped=lambda: next(answers))
+    with pytest.raises(ImportStopped):
+        import_scene(scene, tmp_path / "out", ICL, ImportOptions(), stopped=lambda: next(answers))
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_unknown_scenes_and_settings_out_of_range_are_refused(root, tmp_path):
     with pytest.raises(DataError, match="no scene d, e; found are a, b, c"):
-        export(ICL, root, tmp_path / "out", ExportOptions(), scenes=("a", "e", "d"))
+        import_scenes(ICL, root, tmp_path / "out", ImportOptions(), scenes=("a", "e", "d"))
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="frame_skip must be 1 or more; got 0"):
-        ExportOptions(frame_skip=0)
+        ImportOptions(frame_skip=0)
     with pytest.raises(ConfigError, match="frame_skip must be 1 for a published test export; got 4"):
-        ExportOptions(frame_skip=4, published=True)
-    assert ExportOptions(training=True, frame_skip=4, published=True).frame_skip == 4
+        ImportOptions(frame_skip=4, published=True)
+    assert ImportOptions(training=True, frame_skip=4, published=True).frame_skip == 4

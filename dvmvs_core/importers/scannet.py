@@ -26,14 +26,13 @@ import cv2
 import numpy as np
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters import sens
-from dvmvs_core.exporters.export_options import ScannetOptions
-from dvmvs_core.exporters.published_warp import colour_samples, take_samples
-from dvmvs_core.exporters.raw_frames import Dataset, ExportFrame, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.registration import MILLIMETRES, DepthRegistration, check_transform
-from dvmvs_core.exporters.stamps import MICROSECOND_NS
 from dvmvs_core.foreign import foreign
 from dvmvs_core.geometry import inverse_pose
+from dvmvs_core.importers import sens
+from dvmvs_core.importers.dataset import Dataset, ImportedFrame, Scene, SceneInput, SkippedFrame
+from dvmvs_core.importers.formats import ScannetOptions
+from dvmvs_core.importers.registration import MILLIMETRES, DepthRegistration, check_transform
+from dvmvs_core.importers.timed_poses import MICROSECOND_NS
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class _SensScene(Scene):
     def __len__(self) -> int:
         return self._header.frames
 
-    def frames(self, step: int) -> Iterator[ExportFrame | SkippedFrame]:
+    def frames(self, step: int) -> Iterator[ImportedFrame | SkippedFrame]:
         for item in sens.read_frames(self._path, self._header, step):
             if isinstance(item, SkippedFrame):
                 yield item
@@ -81,7 +80,7 @@ class _SensScene(Scene):
             else:
                 yield frame
 
-    def _frame(self, item: sens.SensFrame, image: np.ndarray, depth: np.ndarray) -> ExportFrame:
+    def _frame(self, item: sens.SensFrame, image: np.ndarray, depth: np.ndarray) -> ImportedFrame:
         raise NotImplementedError
 
 
@@ -101,7 +100,7 @@ class ScannetScene(_SensScene):
         self._depth_T_colour = inverse_pose(colour_T_depth)
         self._register = DepthRegistration(header.K_depth, colour_T_depth, self.K)
 
-    def _frame(self, item: sens.SensFrame, image: np.ndarray, depth: np.ndarray) -> ExportFrame:
+    def _frame(self, item: sens.SensFrame, image: np.ndarray, depth: np.ndarray) -> ImportedFrame:
         height, width = size = self._header.depth_size
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         depth = _in_millimetres(depth, self._header.depth_shift)
@@ -109,7 +108,7 @@ class ScannetScene(_SensScene):
         world_T_colour = item.world_T_depth.astype(np.float64)
         if np.isfinite(world_T_colour).all():
             world_T_colour = world_T_colour @ self._depth_T_colour
-        return ExportFrame(image, depth, world_T_colour, item.colour_time_us * MICROSECOND_NS)
+        return ImportedFrame(image, depth, world_T_colour, item.colour_time_us * MICROSECOND_NS)
 
 
 class PublishedScannetScene(_SensScene):
@@ -120,8 +119,8 @@ class PublishedScannetScene(_SensScene):
         self.K = header.K_depth
         self._samples = colour_samples(header.K_colour, header.K_depth, header.colour_size, header.depth_size)
 
-    def _frame(self, item: sens.SensFrame, image: np.ndarray, depth: np.ndarray) -> ExportFrame:
-        return ExportFrame(take_samples(image, self._samples), depth, item.world_T_depth)
+    def _frame(self, item: sens.SensFrame, image: np.ndarray, depth: np.ndarray) -> ImportedFrame:
+        return ImportedFrame(take_samples(image, self._samples), depth, item.world_T_depth)
 
 
 def _in_millimetres(depth: np.ndarray, depth_shift: float) -> np.ndarray:
@@ -146,3 +145,55 @@ def _resized_intrinsics(K: np.ndarray, size: tuple[int, int], new_size: tuple[in
             (0.0, 0.0, 1.0),
         )
     )
+
+
+def colour_samples(
+    K_colour: np.ndarray, K_depth: np.ndarray, colour_size: tuple[int, int], depth_size: tuple[int, int]
+) -> np.ndarray:
+    """Return for each pixel of the depth image the index of its colour pixel, as the published export takes it.
+
+    K_colour K_depth⁻¹ maps a pixel of the depth image to one of the colour image, as if both cameras stood at one
+    place. The result is normalised by half the size where the sampler expects half of one less, so the image is
+    squeezed by up to one pixel: kept, with float32 throughout, since that is what the published training data look
+    like.
+
+    Args:
+        K_colour: (3, 3) float32 intrinsics of the colour image.
+        K_depth: (3, 3) float32 intrinsics of the depth image.
+        colour_size: (H, W).
+        depth_size: (h, w).
+
+    Returns:
+        (h, w) indices into the flattened colour image; -1 outside of it.
+    """
+    import torch  # only this mode needs it: rounding at ties must be the sampler's own
+
+    (height, width), (depth_height, depth_width) = colour_size, depth_size
+    colour_H_depth = torch.from_numpy(K_colour.dot(np.linalg.inv(K_depth))).float()
+    y, x = torch.meshgrid(torch.arange(depth_height).float(), torch.arange(depth_width).float(), indexing="ij")
+    pixels = torch.stack((x, y, torch.ones_like(x))).reshape(1, 3, -1)
+    projected = torch.bmm(colour_H_depth[None], pixels)[0]  # (3, h·w)
+    half = torch.tensor((width / 2, height / 2)).reshape(2, 1)
+    grid = (projected[:2] / (projected[2] + 1e-8) - half) / half
+    # One sampled image of row numbers and one of column numbers, from 1, say where every later image is sampled.
+    rows = torch.arange(1, height + 1).float()[:, None].expand(height, width)
+    columns = torch.arange(1, width + 1).float().expand(height, width)
+    row, column = (
+        torch.nn.functional.grid_sample(
+            torch.stack((rows, columns))[None],
+            grid.T.reshape(1, depth_height, depth_width, 2),
+            mode="nearest",
+            padding_mode="zeros",
+            align_corners=True,
+        )[0]
+        .long()
+        .numpy()
+    )
+    return np.where(row > 0, (row - 1) * width + column - 1, -1)
+
+
+def take_samples(image: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Return the pixels of a colour image (H, W, 3) with these indices (h, w) as an image; black where one is -1."""
+    warped = image.reshape(-1, 3)[samples]
+    warped[samples < 0] = 0
+    return warped

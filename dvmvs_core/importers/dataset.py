@@ -5,22 +5,123 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""A scene whose frames are single image files, as in every data set but ScanNet."""
+"""What every recording is for an import: a data set of scenes, which yield frames; and scenes of single image files."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from dvmvs_core.data.scene_folder import decode_image, read_image
+from dvmvs_core.data.scene_folder import read_image
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import ExportFrame, Scene, SkippedFrame
 from dvmvs_core.foreign import foreign
+from dvmvs_core.importers.files import read_raw_depth
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedFrame:
+    """One frame, ready to be written.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) uint16 millimetres of the same camera, 0 = invalid; None where there is none.
+        world_T_cam: (4, 4) pose; NaN or infinity where tracking is lost.
+        stamp_ns: time of the image, or None if the data set has none.
+        name: which one, in the words of the data set.
+        no_depth: why there is no depth; empty where none was recorded at all.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray | None
+    world_T_cam: np.ndarray
+    stamp_ns: int | None = None
+    name: str = ""
+    no_depth: str = ""
+
+
+@dataclass(frozen=True)
+class SkippedFrame:
+    """A frame, or several for one reason, that cannot be imported.
+
+    Attributes:
+        name: which one, in the words of the data set.
+        reason: what is wrong with it.
+        count: how many frames this stands for.
+    """
+
+    name: str
+    reason: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class SceneInput:
+    """Where a scene lies.
+
+    Attributes:
+        name: name of the folder to write.
+        path: folder, file or prefix of files to read.
+    """
+
+    name: str
+    path: Path
+
+
+class Scene(ABC):
+    """A scene of a data set, read frame by frame.
+
+    Attributes:
+        K: (3, 3) intrinsics of every frame that it yields.
+        valid_mask: (H, W) bool, the pixels that were in view of the lens in every frame so far; None for all.
+    """
+
+    K: np.ndarray
+    valid_mask: np.ndarray | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return how many frames there should be."""
+
+    @abstractmethod
+    def frames(self, step: int) -> Iterator[ImportedFrame | SkippedFrame]:
+        """Yield every step-th frame, or why there is none, in order of time."""
+
+
+class Dataset(ABC):
+    """How one data set is laid out and converted; small, since it travels to worker processes.
+
+    Attributes:
+        title: its name in messages.
+        published: convert as the published scripts do.
+        options: what can be chosen for this data set.
+        published_pose_format: of each number in the poses.txt of a published export; by default numpy's own.
+    """
+
+    title: str
+    published: bool
+    options: object
+    published_pose_format = "%.18e"
+
+    @abstractmethod
+    def find(self, root: Path) -> list[SceneInput]:
+        """Return the scenes under a folder, sorted by name.
+
+        Raises:
+            DataError: if there is none, saying what was looked for.
+        """
+
+    @abstractmethod
+    def open(self, scene: SceneInput) -> Scene:
+        """Open a scene.
+
+        Raises:
+            DataError: if a part is missing or broken, other than single frames.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +172,7 @@ class FileScene(Scene):
         """Return the number of frames, incomplete ones included."""
         return len(self._frames)
 
-    def frames(self, step: int) -> Iterator[ExportFrame | SkippedFrame]:
+    def frames(self, step: int) -> Iterator[ImportedFrame | SkippedFrame]:
         """Yield every step-th frame; one whose image cannot be read is skipped."""
         for files in self._frames[::step]:
             if isinstance(files, SkippedFrame):
@@ -85,7 +186,7 @@ class FileScene(Scene):
                 continue
             depth, no_depth = self._depth(files, image)
             self.valid_mask = self._in_view(image.shape[:2]) if self.valid_mask is None else self.valid_mask
-            yield ExportFrame(image, depth, files.world_T_cam, files.stamp_ns, files.image.name, no_depth)
+            yield ImportedFrame(image, depth, files.world_T_cam, files.stamp_ns, files.image.name, no_depth)
 
     def _depth(self, files: FrameFiles, image: np.ndarray) -> tuple[np.ndarray | None, str]:
         """The depth of a frame, or None and why there is none: the frame still serves for prediction."""
@@ -99,18 +200,6 @@ class FileScene(Scene):
         except DataError as error:
             return None, str(error)
         return depth, ""
-
-
-def read_raw_depth(path: Path) -> np.ndarray:
-    """Read a one-channel depth image (H, W) in whatever unit and type it is stored.
-
-    Raises:
-        DataError: if it is missing, cut off, or has several channels.
-    """
-    depth = decode_image(path, cv2.IMREAD_UNCHANGED, "a depth image")
-    if depth.ndim != 2 or depth.dtype == np.uint8:
-        raise DataError(f"{path} must be a 16-bit image of one channel; got {depth.dtype} of shape {depth.shape}")
-    return depth
 
 
 def numbered(folder: Path, pattern: str) -> dict[int, Path]:

@@ -14,9 +14,9 @@ import re
 from pathlib import Path
 
 from dvmvs_core.atomic import replacing
+from dvmvs_core.data.text_lines import read_words
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.scene_writer import writing
-from dvmvs_core.exporters.text_files import read_words
+from dvmvs_core.importers.scene_writer import writing
 
 TRAIN, VALIDATION = "train.txt", "validation.txt"
 

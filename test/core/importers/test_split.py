@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.split import split_by_place, split_from, write_split
+from dvmvs_core.importers.split import split_by_place, split_from, write_split
 
 SCANNET = [f"scene{place:04d}_{scan:02d}" for place in range(40) for scan in range(place % 3 + 1)]
 

@@ -32,8 +32,8 @@ import numpy as np
 from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS, check_pixels, decode_encoded
 from dvmvs_core.data.encodings.inflate import inflate_zlib
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import SkippedFrame
 from dvmvs_core.foreign import foreign, regular
+from dvmvs_core.importers.dataset import SkippedFrame
 
 VERSION = 4
 COLOUR_COMPRESSIONS = {0: "raw", 1: "png", 2: "jpeg"}

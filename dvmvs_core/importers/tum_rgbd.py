@@ -27,16 +27,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dvmvs_core.data.lens.camera_info import Lens
-from dvmvs_core.data.lens.rectification import undistort_maps, within
-from dvmvs_core.data.text_lines import to_numbers
+from dvmvs_core.data.lens.rectification import within
+from dvmvs_core.data.text_lines import read_rows, read_words, to_numbers
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.export_options import TumRgbdOptions
-from dvmvs_core.exporters.file_scene import FileScene, FrameFiles
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.stamps import MILLISECOND_NS, pair, read_stamped_lines
-from dvmvs_core.exporters.text_files import read_rows, read_words
-from dvmvs_core.exporters.trajectory_files import Trajectory, poses_of, rotations_of
+from dvmvs_core.importers.dataset import Dataset, FileScene, FrameFiles, Scene, SceneInput, SkippedFrame
+from dvmvs_core.importers.formats import TumRgbdOptions
+from dvmvs_core.importers.posed_scene import Camera, pinhole_maps
+from dvmvs_core.importers.timed_poses import (
+    MILLISECOND_NS,
+    pair,
+    poses_of,
+    read_stamped_lines,
+    read_trajectory,
+    rotations_of,
+)
 
 DEPTH_UNITS_PER_MM = 5
 
@@ -61,29 +65,10 @@ PUBLISHED_SCENES = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """A pinhole camera with lens distortion.
-
-    Attributes:
-        intrinsics: fx, fy, cx, cy.
-        distortion: k1, k2, p1, p2, k3 of OpenCV.
-    """
-
-    intrinsics: tuple[float, float, float, float]
-    distortion: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
-
-    @property
-    def K(self) -> np.ndarray:
-        """The intrinsics (3, 3)."""
-        fx, fy, cx, cy = self.intrinsics
-        return np.array(((fx, 0.0, cx), (0.0, fy, cy), (0.0, 0.0, 1.0)))
-
-
 CALIBRATIONS = {
-    "freiburg1": Calibration((517.3, 516.5, 318.6, 255.3), (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
-    "freiburg2": Calibration((520.9, 521.0, 325.1, 249.7), (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
-    "freiburg3": Calibration((535.4, 539.2, 320.1, 247.6)),  # rectified by its makers
+    "freiburg1": Camera((517.3, 516.5, 318.6, 255.3), (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
+    "freiburg2": Camera((520.9, 521.0, 325.1, 249.7), (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
+    "freiburg3": Camera((535.4, 539.2, 320.1, 247.6)),  # rectified by its makers
 }
 
 
@@ -111,22 +96,22 @@ class TumRgbd(Dataset):
         """Open a sequence."""
         if self.published:
             return FileScene(PUBLISHED_K, _published_frames(scene.path), _cut_to_mm)
-        calibration = self._calibration(scene.name)
+        camera = self._camera(scene.name)
         frames = _frames(scene.path, round(self.options.max_gap_ms * MILLISECOND_NS))
         return FileScene(
-            calibration.K,
+            camera.K,
             frames,
-            convert_depth=lambda depth: _undistort(calibration, cv2.INTER_NEAREST, _round_to_mm(depth)),
-            convert_image=partial(_undistort, calibration, cv2.INTER_LINEAR),
-            in_view=partial(_in_view, calibration),
+            convert_depth=lambda depth: _undistort(camera, cv2.INTER_NEAREST, _round_to_mm(depth)),
+            convert_image=partial(_undistort, camera, cv2.INTER_LINEAR),
+            in_view=partial(_in_view, camera),
         )
 
-    def _calibration(self, name: str) -> Calibration:
+    def _camera(self, name: str) -> Camera:
         if self.options.intrinsics is not None:
-            return Calibration(self.options.intrinsics, self.options.distortion or (0.0, 0.0, 0.0, 0.0, 0.0))
-        for camera, calibration in CALIBRATIONS.items():
-            if camera in name:
-                return calibration
+            return Camera(self.options.intrinsics, self.options.distortion or ())
+        for name_part, camera in CALIBRATIONS.items():
+            if name_part in name:
+                return camera
         raise DataError(
             f"no calibration for {name}: its name must hold one of {', '.join(CALIBRATIONS)}."
             " Otherwise give --intrinsics FX FY CX CY"
@@ -136,7 +121,7 @@ class TumRgbd(Dataset):
 def _frames(folder: Path, max_gap_ns: int) -> list[FrameFiles | SkippedFrame]:
     image_stamps_ns, images = read_stamped_lines(folder / "rgb.txt", 2)
     depth_stamps_ns, depths = read_stamped_lines(folder / "depth.txt", 2)
-    poses = _read_trajectory(folder / "groundtruth.txt").interpolate(image_stamps_ns, max_gap_ns)
+    poses = read_trajectory(folder / "groundtruth.txt").interpolate(image_stamps_ns, max_gap_ns)
     frames: list[FrameFiles | SkippedFrame] = []
     partners = pair(image_stamps_ns, depth_stamps_ns, max_gap_ns)
     for stamp_ns, (image,), partner, world_T_cam in zip(image_stamps_ns, images, partners, poses, strict=True):
@@ -146,12 +131,6 @@ def _frames(folder: Path, max_gap_ns: int) -> list[FrameFiles | SkippedFrame]:
         else:
             frames.append(FrameFiles(folder / image, folder / depths[partner][0], world_T_cam, int(stamp_ns)))
     return frames
-
-
-def _read_trajectory(path: Path) -> Trajectory:
-    stamps_ns, lines = read_stamped_lines(path, 8)
-    numbers = np.array([to_numbers(words, str(path)) for words in lines])
-    return Trajectory(stamps_ns, numbers[:, :3], numbers[:, 3:], path)
 
 
 def _published_frames(folder: Path) -> list[FrameFiles | SkippedFrame]:
@@ -188,24 +167,18 @@ def _cut_to_mm(depth: np.ndarray) -> np.ndarray:
     return depth // np.uint16(DEPTH_UNITS_PER_MM)
 
 
-def _undistort(calibration: Calibration, interpolation: int, image: np.ndarray) -> np.ndarray:
+def _undistort(camera: Camera, interpolation: int, image: np.ndarray) -> np.ndarray:
     """Straighten an image and keep its K: colour linearly, depth by the nearest pixel so that none is invented."""
-    if not any(calibration.distortion):
+    if not camera.distorted:
         return image
-    maps = _undistortion_maps(calibration, image.shape[1::-1])
+    maps = pinhole_maps(camera, tuple(camera.K.ravel()), image.shape[:2])
     return cv2.remap(image, *maps, interpolation, borderMode=cv2.BORDER_CONSTANT)
 
 
 @lru_cache(maxsize=1)
-def _in_view(calibration: Calibration, size: tuple[int, int]) -> np.ndarray | None:
+def _in_view(camera: Camera, size: tuple[int, int]) -> np.ndarray | None:
     """The pixels (H, W) of straightened images that the lens shows; None for all."""
-    if not any(calibration.distortion):
+    if not camera.distorted:
         return None
-    in_view = within(_undistortion_maps(calibration, size[::-1]), size)
+    in_view = within(pinhole_maps(camera, tuple(camera.K.ravel()), size), size)
     return None if in_view.all() else in_view
-
-
-@lru_cache(maxsize=1)
-def _undistortion_maps(calibration: Calibration, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    lens = Lens("plumb_bob", calibration.K, np.array(calibration.distortion), np.eye(3))
-    return undistort_maps(lens, calibration.K, size[::-1])

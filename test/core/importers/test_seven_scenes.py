@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.exporters.export_options import SevenScenesOptions
-from dvmvs_core.exporters.seven_scenes import COLOUR_T_DEPTH, PUBLISHED_SCENES, SevenScenes
+from dvmvs_core.importers.formats import SevenScenesOptions
+from dvmvs_core.importers.seven_scenes import COLOUR_T_DEPTH, PUBLISHED_SCENES, SevenScenes
 
 HEIGHT, WIDTH = 480, 640
 K_DEPTH = np.array(((585.0, 0, 320), (0, 585.0, 240), (0, 0, 1)))
@@ -45,8 +45,8 @@ def write_sequence(tmp_path, tools):
     return write
 
 
-def test_correct_export_moves_depth_and_pose_to_the_colour_camera(write_sequence, run_export, tools):
-    out, summary = run_export(SevenScenes, write_sequence(lost=(1,)), SevenScenesOptions())
+def test_correct_export_moves_depth_and_pose_to_the_colour_camera(write_sequence, run_import, tools):
+    out, summary = run_import(SevenScenes, write_sequence(lost=(1,)), SevenScenesOptions())
     scene = out / "chess-seq-01"
     np.testing.assert_array_equal(np.loadtxt(scene / "K.txt"), K_COLOUR)
     raw = sensor_depth(tools, 0)
@@ -63,9 +63,9 @@ def test_correct_export_moves_depth_and_pose_to_the_colour_camera(write_sequence
     assert not (scene / "stamps.txt").exists()
 
 
-def test_a_folder_of_frames_may_have_any_name(write_sequence, run_export):
+def test_a_folder_of_frames_may_have_any_name(write_sequence, run_import):
     root = write_sequence("walk", "data", count=1)
-    out, _ = run_export(SevenScenes, root / "walk/data", SevenScenesOptions())
+    out, _ = run_import(SevenScenes, root / "walk/data", SevenScenesOptions())
     assert (out / "walk-data/images/000000.png").exists()
 
 
@@ -74,11 +74,11 @@ def test_the_cameras_are_as_far_apart_as_the_calibration_says():
     np.testing.assert_allclose(COLOUR_T_DEPTH[:3, :3] @ COLOUR_T_DEPTH[:3, :3].T, np.eye(3), atol=1e-9)
 
 
-def test_focal_lengths_and_transform_are_options(write_sequence, run_export, tools, tmp_path):
+def test_focal_lengths_and_transform_are_options(write_sequence, run_import, tools, tmp_path):
     file = tmp_path / "identity.txt"
     np.savetxt(file, np.eye(4))
     same = SevenScenesOptions(colour_focal_px=585.0, depth_focal_px=585.0, colour_from_depth=file)
-    out, _ = run_export(SevenScenes, write_sequence(count=1), same)
+    out, _ = run_import(SevenScenes, write_sequence(count=1), same)
     raw = sensor_depth(tools, 0)
     np.testing.assert_array_equal(
         tools.read_depth(out / "chess-seq-01/depth/000000.png"), np.where(raw == 65535, 0, raw)
@@ -88,18 +88,18 @@ def test_focal_lengths_and_transform_are_options(write_sequence, run_export, too
     with pytest.raises(ConfigError, match="depth_focal_px must be positive; got 0"):
         SevenScenesOptions(depth_focal_px=0.0)
     np.savetxt(file, 2 * np.eye(4))
-    _, summary = run_export(SevenScenes, write_sequence("fire"), same, scenes=("fire-seq-01",))
+    _, summary = run_import(SevenScenes, write_sequence("fire"), same, scenes=("fire-seq-01",))
     assert "identity.txt must be a rotation and a translation" in summary.failures["fire-seq-01"]
 
 
-def test_published_export_is_the_published_one_bit_for_bit(write_sequence, run_export, tools, tmp_path):
+def test_published_export_is_the_published_one_bit_for_bit(write_sequence, run_import, tools, tmp_path):
     root = write_sequence("redkitchen", "seq-07")
     release = tmp_path / "rendered"
     for i in range(2):
         path = release / f"7scenes_redkitchen/train/depth/seq07_frame-{i:06d}.depth.png"
         tools.write_depth(path, tools.depth(i, HEIGHT, WIDTH))
     options = SevenScenesOptions(published_depth=release)
-    out, _ = run_export(SevenScenes, root, options, published=True)
+    out, _ = run_import(SevenScenes, root, options, published=True)
     scene = out / "redkitchen-seq-07"
     assert tools.files(out) == sorted(
         [f"{scene.name}/{part}/00000{i}.png" for part in ("images", "depth") for i in range(2)]
@@ -115,16 +115,16 @@ def test_published_export_is_the_published_one_bit_for_bit(write_sequence, run_e
     assert (scene / "K.txt").read_text() == "".join(" ".join(f"{v:.18e}" for v in row) + "\n" for row in K_COLOUR)
 
 
-def test_published_needs_the_depth_release_and_all_of_it(write_sequence, run_export, tmp_path, tools):
+def test_published_needs_the_depth_release_and_all_of_it(write_sequence, run_import, tmp_path, tools):
     root = write_sequence()
-    _, summary = run_export(SevenScenes, root, SevenScenesOptions(), published=True)
+    _, summary = run_import(SevenScenes, root, SevenScenesOptions(), published=True)
     assert "name its folder with --published-depth" in summary.failures["chess-seq-01"]
     tools.write_depth(tmp_path / "d/7scenes_chess/train/depth/seq01_frame-000000.png", tools.depth(0))
-    _, summary = run_export(SevenScenes, root, SevenScenesOptions(published_depth=tmp_path / "d"), published=True)
+    _, summary = run_import(SevenScenes, root, SevenScenesOptions(published_depth=tmp_path / "d"), published=True)
     assert "got 2 color.png files, 2 pose.txt files, 1 depth images" in summary.failures["chess-seq-01"]
 
 
-def test_the_13_published_sequences_are_taken_with_published_and_all_without(write_sequence, run_export, tmp_path):
+def test_the_13_published_sequences_are_taken_with_published_and_all_without(write_sequence, run_import, tmp_path):
     write_sequence("chess", "seq-02", count=1)
     root = write_sequence("chess", "seq-03", count=1)
     assert len(PUBLISHED_SCENES) == 13
@@ -138,14 +138,14 @@ def test_the_13_published_sequences_are_taken_with_published_and_all_without(wri
         SevenScenes(False, SevenScenesOptions()).find(tmp_path)
 
 
-def test_frames_go_by_number_and_incomplete_or_broken_ones_are_named(write_sequence, run_export, tools):
+def test_frames_go_by_number_and_incomplete_or_broken_ones_are_named(write_sequence, run_import, tools):
     root = write_sequence(count=5)
     folder = root / "chess/seq-01"
     (folder / "frame-000001.depth.png").unlink()
     (folder / "frame-000002.pose.txt").write_text("1 0 0\n")
     broken = folder / "frame-000003.color.png"
     broken.write_bytes(broken.read_bytes()[:-100])
-    out, summary = run_export(SevenScenes, root, SevenScenesOptions())
+    out, summary = run_import(SevenScenes, root, SevenScenesOptions())
     skipped = {item.name: item.reason for item in summary.scenes[0].skipped}
     assert [(item.name, item.reason) for item in summary.scenes[0].without_depth] == [
         ("frame-000001.color.png", "it has no depth image")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters import sens
-from dvmvs_core.exporters.raw_frames import SkippedFrame
+from dvmvs_core.importers import sens
+from dvmvs_core.importers.dataset import SkippedFrame
 
 K = np.array(((20.0, 0, 7.5), (0, 21.0, 5.5), (0, 0, 1)))
 SIZE = (12, 16)
