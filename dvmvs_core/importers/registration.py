@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dvmvs_core.data.point_clouds import nearest_surface
 from dvmvs_core.errors import DataError
 from dvmvs_core.geometry import is_rotation
 
@@ -56,13 +57,7 @@ class DepthRegistration:
         x, y, z = (ray[valid] * depths + shift for ray, shift in zip(self._rays, self._shift_mm, strict=True))
         before = np.flatnonzero((z >= 1) & (z <= DEEPEST_MM))
         x, y, z = x[before], y[before], z[before]
-        column, row = np.rint(x / z), np.rint(y / z)
-        height, width = size
-        inside = np.flatnonzero((column >= 0) & (column < width) & (row >= 0) & (row < height))
-        nearest = np.full(height * width, np.inf)
-        np.minimum.at(nearest, (row[inside] * width + column[inside]).astype(np.intp), z[inside])
-        nearest[np.isinf(nearest)] = 0
-        return np.rint(nearest).astype(np.uint16).reshape(height, width)
+        return np.rint(nearest_surface(x / z, y / z, z, size)).astype(np.uint16)
 
 
 def check_transform(transform: np.ndarray, origin: str) -> np.ndarray:

@@ -28,9 +28,9 @@ from dvmvs_core.data.bags import bag_files
 from dvmvs_core.data.encodings import compressed_depth, image_message, rvl
 from dvmvs_core.data.keyframe_index import read_index
 from dvmvs_core.data.lens.camera_info import read_camera_info
-from dvmvs_core.data.lens.depth_projection import cloud_points
 from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.point_clouds import cloud_points
 from dvmvs_core.data.poses.transforms import TransformTree
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader

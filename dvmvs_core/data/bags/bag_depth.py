@@ -24,8 +24,8 @@ from dvmvs_core.data.bags.bag_images import ImageMessage, ImageTopic, image_mess
 from dvmvs_core.data.bags.bag_poses import PoseStream
 from dvmvs_core.data.lens.camera_info import CameraModel
 from dvmvs_core.data.lens.camera_view import is_raw_topic
-from dvmvs_core.data.lens.depth_projection import cloud_points, depth_points, project_points
 from dvmvs_core.data.lens.raw_depth import raw_depth_points, rectify_depth
+from dvmvs_core.data.point_clouds import cloud_points, depth_points, project_points
 from dvmvs_core.errors import DataError, MessageError, TransformError, TransformExtrapolationError
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from dvmvs_core.data.encodings.inflate import inflate_part
-from dvmvs_core.data.encodings.inflation_bound import inflation_bound
+from dvmvs_core.data.encodings.inflate import inflate_part, inflation_bound
 
 MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x08, 0x0F

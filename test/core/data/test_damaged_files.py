@@ -27,11 +27,10 @@ from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_files import BagFiles
 from dvmvs_core.data.bags.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.bags.mcap_salvage import measure_chunks
-from dvmvs_core.data.encodings.inflate import zstd
-from dvmvs_core.data.encodings.inflation_bound import INFLATED_ANYWAY
+from dvmvs_core.data.encodings.inflate import INFLATED_ANYWAY, zstd
 from dvmvs_core.data.keyframe_index import read_index
-from dvmvs_core.data.lens.depth_projection import cloud_points
 from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.point_clouds import cloud_points
 from dvmvs_core.data.scene_folder import read_intrinsics, read_poses
 from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
 from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError

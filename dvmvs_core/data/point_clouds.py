@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Points into the depth image that a camera would have seen of them, and points out of messages."""
+"""Depth as points, points as depth: through a pinhole camera, and out of PointCloud2 messages and into them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign, shortened
+from dvmvs_core.geometry import backproject
+from dvmvs_core.types import DepthPrediction
 
 POINT_TYPES = {7: "f4", 8: "f8"}
 """Datatypes of sensor_msgs/msg/PointField that coordinates may have, as numpy types less their byte order."""
@@ -31,15 +33,27 @@ def project_points(points: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> 
         K: (3, 3) intrinsics.
         size: (H, W) of the image.
     """
-    height, width = size
     points = points[points[:, 2] >= NEAREST_M]
     x, y, z = K @ points.T
-    column, row = np.rint(x / z), np.rint(y / z)
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return nearest_surface(x / z, y / z, z, size).astype(np.float32)
+
+
+def nearest_surface(x: np.ndarray, y: np.ndarray, z: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the least depth (H, W) float64 that lands in each pixel, 0 where none does.
+
+    Args:
+        x: (N,) pixels.
+        y: (N,) pixels.
+        z: (N,) depth of each.
+        size: (H, W) of the image.
+    """
+    height, width = size
+    column, row = np.rint(x), np.rint(y)
+    inside = np.flatnonzero((column >= 0) & (column < width) & (row >= 0) & (row < height))
     nearest = np.full(height * width, np.inf)
     np.minimum.at(nearest, (row[inside] * width + column[inside]).astype(np.intp), z[inside])
     nearest[np.isinf(nearest)] = 0.0
-    return nearest.reshape(height, width).astype(np.float32)
+    return nearest.reshape(height, width)
 
 
 def depth_points(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
@@ -91,3 +105,26 @@ def _finite_points(message, fields: dict) -> np.ndarray:
     values = np.ascontiguousarray(rows).reshape(-1).view(point)
     points = np.stack([values[axis].astype(np.float64) for axis in "xyz"], axis=-1)
     return points[np.isfinite(points).all(axis=1)]
+
+
+POINT_FIELDS = ("x", "y", "z", "rgb", "confidence")
+"""The float32 values of a point, in order; without `confidence` where there is none."""
+
+
+def cloud_points_of(prediction: DepthPrediction, keep: np.ndarray) -> np.ndarray:
+    """Return the points (N, 4 or 5) float32 of a prediction, with as many of `POINT_FIELDS`, in the camera's frame.
+
+    Colour is packed 0x00RRGGBB into the bits of a float32, as RViz and PCL read it.
+
+    Args:
+        prediction: depth, image and intrinsics.
+        keep: (h, w) bool: the pixels that become points; one whose depth is 0 becomes the camera's centre.
+    """
+    confidence = prediction.confidence
+    points = np.empty((int(keep.sum()), len(POINT_FIELDS) - (confidence is None)), np.float32)
+    points[:, :3] = backproject(np.where(keep, prediction.depth, 0.0), prediction.K)[keep]
+    red, green, blue = prediction.image[keep].astype(np.uint32).T
+    points[:, 3] = (red << 16 | green << 8 | blue).view(np.float32)
+    if confidence is not None:
+        points[:, 4] = confidence[keep]
+    return points
