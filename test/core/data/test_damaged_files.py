@@ -36,7 +36,7 @@ from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
 from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError
 from dvmvs_core.evaluation.prediction.prediction_files import REQUIRED, PredictionReader
 from dvmvs_core.evaluation.scoring.figures import read_figures
-from dvmvs_core.importers import colmap_model, files, record3d, sens, transforms_json
+from dvmvs_core.importers import colmap, files, record3d, sens, transforms_json
 from dvmvs_core.model.regulariser import load_regulariser
 from dvmvs_core.training.training_scenes import read_training_frame
 
@@ -401,9 +401,9 @@ def test_a_point_cloud_whose_fields_lie_beyond_its_points_is_refused(offset):
         files.read_yaml,
         transforms_json._size,
         record3d._reader,
-        colmap_model._read_cameras_bin,
-        colmap_model._read_images_bin,
-        lambda path: list(colmap_model._long_lines(path)),
+        colmap._read_cameras_bin,
+        colmap._read_images_bin,
+        lambda path: list(colmap._long_lines(path)),
         load_regulariser,
     ),
 )

@@ -5,6 +5,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
+
+"""`dvmvs import` and its older name `dvmvs export`: scenes are written whole or not at all, and split for training."""
+
 from __future__ import annotations
 
 import errno
@@ -14,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dvmvs_core.cli.main import main
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.importers.dataset import FileScene
 from dvmvs_core.importers.formats import IclNuimOptions, ImportOptions
@@ -21,6 +26,7 @@ from dvmvs_core.importers.icl_nuim import IclNuim
 from dvmvs_core.importers.import_runner import import_scenes
 from dvmvs_core.importers.scene_import import ImportStopped, import_scene
 from dvmvs_core.importers.scene_writer import OutputError
+from dvmvs_core.importers.split import split_by_place, split_from, write_split
 
 ICL = IclNuim(False, IclNuimOptions())
 
@@ -248,3 +254,115 @@ def test_unknown_scenes_and_settings_out_of_range_are_refused(root, tmp_path):
     with pytest.raises(ConfigError, match="frame_skip must be 1 for a published test export; got 4"):
         ImportOptions(frame_skip=4, published=True)
     assert ImportOptions(training=True, frame_skip=4, published=True).frame_skip == 4
+
+
+SCANNET = [f"scene{place:04d}_{scan:02d}" for place in range(40) for scan in range(place % 3 + 1)]
+
+
+def test_nine_to_one_by_place_and_the_same_every_time():
+    train, validation = split_by_place(SCANNET)
+    assert sorted(train + validation) == SCANNET
+    places = [{name[:9] for name in part} for part in (train, validation)]
+    assert not places[0] & places[1]
+    assert (len(places[0]), len(places[1])) == (36, 4)
+    assert split_by_place(SCANNET[::-1]) == (train, validation)
+    assert validation != SCANNET[-len(validation) :]  # shuffled
+
+
+def test_the_sequences_of_a_room_stay_together_and_numbered_scenes_are_places_of_their_own():
+    train, validation = split_by_place(["chess-seq-01", "chess-seq-02", "fire-seq-01", "fire-seq-02"])
+    assert {name.split("-")[0] for name in train} != {name.split("-")[0] for name in validation}
+    assert len(train) == len(validation) == 2
+    train, validation = split_by_place(["scene_01", "scene_02"])
+    assert len(train) == len(validation) == 1
+
+
+def test_a_single_place_is_to_train_with():
+    assert split_by_place(["office1"]) == (["office1"], [])
+
+
+def test_given_lists_keep_their_order_and_lose_what_was_not_exported(tmp_path):
+    (tmp_path / "train.txt").write_text("b\nx\na\n")
+    (tmp_path / "validation.txt").write_text("c\n")
+    assert split_from(tmp_path, ["a", "b", "c", "d"]) == (["b", "a"], ["c"])
+    with pytest.raises(DataError, match=r"validation.txt lists none of the 2 exported scenes"):
+        split_from(tmp_path, ["a", "b"])
+    (tmp_path / "train.txt").unlink()
+    with pytest.raises(DataError, match=r"train.txt cannot be read"):
+        split_from(tmp_path, ["a"])
+
+
+def test_lists_are_one_name_a_line(tmp_path):
+    write_split(tmp_path, ["a", "b"], [])
+    assert (tmp_path / "train.txt").read_text() == "a\nb\n"
+    assert (tmp_path / "validation.txt").read_text() == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.txt", "validation.txt"]
+
+
+K = np.array(((20.0, 0, 7.5), (0, 21.0, 5.5), (0, 0, 1)))
+
+
+@pytest.fixture
+def sens_file(tmp_path, tools):
+    frames = [
+        tools.pack_frame(
+            np.full((4, 4), -np.inf) if i == 2 else tools.pose(i),
+            tools.png(tools.image(i)),
+            tools.zlib_depth(tools.depth(i)),
+            1_000_000 + 33_000 * i,
+        )
+        for i in range(4)
+    ]
+    path = tmp_path / "scene0000_00.sens"
+    path.write_bytes(tools.pack_sens(frames, K, K, (12, 16), (12, 16))[:-5])
+    return path
+
+
+def test_an_exported_scene_is_a_sequence(sens_file, tmp_path, tools, capsys):
+    out, figures = tmp_path / "out", tmp_path / "figures.json"
+    assert main(["export", "scannet", str(sens_file), str(out), "--json", str(figures), "--workers", "1"]) == 0
+    assert "scene0000_00: left out frames 3 to 3: scene0000_00.sens is cut off there" in capsys.readouterr().out
+    (scene,) = json.loads(figures.read_text())["scenes"]
+    assert (scene["frames"], scene["lost_poses"], scene["skipped"][0]["count"]) == (3, 1, 1)
+    sequence = open_sequence(out / "scene0000_00")
+    items = list(sequence.items())
+    assert [item.frame.stamp_ns for item in items] == [1_000_000_000, 1_033_000_000, 1_066_000_000]
+    for i, item in enumerate(items):
+        np.testing.assert_array_equal(item.frame.image, tools.image(i))
+        np.testing.assert_allclose(item.sensor_depth, tools.depth(i) / 1000, rtol=1e-6)
+        assert np.isfinite(item.frame.world_T_cam).all() == (i != 2)
+
+
+def test_training_frames_and_published_are_flags(sens_file, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["export", "scannet", str(sens_file), str(out), "--training", "--published", "--frame-skip", "2"]
+    assert main(arguments) == 0
+    assert (out / "train.txt").read_text() == "scene0000_00\n"
+    assert sorted(path.name for path in (out / "scene0000_00").glob("*.npz")) == ["000000.npz"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "looked_for"),
+    [
+        ("scannet", "looked for *.sens"),
+        ("7scenes", "looked for SCENE/seq-XX folders"),
+        ("tum-rgbd", "looked for rgb.txt"),
+        ("icl-nuim", "looked for NAME-color"),
+        ("rgbd-scenes", "looked for imgs/scene_XX"),
+    ],
+)
+def test_a_wrong_folder_is_one_line_that_says_what_was_looked_for(dataset, looked_for, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    assert main(["export", dataset, str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("dvmvs import: ") and looked_for in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scene_that_fails_is_named_and_the_exit_code_says_so(sens_file, tmp_path, tools, capsys):
+    (tmp_path / "scene0001_00.sens").write_bytes(tools.pack_sens([], K, K, (12, 16), (12, 16), depth_compression=2))
+    out = tmp_path / "out"
+    assert main(["export", "scannet", str(tmp_path), str(out), "--workers", "1"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "1 of 2 scenes could not be imported (scene0001_00: " in error and "got occi (2)" in error
+    assert [path.name for path in out.iterdir()] == ["scene0000_00"]
