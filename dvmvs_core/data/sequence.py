@@ -7,7 +7,7 @@
 
 """One interface over everything that a recording can be: a scene folder or a rosbag2.
 
-A sequence streams: one frame at a time is in memory, and every pass reads the recording anew.
+A sequence streams: one frame at a time is in memory, and every pass reads the recording again.
 """
 
 from __future__ import annotations

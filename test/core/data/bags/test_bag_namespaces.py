@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvmvs_core.data.bags.bag_namespaces import belongs, nearest, strangers
 from dvmvs_core.data.bags.bag_sequence import BagTopics
+from dvmvs_core.data.bags.bag_topics import belongs, nearest, strangers
 from dvmvs_core.errors import DataError
 
 MILLISECOND = 1_000_000
