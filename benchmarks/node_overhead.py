@@ -37,7 +37,7 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from dvmvs_core.cpu import share_cores
+from dvmvs_core.process import share_cores
 from dvmvs_ros.process.domain import own_domain
 
 WARM_UP = 5

@@ -27,12 +27,11 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.lens.camera_view import hide_unseen
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.process_memory import return_free_memory, share_heaps
+from dvmvs_core.process import return_free_memory, share_cores, share_heaps
 from dvmvs_core.types import Frame
 from dvmvs_ros.depth.config import NodeConfig
 from dvmvs_ros.depth.drops import NO_FAULT, DropReason
@@ -400,7 +399,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         if estimate.prediction is not None:
             engine_done_s = time.perf_counter()
             self._statistics.add_stage(Stage.ENGINE, (engine_done_s - started_s) * 1e3)
-            prediction = hide_unseen(estimate.prediction, job.seen)
+            prediction = hide_unseen(estimate.prediction, job.seen, self._config.engine.crop)
             if estimate.is_keyframe:
                 self._recent_keyframes.add(prediction, config.cloud_keyframes)
             header = make_header(arrival.stamp_ns, arrival.camera_frame_id)

@@ -33,15 +33,16 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.bags.bag_files import deserialise
 from dvmvs_core.data.bags.bag_images import ImageMessage, read_header
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.bags.bag_writer import TF, TF_STATIC, check_new
 from dvmvs_core.data.lens.camera_view import AUTO, is_raw_topic
+from dvmvs_core.data.lens.valid_mask import is_mask_topic
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
 from dvmvs_core.evaluation.scoring.running_mean import words
+from dvmvs_core.process import share_cores
 from dvmvs_ros.depth.frame_sync import JUMP_NS
 from dvmvs_ros.evaluation.live import Compared, LiveScore
 from dvmvs_ros.evaluation.recording import Recording
@@ -202,6 +203,8 @@ class EvaluationNode(GuardedNode):
         self._listen(TF_STATIC, TRANSFORMS)
         for topic in topics.poses:
             self._listen(topic, topics.types[topic])
+        if topics.mask:
+            self._listen(topics.mask, IMAGE)
         self._listen(topics.info, CAMERA_INFO, then=self._on_info)
 
     def _listen(
@@ -240,9 +243,10 @@ class EvaluationNode(GuardedNode):
         """Reliable where all publishers are, since best effort may lose what they would send again."""
         publishers = self.get_publishers_info_by_topic(topic)
         reliable = all(info.qos_profile.reliability is ReliabilityPolicy.RELIABLE for info in publishers)
+        latched = topic == TF_STATIC or is_mask_topic(topic)
         return QoSProfile(
             depth=QUEUE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL if topic == TF_STATIC else DurabilityPolicy.VOLATILE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         )
 

@@ -35,6 +35,7 @@ from dvmvs_ros.process.remote_parameters import remote_parameters
 
 IMAGE = "camera/image_rect"
 CAMERA_INFO = "camera/camera_info"
+VALID_MASK = "camera/valid_mask"
 SENSOR_DEPTH = "camera/depth"
 DEPTH = "depth/image"
 DEPTH_INFO = "depth/camera_info"
@@ -44,6 +45,7 @@ STATUS = "depth_node/frame_status"
 TOPICS = {
     IMAGE: Image,
     CAMERA_INFO: CameraInfo,
+    VALID_MASK: Image,
     SENSOR_DEPTH: Image,
     DEPTH: Image,
     DEPTH_INFO: CameraInfo,
@@ -103,7 +105,8 @@ class RecorderNode(GuardedNode):
     def _subscribe(self, log: MessageLog, topic: str, message_type: type, stop: threading.Event) -> None:
         name = self.resolve_topic_name(topic)
         log.open(name, type_name(message_type))
-        durability = DurabilityPolicy.TRANSIENT_LOCAL if topic == TF_STATIC else DurabilityPolicy.VOLATILE
+        latched = topic in (TF_STATIC, VALID_MASK)
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=QUEUE, durability=durability)
         ends = message_type is not DiagnosticArray  # diagnostics never end
 

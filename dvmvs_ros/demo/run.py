@@ -35,11 +35,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dvmvs_core.atomic import replacing
-from dvmvs_core.cpu import share_cores
 from dvmvs_core.data.office import OFFICE, SIZE_MB, fetch_office, office_address, office_folder, read_manifest
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DvmvsError
+from dvmvs_core.process import share_cores
 from dvmvs_ros import recorder_node
 from dvmvs_ros.process.children import ROOT, Child, ProcessError, ros_environment
 from dvmvs_ros.process.domain import own_domain
@@ -184,7 +184,11 @@ def _play(options: Options, sequence: FrameSequence, domain: int, console: Conso
 
 PLAYING = "[2/3] playing, one answer at a time"
 
-INPUTS = {"image": recorder_node.IMAGE, "camera_info": recorder_node.CAMERA_INFO}
+INPUTS = {
+    "image": recorder_node.IMAGE,
+    "camera_info": recorder_node.CAMERA_INFO,
+    "valid_mask": recorder_node.VALID_MASK,
+}
 """The depth node's inputs, and the topics of the player that they are connected to."""
 
 

@@ -21,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from dvmvs_core.data.lens.camera_view import Rectification
 from dvmvs_ros.depth.config import NodeConfig
 from dvmvs_ros.depth.input_watch import InputWatch
+from dvmvs_ros.depth.mask_input import MaskInput
 from dvmvs_ros.depth.motion_watch import MotionWatch
 from dvmvs_ros.depth.settings import (
     COMPRESSED,
@@ -54,6 +55,7 @@ class Inputs:
         transforms: where poses come from.
         admission: which of them are believed.
         rectification: makes frames' images of the messages'.
+        mask: what they show.
         watch: when each input was last heard of.
         motion: how the camera moved.
         camera_frame: optical frame of the last image; empty before the first.
@@ -79,7 +81,16 @@ class Inputs:
             undo.callback(node.destroy_guard_condition, poses_changed)
             self.transforms = _open_poses(node, config, poses_changed.trigger, warn, self.admission)
             undo.callback(self.transforms.close)
-            # First the intrinsics: the executor serves subscriptions in this order, and an image's own come with it.
+            self.rectification = Rectification(
+                config.rectify,
+                node.resolve_topic_name("image"),
+                network_size if config.depth_size == NETWORK_SIZE else None,
+                config.engine.crop,
+                node.get_logger().info,
+            )
+            # The executor serves subscriptions in this order: first what an image needs, which may come with it.
+            self.mask = MaskInput(node, self.rectification, config.max_image_pixels, warn)
+            undo.callback(node.destroy_subscription, self.mask.subscription)
             self.camera_info = node.create_subscription(
                 CameraInfo, "camera_info", on_camera_info, **sensor_qos(node, "camera_info", warn)
             )
@@ -87,13 +98,6 @@ class Inputs:
             self.image = _subscribe_to_images(node, config.image_transport, on_image, warn)
             undo.callback(node.destroy_subscription, self.image)
             self._open = undo.pop_all()
-        self.rectification = Rectification(
-            config.rectify,
-            node.resolve_topic_name("image"),
-            network_size if config.depth_size == NETWORK_SIZE else None,
-            config.engine.crop,
-            node.get_logger().info,
-        )
         self.watch = InputWatch()
         self.motion = MotionWatch()
         self.camera_frame = ""

@@ -23,6 +23,7 @@ from dvmvs_ros.depth.config import LiveConfig, NodeConfig
 from dvmvs_ros.depth.drops import BEFORE_POSE, NO_FAULT, DropReason
 from dvmvs_ros.depth.input_watch import Input
 from dvmvs_ros.depth.inputs import Inputs
+from dvmvs_ros.depth.mask_input import MaskInput
 from dvmvs_ros.depth.settings import FROM_TF
 from dvmvs_ros.diagnostics.help_sections import section_of
 from dvmvs_ros.diagnostics.memory import memory_values
@@ -123,6 +124,8 @@ class Diagnostics:
         elif recent := {r: n for r, n in statistics.recent_drops().items() if r not in NO_FAULT}:
             level = WARN
             text = "images dropped in the last seconds: " + ", ".join(f"{n} {r.value}" for r, n in recent.items())
+        elif complaint := self._mask_complaint(inputs.mask):
+            level, text = WARN, complaint
         elif not watch.ever(Input.IMAGE):
             text = f"waiting for the first image on {inputs.image.topic_name}"
         return self._status(
@@ -136,9 +139,17 @@ class Diagnostics:
                 "camera_info rate Hz": f"{statistics.rate_hz(Happening.CAMERA_INFO):.1f}",
                 "camera frame": inputs.camera_frame,
                 "age of images on arrival s": f"{inputs.age_s:.3f}",
+                **inputs.mask.values(),
                 **statistics.counts(),
             },
         )
+
+    def _mask_complaint(self, mask: MaskInput) -> str:
+        """Why depth is not hidden where somebody says that the camera shows nothing."""
+        topic = mask.subscription.topic_name
+        if not mask.heard and self._node.count_publishers(topic):
+            return f"no mask on {topic}. {self._hints.explain_silence(mask.subscription)}"
+        return mask.complaint()
 
     def _poses(self, inputs: Inputs) -> DiagnosticStatus:
         world, camera = self._config.world_frame, inputs.camera_frame

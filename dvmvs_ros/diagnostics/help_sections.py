@@ -20,6 +20,8 @@ _SECTIONS = (
     ("waiting for the first image", "no-image"),
     ("no camera_info on", "no-camera_info"),
     ("no usable camera_info", "no-camera_info"),
+    ("no mask on", "mask-not-used"),
+    ("a mask on", "mask-not-used"),
     ("images dropped in the last seconds", "images-dropped"),
     ("of the images are dropped", "images-dropped"),
     ("no pose on", "no-pose"),

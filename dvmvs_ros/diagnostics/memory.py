@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dvmvs_core.process_memory import resident_bytes
+from dvmvs_core.process import resident_bytes
 
 MB = 1e6
 

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dvmvs_core.data.bags.bag_writer import TF_STATIC
+from dvmvs_core.data.lens.valid_mask import is_mask_topic
 from dvmvs_ros.messages.message_log import MessageLog
 
 MAX_STATICS = 1000
-"""Different messages of static transforms that are kept for the bags to come."""
+"""Different messages of static transforms that are kept for the bags to come; of masks it is the newest."""
 
 
 class Recording:
@@ -44,6 +45,7 @@ class Recording:
         self._log: MessageLog | None = None
         self._types: dict[str, str] = {}
         self._statics: list[bytes] = []
+        self._masks: dict[str, bytes] = {}
         if path is not None:
             if not kept:
                 shutil.rmtree(path, ignore_errors=True)
@@ -59,6 +61,8 @@ class Recording:
         """Write a message that came just now."""
         if topic == TF_STATIC and data not in self._statics and len(self._statics) < MAX_STATICS:
             self._statics.append(data)  # it comes only once, and every bag needs it
+        if is_mask_topic(topic):
+            self._masks[topic] = data
         if self._log:
             try:
                 self._log.write(topic, time.time_ns(), data)
@@ -96,3 +100,5 @@ class Recording:
             self._log.open(topic, message_type)
         for data in self._statics:
             self._log.write(TF_STATIC, time.time_ns(), data)
+        for topic, data in self._masks.items():
+            self._log.write(topic, time.time_ns(), data)

@@ -21,11 +21,11 @@ from geometry_msgs.msg import Transform, TransformStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, Range
 from std_msgs.msg import Header
 
-from dvmvs_core.data.point_clouds import POINT_FIELDS, cloud_points_of
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.encodings.image_message import decode_compressed, decode_depth, decode_image
 from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.lens.camera_info import CameraModel, read_camera_info
+from dvmvs_core.data.point_clouds import POINT_FIELDS, cloud_points_of
 from dvmvs_core.data.poses.quaternion import normalised, pose_matrix, quaternion_of
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign
@@ -152,6 +152,11 @@ def transform_message(stamp_ns: int, parent: str, child: str, parent_T_child: np
 def rgb_message(image: np.ndarray, header: Header) -> Image:
     """Return (H, W, 3) uint8 RGB as rgb8."""
     return _image_message(image, header, "rgb8")
+
+
+def mask_message(mask: np.ndarray, header: Header) -> Image:
+    """Return a mask (H, W) uint8 as mono8."""
+    return _image_message(mask, header, "mono8")
 
 
 def metric_depth_message(depth: np.ndarray, header: Header) -> Image:

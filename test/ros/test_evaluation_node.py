@@ -10,8 +10,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
+import cv2
 import numpy as np
 import pytest
 
@@ -64,6 +66,17 @@ def evaluate_offline(sequence, weights, folder) -> dict:
 
 
 @pytest.fixture(scope="module")
+def scene(scene, tmp_path_factory):
+    """The scene, of a camera that sees its robot's arm."""
+    masked = tmp_path_factory.mktemp("masked") / scene.name
+    shutil.copytree(scene, masked)
+    mask = np.full((48, 64), 255, np.uint8)
+    mask[24:, 16:48] = 0
+    cv2.imwrite(str(masked / "mask.png"), mask)
+    return masked
+
+
+@pytest.fixture(scope="module")
 def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
     """Two rounds of the scene in lockstep through the depth node, with the evaluation beside it."""
     folder = tmp_path_factory.mktemp("live")
@@ -73,7 +86,10 @@ def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
     node = start_node(
         "depth_node",
         {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
-        remap=("image:=camera/image_rect", "camera_info:=camera/camera_info"),
+        remap=(
+            *("image:=camera/image_rect", "camera_info:=camera/camera_info"),
+            "valid_mask:=camera/valid_mask",
+        ),
     )
     evaluation = start_node(
         "evaluation_node", {"report_folder": str(folder / "report"), "result_bag": str(folder / "walk")}
@@ -108,6 +124,9 @@ def test_folder_bag_and_live_in_lockstep_give_the_same_figures(live, offline):
     assert_same(untimed(offline["bag"]), untimed(offline["folder"]))
     first, second = live["figures"]["sequences"]
     assert_same(untimed(first), untimed(offline["folder"]["sequences"][0]))
+    for recorded in ("walk", "walk_2"):
+        items = list(open_sequence(live["folder"] / recorded).items(depth=False))
+        assert [100 * (~item.seen).mean() for item in items] == [25.0] * 14, "the second round has its mask too"
     assert live["figures"].keys() - {"live"} == offline["folder"].keys()
     for name in ("network", "preset", "resolution", "weights_sha256", "measurement_frames", "precision", "device"):
         assert live["figures"][name] == offline["folder"][name]

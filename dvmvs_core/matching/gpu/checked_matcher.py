@@ -33,7 +33,7 @@ from dvmvs_core.matching.matcher import Matcher
 
 logger = logging.getLogger(__name__)
 
-WITHIN, MOST_BEYOND = 0.02, 0.05
+WITHIN, MAX_BEYOND = 0.02, 0.05
 """Relative difference from the CPU's depth, and the share of pixels that may be beyond it. The CPU may compute in half
 precision, and a pixel may take another of two planes that are equally good."""
 
@@ -149,7 +149,7 @@ def _check(on_gpu: TorchMatcher, on_cpu: Matcher, height: int, width: int, devic
     for one, other in zip(found, expected, strict=True):
         # NaN is beyond, too.
         beyond = float((~(np.abs(one / other - 1) <= WITHIN)).mean())
-        if not beyond <= MOST_BEYOND:
+        if not beyond <= MAX_BEYOND:
             raise DeviceError(f"depth of {beyond:.0%} of the pixels differs from the CPU's by over {WITHIN:.0%}")
 
 

@@ -128,9 +128,9 @@ def test_an_engine_on_cuda_matches_there(monkeypatch):
     asked = []
     monkeypatch.setattr(checked, "CheckedMatcher", lambda *arguments: asked.append(arguments))
     for device, mode in ((CPU, "auto"), (CUDA, "reference"), (CUDA, "auto"), (CUDA, "fast")):
-        choose.matcher_beside("a matcher", MODEL, device, mode)
+        choose.matcher_on_device("a matcher", MODEL, device, mode)
     assert asked == [("a matcher", MODEL, CUDA, "auto"), ("a matcher", MODEL, CUDA, "fast")]
-    assert choose.matcher_beside(None, MODEL, CUDA, "auto") is None
+    assert choose.matcher_on_device(None, MODEL, CUDA, "auto") is None
 
 
 def test_an_engine_takes_depth_and_confidence_from_tensors(monkeypatch, keyframes):
@@ -140,7 +140,8 @@ def test_an_engine_takes_depth_and_confidence_from_tensors(monkeypatch, keyframe
     config = EngineConfig(device="cpu", precision="float32", matching="fast")
     plain = DepthEngine(network, config)
     monkeypatch.setattr(
-        "dvmvs_core.engine.matcher_beside", lambda matcher, model, device, mode: CheckedMatcher(matcher, model, device)
+        "dvmvs_core.engine.matcher_on_device",
+        lambda matcher, model, device, mode: CheckedMatcher(matcher, model, device),
     )
     engine = DepthEngine(network, config)
     assert engine.runs_as.endswith("; matching fast on cpu") and plain.runs_as.endswith("; matching fast")

@@ -24,7 +24,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
-from dvmvs_core.runtime.auto_precision import cpu_precision  # noqa: E402
+from dvmvs_core.runtime.devices import cpu_precision  # noqa: E402
 from dvmvs_ros.depth.drops import DropReason  # noqa: E402
 from dvmvs_ros.messages.conversions import (  # noqa: E402
     camera_info_message,

@@ -5,12 +5,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What the engine keeps of keyframes for those to come."""
+"""What the engine works out for one frame, and what it keeps of keyframes for those to come."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +21,14 @@ from torch import Tensor
 
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.convlstm import LSTMState
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.preprocess import rounded
+from dvmvs_core.runtime.runner import PreviousKeyframe
 from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth
-from dvmvs_core.types import Frame
+from dvmvs_core.types import DepthPrediction, Frame
 
 
 @dataclass(eq=False)
-class View:
+class StoredView:
     """A frame as the engine keeps it. A stage that remembers more of a keyframe adds a field here.
 
     The first frame after a reset gets no depth and may never become a measurement frame, so its features wait until
@@ -49,7 +53,7 @@ class View:
     matching_view: MatchingView | None = None
 
     @classmethod
-    def of(cls, frame: Frame) -> View:
+    def of(cls, frame: Frame) -> StoredView:
         """Return a frame of which nothing has been worked out."""
         world_T_cam = torch.from_numpy(frame.world_T_cam.astype(np.float32))[None]
         return cls(frame.index, frame.stamp_ns, world_T_cam, frame.image)
@@ -68,7 +72,7 @@ class PastKeyframes:
     """
 
     def __init__(self, size: int) -> None:
-        self.views: deque[View] = deque(maxlen=size)
+        self.views: deque[StoredView] = deque(maxlen=size)
         self.previous: PreviousKeyframe | None = None
         self.fused: deque[FusedDepth] = deque(maxlen=PAST_DEPTHS)
 
@@ -78,13 +82,13 @@ class PastKeyframes:
         self.previous = None
         self.fused.clear()
 
-    def add(self, view: View) -> None:
+    def add(self, view: StoredView) -> None:
         """Keep a view, unless it is kept already."""
         if view not in self.views:
             self.views.append(view)
 
     def remember(
-        self, reference: View, depth: Tensor, state: LSTMState | None, fused: FusedDepth | None = None
+        self, reference: StoredView, depth: Tensor, state: LSTMState | None, fused: FusedDepth | None = None
     ) -> None:
         """Keep a keyframe with the network's depth (1, h, w) in metres, and what else it left."""
         reference.depth = depth[:, None]
@@ -93,21 +97,77 @@ class PastKeyframes:
         if fused is not None:
             self.fused.append(fused)
 
-    def view_of(self, frame: Frame) -> View:
+    def view_of(self, frame: Frame) -> StoredView:
         """Return the view of a frame's time, or a new one, which is kept."""
         for view in self.views:
             if view.stamp_ns == frame.stamp_ns:
                 return view
-        self.add(View.of(frame))
+        self.add(StoredView.of(frame))
         return self.views[-1]
 
-    def described(self, reference: View) -> list[MatchingView]:
+    def described(self, reference: StoredView) -> list[MatchingView]:
         """Return what matching knows of the views, oldest first, without that of the reference frame."""
         return [view.matching_view for view in self._other_than(reference) if view.matching_view]
 
-    def predictions(self, reference: View) -> list[tuple[Tensor, Tensor]]:
+    def predictions(self, reference: StoredView) -> list[tuple[Tensor, Tensor]]:
         """Return the network's depth and the pose of the views, oldest first, without that of the reference frame."""
         return [(view.depth, view.world_T_cam) for view in self._other_than(reference) if view.depth is not None]
 
-    def _other_than(self, reference: View) -> list[View]:
+    def _other_than(self, reference: StoredView) -> list[StoredView]:
         return [view for view in self.views if view is not reference]
+
+
+class FrameEstimate(NamedTuple):
+    """Depth of a frame and all that came with it, on the runner's device.
+
+    Attributes:
+        image: (h, w, 3) the frame's image at the network's resolution, values 0…255.
+        depth: (1, h, w) metres.
+        network_depth: (1, h, w) metres, before matching; the same where that is off.
+        state: the recurrent state; None from PairNet.
+        confidence: (1, h, w) in 0…1; None if it was not estimated.
+        fused: what later keyframes need of depth that was matched; None where it was not.
+    """
+
+    image: Tensor
+    depth: Tensor
+    network_depth: Tensor
+    state: LSTMState | None
+    confidence: Tensor | None
+    fused: FusedDepth | None
+
+    def prediction(
+        self, frame: Frame, K: np.ndarray, measurements: list[StoredView], started: float
+    ) -> DepthPrediction:
+        """Return it as arrays on the host.
+
+        Args:
+            frame: the reference frame.
+            K: (3, 3) intrinsics of the depth.
+            measurements: the measurement frames, best first.
+            started: time.perf_counter() when the frame came.
+        """
+        parts = [rounded(self.image), self.depth[0], *([] if self.confidence is None else [self.confidence[0]])]
+        image, depth, *confidence = downloaded(parts)
+        return DepthPrediction(
+            depth=depth,
+            K=K.astype(np.float64),
+            image=image,
+            world_T_cam=frame.world_T_cam,
+            stamp_ns=frame.stamp_ns,
+            frame_index=frame.index,
+            measurement_index=tuple(view.index for view in measurements),
+            measurement_stamps_ns=tuple(view.stamp_ns for view in measurements),
+            latency_ms=(time.perf_counter() - started) * 1e3,
+            confidence=confidence[0] if confidence else None,
+        )
+
+
+def downloaded(tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Return tensors of one device as arrays on the host, which waits once for all of them."""
+    on_host = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    if not tensors[0].is_cuda:
+        return [tensor.numpy() for tensor in on_host]
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    # They came into pinned memory, of which whoever keeps depth must not keep any.
+    return [tensor.numpy().copy() for tensor in on_host]

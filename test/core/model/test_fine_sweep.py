@@ -17,8 +17,8 @@ import torch
 from dvmvs_core.config import preset
 from dvmvs_core.model.cost_volume import sweep_geometry
 from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.model.fine_sweep import LOG_SHIFTS, PREDICTED, FineSweep, upsampled
 from dvmvs_core.model.patch_matching import patch_descriptors
-from dvmvs_core.model.refinement import LOG_SHIFTS, PREDICTED, DepthRefinement, upsampled
 from dvmvs_core.runtime.step_geometry import step_geometry
 
 HEIGHT, WIDTH = 64, 96
@@ -44,41 +44,41 @@ def wall_seen_from(x: float) -> torch.Tensor:
 
 
 @pytest.fixture
-def refinement() -> DepthRefinement:
+def fine_sweep() -> FineSweep:
     torch.manual_seed(0)
-    return DepthRefinement(4, 4, channels=8, min_depth_m=0.25, max_depth_m=20.0).eval()
+    return FineSweep(4, 4, channels=8, min_depth_m=0.25, max_depth_m=20.0).eval()
 
 
-def matched_at(refinement: DepthRefinement, depth_m: float) -> torch.Tensor:
-    looks = [patch_descriptors(wall_seen_from(x)) for x in (0.0, BASELINE_M)]
+def matched_at(fine_sweep: FineSweep, depth_m: float) -> torch.Tensor:
+    maps = [patch_descriptors(wall_seen_from(x)) for x in (0.0, BASELINE_M)]
     geometry = sweep_geometry(pose_at(0.0), [pose_at(BASELINE_M)], K)
-    return refinement.match(torch.full((1, HEIGHT, WIDTH), depth_m), looks[0], looks[1:], *geometry)
+    return fine_sweep.match(torch.full((1, HEIGHT, WIDTH), depth_m), maps[0], maps[1:], *geometry)
 
 
 @pytest.mark.parametrize("shift", (-0.28, -0.14, 0.0, 0.14, 0.28))
-def test_matching_peaks_where_the_prediction_is_off(refinement, shift) -> None:
-    """The wall lies at exp(shift) times the predicted depth."""
-    matched = matched_at(refinement, WALL_M * math.exp(-shift))
+def test_matching_peaks_where_the_prediction_is_off(fine_sweep, shift) -> None:
+    """The wall is at exp(shift) times the predicted depth."""
+    matched = matched_at(fine_sweep, WALL_M * math.exp(-shift))
     similarity = matched[0, : len(LOG_SHIFTS), 4:-4, 24:-4].mean(dim=(1, 2))
     assert similarity.argmax() == LOG_SHIFTS.index(shift)
     assert similarity.max() > 0.97
     assert similarity.median() < 0.7
 
 
-def test_what_is_out_of_view_matches_nothing(refinement) -> None:
+def test_what_is_out_of_view_matches_nothing(fine_sweep) -> None:
     """80 px · 0.4 m / 2 m = 16 px of the left are seen by the reference frame alone, 8 at half resolution."""
-    matched = matched_at(refinement, WALL_M)
+    matched = matched_at(fine_sweep, WALL_M)
     seen = matched[0, len(LOG_SHIFTS)]
     assert torch.equal(seen, (torch.arange(WIDTH // 2) >= 8).float().expand(HEIGHT // 2, -1))
     assert matched[0, PREDICTED, :, :8].abs().max() == 0.0
 
 
-def test_texture_tells_a_pattern_from_one_colour(refinement) -> None:
+def test_texture_tells_a_pattern_from_one_colour(fine_sweep) -> None:
     flat, waves = patch_descriptors(torch.zeros(1, 3, HEIGHT, WIDTH)), patch_descriptors(wall_seen_from(0.0))
     geometry = sweep_geometry(pose_at(0.0), [pose_at(0.0)], K)
     depth = torch.full((1, HEIGHT, WIDTH), WALL_M)
-    assert refinement.match(depth, flat, [flat], *geometry)[:, -1].max() < 1e-3
-    assert refinement.match(depth, waves, [waves], *geometry)[:, -1].median() == pytest.approx(1.0, abs=0.01)
+    assert fine_sweep.match(depth, flat, [flat], *geometry)[:, -1].max() < 1e-3
+    assert fine_sweep.match(depth, waves, [waves], *geometry)[:, -1].median() == pytest.approx(1.0, abs=0.01)
 
 
 def test_geometry_is_that_of_the_fast_plane_sweep() -> None:
@@ -90,21 +90,21 @@ def test_geometry_is_that_of_the_fast_plane_sweep() -> None:
     torch.testing.assert_close(torch.stack(translations), expected.translations)
 
 
-def test_it_begins_as_if_it_were_not_there(refinement) -> None:
+def test_before_training_it_changes_nothing(fine_sweep) -> None:
     depth = torch.rand(1, HEIGHT, WIDTH) + 1.0
     maps = torch.randn(1, 4, HEIGHT // 2, WIDTH // 2)
-    matched = matched_at(refinement, WALL_M)
-    assert torch.equal(refinement(depth, matched, maps, maps), depth)
-    torch.nn.init.constant_(refinement.correction.bias, math.log(1.25))
-    torch.testing.assert_close(refinement(depth, matched, maps, maps), 1.25 * depth)
+    matched = matched_at(fine_sweep, WALL_M)
+    assert torch.equal(fine_sweep(depth, matched, maps, maps), depth)
+    torch.nn.init.constant_(fine_sweep.correction.bias, math.log(1.25))
+    torch.testing.assert_close(fine_sweep(depth, matched, maps, maps), 1.25 * depth)
 
 
-def test_depth_stays_within_the_range_of_the_network(refinement) -> None:
+def test_depth_stays_within_the_range_of_the_network(fine_sweep) -> None:
     depth = torch.full((1, HEIGHT, WIDTH), WALL_M)
     maps = torch.randn(1, 4, HEIGHT // 2, WIDTH // 2)
     for correction, limit in ((3.0, 20.0), (-3.0, 0.25)):
-        torch.nn.init.constant_(refinement.correction.bias, correction)
-        assert (refinement(depth, matched_at(refinement, WALL_M), maps, maps) == limit).all()
+        torch.nn.init.constant_(fine_sweep.correction.bias, correction)
+        assert (fine_sweep(depth, matched_at(fine_sweep, WALL_M), maps, maps) == limit).all()
 
 
 def test_a_pixel_takes_the_correction_of_any_neighbour_or_a_mean_of_them() -> None:
@@ -122,20 +122,20 @@ def test_a_pixel_takes_the_correction_of_any_neighbour_or_a_mean_of_them() -> No
     assert fine[0, 1::2, 1::2].tolist() == [[0, 0, 1, 2], [0, 0, 1, 2], [4, 4, 5, 6]]
 
 
-def test_gradient_reaches_all_of_it_and_the_prediction(refinement) -> None:
-    torch.nn.init.normal_(refinement.correction.weight)
+def test_gradient_reaches_all_of_it_and_the_prediction(fine_sweep) -> None:
+    torch.nn.init.normal_(fine_sweep.correction.weight)
     depth = torch.full((1, HEIGHT, WIDTH), 1.6, requires_grad=True)
     maps = torch.randn(1, 4, HEIGHT // 2, WIDTH // 2)
-    refinement(depth, matched_at(refinement, 1.6), maps, maps).mean().backward()
-    assert all(parameter.grad.abs().max() > 0 for parameter in refinement.parameters())
+    fine_sweep(depth, matched_at(fine_sweep, 1.6), maps, maps).mean().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in fine_sweep.parameters())
     assert depth.grad.abs().max() > 0
 
 
-def test_fusionnet_differs_by_the_refinement_at_full_resolution_alone(view_of_noise) -> None:
+def test_fusionnet_differs_by_the_fine_sweep_at_full_resolution_alone(view_of_noise) -> None:
     torch.manual_seed(0)
     config = preset("small", height=HEIGHT, width=WIDTH, depth_hypotheses=4, hyper_channels=2, refinement_channels=4)
     network = build_network(config).eval()
-    torch.nn.init.constant_(network.refinement.correction.bias, 0.1)
+    torch.nn.init.constant_(network.fine_sweep.correction.bias, 0.1)
     plain = build_network(config.replace(refinement_channels=0)).eval()
     plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("refinement.")})
     (fine, state), (plain_pyramid, plain_state) = view_of_noise(network), view_of_noise(plain)
@@ -148,7 +148,7 @@ def test_geometry_stays_exact_where_convolutions_are_in_half_precision(view_of_n
     torch.manual_seed(0)
     config = preset("small", height=HEIGHT, width=WIDTH, depth_hypotheses=4, hyper_channels=2, refinement_channels=4)
     network = build_network(config).eval()
-    torch.nn.init.normal_(network.refinement.correction.weight, 0, 0.1)
+    torch.nn.init.normal_(network.fine_sweep.correction.weight, 0, 0.1)
     expected, _ = view_of_noise(network)
     with torch.autocast("cpu", torch.bfloat16):
         found, _ = view_of_noise(network)
@@ -162,9 +162,9 @@ def view_of_noise():
     images = torch.randn(2, 1, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
 
     @torch.no_grad()
-    def look(network):
+    def predict(network):
         reference, measurement = (network.extract(image) for image in images)
         poses = (pose_at(0.0), [pose_at(0.1)])
         return network(images[0], reference, [measurement.matching], *poses, K, None, None, None)
 
-    return look
+    return predict

@@ -5,7 +5,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Forward re-projection: what another camera sees of the points of a depth map.
+"""The pinhole camera as torch tensors: pixels, intrinsics, points, and what another camera sees of a depth map.
+
+Pixel (0, 0) is the centre of the top-left pixel. Scaling has no half-pixel term: pixel x of a half-resolution map
+belongs to pixel 2x of the image, which is where a stride-2 convolution centres it.
 
 Symbols: B batch, K intrinsics (B, 3, 3), a_T_b (B, 4, 4) from the camera b that has the depth to another one.
 """
@@ -15,7 +18,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.intrinsics import pixel_grid
+
+def scale_intrinsics(K: Tensor, scale: float) -> Tensor:
+    """Intrinsics (B, 3, 3) of the same camera at ``scale`` times the resolution."""
+    return torch.cat([K[:, :2] * scale, K[:, 2:]], dim=1)
+
+
+def inverse(matrices: Tensor) -> Tensor:
+    """Inverses of (..., n, n) that are known to have one; unlike `torch.linalg.inv` it never waits for a GPU."""
+    return torch.linalg.inv_ex(matrices).inverse
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """Homogeneous pixels (3, height·width) as (x, y, 1), row by row, float32 on the device of ``like``."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32, device=like.device),
+        torch.arange(width, dtype=torch.float32, device=like.device),
+        indexing="ij",
+    )
+    return torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+
 
 # Below this depth a point has no usable perspective division: it is projected as if it were at 1 m.
 _MIN_DIVISOR_M = 1e-8

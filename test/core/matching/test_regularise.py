@@ -5,14 +5,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Scores about the matched plane, against numpy."""
+"""What the regulariser is asked: scores around the matched plane, and planes fitted to clear matches around a cell."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from dvmvs_core.matching.score_windows import quarter_means, window_rows
+from dvmvs_core.matching.measured_around import fitted_depths
+from dvmvs_core.matching.regularise import quarter_means, window_rows
 
 CELLS, PLANES, REACH = (5, 7), 12, 4
 
@@ -57,3 +58,54 @@ def test_windows_and_evidence(scores):
         chosen = np.clip(middle, 0, PLANES - 1)
         others = alone[y, x][np.abs(planes - chosen) > 2].max()
         np.testing.assert_allclose(evidence[y, x], (alone[y, x, chosen], alone[y, x, chosen] - others), atol=1e-6)
+
+
+SIZE = (48, 64)
+
+
+@pytest.fixture
+def plane() -> np.ndarray:
+    """Log depth of a slanted plane, 1.3 to 3.3 m away: inverse depth is linear in the pixel."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    return -np.log(0.3 + 0.004 * x + 0.003 * y).astype(np.float32)
+
+
+def clear() -> tuple[np.ndarray, np.ndarray]:
+    """Score and parallax that count in full."""
+    return np.full(SIZE, 0.3, np.float32), np.full(SIZE, 4.0, np.float32)
+
+
+def test_a_true_plane_is_found(plane):
+    fits, weight = fitted_depths(plane, *clear())
+    assert fits.shape == (2, *SIZE)
+    np.testing.assert_allclose(fits[0], plane, atol=0.005)
+    np.testing.assert_allclose(fits[1], plane, atol=0.02)
+    np.testing.assert_allclose(weight, 1, atol=1e-5)
+
+
+def test_a_plane_goes_through_where_matching_knows_nothing(plane):
+    hole = (slice(20, 28), slice(26, 34))
+    wrong = plane.copy()
+    wrong[hole] += 0.7
+    score, parallax = clear()
+    score[19:29, 25:35] = 0
+    fits, weight = fitted_depths(wrong, score, parallax)
+    assert weight[22:26, 28:32].max() == 0
+    np.testing.assert_allclose(fits[0][hole], plane[hole], atol=0.02)
+    blind, _ = fitted_depths(wrong, *clear())
+    assert np.abs(blind[0] - plane)[hole].max() > 0.2, "with clear scores it would have been believed"
+
+
+def test_matches_along_a_diagonal_make_a_plane(plane):
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    score, parallax = clear()
+    score[np.abs(x - y) > 4] = 0
+    fits, _ = fitted_depths(plane, score, parallax)
+    at_its_end = (slice(0, 3), slice(0, 3))
+    np.testing.assert_allclose(fits[1][at_its_end], plane[at_its_end], atol=0.01)
+
+
+def test_depth_stays_in_range():
+    nearly_parallel = np.full(SIZE, np.log(30.0), np.float32)
+    fits, _ = fitted_depths(nearly_parallel, *clear())
+    np.testing.assert_allclose(np.exp(fits), 20.0, rtol=1e-5)

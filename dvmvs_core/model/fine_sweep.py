@@ -5,10 +5,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Matching again, at depths about the prediction: what the planes of the sweep, far apart as they are, cannot resolve.
+"""A second, finer plane sweep around the predicted depth, and the network that corrects depth by it.
 
-At 2 m the 64 planes of the paper lie 25 cm apart. Here every pixel has depths of its own, dense about what was
-predicted and sparse farther off, so that depth is corrected by what the images show at that very place.
+At 2 m the 64 planes of the paper are 25 cm apart. Here every pixel has depths of its own, dense around the prediction
+and sparse farther off. In checkpoints, configurations and ONNX files its name is refinement (`refinement_channels`).
 
 No part of the published method. Sources: coarse-to-fine cost volumes, Gu et al., "Cascade Cost Volume for
 High-Resolution Multi-View Stereo and Stereo Matching", CVPR 2020; the way to full resolution by a learned mean of the
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.pinhole import pixel_grid
 from dvmvs_core.model.ray_matching import match_at_pixels
 
 LOG_SHIFTS = (-0.7, -0.52, -0.38, -0.28, -0.2, -0.14, -0.09, -0.045, 0.0, 0.045, 0.09, 0.14, 0.2, 0.28, 0.38, 0.52, 0.7)
@@ -37,8 +37,8 @@ NEAR = 3
 """Pixels a side of the neighbourhood whose corrections are averaged."""
 
 
-class DepthRefinement(nn.Module):
-    """Matches about a prediction, and corrects it by what was found.
+class FineSweep(nn.Module):
+    """Matches around a prediction, and corrects it by what was found.
 
     Args:
         hyper_channels: N, channels of the decoder's last map at half resolution.
@@ -63,8 +63,9 @@ class DepthRefinement(nn.Module):
         self.up = nn.Conv2d(2 * channels, channels, 1)
         self.merge = nn.Conv2d(channels, channels, 3, padding=1)
         self.correction = nn.Conv2d(channels, 1, 3, padding=1)
+        # RAFT calls them the mask of convex upsampling; the name is a key of checkpoints.
         self.shares = nn.Conv2d(channels, 4 * NEAR**2, 1)
-        # Zero-initialised, so that training starts from the unrefined network.
+        # Zero-initialised, so training starts from the network without this part.
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)
 
@@ -76,7 +77,7 @@ class DepthRefinement(nn.Module):
         homographies: Iterable[Tensor],
         translations: Iterable[Tensor],
     ) -> Tensor:
-        """Compare every other pixel of a prediction with the measurement frames, at depths about its own.
+        """Compare every other pixel of a prediction with the measurement frames, at depths around its own.
 
         Args:
             depth: (B, H, W) metres; no gradient flows into it.
@@ -86,7 +87,7 @@ class DepthRefinement(nn.Module):
             translations: (B, 3) of each, from there too.
 
         Returns:
-            (B, P+2, h, w): the cosine between both looks, averaged over the frames that have the point in view, for
+            (B, P+2, h, w): the cosine of both descriptors, averaged over the frames that have the point in view, for
             each of LOG_SHIFTS; the share of frames that have the predicted point in view; and how much texture the
             pixel has.
         """
@@ -96,7 +97,7 @@ class DepthRefinement(nn.Module):
             pixels = pixel_grid(height, width, like=inverse_depths)
             views = zip(measurements, homographies, translations, strict=True)
             matched = match_at_pixels(
-                inverse_depths, reference.flatten(2), ((looks, H @ pixels, t) for looks, H, t in views)
+                inverse_depths, reference.flatten(2), ((matching, H @ pixels, t) for matching, H, t in views)
             )
             total, count = (part.view(batch, -1, height, width) for part in matched)
             return self.with_texture(total / count.clamp(min=1.0), count / len(measurements), reference)
@@ -124,21 +125,21 @@ class DepthRefinement(nn.Module):
         coarse = (coarse + self.coarse2(self.coarse1(coarse).relu())).relu()
         coarse = functional.interpolate(self.up(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=True)
         x = self.merge((fine + coarse).relu()).relu()
-        refined = depth * upsampled(self.correction(x).float(), self.shares(x).float()).exp()
-        return refined.clamp(self.min_depth_m, self.max_depth_m)
+        corrected = depth * upsampled(self.correction(x).float(), self.shares(x).float()).exp()
+        return corrected.clamp(self.min_depth_m, self.max_depth_m)
 
 
-def upsampled(correction: Tensor, shares: Tensor) -> Tensor:
+def upsampled(correction: Tensor, upsampling_weights: Tensor) -> Tensor:
     """Corrections (B, H, W) at full resolution: of each pixel a mean of the nine around it at half resolution.
 
     Args:
         correction: (B, 1, h, w).
-        shares: (B, 36, h, w) logits: for each of the nine, row by row, those of the four pixels in a cell.
+        upsampling_weights: (B, 36, h, w) logits: for each of the nine, row by row, those of the four pixels in a cell.
     """
     batch, _, height, width = correction.shape
     reach = NEAR // 2
     near = functional.unfold(functional.pad(correction, (reach,) * 4, "replicate"), NEAR)
-    weights = shares.view(batch, NEAR**2, 4, height, width).softmax(dim=1)
+    weights = upsampling_weights.view(batch, NEAR**2, 4, height, width).softmax(dim=1)
     cells = (weights * near.view(batch, NEAR**2, 1, height, width)).sum(dim=1)
     return functional.pixel_shuffle(cells, 2)[:, 0]
 

@@ -5,7 +5,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Threads share a heap, and what is free goes back. Each in a process of its own, since the heap is the process's."""
+"""Threads that wait sleep and share a heap, and what is free goes back, unless the environment says otherwise.
+
+The heap is that of the process, so each test of it has a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,26 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other heaps")
+from dvmvs_core.process import share_cores
+
+
+def test_waiting_threads_sleep(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    share_cores()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_the_environment_has_the_last_word(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    share_cores()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other heaps")
 
 HEAPS = """
 import ctypes, sys, threading
-from dvmvs_core.process_memory import share_heaps
+from dvmvs_core.process import share_heaps
 share_heaps()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -40,7 +58,7 @@ libc.fflush(None)
 
 RETURNED = """
 import ctypes
-from dvmvs_core.process_memory import resident_bytes, return_free_memory
+from dvmvs_core.process import resident_bytes, return_free_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = libc.memset.argtypes = libc.free.argtypes = None
@@ -60,13 +78,16 @@ def run(program: str, **environment: str) -> str:
     ).stdout
 
 
+@needs_glibc
 def test_threads_share_a_heap():
     assert run(HEAPS).count("<heap nr=") == 1
 
 
-def test_the_environment_has_the_last_word():
+@needs_glibc
+def test_the_environment_has_the_last_word_on_heaps():
     assert run(HEAPS, MALLOC_ARENA_MAX="4").count("<heap nr=") > 1
 
 
+@needs_glibc
 def test_what_is_free_goes_back():
     assert int(run(RETURNED)) > 80e6

@@ -5,13 +5,41 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""A run that must be over, exports included, some seconds after its process started: a lent machine does not wait."""
+"""What ends a run: a signal, a deadline, or steps without a finite gradient."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from dvmvs_core.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether SIGINT or SIGTERM came; a second one of a kind has its usual effect."""
+    came: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if not came:
+            logger.warning("stopping after this step, with a checkpoint; once more to stop at once")
+        came.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 
 _IMPORTED = time.monotonic()
 
@@ -55,3 +83,37 @@ class Deadline:
     def note_export(self, seconds: float) -> None:
         """Learn how long an export took."""
         self._longest_export_s = max(seconds, self._longest_export_s or 0.0)
+
+
+MAX_IN_A_ROW = 20
+
+
+class SkippedSteps:
+    """Counts them.
+
+    Attributes:
+        in_a_row: how many came since the last step that changed weights.
+    """
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def note(self, step: int, finite: bool, checkpoint: Path) -> None:
+        """Take note of a step.
+
+        Args:
+            step: its number.
+            finite: whether its gradient was.
+            checkpoint: to resume from.
+
+        Raises:
+            DataError: if there were too many one after the other.
+        """
+        self.in_a_row = 0 if finite else self.in_a_row + 1
+        if not finite:
+            logger.warning("step %d skipped: its gradient is not finite", step)
+        if self.in_a_row >= MAX_IN_A_ROW:
+            raise DataError(
+                f"{self.in_a_row} steps in a row had no finite gradient; lower the learning rate and resume from"
+                f" {checkpoint}"
+            )

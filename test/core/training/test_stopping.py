@@ -18,10 +18,10 @@ from dvmvs_core.errors import ConfigError, WeightsError
 from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.checkpoint_parts import join_parts, write_parts
 from dvmvs_core.model.dvmvs import build_network
-from dvmvs_core.training import deadline as module
-from dvmvs_core.training.deadline import FIRST_RESERVE_S, Deadline, process_age_s
+from dvmvs_core.training import stopping as module
 from dvmvs_core.training.loop import LoopConfig, Trainer
 from dvmvs_core.training.stages import Stage
+from dvmvs_core.training.stopping import FIRST_RESERVE_S, Deadline, process_age_s
 
 STAGES = (Stage("everything", 1.0),)
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""How much memory this process holds, and that it gives back what it no longer uses."""
+"""What this process takes of the machine: cores, threads that sleep while they wait, and memory that goes back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,25 @@ import ctypes
 import os
 import resource
 from pathlib import Path
+
+
+def share_cores() -> None:
+    """Let threads that wait for one another sleep instead of spinning; call it before torch is imported.
+
+    OpenMP's threads spin at the end of every parallel step by default. On a robot that runs anything else, the
+    spinning thread keeps the core from the one that it waits for: with one other busy process on two cores, a keyframe
+    of `small` took 8.9 s, and 0.31 s with sleeping threads. OMP_WAIT_POLICY in the environment still has the last word.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which can be fewer than the machine has."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
 
 _M_ARENA_MAX = -8
 """Of glibc's malloc.h."""

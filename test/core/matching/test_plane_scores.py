@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Averages over squares, semi-global matching and the choice of a plane, against plain references."""
+"""Averages over squares, finer grids, semi-global matching and the choice of a plane, against plain references."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from dvmvs_core.evaluation.reconstruction.score_aggregation import semi_global_scores
-from dvmvs_core.matching.aggregation import box_means
+from dvmvs_core.matching.plane_scores import add_upsampled, best_planes, box_means
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
-from dvmvs_core.matching.winner import best_planes
 
 HEIGHT, WIDTH, PLANES = 11, 14, 16
 
@@ -81,3 +80,15 @@ def test_the_best_plane_lies_at_the_top_of_a_parabola():
     # The second best counts from three planes on.
     expected = [0.25, scores[0, 1, 10] - scores[0, 1, 7], 9.0, 9.0]
     np.testing.assert_allclose(margin[0], expected, atol=1e-4)
+
+
+def test_scores_of_the_pretrained_maps_land_where_their_cells_are_centred():
+    """A score that is linear in the pixel stays so: cells at pixels 4x + 3 to cells at pixels 2x."""
+    y, x = np.mgrid[:6, :8]
+    coarse = np.stack((4.0 * x + 3, 4.0 * y + 3), axis=-1).astype(np.float32)
+    scores = np.ones((12, 16, 2), np.float32)
+    add_upsampled(0, 7, coarse, np.float32(0.5), scores)
+    add_upsampled(7, 12, coarse, np.float32(0.5), scores)
+    y, x = np.mgrid[:12, :16]
+    expected = np.stack((2.0 * x, 2.0 * y), axis=-1).clip(3, (4 * 7 + 3, 4 * 5 + 3))
+    np.testing.assert_allclose(scores, 1 + 0.5 * expected, atol=1e-4)
