@@ -28,7 +28,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.data.encodings.bit_depth import BitDepth
-from dvmvs_core.data.lens.camera_view import hide_unseen
+from dvmvs_core.data.lens.valid_mask import apply_valid_mask
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.process import return_free_memory, share_cores, share_heaps
@@ -76,13 +76,13 @@ class _Job:
 
     Attributes:
         frame: the frame.
-        seen: which of its pixels the camera shows, (H, W) bool; None for all.
+        valid_mask: which of its pixels the camera shows, (H, W) bool; None for all.
         arrival: the image that it came from.
         submitted_s: when it was complete, by `time.perf_counter`.
     """
 
     frame: Frame
-    seen: np.ndarray | None
+    valid_mask: np.ndarray | None
     arrival: Arrival
     submitted_s: float
 
@@ -347,7 +347,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._inputs.watch.hear(Input.POSE)
         self._inputs.motion.add(frame.stamp_ns, frame.world_T_cam)
         self._statistics.add_stage(Stage.POSE, _ms_since(arrival.decoded_s))
-        self._worker.submit(_Job(frame, self._inputs.rectification.seen, arrival, time.perf_counter()))
+        self._worker.submit(_Job(frame, self._inputs.rectification.valid_mask, arrival, time.perf_counter()))
 
     def _on_jump(self) -> None:
         """The images went back in time: nothing from before may be used again."""
@@ -399,11 +399,11 @@ class DepthNode(GuardedNode, LifecycleNode):
         if estimate.prediction is not None:
             engine_done_s = time.perf_counter()
             self._statistics.add_stage(Stage.ENGINE, (engine_done_s - started_s) * 1e3)
-            prediction = hide_unseen(estimate.prediction, job.seen, self._config.engine.crop)
+            prediction = apply_valid_mask(estimate.prediction, job.valid_mask, self._config.engine.crop)
             if estimate.is_keyframe:
                 self._recent_keyframes.add(prediction, config.cloud_keyframes)
             header = make_header(arrival.stamp_ns, arrival.camera_frame_id)
-            outputs.publish(prediction, job.frame, job.seen, header, config)
+            outputs.publish(prediction, job.frame, job.valid_mask, header, config)
             self._statistics.add_stage(Stage.PUBLISH, _ms_since(engine_done_s))
             self._statistics.add_published(_ms_since(arrival.received_s))
             status = replace(

@@ -163,7 +163,7 @@ class SceneSequence(FrameSequence):
                 continue
             frame = Frame(image, self.K, self._poses[i], self._stamps_ns[i], i)
             sensor_depth = self._read_depth(i, image.shape[:2]) if depth else None
-            yield SequenceItem(frame, path.name, sensor_depth, seen=self._valid_mask)
+            yield SequenceItem(frame, path.name, sensor_depth, valid_mask=self._valid_mask)
         if self.dropped.total() == len(self):
             raise self._all_unreadable()
 

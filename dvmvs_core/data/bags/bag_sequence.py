@@ -93,9 +93,9 @@ class BagSequence(FrameSequence):
                 with foreign(f"image {image.index} cannot be used", MessageError):
                     recorded = image.colour(bits)
                     camera = self._camera_of(image.stamp_ns, recorded)
-                    self._view.valid_mask = masks.at(image.log_ns)
+                    self._view.raw_mask = masks.at(image.log_ns)
                     pixels, K = self._view(recorded, camera)
-                    seen = self._view.seen
+                    valid_mask = self._view.valid_mask
                     frame = Frame(pixels, K, world_T_cam, image.stamp_ns, image.index)
             except MessageError as error:
                 self._drop(DAMAGED, error)
@@ -107,12 +107,12 @@ class BagSequence(FrameSequence):
             if sensor_depth is not None and self._view.applies_to(camera):
                 size = pixels.shape[:2]
                 sensor_depth = Preprocessor(camera.K, sensor_depth.shape, size, crop=self._crop).depth(sensor_depth)
-            yield SequenceItem(frame, _name(image.index), sensor_depth, self._lens_left(camera), seen)
+            yield SequenceItem(frame, _name(image.index), sensor_depth, self._lens_left(camera), valid_mask)
         if not usable:
             raise DataError(f"{self.path}: none of {len(self)} images can be used; {self._last_reason}")
 
     def fitted(self, size: tuple[int, int], crop: bool) -> BagSequence:
-        """Return the sequence with its raw images rectified straight to a network's size (see `Sequence.fitted`)."""
+        """Return the sequence with raw images rectified straight to a network's size, as `FrameSequence.fitted`."""
         fitted = copy.copy(self)  # what was dropped and what is at fault stay one for both
         fitted._crop = crop
         fitted._view = fitted._rectification(size)

@@ -193,7 +193,7 @@ class SequenceRecorder:
             )
         else:
             self._lost += 1
-        mask = self._masks.changed(item.seen, frame.image.shape[:2])
+        mask = self._masks.changed(item.valid_mask, frame.image.shape[:2])
         if mask is not None:
             bag.open(MASK, IMAGE)
             bag.write(MASK, stamp_ns, bag_messages.image(stamp_ns, CAMERA_FRAME, mask, "mono8"))
