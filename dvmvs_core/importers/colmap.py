@@ -73,7 +73,7 @@ class Colmap(Dataset):
         folder = _images_of(model, model.resolve().parents[2])
         if folder is not None:
             return folder
-        raise DataError(f"there is no folder images/ beside {model} or above it: name it with --images")
+        raise DataError(f"there is no folder images/ next to {model} or above it: name it with --images")
 
     def _frame(self, folder: Path, cameras: dict[int, Camera], image: ColmapImage) -> PosedImage | SkippedFrame:
         path = folder / image.name
@@ -90,7 +90,7 @@ def _check_alone(model: Path) -> None:
     """Refuse one of the models that COLMAP makes of images that it cannot join: another may be the one that is meant.
 
     Raises:
-        DataError: if there are others beside it.
+        DataError: if there are others next to it.
     """
     if model.name != "0":
         return
@@ -103,7 +103,7 @@ def _check_alone(model: Path) -> None:
 
 
 def _images_of(model: Path, top: Path) -> Path | None:
-    """The folder of images beside a model or above it, not above the folder `top`."""
+    """The folder of images next to a model or above it, not above the folder `top`."""
     for place in (model.resolve(), *model.resolve().parents):
         if (place / "images").is_dir():
             return place / "images"

@@ -156,7 +156,7 @@ class ColmapOptions:
     scale: float
     """metres of one unit of the model, which has no scale of its own: measure a known distance in it"""
     images: Path | None = None
-    """folder of the images that the model names; by default images/ beside the model or above it"""
+    """folder of the images that the model names; by default images/ next to the model or above it"""
 
     def __post_init__(self) -> None:
         """Check the values."""

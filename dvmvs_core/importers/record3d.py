@@ -56,7 +56,7 @@ class Record3d(Dataset):
             return [SceneInput(root.resolve().stem, root)]
         found = sorted([*root.glob("*.r3d"), *(path.parent for path in root.glob(f"*/{METADATA}") if path.is_file())])
         if not found:
-            raise DataError(f"{root} holds no Record3D recording: looked for *.r3d, and for {METADATA} beside rgbd/")
+            raise DataError(f"{root} holds no Record3D recording: looked for *.r3d, and for {METADATA} next to rgbd/")
         return [SceneInput(path.resolve().stem, path) for path in found]
 
     def open(self, scene: SceneInput) -> Scene:
@@ -130,12 +130,12 @@ def _image(read: Callable[[str], bytes], name: str) -> np.ndarray:
     return cv2.cvtColor(decode_encoded(read(name), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
 
 
-def _depth(read: Callable[[str], bytes], number: int, size: tuple[int, int], least: int) -> np.ndarray:
+def _depth(read: Callable[[str], bytes], number: int, size: tuple[int, int], min_confidence: int) -> np.ndarray:
     pixels = size[0] * size[1]
     depth = np.frombuffer(inflate_lzfse(read(f"rgbd/{number}.depth"), 4 * pixels), "<f4").reshape(size).copy()
-    if least:
+    if min_confidence:
         sure = np.frombuffer(inflate_lzfse(read(f"rgbd/{number}.conf"), pixels), np.uint8).reshape(size)
-        depth[sure < least] = 0
+        depth[sure < min_confidence] = 0
     return depth
 
 

@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""Open3D and Redwood: a .log trajectory beside colour and depth images.
+"""Open3D and Redwood: a .log trajectory next to colour and depth images.
 
 A block of the trajectory is a line of three whole numbers, of which the first is the number of the frame, and the 4×4
 camera-to-world matrix, x right, y down, z forward, metres.

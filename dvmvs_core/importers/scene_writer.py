@@ -36,7 +36,7 @@ class OutputError(DataError):
 
 
 class SceneFolder:
-    """Collects a scene in a hidden folder beside its final place and moves it there when it is whole.
+    """Collects a scene in a hidden folder next to its final place and moves it there when it is whole.
 
     So a scene is either finished or not there. What an earlier, killed run left in the hidden folder is removed first.
 

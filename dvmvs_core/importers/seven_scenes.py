@@ -7,7 +7,7 @@
 
 """7-Scenes: SCENE/seq-XX/frame-NNNNNN.color.png, .depth.png (millimetres, 0 and 65535 invalid) and .pose.txt.
 
-Correct: the recorded depth is that of another camera, with another focal length, beside the colour camera. It is
+Correct: the recorded depth is that of another camera, with another focal length, next to the colour camera. It is
 moved into the colour camera, and so are the poses, since KinectFusion tracked the depth camera. The data set was
 never calibrated: focal lengths and transform are options.
 

@@ -60,7 +60,7 @@ def split_from(folder: Path, names: list[str]) -> tuple[list[str], list[str]]:
 
 
 def write_split(out: Path, train: list[str], validation: list[str]) -> None:
-    """Write both lists beside the scenes, each whole or not at all.
+    """Write both lists next to the scenes, each whole or not at all.
 
     Raises:
         OutputError: if they cannot be written.

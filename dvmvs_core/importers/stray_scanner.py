@@ -84,13 +84,13 @@ class StrayScanner(Dataset):
         return PosedScene(frames)
 
 
-def _depth(path: Path, confidence: Path, least: int) -> np.ndarray:
+def _depth(path: Path, confidence: Path, min_confidence: int) -> np.ndarray:
     depth = (_read_array(path) if path.suffix == ".npy" else read_raw_depth(path)) / 1000.0
     if confidence.exists():
         sure = decode_image(confidence, cv2.IMREAD_UNCHANGED, "a confidence image")
         if sure.shape != depth.shape:
             raise DataError(f"{confidence} must have the size of its depth image, {depth.shape}; got {sure.shape}")
-        depth[sure < least] = 0
+        depth[sure < min_confidence] = 0
     return depth
 
 

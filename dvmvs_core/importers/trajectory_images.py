@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""A folder of images or a video, beside a trajectory of TUM's format (time tx ty tz qx qy qz qw).
+"""A folder of images or a video, next to a trajectory of TUM's format (time tx ty tz qx qy qz qw).
 
 Images are named by their time, in seconds, or in nanoseconds where the number has 16 digits or more; a stamps.txt of
 one time a line goes before. The frames of a video are at the times that it says, from 0.
@@ -91,7 +91,7 @@ def _times_of(files: list[Path]) -> np.ndarray:
         if time_ns is None or (time_ns is not None and times_ns and time_ns <= times_ns[-1]):
             raise DataError(
                 f"{file}: images must be named by increasing times (seconds, or nanoseconds), or have a stamps.txt"
-                f" beside them; got {quoted(word)}"
+                f" next to them; got {quoted(word)}"
             )
         times_ns.append(time_ns)
     return np.array(times_ns, dtype=np.int64)

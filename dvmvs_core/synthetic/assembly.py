@@ -65,7 +65,7 @@ class Place:
     y: float
     yaw: float
 
-    def beside(self, x: float, y: float, yaw: float) -> Place:
+    def moved(self, x: float, y: float, yaw: float) -> Place:
         """Return the place at an offset along this one's axes, turned by a further angle."""
         c, s = np.cos(self.yaw), np.sin(self.yaw)
         return Place(self.x + c * x - s * y, self.y + s * x + c * y, self.yaw + yaw)

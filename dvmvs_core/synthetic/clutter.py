@@ -270,7 +270,7 @@ def cover(
             return
         taken.append(spot)
         maker = draw_weighted(rng, ON_TABLES)
-        maker(builder, place.beside(*spot, rng.normal(0.0, 0.35)), top, free)
+        maker(builder, place.moved(*spot, rng.normal(0.0, 0.35)), top, free)
 
 
 def fill_board(builder: Builder, place: Place, width: float, depth: float, z: float, free: float) -> None:
@@ -305,7 +305,7 @@ def fill_board(builder: Builder, place: Place, width: float, depth: float, z: fl
             x += 2 * half[0] + 0.02
         elif kind == "thing":
             maker = (can, bottle, cup, ball, basket, small_plant, book_stack)[int(rng.integers(7))]
-            maker(builder, place.beside(min(x + 0.1, width / 2 - 0.08), 0.0, 0.0), z, free)
+            maker(builder, place.moved(min(x + 0.1, width / 2 - 0.08), 0.0, 0.0), z, free)
             x += rng.uniform(0.18, 0.3)
         else:
             x += rng.uniform(0.05, 0.25)

@@ -153,7 +153,7 @@ def _wall_shelf(builder: Builder, place: Place, middle: float, width: float, tal
     rng = builder.rng
     depth = rng.uniform(0.16, 0.28)
     builder.box(place, (0, depth / 2, middle), (width, depth / 2, 0.012), builder.smooth())
-    fill_board(builder, place.beside(0.0, depth / 2, 0.0), 2 * width, depth, middle + 0.012, rng.uniform(0.22, 0.35))
+    fill_board(builder, place.moved(0.0, depth / 2, 0.0), 2 * width, depth, middle + 0.012, rng.uniform(0.22, 0.35))
 
 
 def run_along_walls(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:

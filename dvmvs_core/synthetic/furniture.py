@@ -49,7 +49,7 @@ def table(builder: Builder, place: Place, width: float, depth: float, ceiling: f
             builder.box(place, offset, (0.02, depth / 2 - 0.02, height / 2 - thick), legs)
     _clutter(builder, place, width, depth, height)
     if rng.random() < 0.4:
-        on_floor(builder, place.beside(rng.uniform(-0.3, 0.3) * width, 0.0, 0.0), 0.2, 0.2, height)
+        on_floor(builder, place.moved(rng.uniform(-0.3, 0.3) * width, 0.0, 0.0), 0.2, 0.2, height)
 
 
 def shelf(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
@@ -119,7 +119,7 @@ def dining_set(builder: Builder, place: Place, width: float, depth: float, ceili
             y = depth / 2 + chair_depth / 2 - rng.uniform(-0.1, 0.3)
             turn = rng.normal(0, 0.12)
             # A chair's back is on its -y side, and the table on its +y side.
-            chair = place.beside(x, side * y, turn + (np.pi if side > 0 else 0.0))
+            chair = place.moved(x, side * y, turn + (np.pi if side > 0 else 0.0))
             _chair(builder, chair, chair_width, chair_depth, model)
     _clutter(builder, place, width, depth, high)
 
@@ -320,7 +320,7 @@ def on_floor(builder: Builder, place: Place, width: float, depth: float, ceiling
     rng = builder.rng
     for _ in range(int(rng.integers(1, 3))):
         maker = draw_weighted(rng, ON_FLOORS)
-        spot = place.beside(rng.normal(0, width / 2), rng.normal(0, depth / 2), rng.uniform(-1.5, 1.5))
+        spot = place.moved(rng.normal(0, width / 2), rng.normal(0, depth / 2), rng.uniform(-1.5, 1.5))
         maker(builder, spot, 0.0, min(ceiling, 0.6))
 
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Data sets that `dvmvs export` reads, two frames each, of which one file is damaged."""
+"""Data sets that `dvmvs import` reads, two frames each, of which one file is damaged."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def damaged(rng: Random, seed: tuple[Callable[[bool], Dataset], dict[str, bytes]
 
 
 def read(rng: Random, case: tuple[Dataset, dict[str, bytes]], folder: Path) -> None:
-    """Read every frame, as an export does."""
+    """Read every frame, as an import does."""
     dataset, files = case
     for name, content in files.items():
         path = folder / name

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 
 import fuzz_corpus as corpus
-import fuzz_imports as exports
+import fuzz_imports as imports
 import fuzz_mutations as mutations
 import numpy as np
 
@@ -237,7 +237,7 @@ TARGETS = {
     ),
     "bag_folder": Target(corpus.bag_metadata, mutations.mutated_words, _in_file("metadata.yaml", _bag_folder)),
     "frame_status": Target(corpus.statuses, _mutated_message, _status),
-    "export": Target(exports.data_sets, exports.damaged, exports.read),
+    "import": Target(imports.data_sets, imports.damaged, imports.read),
     "training_log": _text("log", lambda path: RunFolder(path.parent).forget_after(1), LOG_NAME),
     "sens": Target(corpus.sens, mutations.mutated_sens, _in_file("scene.sens", _sens)),
     "scene": Target(

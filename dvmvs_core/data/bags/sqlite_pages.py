@@ -45,7 +45,7 @@ HOT_JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
 
 def log_of(path: Path) -> Path | None:
-    """Return the write-ahead log beside a database, which holds its newest rows; None if there is none."""
+    """Return the write-ahead log next to a database, which holds its newest rows; None if there is none."""
     return _beside(path, "-wal")
 
 
@@ -65,7 +65,7 @@ def _beside(path: Path, ending: str) -> Path | None:
 
 def open_sqlite(path: Path) -> sqlite3.Connection:
     """Open a file to read it, also where it was cut off, together with its log; neither is changed."""
-    # Without locks, and with the index of the log in memory, no file is made beside it, and none is needed.
+    # Without locks, and with the index of the log in memory, no file is made next to it, and none is needed.
     options = "mode=ro&vfs=unix-none" if log_of(path) else "immutable=1"
     database = sqlite3.connect(f"file:{quote(str(path))}?{options}", uri=True)
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
