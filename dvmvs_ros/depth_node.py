@@ -29,7 +29,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from dvmvs_core.data.encodings.bit_depth import BitDepth
-from dvmvs_core.data.lens.camera_view import hide_unseen
+from dvmvs_core.data.lens.valid_mask import apply_valid_mask
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.keyframes import KeyframeDecision
@@ -338,7 +338,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._lost_frames = 0
         self._inputs.note_frame(frame)
         timeline.end(FrameStage.POSE)
-        self._worker.submit(_Job(frame, self._inputs.rectification.seen, timeline))
+        self._worker.submit(_Job(frame, self._inputs.rectification.valid_mask, timeline))
 
     def _on_jump(self) -> None:
         """The images went back in time: nothing from before may be used again."""
@@ -402,7 +402,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         prediction = estimate.prediction
         if prediction is not None:
             timeline.end(FrameStage.ENGINE)
-            prediction = hide_unseen(prediction, job.valid_mask, self._config.engine.crop)
+            prediction = apply_valid_mask(prediction, job.valid_mask, self._config.engine.crop)
             if estimate.is_keyframe:
                 self._recent_keyframes.add(prediction, config.cloud_keyframes)
             header = make_header(timeline.stamp_ns, timeline.camera_frame_id)

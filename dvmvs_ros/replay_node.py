@@ -226,7 +226,7 @@ class ReplayNode(GuardedNode):
 
     def _publish_mask(self, item: SequenceItem) -> None:
         """Publish what the camera shows, if that has changed; a recording without masks gets no topic for them."""
-        mask = self._masks.changed(item.seen, item.frame.image.shape[:2])
+        mask = self._masks.changed(item.valid_mask, item.frame.image.shape[:2])
         if mask is None:
             return
         if self._mask is None:

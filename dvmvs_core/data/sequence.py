@@ -7,7 +7,7 @@
 
 """One interface over everything that a recording can be: a scene folder or a rosbag2.
 
-A sequence streams: one frame at a time is in memory, and every pass reads the recording anew.
+A sequence streams: one frame at a time is in memory, and every pass reads the recording again.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ class SequenceItem:
         name: file name of the image; made up from the index where images have no files.
         sensor_depth: (H, W) float32 metres, 0 = invalid; None if there is none for this frame.
         lens: what rectifying image and depth still takes, where they were asked for as recorded; otherwise None.
-        seen: (H, W) bool, which pixels of the image show the scene, by lens and mask; None for all of them. The others
-            get no depth; what a sensor measured there stays.
+        valid_mask: (H, W) bool, which pixels of the image show the scene, by lens and mask; None for all of them. The
+            others get no depth; what a sensor measured there stays.
     """
 
     frame: Frame
     name: str
     sensor_depth: np.ndarray | None
     lens: Lens | None = None
-    seen: np.ndarray | None = None
+    valid_mask: np.ndarray | None = None
 
 
 class FrameSequence(ABC):

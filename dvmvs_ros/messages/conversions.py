@@ -21,11 +21,11 @@ from geometry_msgs.msg import Transform, TransformStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, Range
 from std_msgs.msg import Header
 
-from dvmvs_core.data.cloud import POINT_FIELDS, cloud_points_of
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.encodings.image_message import decode_compressed, decode_depth, decode_image, is_only_depth
 from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.lens.camera_info import CameraModel, read_camera_info
+from dvmvs_core.data.point_clouds import POINT_FIELDS, cloud_points_of
 from dvmvs_core.data.poses.quaternion import normalised, pose_matrix, quaternion_of
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign

@@ -46,7 +46,6 @@ RANK = {
     "evaluation": 4,
     "timing": 4,
     "synthetic": 4,
-    "exporters": 4,
     "importers": 4,
     "environment": 4,
     "cli": 5,

@@ -191,7 +191,7 @@ def test_a_recording_is_played_with_its_mask_and_recorded_with_it(start_node, cl
     recorded = list(open_sequence(tmp_path / "recorded").items(depth=False))
     assert len(recorded) == 4
     for item in recorded:
-        np.testing.assert_array_equal(item.seen, ARM > 0)
+        np.testing.assert_array_equal(item.valid_mask, ARM > 0)
     # The bag is played as the folder was, to who comes late too.
     heard: list = []
     player = start_node("replay_node", {"sequence": str(tmp_path / "recorded"), "rate": 0.1})

@@ -379,7 +379,7 @@ def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, si
         side.answer(stamp_ns)
     client.wait(lambda: min(len(depths), len(confidences), len(clouds)) == 2)
     camera = CameraModel(client.K, 48, 64, Lens("plumb_bob", client.K, np.array((*lens, 0.0, 0.0, 0.0)), np.eye(3)))
-    seen = Rectifier(camera, (64, 96)).seen
+    seen = Rectifier(camera, (64, 96)).in_view
     assert 0.02 < (~seen).mean() < 0.3
     for depth, confidence, cloud in zip(depths, confidences, clouds, strict=True):
         values = np.frombuffer(depth.data, "<f4").reshape(64, 96)

@@ -108,7 +108,7 @@ def test_folder_bag_and_live_in_lockstep_give_the_same_figures(live, offline):
     assert_same(untimed(first), untimed(offline["folder"]["sequences"][0]))
     for recorded in ("walk", "walk_2"):
         items = list(open_sequence(live["folder"] / recorded).items(depth=False))
-        assert [100 * (~item.seen).mean() for item in items] == [25.0] * 14, "the second round has its mask too"
+        assert [100 * (~item.valid_mask).mean() for item in items] == [25.0] * 14, "the second round has its mask too"
     assert live["figures"].keys() - {"live"} == offline["folder"].keys()
     for name in ("network", "preset", "resolution", "weights_sha256", "measurement_frames", "precision", "device"):
         assert live["figures"][name] == offline["folder"][name]

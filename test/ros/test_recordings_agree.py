@@ -29,9 +29,9 @@ from dvmvs_core.data.bags.bag_files import BagFiles, typestore
 from dvmvs_core.data.bags.bag_writer import new_bag
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.encodings.inflate import zstd
-from dvmvs_core.data.lens.camera_view import AUTO, Rectification, hide_unseen
+from dvmvs_core.data.lens.camera_view import AUTO, Rectification
 from dvmvs_core.data.lens.raw_depth import rectify_depth
-from dvmvs_core.data.lens.valid_mask import decode_mask
+from dvmvs_core.data.lens.valid_mask import apply_valid_mask, decode_mask
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.poses.quaternion import pose_matrix
 from dvmvs_core.data.poses.transforms import TransformTree
@@ -229,7 +229,7 @@ def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndar
         tree.lookup,
         "odom",
         view=view,
-        on_frame=lambda frame, arrival: (frames.append(frame), seen.append(view.seen)),
+        on_frame=lambda frame, arrival: (frames.append(frame), seen.append(view.valid_mask)),
         on_drop=lambda arrival, reason, detail: pytest.fail(f"{reason}: {detail}"),
         on_jump=lambda: pytest.fail("a jump"),
         now_ns=lambda: 0,
@@ -248,7 +248,7 @@ def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndar
             sync.add_camera_info(stamp_to_ns(info.header.stamp), camera)
         elif message.topic == MASKS:
             mask = deserialize_message(message.data, Image)
-            view.valid_mask = decode_mask(mask.encoding, mask.height, mask.width, mask.step, False, mask.data)
+            view.raw_mask = decode_mask(mask.encoding, mask.height, mask.width, mask.step, False, mask.data)
         elif message.topic == DEPTHS:
             depth = depth_from_message(deserialize_message(message.data, Image))
             depths.append(depth if form.lens is None else rectify_depth(depth, camera))
@@ -276,9 +276,9 @@ def test_folder_bag_and_node_agree(name, tmp_path, into_the_log):
         for other in (bag_item.sensor_depth, depth):
             np.testing.assert_allclose(other, folder_item.sensor_depth, rtol=1e-6)
         if form.mask is not None:
-            assert 0.05 < (~folder_item.seen).mean() < 0.6
-            for other in (bag_item.seen, seen[i]):
-                np.testing.assert_array_equal(other, folder_item.seen)
+            assert 0.05 < (~folder_item.valid_mask).mean() < 0.6
+            for other in (bag_item.valid_mask, seen[i]):
+                np.testing.assert_array_equal(other, folder_item.valid_mask)
         difference = np.abs(bag_item.frame.image.astype(int) - PICTURES[i])
         assert difference.mean() < 15 or form.lens is not None, "and all are what the camera saw, the right way up"
 
@@ -345,7 +345,7 @@ def test_over_dds_the_node_predicts_what_folder_and_bag_say(
             prediction = engine.step(item.frame)
             decisions.append(engine.last_decision)
             if prediction is not None:
-                expected[item.frame.stamp_ns] = hide_unseen(prediction, item.seen).depth
+                expected[item.frame.stamp_ns] = apply_valid_mask(prediction, item.valid_mask).depth
         assert outcomes == decisions
         client.wait(lambda: len(client.depths) >= len(expected))  # noqa: B023
         depths = {stamp_to_ns(depth.header.stamp): depth_from_message(depth) for depth in client.depths}

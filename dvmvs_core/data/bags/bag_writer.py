@@ -181,8 +181,8 @@ class SequenceRecorder:
         """Write one frame: its transform first, so that whoever plays the bag has the pose when the image comes."""
         frame, bag, stamp_ns = item.frame, self._bag, item.frame.stamp_ns
         if not self._static_sent:
-            mounting = bag_messages.transform(stamp_ns, BASE_FRAME, CAMERA_FRAME, np.zeros(3), OPTICAL_ROTATION)
-            bag.write(TF_STATIC, stamp_ns, mounting)
+            base_T_camera = bag_messages.transform(stamp_ns, BASE_FRAME, CAMERA_FRAME, np.zeros(3), OPTICAL_ROTATION)
+            bag.write(TF_STATIC, stamp_ns, base_T_camera)
             self._static_sent = True
         if is_finite_pose(frame.world_T_cam):
             cam_T_base = inverse_pose(pose_matrix((0.0, 0.0, 0.0), OPTICAL_ROTATION))
@@ -193,7 +193,7 @@ class SequenceRecorder:
             )
         else:
             self._lost += 1
-        mask = self._masks.changed(item.seen, frame.image.shape[:2])
+        mask = self._masks.changed(item.valid_mask, frame.image.shape[:2])
         if mask is not None:
             bag.open(MASK, IMAGE)
             bag.write(MASK, stamp_ns, bag_messages.image(stamp_ns, CAMERA_FRAME, mask, "mono8"))

@@ -120,7 +120,7 @@ def test_images_that_cannot_be_frames_are_counted_and_keep_their_index(recording
     assert bag.dropped == {NO_TRANSFORM: 2, OUT_OF_ORDER: 1}
     assert "after the newest" in caplog.text
     list(bag.poses())
-    assert bag.dropped.total() == 3  # counted anew in every pass
+    assert bag.dropped.total() == 3  # counted again in every pass
 
 
 def test_a_damaged_image_message_is_left_out_and_counted(recording):
