@@ -61,12 +61,7 @@ def evaluate_offline(sequence, weights, folder) -> dict:
 
 
 @pytest.fixture(scope="module")
-def scene(masked_scene):
-    return masked_scene
-
-
-@pytest.fixture(scope="module")
-def live(start_node, start_played_node, client, scene, tmp_path_factory) -> dict:
+def live(start_node, start_played_node, client, masked_scene, tmp_path_factory) -> dict:
     """Two rounds of the scene in lockstep through the depth node, with the evaluation next to it."""
     folder = tmp_path_factory.mktemp("live")
     heard = {"metrics": [], "error_image": []}
@@ -79,7 +74,7 @@ def live(start_node, start_played_node, client, scene, tmp_path_factory) -> dict
     client.wait_until_known("evaluation_node")
     player = start_node(
         "replay_node",
-        {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},
+        {"sequence": str(masked_scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},
     )
     client.wait(lambda: player.process.poll() is not None, 300.0)
     assert player.process.returncode == 0, player.log()
@@ -92,12 +87,12 @@ def live(start_node, start_played_node, client, scene, tmp_path_factory) -> dict
 
 
 @pytest.fixture(scope="module")
-def offline(scene, tiny_weights, tmp_path_factory) -> dict:
+def offline(masked_scene, tiny_weights, tmp_path_factory) -> dict:
     """The scene folder, and a bag of it, evaluated without ROS."""
     folder = tmp_path_factory.mktemp("offline")
-    write_bag(open_sequence(scene), folder / "bag", "sqlite3")
+    write_bag(open_sequence(masked_scene), folder / "bag", "sqlite3")
     return {
-        "folder": evaluate_offline(scene, tiny_weights, folder / "from_folder"),
+        "folder": evaluate_offline(masked_scene, tiny_weights, folder / "from_folder"),
         "bag": evaluate_offline(folder / "bag", tiny_weights, folder / "from_bag"),
     }
 
