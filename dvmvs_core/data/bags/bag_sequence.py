@@ -24,7 +24,7 @@ import numpy as np
 
 from dvmvs_core.data.bags.bag_cameras import CAMERA_INFO, BagCamera, info_topic
 from dvmvs_core.data.bags.bag_depth import POINT_CLOUD, BagDepth
-from dvmvs_core.data.bags.bag_files import BagFiles
+from dvmvs_core.data.bags.bag_files import DEPTH_NAME, BagFiles
 from dvmvs_core.data.bags.bag_images import (
     COMPRESSED_IMAGE,
     IMAGE,
@@ -40,7 +40,7 @@ from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.encodings.image_message import COLOUR_ENCODINGS
 from dvmvs_core.data.lens.camera_info import CameraModel, Lens
 from dvmvs_core.data.lens.camera_view import AUTO, Rectification, is_raw_topic, is_rectified_topic
-from dvmvs_core.data.sequence import DepthItem, FrameSequence, PoseItem, SequenceItem
+from dvmvs_core.data.sequence import TRUE_DEPTH, DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.errors import DataError, MessageError, TransformError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.preprocess import Preprocessor
@@ -181,6 +181,8 @@ class BagSequence(FrameSequence):
                 + (f" and points on {', '.join(clouds)}" if clouds else "")
             )
         super().__init__(path, has_depth=self.depth_topic is not None)
+        if self._files.custom_data.get(DEPTH_NAME) == TRUE_DEPTH:
+            self.depth_name = TRUE_DEPTH
         self.faults = self._files.faults
         self._rectify, self._crop = topics.rectify, False
         self._view = self._rectification(None)

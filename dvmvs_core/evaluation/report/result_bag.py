@@ -65,6 +65,7 @@ def write_result_bag(
     """
     reader = PredictionReader(predictions)
     with new_bag(out, storage) as bag:
+        bag.describe(sequence)
         recorder = SequenceRecorder(bag, sequence.has_depth)
         results = _Results(bag, reader, sequence.has_depth, min_depth_m)
         stored = _Lookup(reader)
