@@ -25,9 +25,9 @@ class ExportOptions:
     training: bool = False
     """write npz frames, train.txt and validation.txt instead of scene folders, and leave out frames without a pose"""
     frame_skip: int = 1
-    """take every n-th frame; the paper trains on every 4th of ScanNet and tests on every one"""
+    """use every n-th frame; the paper trains on every 4th frame of ScanNet and tests on all"""
     published: bool = False
-    """do exactly what the scripts published with the method do, their known defects included"""
+    """reproduce the published scripts exactly, including their known defects"""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -71,7 +71,7 @@ class TumRgbdOptions:
     """TUM RGB-D, or a recording of one's own in its format."""
 
     max_gap_ms: float = 20.0
-    """use no depth image with a colour image, and no recorded pose for it, that is farther away in time"""
+    """largest time between a colour image and its depth image or recorded pose, milliseconds"""
     intrinsics: tuple[float, float, float, float] | None = None
     """fx fy cx cy; by default they follow from freiburg1, freiburg2 or freiburg3 in the folder's name"""
     distortion: tuple[float, float, float, float, float] | None = None

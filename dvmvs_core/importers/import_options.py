@@ -30,11 +30,11 @@ class TrajectoryOptions:
     distortion: tuple[float, ...] = ()
     """coefficients of the lens: 4 or 5 of plumb_bob (k1 k2 p1 p2 k3), 8 rational, or 4 with --lens equidistant"""
     lens: Literal["plumb_bob", "equidistant"] = "plumb_bob"
-    """meaning of the coefficients"""
+    """lens model of the coefficients"""
     time_offset_s: float = 0.0
-    """what to add to the time of an image to get that of its pose, seconds; a video begins at 0"""
+    """seconds to add to the time of an image to get the time of its pose; a video starts at 0"""
     max_gap_ms: float = 100.0
-    """use no recorded pose that is farther away in time from an image"""
+    """largest time between an image and a recorded pose, milliseconds"""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -47,9 +47,9 @@ class EurocOptions:
     """EuRoC and TUM-VI."""
 
     camera: str = "cam0"
-    """which of the cameras"""
+    """camera to read"""
     max_gap_ms: float = 20.0
-    """use no recorded pose that is farther away in time from an image"""
+    """largest time between an image and a recorded pose, milliseconds"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TransformsOptions:
     """transforms.json of nerfstudio or Instant-NGP."""
 
     scale: float = 1.0
-    """metres of one unit of the poses; of COLMAP's poses nobody knows it"""
+    """length of one unit of the poses, metres; unknown if COLMAP made the poses"""
     axes: Literal["opengl", "opencv"] = "opengl"
     """camera axes of the poses: x right, y up, looking along -z, or x right, y down, z forward"""
 
@@ -71,9 +71,9 @@ class ColmapOptions:
     """A COLMAP model, as text or binary."""
 
     scale: float
-    """metres of one unit of the model, which has no scale of its own: measure a known distance in it"""
+    """length of one unit of the model, metres; COLMAP has no scale, so measure a known distance"""
     images: Path | None = None
-    """folder of the images that the model names; by default images/ beside the model or above it"""
+    """folder of the images that the model names; by default images/ next to the model or above it"""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -85,7 +85,7 @@ class PhoneOptions:
     """Recordings of a phone with LiDAR."""
 
     min_confidence: Literal[0, 1, 2] = 1
-    """least confidence of depth that is kept: 0 low, 1 medium, 2 high"""
+    """lowest confidence of depth to keep: 0 low, 1 medium, 2 high"""
 
 
 class StrayOptions(PhoneOptions):
@@ -105,7 +105,7 @@ class RedwoodOptions:
     intrinsics: Intrinsics | None = None
     """fx fy cx cy of the images; by default from camera_intrinsic.json or intrinsic.json in IN"""
     depth_scale: float = 1000.0
-    """units of the depth images in a metre"""
+    """units of the depth images per metre"""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -118,7 +118,7 @@ class KittiOptions:
     """KITTI odometry."""
 
     camera: Literal["image_0", "image_1", "image_2", "image_3"] = "image_2"
-    """which of the cameras"""
+    """camera to read"""
 
 
 def _check_scale(scale: float) -> None:
