@@ -30,7 +30,7 @@ import tyro
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.data.sequence import FrameSequence, PoseItem, SequenceItem
-from dvmvs_core.process_memory import resident_bytes
+from dvmvs_core.process import resident_bytes
 from dvmvs_core.types import Frame
 
 HEIGHT, WIDTH = 480, 640

@@ -7,7 +7,7 @@
 
 """Writing files and folders so that a half-written one never replaces a good one, and none is left behind for ever.
 
-What is being written has a hidden name beside its own, and holds a lock for as long as its process lives. Whoever
+What is being written has a hidden name next to its own, and holds a lock for as long as its process lives. Whoever
 writes the same next removes what is there without a lock: a run before was killed.
 """
 
@@ -27,7 +27,7 @@ UNFINISHED = "unfinished"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, and move it there once the block has ended well.
+    """Give a temporary name next to `path` to write to, and move it there once the block has ended well.
 
     Folders above are made. After an exception the temporary file is removed and `path` is as it was.
     """
@@ -48,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def unfinished_folder(path: Path) -> Iterator[Path]:
-    """Give a hidden folder beside `path` to write in, which is removed at the end with what is left in it.
+    """Give a hidden folder next to `path` to write in, which is removed at the end with what is left in it.
 
     Folders above are made.
     """

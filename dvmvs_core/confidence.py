@@ -7,13 +7,13 @@
 
 """How far a predicted depth can be trusted, pixel by pixel: the probability that it is within 10 % of the truth.
 
-A logistic regression on cues that do not come from the network's own word. Agreement: the point of a pixel, seen from
-the cameras of the last predictions, lies where those predictions said. Matching: in the measurement frames the point
-looks as it does here, and more so than points nearer and farther on the same ray, which is a plane sweep about the
-prediction. One patch says little, so matching is also averaged over neighbourhoods. Edges: depth that changes at once
-is wrong on one side. All is worked out at a quarter of the resolution.
+A logistic regression on cues that do not come from the network itself. Agreement: the last predictions have the same
+depth for the point of a pixel, as their cameras see it. Matching: in the measurement frames the descriptor of the point
+is that of the pixel, more so than descriptors of points nearer and farther on the same ray, which is a plane sweep
+around the prediction. One patch says little, so matching is also averaged over neighbourhoods. Edges: depth that
+changes at once is wrong on one side. All of it is computed at a quarter of the resolution.
 
-The coefficients lie in weights/confidence.json; `dvmvs weights calibrate` fits them on synthetic worlds.
+The coefficients are in weights/confidence.json; `dvmvs weights calibrate` fits them on synthetic worlds.
 
 Symbols: B batch, F cues, P planes, H×W network resolution, h×w a quarter of it, K intrinsics (B, 3, 3), poses
 world_T_cam (B, 4, 4).
@@ -36,7 +36,7 @@ from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.pinhole import pixel_grid
 from dvmvs_core.model.ray_matching import NeighbourhoodMeans, match_at_pixels
 from dvmvs_core.model.warping import sampling_grid
 
@@ -52,7 +52,7 @@ PLANES = (1.0, 0.35, 0.5, 0.7, 0.85, 1.18, 1.4, 1.9, 2.7)
 """Inverse depths that are matched, as factors of the predicted one, which comes first."""
 
 FINE, COARSE = (4, 5), (3, 6)
-"""The planes beside the prediction, and the next ones."""
+"""The planes next to the prediction, and the next ones."""
 
 NEIGHBOURHOODS = (3, 5, 9)
 """Cells a side over which matching is averaged."""
@@ -66,10 +66,10 @@ AGREEMENT_SCALE = 0.15
 EDGE_CELLS = 7
 """Cells a side in which depth edges are looked for."""
 
-MOST_MEASUREMENTS = 3
+MAX_MEASUREMENTS = 3
 """Measurement frames that are matched, the best first: more cost time and say little more."""
 
-MOST_PREDICTIONS = 3
+MAX_PREDICTIONS = 3
 """Earlier predictions that a new one is compared with, the last ones."""
 
 CUES = (
@@ -162,12 +162,12 @@ def confidence_cues(
     Returns:
         The cues (B, F, h, w) in the order of `CUES`, and which cells a measurement frame has in view (B, h, w).
     """
-    measurements = measurements[:MOST_MEASUREMENTS]
+    measurements = measurements[:MAX_MEASUREMENTS]
     geometry = confidence_geometry(K, world_T_ref, [T for _, T in measurements], [T for _, T in predictions])
     return _cues(
         depth,
         matching,
-        [looks for looks, _ in measurements],
+        [others for others, _ in measurements],
         [past for past, _ in predictions],
         ConfidenceGeometry(*(part.to(depth.device) for part in geometry)),
     )
@@ -195,12 +195,12 @@ def confidence_step(packed: Tensor, depth: Tensor, matching: Tensor, *maps: Tens
     """Confidence as a CUDA graph can hold it.
 
     Args:
-        packed: of `ConfidenceGeometry`, for M measurement frames and MOST_PREDICTIONS predictions.
+        packed: of `ConfidenceGeometry`, for M measurement frames and MAX_PREDICTIONS predictions.
         depth: (B, H, W) metres.
         matching: (B, C, H/2, W/2) of the reference frame.
         maps: matching map of each measurement frame, then each earlier prediction (B, 1, H, W).
     """
-    frames = len(maps) - MOST_PREDICTIONS
+    frames = len(maps) - MAX_PREDICTIONS
     cues, in_view = _cues(depth, matching, maps[:frames], maps[frames:], ConfidenceGeometry.unpacked(packed, frames))
     return (_confidence(cues, in_view, depth.shape[1:]),)
 
@@ -226,11 +226,11 @@ def _cues(
     matched = match_at_pixels(
         inverse_depths,
         reference.flatten(2),
-        ((looks, P[..., :3] @ rays, P[..., 3]) for looks, P in zip(measurements, geometry.measurements, strict=True)),
+        ((others, P[..., :3] @ rays, P[..., 3]) for others, P in zip(measurements, geometry.measurements, strict=True)),
     )
-    similarity, seen = (part.view(-1, len(PLANES), *size) for part in matched)
+    similarity, count = (part.view(-1, len(PLANES), *size) for part in matched)
     cues = {"agreement": agreement, "unconfirmed": (~confirmed).float(), "edge": _edge(cells)}
-    means = NeighbourhoodMeans(similarity, seen, max(NEIGHBOURHOODS))
+    means = NeighbourhoodMeans(similarity, count, max(NEIGHBOURHOODS))
     for side in NEIGHBOURHOODS:
         near = means.over(side)  # (B, P, h, w)
         planes = near.split(1, dim=1)
@@ -239,7 +239,7 @@ def _cues(
         cues[f"fine_peak_{side}"] = planes[0] - torch.maximum(*(planes[i] for i in FINE))
         cues[f"coarse_peak_{side}"] = planes[0] - torch.maximum(*(planes[i] for i in COARSE))
         cues[f"shift_{side}"] = _weighted_sum(weights, [abs(math.log(factor)) for factor in PLANES])
-    return torch.cat([cues[name] for name in CUES], dim=1), seen[:, 0] > 0
+    return torch.cat([cues[name] for name in CUES], dim=1), count[:, 0] > 0
 
 
 def _confidence(cues: Tensor, in_view: Tensor, size: Sequence[int]) -> Tensor:
@@ -266,14 +266,14 @@ def compiled_confidence(
 ) -> Tensor:
     """As `estimate_confidence`, on a CPU with numba: half the work, and no threads woken but those of the kernels."""
     from dvmvs_core.runtime import confidence_kernels as kernels
-    from dvmvs_core.runtime.bands import in_bands
     from dvmvs_core.runtime.reprojection_kernels import agree_rows
     from dvmvs_core.runtime.step_geometry import step_geometry
     from dvmvs_core.runtime.sweep import CompiledSweep
+    from dvmvs_core.runtime.threads import parallel_rows
 
     planes, sides = np.array(PLANES, np.float32), np.array(NEIGHBOURHOODS)
     weights, bias = _weight_table(load_coefficients(COEFFICIENTS))
-    middle, size, views = STEP // 2, matching.shape[-2:], measurements[:MOST_MEASUREMENTS]
+    middle, size, views = STEP // 2, matching.shape[-2:], measurements[:MAX_MEASUREMENTS]
     geometry = step_geometry(world_T_ref, [pose for _, pose in views], K, None, size, exact_sampling=True)
     confidence = torch.empty_like(depth)
     for b in range(len(depth)):
@@ -283,20 +283,20 @@ def compiled_confidence(
         for past, world_T_cam in predictions:
             past_T_ref = np.linalg.inv(world_T_cam[b].double().numpy()) @ world_T_ref[b].double().numpy()
             earlier = (past[b, 0].contiguous().numpy(), past_T_ref.astype(np.float32), camera)
-            in_bands(agree_rows, h, one, STEP, *earlier, np.float32(AGREEMENT_SCALE), agreement)
+            parallel_rows(agree_rows, h, one, STEP, *earlier, np.float32(AGREEMENT_SCALE), agreement)
         of_one = slice(b, b + 1)
         sweep = CompiledSweep(
             matching[of_one],
-            [looks[of_one] for looks, _ in views],
+            [others[of_one] for others, _ in views],
             geometry.homographies[:, of_one],
             geometry.translations[:, of_one],
         )
         matched = sweep.cosines(one, planes, start=middle // 2, step=STEP // 2)
-        sums, rated = np.empty((h + 1, w + 1, 2 * len(PLANES)), np.float32), np.empty((h, w, 2), np.float32)
+        sums, estimated = np.empty((h + 1, w + 1, 2 * len(PLANES)), np.float32), np.empty((h, w, 2), np.float32)
         kernels.sum_above_left(*(part[0].permute(1, 2, 0).numpy() for part in matched), sums)
         rule = (planes, FINE, COARSE, sides, np.float32(SHARPNESS), EDGE_CELLS, weights, bias)
-        in_bands(kernels.rate_rows, h, one, STEP, sums, agreement, *rule, rated)
-        in_bands(kernels.confidence_rows, len(one), rated, confidence[b].numpy())
+        parallel_rows(kernels.estimate_confidence_rows, h, one, STEP, sums, agreement, *rule, estimated)
+        parallel_rows(kernels.confidence_rows, len(one), estimated, confidence[b].numpy())
     return confidence
 
 
@@ -318,7 +318,7 @@ def load_coefficients(path: Path, cues: tuple[str, ...] = CUES) -> Coefficients:
 
 
 def _weight_table(coefficients: Coefficients) -> tuple[np.ndarray, np.float32]:
-    """The weights as `confidence_kernels.rate_rows` reads them, and the bias."""
+    """The weights as `confidence_kernels.estimate_confidence_rows` reads them, and the bias."""
     named = dict(zip(CUES, coefficients.weights, strict=True))
     cues = ("similarity", "fine_peak", "coarse_peak", "shift")
     rows = [[named.get(f"{cue}_{side}", 0.0) for cue in cues] for side in NEIGHBOURHOODS]
@@ -336,8 +336,8 @@ def _agreement(
         pixels = P[..., :3] @ points + P[..., 3:]
         z = pixels[:, 2]
         grid, in_view = sampling_grid(pixels[:, :2, None], z[:, None], depth.shape[-2:])
-        seen = functional.grid_sample(depth.float(), grid, mode="nearest", align_corners=True)[:, 0, 0]
-        disagreement = (seen.clamp(min=1e-3).log() - z.clamp(min=1e-3).log()).abs()
+        past = functional.grid_sample(depth.float(), grid, mode="nearest", align_corners=True)[:, 0, 0]
+        disagreement = (past.clamp(min=1e-3).log() - z.clamp(min=1e-3).log()).abs()
         agreement = torch.exp(-disagreement / AGREEMENT_SCALE) * in_view[:, 0]
         total, count = total + agreement.view(cells.shape), count + in_view.view(cells.shape)
     return total / count.clamp(min=1.0), count > 0

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Depth edges made steps that lie where the image has its edge: a pixel belongs to one of the surfaces around it.
+"""Depth edges made steps where the image has its edge: a pixel belongs to one of the surfaces around it.
 
 Averages of all kinds leave ramps where depth has a step, and a cloud of such a ramp hangs in the air between object and
 background. Where depth changes more than on a slanted surface, the nearest and the farthest depth around a pixel stand
@@ -14,7 +14,7 @@ a mean colour and a variance, of the pixels near its depth, and the log odds by 
 Where colours say nothing, the ramp stays as it is. On a slanted surface the range of depth doubles with the reach, at
 a step it does not: that tells them apart.
 
-That two surfaces and their colours explain what lies between them is the idea of natural image matting: Chuang et al.,
+That two surfaces and their colours explain what is between them is the idea of natural image matting: Chuang et al.,
 "A Bayesian Approach to Digital Matting", CVPR 2001. All constants were chosen on rendered worlds.
 """
 
@@ -29,7 +29,7 @@ from torch.nn import functional
 REACHES = (4, 2)
 """Pixels to each side among which the two surfaces are looked for, round after round."""
 
-LEAST_RANGE = 0.07
+MIN_RANGE = 0.07
 """Range of log depth up to which nothing changes; from twice of it on, all that there is to change does."""
 
 SLANTED, STEPPED = 2.0, 1.5
@@ -38,7 +38,7 @@ SLANTED, STEPPED = 2.0, 1.5
 NOISE = 0.055
 """Standard deviation of a surface's colour (0…1) that is added to what it has."""
 
-COLOUR_WEIGHT, MOST_LOG_ODDS, CERTAIN_PLACE = 3.0, 4.0, 0.02
+COLOUR_WEIGHT, MAX_LOG_ODDS, CERTAIN_PLACE = 3.0, 4.0, 0.02
 """Weight of the log odds by colour, and their limit; place between the surfaces from which on none is more certain."""
 
 
@@ -67,7 +67,7 @@ def _to_surfaces(logs: Tensor, features: Tensor, reach: int) -> Tensor:
     """
     nearest, span = _lowest_and_range(logs, reach)
     _, wide_span = _lowest_and_range(logs, 2 * reach)
-    strength = (span / LEAST_RANGE - 1).clamp(0, 1)
+    strength = (span / MIN_RANGE - 1).clamp(0, 1)
     span = span.clamp(min=1e-6)
     strength = strength * ((SLANTED - wide_span / span) / (SLANTED - STEPPED)).clamp(0, 1)
     place = (logs - nearest) / span  # 0 at the near surface, 1 at the far one
@@ -79,7 +79,7 @@ def _to_surfaces(logs: Tensor, features: Tensor, reach: int) -> Tensor:
     variance = (squares[:, 0] - norms).clamp(min=0).mean(dim=0) + NOISE * NOISE
     # Half the difference of the squared distances to both means.
     closer_to_far = (features[:3] * (colours[0] - colours[1])).sum(dim=0) + 0.5 * (norms[1] - norms[0])
-    by_colour = (COLOUR_WEIGHT * closer_to_far / variance).clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS)
+    by_colour = (COLOUR_WEIGHT * closer_to_far / variance).clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS)
     certain = place.clamp(CERTAIN_PLACE, 1 - CERTAIN_PLACE)
     move = torch.sigmoid(torch.logit(certain) + by_colour) - certain
     return logs + strength * span * ((place + move).clamp(0, 1) - place)

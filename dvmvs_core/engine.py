@@ -22,28 +22,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dvmvs_core.choose_confidence import choose_confidence
-from dvmvs_core.choose_fusion import choose_fusion
-from dvmvs_core.confidence import MOST_PREDICTIONS
+from dvmvs_core.captured_steps import choose_confidence, choose_fusion
+from dvmvs_core.confidence import MAX_PREDICTIONS
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
+from dvmvs_core.engine_state import FrameEstimate, PastKeyframes, StoredView
 from dvmvs_core.errors import FrameError
-from dvmvs_core.estimate import Estimate
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
-from dvmvs_core.matching.choose_matcher import choose_matcher, matcher_beside
+from dvmvs_core.matching.choose_matcher import choose_matcher, matcher_on_device
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
-from dvmvs_core.past_keyframes import PastKeyframes, View
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
-from dvmvs_core.runtime.runner import Runner
-from dvmvs_core.runtime.timer import Timer, untimed
+from dvmvs_core.runtime.runner import Runner, Timer, untimed
 from dvmvs_core.temporal_fusion import FusedDepth
 from dvmvs_core.types import DepthPrediction, Frame
 
@@ -73,7 +70,7 @@ class DepthEngine:
             a reset.
         estimates_confidence: whether the next predictions get a confidence; `config.confidence` at first.
         estimate_confidence: what does so, with the arguments of `confidence.estimate_confidence`.
-        estimate_matched_confidence: what does so where depth was matched, with those of `matching.confidence`.
+        estimate_matched_confidence: what does so where depth was matched, with those of `matched_confidence`.
 
     Raises:
         DeviceError: if the device does not exist here, or cannot run the network.
@@ -92,7 +89,7 @@ class DepthEngine:
         if isinstance(network, nn.Module):
             network = choose_runner(network, self.config)
         if matcher is None:
-            self._matcher = matcher_beside(self._matcher, network.config, network.device, self.config.mode)
+            self._matcher = matcher_on_device(self._matcher, network.config, network.device, self.config.mode)
         if timer is not None:
             network.timer = timer
         self.model_config: ModelConfig = network.config
@@ -103,7 +100,7 @@ class DepthEngine:
         self._fuse = choose_fusion(self.device)
         self._runner = network
         self._timer = timer or untimed
-        self._keyframes: KeyframeBuffer[View] = KeyframeBuffer(self.config.keyframes)
+        self._keyframes: KeyframeBuffer[StoredView] = KeyframeBuffer(self.config.keyframes)
         self._past = PastKeyframes(self.config.keyframes.buffer_size)
         self.reset()
 
@@ -165,7 +162,7 @@ class DepthEngine:
         """
         started = time.perf_counter()
         self._follow_camera(frame)
-        reference = View.of(frame)
+        reference = StoredView.of(frame)
         self.last_decision = self._keyframes.add(frame.world_T_cam, reference)
         if self.last_decision is KeyframeDecision.TRACKING_LOST:
             self._past.clear()
@@ -194,7 +191,7 @@ class DepthEngine:
         if not is_finite_pose(frame.world_T_cam) or not self._is_same_camera(frame) or not len(self._keyframes):
             return None
         measurements = self._keyframes.measurement_frames_of(frame.world_T_cam)
-        estimate = self._estimate(frame.image, View.of(frame), measurements)
+        estimate = self._estimate(frame.image, StoredView.of(frame), measurements)
         return estimate.prediction(frame, self._preprocessor.K, measurements, started)
 
     def predict(self, reference: Frame, measurement_frames: list[Frame]) -> DepthPrediction:
@@ -244,7 +241,7 @@ class DepthEngine:
         self.reset()
 
     @torch.inference_mode()
-    def _estimate(self, image: np.ndarray, reference: View, measurements: list[View]) -> Estimate:
+    def _estimate(self, image: np.ndarray, reference: StoredView, measurements: list[StoredView]) -> FrameEstimate:
         """Run the network and what follows it, one line a stage; nothing but the views' features changes."""
         with enough_memory(self.model_config, self.device):
             image, resized = self._network_image(image)
@@ -257,19 +254,19 @@ class DepthEngine:
                 depth, confidence, fused = self._match(resized, reference, network_depth)
             elif self.estimates_confidence:
                 confidence = self._confidence(depth, reference, measurements)
-        return Estimate(resized, depth, network_depth, state, confidence, fused)
+        return FrameEstimate(resized, depth, network_depth, state, confidence, fused)
 
     def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
         with self._timer("preprocess"):
             return self._preprocessor.network_image(image, self.device)
 
-    def _extract_missing(self, measurements: list[View]) -> None:
+    def _extract_missing(self, measurements: list[StoredView]) -> None:
         """Extract the features of measurement frames that have none, or whose features must not be kept."""
         for view in measurements:
             if view.matching is None or not self._runner.keeps_features:
                 self._features(*self._network_image(view.image), view)
 
-    def _features(self, image: Tensor, resized: Tensor, view: View) -> ImageFeatures:
+    def _features(self, image: Tensor, resized: Tensor, view: StoredView) -> ImageFeatures:
         with self._timer("features"):
             features = self._runner.features(image)
         view.matching = features.matching
@@ -282,7 +279,7 @@ class DepthEngine:
         return features
 
     def _depth(
-        self, image: Tensor, features: ImageFeatures, reference: View, measurements: list[View]
+        self, image: Tensor, features: ImageFeatures, reference: StoredView, measurements: list[StoredView]
     ) -> tuple[Tensor, LSTMState | None]:
         matching, poses = zip(*((view.matching, view.world_T_cam) for view in measurements), strict=True)
         with self._timer("depth"):
@@ -290,7 +287,7 @@ class DepthEngine:
                 image, features, matching, reference.world_T_cam, poses, self._K, self._past.previous
             )
 
-    def _match(self, image: Tensor, reference: View, depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
+    def _match(self, image: Tensor, reference: StoredView, depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
         with self._timer("matching"):
             matched = self._matcher.match(reference.matching_view, self._past.described(reference), depth[0])
         reference.matching_view = reference.matching_view.with_depth(matched)
@@ -303,7 +300,7 @@ class DepthEngine:
             depth, confidence, fused = self._fuse(depth, confidence, image, self._K, reference.world_T_cam, past)
         return depth, confidence if self.estimates_confidence else None, fused
 
-    def _confidence(self, depth: Tensor, reference: View, measurements: list[View]) -> Tensor:
+    def _confidence(self, depth: Tensor, reference: StoredView, measurements: list[StoredView]) -> Tensor:
         with self._timer("confidence"):
             return self.estimate_confidence(
                 depth,
@@ -311,7 +308,7 @@ class DepthEngine:
                 reference.world_T_cam,
                 reference.matching,
                 [(view.matching, view.world_T_cam) for view in measurements],
-                self._past.predictions(reference)[-MOST_PREDICTIONS:],
+                self._past.predictions(reference)[-MAX_PREDICTIONS:],
             )
 
     def _follow_camera(self, frame: Frame) -> None:

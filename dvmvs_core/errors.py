@@ -63,7 +63,7 @@ class TransformConnectivityError(TransformError):
 
 
 class TransformExtrapolationError(TransformError):
-    """The time asked for lies outside what was received on an edge of the chain.
+    """The time asked for is outside what was received on an edge of the chain.
 
     Attributes:
         stamp_ns: the time asked for, or None when the error does not concern one time.

@@ -50,7 +50,7 @@ def foreign(what: str, error: type[DvmvsError] = DataError, advice: str = "") ->
 
 
 def regular(path: Path) -> Path:
-    """Return a path that is about to be opened, unless what lies there may never end or never begin.
+    """Return a path that is about to be opened, unless what is there may never end or never begin.
 
     Raises:
         OSError: if it is a pipe or a device.

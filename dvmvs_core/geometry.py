@@ -106,7 +106,7 @@ def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
 def points_in_view(
     points: np.ndarray, K: np.ndarray, world_T_cam: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which points (N, 3) of the world lie in an image of `size` (h, w), and where.
+    """Return which points (N, 3) of the world are in an image of `size` (h, w), and where.
 
     Returns:
         Indices (n,) of the points, and their pixel coordinates (n, 2) as (x, y).

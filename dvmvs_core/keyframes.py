@@ -45,7 +45,7 @@ class KeyframeDecision(Enum):
     """The pose is invalid, but not for long enough to give the keyframes up."""
 
 
-class Keyframe(NamedTuple):
+class BufferedKeyframe(NamedTuple):
     """A pose in the buffer, with whatever the owner of the buffer keeps for it."""
 
     world_T_cam: np.ndarray
@@ -61,7 +61,7 @@ class KeyframeBuffer(Generic[Payload]):
 
     def __init__(self, config: KeyframeConfig) -> None:
         self._config = config
-        self._keyframes: deque[Keyframe] = deque(maxlen=config.buffer_size)
+        self._keyframes: deque[BufferedKeyframe] = deque(maxlen=config.buffer_size)
         self._lost_frames = 0
 
     def __len__(self) -> int:
@@ -79,11 +79,11 @@ class KeyframeBuffer(Generic[Payload]):
             return self._lose()
         self._lost_frames = 0
         if not self._keyframes:
-            self._keyframes.append(Keyframe(world_T_cam, payload))
+            self._keyframes.append(BufferedKeyframe(world_T_cam, payload))
             return KeyframeDecision.FIRST
         if pose_distance(world_T_cam, self._keyframes[-1].world_T_cam).combined < self._config.pose_distance:
             return KeyframeDecision.TOO_CLOSE
-        self._keyframes.append(Keyframe(world_T_cam, payload))
+        self._keyframes.append(BufferedKeyframe(world_T_cam, payload))
         return KeyframeDecision.KEYFRAME
 
     def measurement_frames(self) -> list[Payload]:
@@ -116,7 +116,7 @@ class KeyframeBuffer(Generic[Payload]):
         self._keyframes.clear()
         self._lost_frames = 0
 
-    def _best(self, world_T_ref: np.ndarray, candidates: list[Keyframe]) -> list[Payload]:
+    def _best(self, world_T_ref: np.ndarray, candidates: list[BufferedKeyframe]) -> list[Payload]:
         chosen = select_measurement_frames(world_T_ref, [k.world_T_cam for k in candidates], self._config)
         return [candidates[i].payload for i in chosen]
 

@@ -9,8 +9,8 @@
 
 Errors of matching change from view to view, the scene does not. Every pixel is projected into the last keyframes; what
 they know of the depth there, relative to where the pixel would be, is averaged in logarithms, by confidence and by how
-well it agrees, so that what moved or was occluded has no say. Each mean starts from the last one, so that depth that
-was seen for long settles, with a weight that is limited, so that it can change. Where the past sees something else,
+well it agrees, so that what moved or was occluded does not count. Each mean starts from the last one, so that depth
+settles where it was measured often, with a limited weight, so that it can change. Where the past has another depth,
 confidence falls.
 
 Symbols: N past keyframes, H×W network resolution, h×w half of it, K intrinsics (3, 3).
@@ -38,7 +38,7 @@ PAST_WEIGHT = 0.5
 CONTRADICTING, DOUBT = 0.1, 0.5
 """Difference of log depth from which on the past contradicts, and the share of its confidence that depth loses then."""
 
-LEAST_WEIGHT, MOST_WEIGHT = 0.05, 3.0
+MIN_WEIGHT, MAX_WEIGHT = 0.05, 3.0
 """Of a pixel, whatever its confidence; and of a mean."""
 
 _NEAREST_M = 0.05
@@ -71,7 +71,7 @@ def fuse_depth(
         past: of past keyframes of the same camera, on the same device.
     """
     if not past:
-        own, weight = depth[:, ::2, ::2], confidence[:, ::2, ::2].clamp(min=LEAST_WEIGHT)
+        own, weight = depth[:, ::2, ::2], confidence[:, ::2, ::2].clamp(min=MIN_WEIGHT)
         return depth, confidence, FusedDepth(own, weight, world_T_cam)
     matrices = to_past(K, world_T_cam, past)
     matrices = matrices.pin_memory().to(depth.device, non_blocking=True) if depth.is_cuda else matrices
@@ -92,15 +92,15 @@ def fusion_step(
         past_depths: (1, h, w) metres of each past keyframe.
         past_weights: (1, h, w) of each.
     """
-    own, weight = depth[:, ::2, ::2], confidence[:, ::2, ::2].clamp(min=LEAST_WEIGHT)
-    logs, weights = _seen_there(own, torch.cat(list(past_depths)), matrices, past_weights)
+    own, weight = depth[:, ::2, ::2], confidence[:, ::2, ::2].clamp(min=MIN_WEIGHT)
+    logs, weights = _past_there(own, torch.cat(list(past_depths)), matrices, past_weights)
     contradicted = (weights * (1 - (-((logs / CONTRADICTING) ** 2)).exp())).sum(dim=0, keepdim=True)
-    doubt = DOUBT * contradicted / weights.sum(dim=0, keepdim=True).clamp(min=LEAST_WEIGHT)
+    doubt = DOUBT * contradicted / weights.sum(dim=0, keepdim=True).clamp(min=MIN_WEIGHT)
     weights = PAST_WEIGHT * weights * (-((logs / AGREEING) ** 2)).exp()
     total = weight + weights.sum(dim=0, keepdim=True)
     correction = (weights * logs).sum(dim=0, keepdim=True) / total
     full = _to_full(torch.cat([correction, 1 - doubt]))
-    return depth * full[:1].exp(), confidence * full[1:], own * correction.exp(), total.clamp(max=MOST_WEIGHT)
+    return depth * full[:1].exp(), confidence * full[1:], own * correction.exp(), total.clamp(max=MAX_WEIGHT)
 
 
 def to_past(K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]) -> Tensor:
@@ -112,7 +112,7 @@ def to_past(K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]) -> Tenso
     return torch.from_numpy(matrices.astype(np.float32))
 
 
-def _seen_there(
+def _past_there(
     depth: Tensor, past_depth: Tensor, matrices: Tensor, past_weights: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """What past keyframes know of each cell.

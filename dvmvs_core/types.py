@@ -18,10 +18,10 @@ from dvmvs_core.errors import FrameError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.geometry import MAX_TRANSLATION_M, is_finite_pose, is_rotation
 
-LEAST_FOCAL_LENGTH, MOST_PIXELS = 1e-3, 1e9
+MIN_FOCAL_LENGTH, MAX_PIXELS = 1e-3, 1e9
 """Bounds of what can be intrinsics, pixels: their products and inverses stay far within float32."""
 
-MOST_SKEW = 0.1
+MAX_SKEW = 0.1
 """Of the focal length: more is a number in the wrong place, and K may have no inverse."""
 
 
@@ -34,7 +34,7 @@ def check_intrinsics(K: np.ndarray) -> np.ndarray:
     """Return K as float64 (3, 3).
 
     Raises:
-        FrameError: if it has another shape, holds NaN, infinity or more than `MOST_PIXELS`, a focal length is not
+        FrameError: if it has another shape, holds NaN, infinity or more than `MAX_PIXELS`, a focal length is not
             positive, it has skew, or it does not end with the row 0 0 1. Where its numbers are only in the wrong order,
             that is said.
     """
@@ -44,10 +44,10 @@ def check_intrinsics(K: np.ndarray) -> np.ndarray:
     if not np.isfinite(K).all():
         raise FrameError(f"K must be finite; got {K.tolist()}. Calibrate the camera")
     if _is_intrinsics(K):
-        if min(K[0, 0], K[1, 1]) < LEAST_FOCAL_LENGTH or np.abs(K).max() > MOST_PIXELS:
+        if min(K[0, 0], K[1, 1]) < MIN_FOCAL_LENGTH or np.abs(K).max() > MAX_PIXELS:
             raise FrameError(
-                f"K must have focal lengths of at least {LEAST_FOCAL_LENGTH:g} pixels and nothing beyond"
-                f" {MOST_PIXELS:g}; got {K.tolist()}. Calibrate the camera"
+                f"K must have focal lengths of at least {MIN_FOCAL_LENGTH:g} pixels and nothing beyond"
+                f" {MAX_PIXELS:g}; got {K.tolist()}. Calibrate the camera"
             )
         return K
     advice = "Calibrate the camera"
@@ -65,7 +65,7 @@ def check_intrinsics(K: np.ndarray) -> np.ndarray:
 def _is_intrinsics(K: np.ndarray) -> bool:
     """Whether a finite matrix (3, 3) has focal lengths, next to no skew, and a last row of 0 0 1."""
     fx, fy, skew = K[0, 0], K[1, 1], max(abs(K[0, 1]), abs(K[1, 0]))
-    return fx > 0 and fy > 0 and skew <= MOST_SKEW * min(fx, fy) and np.allclose(K[2], (0.0, 0.0, 1.0), atol=1e-6)
+    return fx > 0 and fy > 0 and skew <= MAX_SKEW * min(fx, fy) and np.allclose(K[2], (0.0, 0.0, 1.0), atol=1e-6)
 
 
 def check_pose(world_T_cam: np.ndarray) -> np.ndarray:

@@ -21,9 +21,8 @@ from collections.abc import Sequence
 
 from rclpy.utilities import remove_ros_args
 
-from dvmvs_core.cpu import share_cores
 from dvmvs_core.errors import ConfigError, DvmvsError
-from dvmvs_core.process_memory import share_heaps
+from dvmvs_core.process import share_cores, share_heaps
 from dvmvs_ros.depth.engines import Engines
 from dvmvs_ros.depth_node import DepthNode
 from dvmvs_ros.process.main_program import ros_process, spin

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Plays a scene folder or a bag onto topics, as a robot would: image, camera_info, sensor depth, TF and /clock.
+"""Plays a scene folder or a bag onto topics, as a robot would: image, camera_info, mask, sensor depth, TF and /clock.
 
 At a rate that may change while it plays, with pauses; or in lockstep: then each image waits for the depth node's answer
 to the one before, so a slow machine loses nothing and the result is that of offline prediction.
@@ -42,6 +42,7 @@ from dvmvs_core.atomic import replacing
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.bags.bag_writer import depth_pixels
 from dvmvs_core.data.lens.camera_view import NEVER
+from dvmvs_core.data.lens.valid_mask import MaskChanges
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import SequenceItem
 from dvmvs_core.errors import ConfigError, MessageError
@@ -50,6 +51,7 @@ from dvmvs_ros.depth.frame_status import FrameStatus
 from dvmvs_ros.messages.conversions import (
     camera_info_message,
     make_header,
+    mask_message,
     metric_depth_message,
     ns_to_stamp,
     raw_depth_message,
@@ -59,7 +61,7 @@ from dvmvs_ros.messages.conversions import (
 from dvmvs_ros.play_clock import PlayClock
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end, spin_until
-from dvmvs_ros.process.quiet_log import QuietLog
+from dvmvs_ros.process.node_log import QuietLog
 from dvmvs_ros.process.remote_parameters import remote_parameters
 
 BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)
@@ -125,6 +127,8 @@ class ReplayNode(GuardedNode):
         self._tf = self.create_publisher(TFMessage, "/tf", QoSProfile(depth=QUEUE))
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._tf_static = self.create_publisher(TFMessage, "/tf_static", latched)
+        self._mask: Publisher | None = None
+        self._masks = MaskChanges()
         self._clock_publisher = self.create_publisher(Clock, "/clock", QoSProfile(depth=10))
         if self["publish_clock"] and self["clock_hz"] > 0:
             steady = RosClock(clock_type=ClockType.STEADY_TIME)
@@ -137,10 +141,6 @@ class ReplayNode(GuardedNode):
         self._answers: deque[int] = deque(maxlen=QUEUE)
         self._answered = self._sent = 0
         self._sent_times: list[tuple[int, int]] = []
-
-    def __getitem__(self, name: str) -> bool | int | float | str:
-        """Return a parameter's value."""
-        return self.get_parameter(name).value
 
     def play(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Play until the end or until stopped.
@@ -157,8 +157,11 @@ class ReplayNode(GuardedNode):
         self._executor, self._stop = executor, stop
         first = next(sequence.items(depth=False))
         self._image = self.create_publisher(Image, _image_topic(first), QoSProfile(depth=QUEUE))
-        self._publish_mounting()
+        self._publish_base_T_camera()
+        self._publish_mask(first)
         self._wait_for_subscribers()
+        if self._mask is not None:
+            self._mask.wait_for_all_acked(Duration(seconds=LAST_ANSWERS_S))
         self.get_logger().info(f"playing {total} images of {sequence.name}")
         if self["start_paused"]:
             self._time.pause()
@@ -171,7 +174,7 @@ class ReplayNode(GuardedNode):
         if self.count_publishers(self._status.topic_name):
             self._wait(lambda: self._answered >= self._sent, LAST_ANSWERS_S)
         # What is still on its way is lost when the process ends.
-        for publisher in (self._image, self._camera_info, self._sensor_depth, self._tf):
+        for publisher in filter(None, (self._image, self._camera_info, self._mask, self._sensor_depth, self._tf)):
             publisher.wait_for_all_acked(Duration(seconds=LAST_ANSWERS_S))
         for note in sequence.notes:
             self.get_logger().warning(note)
@@ -205,6 +208,7 @@ class ReplayNode(GuardedNode):
         self._publish_clock(frame.stamp_ns)
         if is_finite_pose(frame.world_T_cam):  # while tracking is lost, a robot publishes no transform either
             self._tf.publish(TFMessage(transforms=[self._pose_message(frame.stamp_ns, frame.world_T_cam)]))
+        self._publish_mask(item)
         info = camera_info_message(frame.K, height, width, header)
         if item.lens is not None:
             info.distortion_model, info.d = item.lens.model, item.lens.coefficients.tolist()
@@ -220,16 +224,26 @@ class ReplayNode(GuardedNode):
             self._sent_times.append((frame.stamp_ns, time.time_ns()))
         self._image.publish(message)
 
+    def _publish_mask(self, item: SequenceItem) -> None:
+        """Publish what the camera shows, if that has changed; a recording without masks gets no topic for them."""
+        mask = self._masks.changed(item.seen, item.frame.image.shape[:2])
+        if mask is None:
+            return
+        if self._mask is None:
+            latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            self._mask = self.create_publisher(Image, "camera/valid_mask", latched)
+        self._mask.publish(mask_message(mask, make_header(item.frame.stamp_ns, self["camera_frame"])))
+
     def _pose_message(self, stamp_ns: int, world_T_cam: np.ndarray) -> TransformStamped:
         if not self["base_frame"]:
             return transform_message(stamp_ns, self["world_frame"], self["camera_frame"], world_T_cam)
         world_T_base = world_T_cam @ inverse_pose(BASE_T_OPTICAL)
         return transform_message(stamp_ns, self["world_frame"], self["base_frame"], world_T_base)
 
-    def _publish_mounting(self) -> None:
+    def _publish_base_T_camera(self) -> None:
         if self["base_frame"]:
-            mounting = transform_message(0, self["base_frame"], self["camera_frame"], BASE_T_OPTICAL)
-            self._tf_static.publish(TFMessage(transforms=[mounting]))
+            base_T_camera = transform_message(0, self["base_frame"], self["camera_frame"], BASE_T_OPTICAL)
+            self._tf_static.publish(TFMessage(transforms=[base_T_camera]))
 
     def _start_at(self, stamp_ns: int) -> None:
         """Set the time, and let everyone notice before anything else comes: it may be a jump back."""

@@ -50,6 +50,7 @@ IN_CAMERAS = ("image", "camera_info")
 INPUTS = (
     ("image", "image", "/camera/image_rect", "Images, rectified or raw (sensor_msgs/Image)"),
     ("camera_info", "camera_info", "/camera/camera_info", "Intrinsics of those images (sensor_msgs/CameraInfo)"),
+    ("valid_mask", "valid_mask", "", "What the images show, 0: nothing (sensor_msgs/Image); empty: next to the images"),
     ("odometry", "odometry", "odometry", "Poses for pose_source:=odometry (nav_msgs/Odometry)"),
     ("pose", "pose", "pose", "Poses for pose_source:=pose (geometry_msgs/PoseStamped)"),
     (
@@ -102,6 +103,8 @@ def _topic(context, argument):
     """The topic of an argument: as given, else the camera's, else the default."""
     defaults = {name: topic for name, _, topic, _ in INPUTS} | {name: topic for name, topic, _ in OUTPUTS}
     camera = CAMERAS.get(LaunchConfiguration("camera").perform(context), {})
+    image = LaunchConfiguration("image").perform(context) or camera.get("image", defaults["image"])
+    defaults["valid_mask"] = f"{image[: image.rfind('/') + 1]}valid_mask"
     return LaunchConfiguration(argument).perform(context) or camera.get(argument, defaults[argument])
 
 

@@ -62,6 +62,12 @@ def _status(context):
     return "/".join(["", *filter(None, names), "frame_status"])
 
 
+def _mask(context):
+    """Where the depth node listens to masks, unless told otherwise: next to the images."""
+    image = LaunchConfiguration("image").perform(context)
+    return LaunchConfiguration("valid_mask").perform(context) or f"{image[: image.rfind('/') + 1]}valid_mask"
+
+
 def _evaluation(context):
     parameters = _parameters(EVALUATION)
     if LaunchConfiguration("report_folder").perform(context) == "none":  # an argument cannot be given as empty
@@ -105,6 +111,7 @@ def _player(context):
             remappings=[
                 ("camera/image_rect", LaunchConfiguration("image")),
                 ("camera/image_raw", LaunchConfiguration("image")),
+                ("camera/valid_mask", _mask(context)),
                 ("depth_node/frame_status", _status(context)),
             ],
             output="screen",

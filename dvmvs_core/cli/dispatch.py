@@ -26,9 +26,9 @@ from collections.abc import Sequence
 from dvmvs_core import __version__
 from dvmvs_core.cli import main
 from dvmvs_core.cli.main import ALIASES, COMMANDS
-from dvmvs_core.cpu import share_cores
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.foreign import reason
+from dvmvs_core.process import share_cores
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -36,6 +36,7 @@ from dvmvs_core.data.encodings.image_message import MILLIMETRES_TO_METRES, rgb_o
 from dvmvs_core.data.encodings.image_size import asks_to_be_turned, decode_encoded, encoded_size
 from dvmvs_core.data.file_order import held_kinds, order_note, ordered_files
 from dvmvs_core.data.lens.camera_info import check_resolution, resolution_doubt
+from dvmvs_core.data.lens.valid_mask import valid_pixels
 from dvmvs_core.data.sequence import TRUE_DEPTH, DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.data.text_lines import read_lines, time_to_ns, time_unit, to_numbers
 from dvmvs_core.errors import DataError
@@ -281,7 +282,8 @@ class SceneSequence(FrameSequence):
         mask = decode_image(path, cv2.IMREAD_GRAYSCALE, "an image that is 0 where images show nothing")
         if self._size is not None and mask.shape != self._size:
             raise DataError(f"{path} must have the size of the images, {_size(self._size)}; got {_size(mask.shape)}")
-        return mask > 0
+        with foreign(str(path)):
+            return valid_pixels(mask)
 
     def _read_stamps(self, path: Path) -> list[int]:
         if not path.exists():

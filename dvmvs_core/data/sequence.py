@@ -68,7 +68,8 @@ class SequenceItem:
         name: file name of the image; made up from the index where images have no files.
         sensor_depth: (H, W) float32 metres, 0 = invalid; None if there is none for this frame.
         lens: what rectifying image and depth still takes, where they were asked for as recorded; otherwise None.
-        seen: (H, W) bool, which pixels of a rectified image the camera shows; None for all of them.
+        seen: (H, W) bool, which pixels of the image show the scene, by lens and mask; None for all of them. The others
+            get no depth; what a sensor measured there stays.
     """
 
     frame: Frame

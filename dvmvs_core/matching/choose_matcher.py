@@ -22,7 +22,7 @@ from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.lite0 import load_lite0
 from dvmvs_core.model.parts import Part, lite0_part, regulariser_part
 from dvmvs_core.model.regulariser import Regularised, load_regulariser
-from dvmvs_core.runtime.auto_precision import cpu_precision
+from dvmvs_core.runtime.devices import cpu_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def choose_matcher(matching: str, model: ModelConfig, precision: str = "auto") -
     return Matcher(MATCHING_PRESETS[chosen], Describer(shared_extractor(*how)), shared_regulariser(*how))
 
 
-def matcher_beside(
+def matcher_on_device(
     matcher: Matcher | None, model: ModelConfig, device: torch.device, mode: str
 ) -> Matcher | CheckedMatcher | None:
     """Return what matches where the network runs: on a GPU as long as it can be trusted; else the matcher itself.

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, load_lite0
+from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE
 from dvmvs_core.preprocess import rounded
-from dvmvs_core.runtime.bands import in_bands
 from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.threads import parallel_rows
 
 PATCH_CHANNELS, MAP_CHANNELS = 16, 64
 """Nine values of a patch and zeros; 24 channels of the 1/4 map and 40 of the 1/8 map."""
@@ -63,11 +63,11 @@ class Describer:
     """Makes descriptors.
 
     Args:
-        extract: by default torch runs the network, as far as matching needs it.
+        extract: runs EfficientNet-Lite0.
     """
 
-    def __init__(self, extract: Extractor | None = None) -> None:
-        self._extract = extract or _torch_extractor()
+    def __init__(self, extract: Extractor) -> None:
+        self._extract = extract
 
     def __call__(self, image: np.ndarray | Tensor) -> Descriptors:
         """Return the descriptors of an image, whose sides are multiples of 8.
@@ -81,7 +81,7 @@ class Describer:
         colours = np.ascontiguousarray(smoothed)
         grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
         patches = np.empty((*grey.shape, PATCH_CHANNELS), np.float32)
-        in_bands(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
+        parallel_rows(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
         levels = self._levels(image)
         maps = joined_maps(*levels[:2]).numpy()
         return Descriptors(_bytes(patches), _bytes(maps), np.rint(colours).astype(np.uint8), image, levels)
@@ -114,7 +114,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def _doubled(x: Tensor) -> Tensor:
-    """Twice as many columns: the odd ones are those of x, the even ones lie half-way from the one before."""
+    """Twice as many columns: the odd ones are those of x, the even ones are half-way from the one before."""
     before = torch.cat((x[..., :1], x[..., :-1]), dim=-1)
     return torch.stack(((before + x) / 2, x), dim=-1).flatten(-2)
 
@@ -151,13 +151,3 @@ def patch_rows(first, last, grey, noise, patches):
                 patches[y, x, c] *= scale
             for c in range(9, patches.shape[2]):
                 patches[y, x, c] = np.float32(0)
-
-
-def _torch_extractor() -> Extractor:
-    network: nn.Module = load_lite0(stages=3).to(memory_format=torch.channels_last)
-
-    def extract(pixels: Tensor) -> tuple[Tensor, Tensor]:
-        _, quarter, eighth = network(pixels.contiguous(memory_format=torch.channels_last))
-        return quarter, eighth
-
-    return extract

@@ -52,7 +52,7 @@ class MatchedDepth:
     confidence: np.ndarray | None = None
 
     def on_host(self) -> MatchedDepth:
-        """Return it as arrays, wherever it lies."""
+        """Return it as arrays, wherever it is."""
         return MatchedDepth(**{field.name: on_host(getattr(self, field.name)) for field in fields(MatchedDepth)})
 
 

@@ -7,11 +7,11 @@
 
 """Confidence of matched depth: the probability that it is within 10 % of the truth.
 
-Two witnesses are heard, and a pixel is believed as far as both believe it: their probabilities are multiplied. One is a
-logistic regression on what matching found: how clearly a plane won, how much parallax could tell it from others,
-whether the past came to the same. Its coefficients are fitted on rendered worlds (`dvmvs weights calibrate`). The
-other is the regulariser, which sees the image and its edges too, and learned from the same kind of worlds. Either alone
-is too sure of what worlds do not have; the product is too modest in worlds.
+It is the product of two probabilities. One is a logistic regression on what matching found: how clearly a plane won,
+how much parallax could tell it from others, whether the past came to the same. Its coefficients are fitted on rendered
+worlds (`dvmvs weights calibrate`). The other is that of the regulariser, which sees the image and its edges too, and
+learned from the same kind of worlds. Either alone is overconfident on recordings; the product is underconfident on
+worlds.
 
 Symbols: (H, W) pixels, (h, w) cells of the half-resolution grid, F cues.
 """
@@ -71,8 +71,8 @@ def matched_confidence(matched: MatchedDepth, preset: str) -> np.ndarray:
     if matched.log_odds is not None:
         confidence /= 1 + np.exp(-matched.log_odds)
     size = matched.depth.shape[::-1]
-    seen = cv2.resize(in_view.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
-    return seen * cv2.resize(in_view * confidence, size, interpolation=cv2.INTER_LINEAR)
+    valid_mask = cv2.resize(in_view.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+    return valid_mask * cv2.resize(in_view * confidence, size, interpolation=cv2.INTER_LINEAR)
 
 
 def coefficients_path(preset: str) -> Path:

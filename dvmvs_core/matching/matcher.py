@@ -13,7 +13,7 @@
    one that maps and prior choose. Both are averaged over neighbourhoods.
 3. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
 4. A second, finer sweep of patches around that depth, and semi-global matching again.
-5. A small network regularises all of that, and brings it to full resolution; without one the image guides it there.
+5. A small network regularises all of that, and brings it to full resolution.
 """
 
 from __future__ import annotations
@@ -25,25 +25,20 @@ from torch import Tensor
 
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.geometry import inverse_pose
-from dvmvs_core.matching.aggregation import box_means
 from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.past_consistency import add_support
-from dvmvs_core.matching.past_depth import fuse_rows
-from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
-from dvmvs_core.matching.regularise import Found, Regularise, regularised
+from dvmvs_core.matching.plane_scores import add_upsampled, best_planes, box_means
+from dvmvs_core.matching.prior import count_views, fuse_rows, parallax_rows, subtract_prior, weigh_evidence
+from dvmvs_core.matching.regularise import Found, Regularise, quarter_means, regularised
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
-from dvmvs_core.matching.score_windows import quarter_means
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
-from dvmvs_core.matching.upsampling import add_upsampled, upsample_depth
 from dvmvs_core.matching.view_selection import views_to_match
-from dvmvs_core.matching.views_of_depth import count_views
-from dvmvs_core.matching.winner import best_planes
-from dvmvs_core.runtime.bands import in_bands
-from dvmvs_core.runtime.matching_maps import aligned_zeros, repeat_edges
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
+from dvmvs_core.runtime.sweep import aligned_zeros, repeat_edges
 from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE, ONE_METRE, sweep_rows
+from dvmvs_core.runtime.threads import parallel_rows
 
 OWN_WEIGHT = 2.0
 """Weight of the network's depth of this view in the prior."""
@@ -66,12 +61,6 @@ FULL_WEIGHT = 6.0
 MIN_NORM = np.float32(1e-3)
 """Samples of descriptors are divided by their norms, or by this."""
 
-COLOUR_SCALE = 8.0
-"""Grey levels, of 255, at which a cell's weight for a pixel has fallen to a quarter."""
-
-SAME_SURFACE = 0.06
-"""Log depth within which cells are of one surface when depth is brought to full resolution."""
-
 
 class _Buffers:
     """Arrays that are kept from call to call: fresh ones cost a tenth of the whole time in page faults."""
@@ -93,15 +82,13 @@ class Matcher:
     Args:
         config: how.
         describer: makes the descriptors.
-        regularise: the trained part; None leaves depth as it was measured.
+        regularise: the trained part, or `unregularised`.
     """
 
-    def __init__(
-        self, config: MatchingConfig, describer: Describer | None = None, regularise: Regularise | None = None
-    ) -> None:
+    def __init__(self, config: MatchingConfig, describer: Describer, regularise: Regularise) -> None:
         self.config = config
         self.regularise = regularise
-        self.describe = describer or Describer()
+        self.describe = describer
         steps = np.linspace(np.log(config.min_depth_m), np.log(config.max_depth_m), config.planes)
         self._buffers = _Buffers()
         self._log_depths = steps.astype(np.float32)
@@ -136,49 +123,45 @@ class Matcher:
         to_half = _to_views(reference, views, HALF)
         parallax = np.empty_like(prior)
         to_quarter = _to_views(reference, views, QUARTER)
-        in_bands(parallax_rows, len(prior), prior, *to_quarter, np.float32(QUARTER.step), QUARTER.margin, parallax)
+        parallel_rows(parallax_rows, len(prior), prior, *to_quarter, np.float32(QUARTER.step), QUARTER.margin, parallax)
         maps, counts = self._map_scores(reference, views)
         patches = self._floats("patches", reference, views)
         prior_terms = self._prior_terms(prior, agreement, parallax)
         starts = self._windows(reference, maps, counts, prior_terms)
         scores = self._scores(patches, to_half, maps, starts)
-        in_bands(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
+        parallel_rows(weigh_evidence, len(scores), counts, np.float32(c.doubt), scores)
         images_alone = self._buffers("images alone", maps.shape)
-        if self.regularise is not None:
-            in_bands(quarter_means, len(images_alone), scores, images_alone)
-        in_bands(subtract_prior, len(scores), *prior_terms, scores)
+        parallel_rows(quarter_means, len(images_alone), scores, images_alone)
+        parallel_rows(subtract_prior, len(scores), *prior_terms, scores)
         swept_depth, swept_margin, count = self._best(reference, scores, counts)
         depth, margin = swept_depth, swept_margin
         if c.consistency and any(view.matched for view in views):
             self._add_support(views, to_half, scores)
             depth, margin, count = self._best(reference, scores, counts)
         if c.fine_planes:
-            depth = self._refined(reference, patches, to_half, depth)
+            depth = self._swept_finely(reference, patches, to_half, depth)
             if not c.consistency:
                 swept_depth = depth
-        if self.regularise is None:
-            full, log_odds = self._upsampled(reference, depth), None
-        else:
-            found = Found(
-                reference.descriptors.image,
-                reference.K,
-                reference.descriptors.levels,
-                np.log(depth),
-                np.log(own),
-                margin,
-                count,
-                prior,
-                agreement,
-                parallax,
-                self._buffers("agreed", scores.shape),  # as `_best` left it
-                images_alone,
-                float(self._log_depths[0]),
-                float(self._step),
-            )
-            full, log_odds = regularised(found, self.regularise)
-            full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
+        found = Found(
+            reference.descriptors.image,
+            reference.K,
+            reference.descriptors.levels,
+            np.log(depth),
+            np.log(own),
+            margin,
+            count,
+            prior,
+            agreement,
+            parallax,
+            self._buffers("agreed", scores.shape),  # as `_best` left it
+            images_alone,
+            float(self._log_depths[0]),
+            float(self._step),
+        )
+        full, log_odds = regularised(found, self.regularise)
+        full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
         count = np.empty(depth.shape, np.uint8)
-        in_bands(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
+        parallel_rows(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
         return MatchedDepth(
             full, depth, own, swept_depth, swept_margin, prior, agreement, parallax, margin, count, log_odds
         )
@@ -200,8 +183,8 @@ class Matcher:
         if recent:
             cameras = _to_reference(reference, [*recent, *recent], QUARTER)
             splats = (NEAREST_M, False, nearest, nearest_weights)
-            in_bands(splat_maps, len(depths), depths, weights, *cameras, *splats)
-        in_bands(
+            parallel_rows(splat_maps, len(depths), depths, weights, *cameras, *splats)
+        parallel_rows(
             fuse_rows,
             len(own),
             own,
@@ -223,7 +206,7 @@ class Matcher:
         unknown = np.zeros(scores.shape[:2], np.float32)
         swept = np.stack([view.matched.swept_depth if view.matched else unknown for view in views])
         tolerance, weight = np.float32(self.config.consistency_tolerance), np.float32(self.config.consistency)
-        in_bands(add_support, len(scores), swept, *to_half, self._inverse_depths, tolerance, weight, scores)
+        parallel_rows(add_support, len(scores), swept, *to_half, self._inverse_depths, tolerance, weight, scores)
 
     def _prior_terms(self, prior: np.ndarray, agreement: np.ndarray, parallax: np.ndarray) -> tuple:
         c = self.config
@@ -239,7 +222,7 @@ class Matcher:
             self._inverse_depths,
         )
         scores = self._buffers("maps averaged", swept.shape)
-        in_bands(box_means, len(swept), swept, self.config.map_neighbourhood // 2, np.float32(1), False, scores)
+        parallel_rows(box_means, len(swept), swept, self.config.map_neighbourhood // 2, np.float32(1), False, scores)
         return scores, counts
 
     def _windows(self, reference: MatchingView, maps: np.ndarray, counts: np.ndarray, prior_terms: tuple) -> np.ndarray:
@@ -249,8 +232,8 @@ class Matcher:
         if c.patch_planes >= planes:
             return FIRST_PLANE
         scores = maps.copy()
-        in_bands(weigh_evidence, height, counts, np.float32(c.doubt), scores)
-        in_bands(subtract_prior, height, *prior_terms, scores)
+        parallel_rows(weigh_evidence, height, counts, np.float32(c.doubt), scores)
+        parallel_rows(subtract_prior, height, *prior_terms, scores)
         colours = reference.descriptors.colours[1::2, 1::2].astype(np.float32)
         position, _, _ = self._positions(colours, scores, counts, c.next_penalty)
         starts = np.rint(position).astype(np.int32) - c.patch_planes // 2
@@ -274,7 +257,7 @@ class Matcher:
             window=min(c.patch_planes, c.planes),
         )
         scores = self._averaged(swept, c.neighbourhoods, 1 - c.map_weight)
-        in_bands(add_upsampled, len(scores), maps, np.float32(c.map_weight), scores)
+        parallel_rows(add_upsampled, len(scores), maps, np.float32(c.map_weight), scores)
         return scores
 
     def _averaged(self, swept: np.ndarray, neighbourhoods: tuple[int, ...], weight: float) -> np.ndarray:
@@ -282,7 +265,7 @@ class Matcher:
         scores = self._buffers("averaged", swept.shape)
         each = np.float32(weight / len(neighbourhoods))
         for i, side in enumerate(neighbourhoods):
-            in_bands(box_means, len(scores), swept, side // 2, each, i > 0, scores)
+            parallel_rows(box_means, len(scores), swept, side // 2, each, i > 0, scores)
         return scores
 
     def _floats(
@@ -313,7 +296,7 @@ class Matcher:
         """Scores (h, w, P) and counts (h, w, P); the other arguments are those of `sweep_rows`."""
         scores = self._buffers("swept", (*own.shape[:2], len(factors)))
         counts = self._buffers("counts", scores.shape, np.uint8)
-        in_bands(
+        parallel_rows(
             sweep_rows,
             len(own),
             0,
@@ -334,14 +317,14 @@ class Matcher:
         )
         return scores, counts
 
-    def _refined(
+    def _swept_finely(
         self,
         reference: MatchingView,
         patches: tuple[np.ndarray, np.ndarray],
         to_half: tuple[np.ndarray, np.ndarray],
         depth: np.ndarray,
     ) -> np.ndarray:
-        """Depth (h, w) of a second sweep of patches about the first one's."""
+        """Depth (h, w) of a second, finer sweep of patches around that of the first."""
         c = self.config
         factors = np.exp(-self._fine_changes)
         swept, counts = self._sweep(*patches, to_half, HALF.margin, factors, centres=1 / depth)
@@ -371,31 +354,15 @@ class Matcher:
         height, width, _ = scores.shape
         across, down = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
         prices = [np.float32(x) for x in (c.jump_penalty, next_penalty, c.edge)]
-        in_bands(jump_penalties, height, colours, *prices, across, down)
+        parallel_rows(jump_penalties, height, colours, *prices, across, down)
         agreed = self._buffers(kept_as, scores.shape)
         next_penalty, weight = np.float32(next_penalty), np.float32(0.25)
-        in_bands(paths_across, height, scores, across, next_penalty, weight, agreed)
-        in_bands(paths_down, width, scores, down, next_penalty, weight, agreed)
+        parallel_rows(paths_across, height, scores, across, next_penalty, weight, agreed)
+        parallel_rows(paths_down, width, scores, down, next_penalty, weight, agreed)
         position, margin = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
         views = np.empty((height, width), np.uint8)
-        in_bands(best_planes, height, agreed, counts, position, margin, views)
+        parallel_rows(best_planes, height, agreed, counts, position, margin, views)
         return position, margin, views
-
-    def _upsampled(self, reference: MatchingView, depth: np.ndarray) -> np.ndarray:
-        image = reference.descriptors.image
-        result = np.empty(image.shape[:2], np.float32)
-        in_bands(
-            upsample_depth,
-            len(result),
-            np.log(depth),
-            reference.descriptors.colours.astype(np.float32),
-            image,
-            np.float32(COLOUR_SCALE),
-            np.float32(SAME_SURFACE),
-            result,
-        )
-        # A parabola between planes may point a little nearer than the nearest one.
-        return np.maximum(np.exp(result), np.float32(self.config.min_depth_m))
 
 
 def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, agreement: np.ndarray) -> MatchedDepth:

@@ -24,7 +24,7 @@ REACHES = (3.0, 8.0)
 CLEAR_SCORE, CLEAR_PARALLAX_PX = 0.3, 4.0
 """Score of images alone and parallax of a 25 % depth step from which on a match counts in full."""
 
-LEAST_WEIGHT, RIDGE = 1e-4, 1e-3
+MIN_WEIGHT, RIDGE = 1e-4, 1e-3
 """Added to weights, and to the variance of the cells, so that a plane can be fitted anywhere."""
 
 
@@ -38,7 +38,7 @@ def fitted_depths(log_depth: np.ndarray, score: np.ndarray, parallax: np.ndarray
     """
     weight = np.clip(cv2.blur(score, (3, 3)) / CLEAR_SCORE, 0, 1) ** 2 * np.minimum(parallax / CLEAR_PARALLAX_PX, 1)
     inverse = np.exp(-log_depth)
-    planes = [_plane(inverse, weight + LEAST_WEIGHT, reach) for reach in REACHES]
+    planes = [_plane(inverse, weight + MIN_WEIGHT, reach) for reach in REACHES]
     return -np.log(np.clip(np.stack(planes), 1 / FARTHEST_M, 1 / NEAREST_M)), weight
 
 

@@ -20,11 +20,11 @@ import torch
 from torch.nn import functional
 
 from dvmvs_core.matching.measured_around import fitted_depths
-from dvmvs_core.matching.score_windows import window_rows
 from dvmvs_core.model.regulariser import WINDOW, Regularised, RegulariserInputs
-from dvmvs_core.runtime.bands import in_bands
+from dvmvs_core.runtime.compiled import compiled
+from dvmvs_core.runtime.threads import parallel_rows
 
-MOST_MARGIN, MOST_VIEWS, COUNTED_VIEWS = 2.0, 6, 3.0
+MAX_MARGIN, MAX_VIEWS, COUNTED_VIEWS = 2.0, 6, 3.0
 """Margin and number of views from which on more say no more; views that count as 1."""
 
 MIDDLE_LOG_M = 0.7
@@ -86,15 +86,17 @@ def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
     windows = np.empty((height, width, 2 * WINDOW + 1), np.float32)
     windows_alone, clear = np.empty_like(windows), np.empty((height, width, 2), np.float32)
     position = ((log_cells - found.nearest) / found.step).astype(np.float32)
-    in_bands(window_rows, height, position, found.scores, found.images_alone, WINDOW, windows, windows_alone, clear)
-    margin = np.clip(found.margin, 0, MOST_MARGIN)
+    parallel_rows(
+        window_rows, height, position, found.scores, found.images_alone, WINDOW, windows, windows_alone, clear
+    )
+    margin = np.clip(found.margin, 0, MAX_MARGIN)
     fits, weight = fitted_depths(log_cells, clear[..., 0], found.parallax)
     offset = np.float32(np.median(found.log_depth))
     maps = (
         found.log_depth - offset,
         found.network - offset,
         margin,
-        np.minimum(found.views, MOST_VIEWS) / np.float32(COUNTED_VIEWS),
+        np.minimum(found.views, MAX_VIEWS) / np.float32(COUNTED_VIEWS),
         np.log(found.prior) - offset,
         found.agreement,
         np.log1p(found.parallax),
@@ -130,3 +132,74 @@ def _rays(K: np.ndarray, height: int, width: int) -> np.ndarray:
     rays[0] = (4 * np.arange(width) + 2 - K[0, 2]) / K[0, 0]
     rays[1] = ((4 * np.arange(height) + 2 - K[1, 2]) / K[1, 1])[:, None]
     return rays
+
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_QUARTER = np.float32(0.25)
+MIN_AGREED, MIN_ALONE = np.float32(-2), np.float32(-1)
+"""Of windows: scores are not lower, and are these beyond the planes."""
+
+_BESIDE = 2
+
+
+@compiled
+def quarter_means(first, last, scores, means):
+    """Mean scores of 2 × 2 cells, −1…1, in rows first…last of the result.
+
+    Args:
+        first: first row.
+        last: row after the last.
+        scores: (h, w, P) float32.
+        means: (q, r, P) float32 for the result.
+    """
+    for y in range(first, last):
+        for x in range(means.shape[1]):
+            upper, lower = scores[2 * y], scores[2 * y + 1]
+            for p in range(means.shape[2]):
+                total = upper[2 * x, p] + upper[2 * x + 1, p] + lower[2 * x, p] + lower[2 * x + 1, p]
+                means[y, x, p] = min(max(_QUARTER * total, MIN_ALONE), _ONE)
+
+
+@compiled
+def window_rows(first, last, position, agreed, alone, reach, windows, windows_alone, evidence):
+    """Scores of the planes about the matched one in rows first…last, and how clearly images alone speak for it.
+
+    Args:
+        first: first row.
+        last: row after the last.
+        position: (q, r) float32 of the matched plane.
+        agreed: (h, w, P) float32 scores after semi-global matching.
+        alone: (q, r, P) float32, see `quarter_means`.
+        reach: planes on each side.
+        windows: (q, r, 2 · reach + 1) float32 for scores less the best of their cell, −2…0; −2 beyond the planes.
+        windows_alone: (q, r, 2 · reach + 1) float32 for those of images alone; −1 beyond the planes.
+        evidence: (q, r, 2) float32 for the score of images alone at the matched plane, and that less the best score
+            outside of ±2 planes.
+    """
+    planes = agreed.shape[2]
+    best = np.empty(4, np.float32)
+    for y in range(first, last):
+        for x in range(position.shape[1]):
+            middle = np.int64(np.rint(position[y, x]))
+            for i in range(4):
+                cell = agreed[2 * y + i // 2, 2 * x + i % 2]
+                best[i] = cell[0]
+                for p in range(1, planes):
+                    best[i] = max(best[i], cell[p])
+            for k in range(2 * reach + 1):
+                p = middle + k - reach
+                if p < 0 or p >= planes:
+                    windows[y, x, k], windows_alone[y, x, k] = MIN_AGREED, MIN_ALONE
+                    continue
+                total = _ZERO
+                for i in range(4):
+                    total += max(agreed[2 * y + i // 2, 2 * x + i % 2, p] - best[i], MIN_AGREED)
+                windows[y, x, k] = _QUARTER * total
+                windows_alone[y, x, k] = alone[y, x, p]
+            chosen = min(max(middle, 0), planes - 1)
+            second = MIN_ALONE
+            for p in range(planes):
+                if abs(p - chosen) > _BESIDE:
+                    second = max(second, alone[y, x, p])
+            evidence[y, x, 0] = alone[y, x, chosen]
+            evidence[y, x, 1] = alone[y, x, chosen] - second

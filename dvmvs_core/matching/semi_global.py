@@ -21,7 +21,7 @@ import numpy as np
 
 from dvmvs_core.runtime.compiled import compiled, inlined
 
-_LEAST = np.float32(-3e38)
+_LOWEST = np.float32(-3e38)
 
 
 @compiled
@@ -62,7 +62,7 @@ def step_along(own, before, penalty, next_penalty, now):
         now: (P + 2,) for the result, less the best of the pixel before, which decides nothing and keeps numbers small.
     """
     planes = own.shape[0]
-    best = _LEAST
+    best = _LOWEST
     for p in range(planes):
         best = max(best, before[p + 1])
     floor = best - penalty
@@ -85,7 +85,7 @@ def paths_across(first, last, scores, across, next_penalty, weight, result):
         result: (h, w, P) float32.
     """
     _, width, planes = scores.shape
-    before, now = np.full(planes + 2, _LEAST, np.float32), np.full(planes + 2, _LEAST, np.float32)
+    before, now = np.full(planes + 2, _LOWEST, np.float32), np.full(planes + 2, _LOWEST, np.float32)
     for y in range(first, last):
         for p in range(planes):
             before[p + 1] = scores[y, 0, p]
@@ -113,8 +113,8 @@ def paths_down(first, last, scores, down, next_penalty, weight, result):
     """
     height, _, planes = scores.shape
     columns = last - first
-    before = np.full((columns, planes + 2), _LEAST, np.float32)
-    now = np.full((columns, planes + 2), _LEAST, np.float32)
+    before = np.full((columns, planes + 2), _LOWEST, np.float32)
+    now = np.full((columns, planes + 2), _LOWEST, np.float32)
     for i in range(columns):
         for p in range(planes):
             before[i, p + 1] = scores[0, first + i, p]

@@ -7,7 +7,7 @@
 
 """The mean of checkpoints.
 
-Networks that went on from the same weights, or moments of one run, lie in one valley of the loss: their mean is often
+Networks that went on from the same weights, or moments of one run, are in one valley of the loss: their mean is often
 better than each of them on images unlike those that they were trained on.
 
 Source: Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without

@@ -22,6 +22,7 @@ import json
 import math
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,10 @@ from torch import Tensor, nn
 
 from dvmvs_core.atomic import replacing, unfinished_folder
 from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
-from dvmvs_core.errors import WeightsError
+from dvmvs_core.errors import DamagedError, WeightsError
 from dvmvs_core.foreign import foreign, quoted, reason
 from dvmvs_core.model.checkpoint_parts import join_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
-from dvmvs_core.model.torch_file import read_torch_file
 
 FORMAT = "dvmvs-1"
 SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -194,7 +194,7 @@ def read_info(path_or_name: str | Path) -> CheckpointInfo:
 
 
 def list_shipped() -> list[str]:
-    """Names of the depth networks that come with the package, sorted; the encoder's weights beside them are none."""
+    """Names of the depth networks that come with the package, sorted; the weights of the encoder are none."""
     return sorted(path.stem for path in SHIPPED_FOLDER.glob(f"*{SUFFIX}") if _format_of(path) == FORMAT)
 
 
@@ -258,7 +258,7 @@ def export_released(path_or_name: str | Path, directory: str | Path, network: st
     loaded, config = load_network(path_or_name, network)
     if config.refinement_channels:
         raise WeightsError(
-            f"{config.network} of {path_or_name} has a refinement, for which the released layout has no place;"
+            f"{config.network} of {path_or_name} has a second plane sweep, for which the released layout has no place;"
             " choose network pairnet, or weights without one"
         )
     names = _RELEASED_FILES[config.network]
@@ -421,3 +421,20 @@ def stored_tensor(tensor: Tensor, name: str, path: Path, half: bool = True) -> T
             " the training has diverged, or half=False is needed"
         )
     return stored
+
+
+def read_torch_file(path: Path) -> Any:
+    """Return what a file holds, on the CPU; called within `foreign`, which names the file.
+
+    Raises:
+        DamagedError: if it would become larger than it is: torch compresses nothing.
+        Exception: whatever zipfile and torch raise over damaged data.
+    """
+    with path.open("rb") as file:
+        is_archive = file.read(4) == b"PK\x03\x04"
+    if is_archive:
+        with zipfile.ZipFile(path) as archive:
+            held = sum(entry.file_size for entry in archive.infolist())
+        if held > path.stat().st_size:
+            raise DamagedError(f"its {path.stat().st_size} bytes would become {held}; it is damaged")
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -15,13 +15,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import WeightsError
 
 _PART = re.compile(r"\.part(\d+)of(\d+)$")
 
 
 def write_parts(path: Path, part_bytes: int) -> list[Path]:
-    """Write the parts of a file beside it; those of an earlier version go.
+    """Write the parts of a file next to it; those of an earlier version go.
 
     Args:
         path: the file, which stays.
@@ -37,9 +38,8 @@ def write_parts(path: Path, part_bytes: int) -> list[Path]:
         for stale in set(_parts_of(path)) - set(parts):
             stale.unlink()
         for part, piece in zip(parts, pieces, strict=True):
-            unfinished = part.with_name(f".{part.name}.tmp")
-            unfinished.write_bytes(piece)
-            unfinished.replace(part)
+            with replacing(part) as unfinished:
+                unfinished.write_bytes(piece)
     except OSError as error:
         raise WeightsError(f"cannot write the parts of {path}: {error}") from error
     return parts
@@ -61,13 +61,12 @@ def join_parts(path: Path) -> bool:
     missing = sorted(set(range(1, max(count) + 1)) - set(parts))
     if missing or len(count) > 1:
         raise WeightsError(
-            f"{path} must be whole, or lie there in parts of one number; part {', '.join(map(str, missing)) or 'sizes'}"
+            f"{path} must be whole, or be there in parts of one number; part {', '.join(map(str, missing)) or 'sizes'}"
             f" missing or mixed: found {', '.join(sorted(part.name for part in parts.values()))}"
         )
     try:
-        unfinished = path.with_name(f".{path.name}.joined.tmp")
-        unfinished.write_bytes(b"".join(parts[i].read_bytes() for i in sorted(parts)))
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(b"".join(parts[i].read_bytes() for i in sorted(parts)))
     except OSError as error:
         raise WeightsError(f"cannot join the parts of {path}: {error}; its folder must be writable") from error
     return True

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.intrinsics import inverse, pixel_grid, scale_intrinsics
+from dvmvs_core.model.pinhole import inverse, pixel_grid, scale_intrinsics
 from dvmvs_core.model.warping import warp_to_rays
 
 # Planes sampled at once: few enough for the samples to stay in cache, which on CPUs beats all at once.
@@ -102,7 +102,7 @@ def plane_sweep(
     with torch.autocast(reference.device.type, enabled=False):
         own = reference.float().view(batch, channels, 1, -1)
         pixels = pixel_grid(height, width, like=own)
-        total = seen = 0.0
+        total = count = 0.0
         for measurement, homography, translation in zip(measurements, homographies, translations, strict=True):
             costs, in_view = [], []
             for planes in chunks:
@@ -112,8 +112,8 @@ def plane_sweep(
                 costs.append((own * warped).mean(dim=1) * (visible if mask_out_of_view else 1))  # (B, d, hw)
                 in_view.append(visible)
             total = total + torch.cat(costs, dim=1)
-            seen = seen + torch.cat(in_view, dim=1) if mask_out_of_view else seen + 1
-        mean = total / (seen.clamp(min=1) if mask_out_of_view else seen)
+            count = count + torch.cat(in_view, dim=1) if mask_out_of_view else count + 1
+        mean = total / (count.clamp(min=1) if mask_out_of_view else count)
         return mean.view(batch, -1, height, width)
 
 

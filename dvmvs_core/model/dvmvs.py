@@ -31,10 +31,10 @@ from dvmvs_core.model.encoder_decoder import (
     DepthPyramid,
 )
 from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFeatures
+from dvmvs_core.model.fine_sweep import FineSweep
 from dvmvs_core.model.hidden_state import warp_hidden_state
-from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
-from dvmvs_core.model.refinement import DepthRefinement
+from dvmvs_core.model.pinhole import scale_intrinsics
 
 
 class _PlaneSweepNet(nn.Module):
@@ -132,9 +132,11 @@ class FusionNet(_PlaneSweepNet):
         super().__init__(config)
         self.lstm_fusion = LSTMFusion(16 * config.hyper_channels)
         self.decoder = self._new_decoder()
-        self.refinement = None
+        self.fine_sweep = None
+        self._register_state_dict_hook(_as_stored)
+        self._register_load_state_dict_pre_hook(_from_stored)
         if config.refinement_channels:
-            self.refinement = DepthRefinement(
+            self.fine_sweep = FineSweep(
                 config.hyper_channels,
                 config.pyramid_channels,
                 config.refinement_channels,
@@ -178,16 +180,16 @@ class FusionNet(_PlaneSweepNet):
             hidden = warp_hidden_state(state.hidden, depth_estimate, previous_world_T_cam, world_T_ref, lstm_K)
             state = state._replace(hidden=hidden)
         pyramid, decoded, state = self.decode(image, reference, costs, state)
-        if self.refinement is None:
+        if self.fine_sweep is None:
             return pyramid, state
         geometry = sweep_geometry(world_T_ref, world_T_meas, K)
-        matched = self.refinement.match(pyramid.full, reference.matching, measurements, *geometry)
-        return pyramid._replace(full=self.refinement(pyramid.full, matched, decoded, reference.half)), state
+        matched = self.fine_sweep.match(pyramid.full, reference.matching, measurements, *geometry)
+        return pyramid._replace(full=self.fine_sweep(pyramid.full, matched, decoded, reference.half)), state
 
     def decode(
         self, image: Tensor, reference: ImageFeatures, costs: Tensor, state: LSTMState | None
     ) -> tuple[DepthPyramid, Tensor, LSTMState]:
-        """What follows the plane sweep, up to the refinement.
+        """What follows the plane sweep, up to the fine sweep.
 
         Args:
             image: Normalised image of the reference frame, (B, 3, H, W).
@@ -209,6 +211,23 @@ class FusionNet(_PlaneSweepNet):
             1, self.lstm_fusion.lstm_cell.hidden_channels, self.config.height // 32, self.config.width // 32
         )
         return LSTMState(zeros, zeros)
+
+
+_STORED, _OWN = "refinement.", "fine_sweep."
+"""What checkpoints call the fine sweep, and its name here."""
+
+
+def _as_stored(_module: nn.Module, state: dict, prefix: str, _metadata: dict) -> None:
+    _rename(state, prefix + _OWN, prefix + _STORED)
+
+
+def _from_stored(state: dict, prefix: str, *_arguments: object) -> None:
+    _rename(state, prefix + _STORED, prefix + _OWN)
+
+
+def _rename(state: dict, old: str, new: str) -> None:
+    for key in [key for key in state if key.startswith(old)]:
+        state[new + key[len(old) :]] = state.pop(key)
 
 
 def build_network(config: ModelConfig) -> PairNet | FusionNet:

@@ -8,7 +8,7 @@
 """Geometry of the memory: bringing the hidden state to the current view.
 
 The last predicted depth is projected into the current camera; where it lands says which part of the old
-hidden state each cell of the new one should look at.
+hidden state each cell of the new one comes from.
 
 Symbols: D depth (B, 1, H, W), K intrinsics at full resolution (B, 3, 3), poses world_T_cam (B, 4, 4).
 Source: Düzçeker et al., "DeepVideoMVS", CVPR 2021, section 3.3. Quirks of the public implementation that
@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import inverse, scale_intrinsics
-from dvmvs_core.model.reprojection import backproject, project, splat, transform
+from dvmvs_core.model.pinhole import backproject, inverse, project, scale_intrinsics, splat, transform
 
 # Cells whose estimated depth is not above this hold nothing that could be looked up.
 _EMPTY_BELOW_M = 0.01

@@ -8,7 +8,7 @@
 """EfficientNet-Lite0: a pretrained image encoder, up to its maps at 1/32 of the resolution.
 
 Each batch norm is folded into the convolution before it. Convolutions pad as TensorFlow does ("same"), so the centres
-of the maps lie at pixels 2x + 1, 4x + 3, 8x + 7, 16x + 15 and 32x + 31 of the image.
+of the maps are at pixels 2x + 1, 4x + 3, 8x + 7, 16x + 15 and 32x + 31 of the image.
 
 Source: Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow blog, 2020: EfficientNet-B0 (Tan and
 Le, ICML 2019) with ReLU6 and without squeeze-and-excitation. The weights are described in weights/lite0.md.
@@ -35,7 +35,7 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "lite0.safetensor
 
 
 @dataclass(frozen=True)
-class Stage:
+class BlockStage:
     """Blocks of one resolution and width.
 
     Attributes:
@@ -54,13 +54,13 @@ class Stage:
 
 
 STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    BlockStage(1, 3, 1, 1, 16),
+    BlockStage(2, 3, 2, 6, 24),
+    BlockStage(2, 5, 2, 6, 40),
+    BlockStage(3, 3, 2, 6, 80),
+    BlockStage(3, 5, 1, 6, 112),
+    BlockStage(4, 5, 2, 6, 192),
+    BlockStage(1, 3, 1, 6, 320),
 )
 """Their outputs are at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and 1/32 of the resolution."""
 
@@ -110,18 +110,14 @@ class InvertedBottleneck(nn.Module):
 
 
 class Lite0(nn.Module):
-    """The trunk, or its first stages.
+    """The trunk."""
 
-    Args:
-        stages: how many of `STAGES`.
-    """
-
-    def __init__(self, stages: int = len(STAGES)) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.stem = SamePadConvolution(3, STEM_CHANNELS, 3, stride=2)
         self.stages = nn.ModuleList()
         channels = STEM_CHANNELS
-        for stage in STAGES[:stages]:
+        for stage in STAGES:
             blocks = []
             for i in range(stage.blocks):
                 stride = stage.stride if i == 0 else 1
@@ -148,13 +144,13 @@ def scaled_level(level: Tensor) -> Tensor:
     return level / (level.std(dim=(1, 2, 3), keepdim=True) + _TINY)
 
 
-def load_lite0(stages: int = len(STAGES), path: Path = WEIGHTS) -> Lite0:
-    """Return the first stages with their pretrained weights, in evaluation mode.
+def load_lite0(path: Path = WEIGHTS) -> Lite0:
+    """Return the network with its pretrained weights, in evaluation mode.
 
     Raises:
         WeightsError: if the file is missing, broken or not of this network.
     """
-    network = Lite0(stages)
+    network = Lite0()
     wanted = network.state_dict()
     with foreign(f"cannot read the encoder's weights {path}", WeightsError, "; install the package again"):
         tensors = load_file(path)

@@ -51,7 +51,7 @@ def network_parts(network: PairNet | FusionNet) -> dict[str, Part]:
     """Return the parts by name, in the order in which a keyframe runs them, for a batch of one.
 
     "features" is run once an image; "decode" follows the plane sweep; "refine", which a FusionNet may have, follows
-    the matching around the decoded depth.
+    the matching around the decoded depth (its name is that of the ONNX file).
     """
     shapes = _shapes(network)
 
@@ -67,26 +67,26 @@ def network_parts(network: PairNet | FusionNet) -> dict[str, Part]:
         if not state:
             return (network.decode(image, features, costs).full,)
         pyramid, decoded, state = network.decode(image, features, costs, LSTMState(*state))
-        return pyramid.full, *((decoded,) if network.refinement is not None else ()), *state
+        return pyramid.full, *((decoded,) if network.fine_sweep is not None else ()), *state
 
-    def refine(depth: Tensor, cosines: Tensor, in_view: Tensor, matching: Tensor, decoded: Tensor, half: Tensor):
-        refinement = network.refinement
-        return (refinement(depth, refinement.with_texture(cosines, in_view, matching), decoded, half),)
+    def correct(depth: Tensor, cosines: Tensor, in_view: Tensor, matching: Tensor, decoded: Tensor, half: Tensor):
+        sweep = network.fine_sweep
+        return (sweep(depth, sweep.with_texture(cosines, in_view, matching), decoded, half),)
 
     state = STATE if isinstance(network, FusionNet) else ()
-    is_refined = bool(state) and network.refinement is not None
+    sweeps_again = bool(state) and network.fine_sweep is not None
     new_state = tuple(f"new_{name}" for name in state)
     parts = {
         "features": part(extract, ("image",), ImageFeatures._fields),
         "decode": part(
             decode,
             ("image", *ImageFeatures._fields[:4], "costs", *state),
-            ("depth", *(("decoded",) if is_refined else ()), *new_state),
+            ("depth", *(("decoded",) if sweeps_again else ()), *new_state),
         ),
     }
-    if is_refined:
+    if sweeps_again:
         inputs = ("depth", "cosines", "in_view", "matching", "decoded", "half")
-        parts["refine"] = part(refine, inputs, ("refined_depth",))
+        parts["refine"] = part(correct, inputs, ("refined_depth",))
     return parts
 
 
@@ -135,7 +135,7 @@ def _shapes(network: PairNet | FusionNet) -> dict[str, tuple[int, ...]]:
     if isinstance(network, FusionNet):
         state = tuple(network.zero_state().hidden.shape)
         shapes.update({name: state for kept in STATE for name in (kept, f"new_{kept}")})
-        if network.refinement is not None:
-            around = (1, len(network.refinement.log_shifts), *half)
+        if network.fine_sweep is not None:
+            around = (1, len(network.fine_sweep.log_shifts), *half)
             shapes.update(decoded=(1, c.hyper_channels, *half), cosines=around, in_view=around)
     return shapes

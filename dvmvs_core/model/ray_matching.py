@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.model.intrinsics import inverse
+from dvmvs_core.model.pinhole import inverse
 from dvmvs_core.model.warping import sampling_grid, warp_to_rays
 
-LEAST_NORM = 1e-3
-"""Of a look that counts in full: what is less is rounding error, of patches of one colour for instance."""
+MIN_NORM = 1e-3
+"""Of descriptors that count in full: what is less is rounding error, of patches of one colour for instance."""
 
 
 def match_along_rays(
@@ -34,7 +34,7 @@ def match_along_rays(
     reference: Tensor,
     measurements: Iterable[tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor]:
-    """Compare the looks of points with those of their rays.
+    """Compare the descriptors of points with those of their rays.
 
     Args:
         rays: (B, 3, N) of the reference frame, with z = 1.
@@ -45,20 +45,21 @@ def match_along_rays(
         measurements: (matching map (B, C, h, w), pose) of each measurement frame.
 
     Returns:
-        Sum (B, P, N) over the measurement frames of the cosine between both looks, and how many have the point in view.
+        Sum (B, P, N) of the cosine of both descriptors over the measurement frames that have the point in view, and
+        how many do.
     """
-    transforms = ((looks, inverse(pose) @ world_T_ref) for looks, pose in measurements)
+    transforms = ((matching, inverse(pose) @ world_T_ref) for matching, pose in measurements)
     return match_at_pixels(
         inverse_depths,
         reference,
-        ((looks, half_K @ T[:, :3, :3] @ rays, (half_K @ T[:, :3, 3:])[..., 0]) for looks, T in transforms),
+        ((matching, half_K @ T[:, :3, :3] @ rays, (half_K @ T[:, :3, 3:])[..., 0]) for matching, T in transforms),
     )
 
 
 def match_at_pixels(
     inverse_depths: Tensor, reference: Tensor, measurements: Iterable[tuple[Tensor, Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Compare the looks of points with those of their rays, as `match_along_rays` does, by where frames see the rays.
+    """Compare descriptors as `match_along_rays` does, by where frames see the rays.
 
     Args:
         inverse_depths: (B, P, N) of the points, 1/m.
@@ -69,11 +70,11 @@ def match_at_pixels(
     Returns:
         As `match_along_rays`.
     """
-    own = functional.normalize(reference.float(), dim=1, eps=LEAST_NORM)[:, :, None]  # (B, C, 1, N)
+    own = functional.normalize(reference.float(), dim=1, eps=MIN_NORM)[:, :, None]  # (B, C, 1, N)
     total = count = torch.zeros_like(inverse_depths)
     for measurement, ends, translation in measurements:
         warped, in_view = warp_to_rays(measurement.float(), ends, translation, inverse_depths)  # (B, C, P, N)
-        norms = warped.square().sum(dim=1).sqrt().clamp(min=LEAST_NORM)
+        norms = warped.square().sum(dim=1).sqrt().clamp(min=MIN_NORM)
         total = total + (own * warped).sum(dim=1) / norms * in_view
         count = count + in_view
     return total, count
@@ -94,7 +95,7 @@ def look_up(points: Tensor, K: Tensor, world_T_cam: Tensor, size: tuple[int, int
 class NeighbourhoodMeans:
     """Means of what was counted, over square neighbourhoods.
 
-    They are differences of sums over all that lies above and to the left, which on a CPU takes a sixth of the time of
+    They are differences of sums over all that is above and to the left, which on a CPU takes a sixth of the time of
     torch's average pooling over the same squares.
 
     Args:

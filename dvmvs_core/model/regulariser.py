@@ -57,7 +57,7 @@ _TRUST = 4.0  # softmax weight of matched depth over that of each other candidat
 
 
 class RegulariserInputs(NamedTuple):
-    """What the regulariser looks at; all depths are logarithms less `offset`, so that scale matters little.
+    """What the regulariser is given; all depths are logarithms less `offset`, so that scale matters little.
 
     Attributes:
         image: (B, 3, H, W) normalised.
@@ -247,7 +247,7 @@ def save_regulariser(path: Path, network: Regulariser, metadata: Mapping[str, An
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions beside the identity.
+    """Two 3×3 convolutions and a skip connection.
 
     Args:
         channels: that come in and go out.

@@ -24,41 +24,34 @@ _EPSILON = 1e-8
 """Added to the divisor, as the published network does."""
 
 
-def warp_to_rays(
-    measurement: Tensor, ends: Tensor, translation: Tensor, inverse_depths: Tensor, margin: float = 0.0
-) -> tuple[Tensor, ...]:
-    """Sample a map (bilinear) where a measurement frame sees points on rays.
+def warp_to_rays(measurement: Tensor, ends: Tensor, translation: Tensor, inverse_depths: Tensor) -> tuple[Tensor, ...]:
+    """Sample a map (bilinear, zeros around it) where a measurement frame sees points on rays.
 
     Args:
         measurement: (B, C, h, w).
         ends: K R K⁻¹ p of each ray, (B, 3, N).
         translation: K t, (B, 3).
         inverse_depths: of the points, 1/m: (B or 1, P, N or 1).
-        margin: pixels around the map that are in view too and take the nearest pixel's value. Without a margin there
-            are zeros around it.
 
     Returns:
         The samples (B, C, P, N), and which points are in view (B, P, N).
     """
     q = ends[:, :, None] + translation[..., None, None] * inverse_depths[:, None]  # (B, 3, P, N)
-    grid, in_view = sampling_grid(q[:, :2], q[:, 2], measurement.shape[-2:], margin)
-    padding = "border" if margin else "zeros"
-    return functional.grid_sample(measurement, grid, padding_mode=padding, align_corners=True), in_view
+    grid, in_view = sampling_grid(q[:, :2], q[:, 2], measurement.shape[-2:])
+    return functional.grid_sample(measurement, grid, align_corners=True), in_view
 
 
-def sampling_grid(xy: Tensor, z: Tensor, size: tuple[int, int], margin: float = 0.0) -> tuple[Tensor, Tensor]:
+def sampling_grid(xy: Tensor, z: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return the grid (B, P, N, 2) that samples an image of `size` at homogeneous pixels, and which are in view.
 
     Args:
         xy: (B, 2, P, N), to be divided by z.
         z: (B, P, N).
         size: (height, width).
-        margin: pixels around the image that are in view too.
     """
     height, width = size
     # Plain numbers, which a CUDA graph can hold.
     divisor = z + _EPSILON
     u, v = xy[:, 0] / divisor * (2 / (width - 1)) - 1, xy[:, 1] / divisor * (2 / (height - 1)) - 1
-    wide, high = 1 + margin * 2 / (width - 1), 1 + margin * 2 / (height - 1)
-    in_view = (z > 0) & (u.abs() <= wide) & (v.abs() <= high)
+    in_view = (z > 0) & (u.abs() <= 1) & (v.abs() <= 1)
     return torch.stack((u, v), dim=-1), in_view

@@ -25,13 +25,11 @@ from dvmvs_core.errors import DeviceError, first_line
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
-from dvmvs_core.runtime.auto_precision import network_precision
 from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.device_memory import out_of_memory, working_device
+from dvmvs_core.runtime.devices import network_precision
 from dvmvs_core.runtime.plain_runner import PlainRunner
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
-from dvmvs_core.runtime.runner import Runner
-from dvmvs_core.runtime.timer import Timer
+from dvmvs_core.runtime.runner import PreviousKeyframe, Runner, Timer
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,8 @@ import torch
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
-from dvmvs_core.runtime.auto_precision import network_precision
 from dvmvs_core.runtime.device_memory import working_device
-from dvmvs_core.runtime.devices import openvino_target, resolve_device
+from dvmvs_core.runtime.devices import network_precision, openvino_target, resolve_device
 from dvmvs_core.runtime.plain_runner import PlainRunner
 from dvmvs_core.runtime.runner import Runner
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numba
 
 from dvmvs_core.foreign import regular
-from dvmvs_core.runtime.first_start import announce_compiling
+from dvmvs_core.runtime.model_cache import announce_compiling
 
 logger = logging.getLogger(__name__)
 

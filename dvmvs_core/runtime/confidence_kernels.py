@@ -21,7 +21,7 @@ _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
 
 @compiled
 def sum_above_left(means, counts, sums):
-    """Sums (h+1, w+1, 2P) over all that lies above and to the left, of means times counts and of counts (h, w, P)."""
+    """Sums (h+1, w+1, 2P) over all that is above and to the left, of means times counts and of counts (h, w, P)."""
     height, width, planes = means.shape
     sums[0] = _ZERO
     for y in range(height):
@@ -36,8 +36,8 @@ def sum_above_left(means, counts, sums):
 
 
 @compiled
-def rate_rows(
-    first, last, depth, step, sums, agreement, planes, fine, coarse, sides, sharpness, edge, weights, bias, rated
+def estimate_confidence_rows(
+    first, last, depth, step, sums, agreement, planes, fine, coarse, sides, sharpness, edge, weights, bias, estimated
 ):
     """Logistic regression on the cues of each cell of rows first…last.
 
@@ -49,7 +49,7 @@ def rate_rows(
         sums: (h+1, w+1, 2P) from `sum_above_left`.
         agreement: (h, w, 2) from `reprojection_kernels.agree_rows`.
         planes: (P,) inverse depths as factors of the predicted one.
-        fine: the two planes beside the prediction.
+        fine: the two planes next to the prediction.
         coarse: the two next ones.
         sides: (S,) cells a side of the neighbourhoods.
         sharpness: of the mean shift.
@@ -57,9 +57,9 @@ def rate_rows(
         weights: (S + 1, 4) of similarity, fine peak, coarse peak and shift over each neighbourhood; in the last row of
             agreement, of no confirmation and of edges.
         bias: log odds where all cues are 0.
-        rated: (h, w, 2) receives the confidence, and 1 where a measurement frame has the cell in view.
+        estimated: (h, w, 2) receives the confidence, and 1 where a measurement frame has the cell in view.
     """
-    height, width, _ = rated.shape
+    height, width, _ = estimated.shape
     count, middle, reach = len(planes), step // 2, edge // 2
     shifts = np.abs(np.log(planes))
     near = np.empty(count, np.float32)
@@ -75,8 +75,8 @@ def rate_rows(
                 for p in range(count):
                     i = count + p
                     total = sums[bottom, right, p] - sums[top, right, p] - sums[bottom, left, p] + sums[top, left, p]
-                    seen = sums[bottom, right, i] - sums[top, right, i] - sums[bottom, left, i] + sums[top, left, i]
-                    near[p] = total / max(seen, _ONE)
+                    views = sums[bottom, right, i] - sums[top, right, i] - sums[bottom, left, i] + sums[top, left, i]
+                    near[p] = total / max(views, _ONE)
                 odds += weights[s, 0] * near[0]
                 odds += weights[s, 1] * (near[0] - max(near[fine[0]], near[fine[1]]))
                 odds += weights[s, 2] * (near[0] - max(near[coarse[0]], near[coarse[1]]))
@@ -85,9 +85,9 @@ def rate_rows(
                     for p in range(1, count):
                         best = max(best, near[p])
                     for p in range(count):
-                        share = np.exp((near[p] - best) * sharpness)
-                        shift += share * shifts[p]
-                        total += share
+                        softmax = np.exp((near[p] - best) * sharpness)
+                        shift += softmax * shifts[p]
+                        total += softmax
                     odds += weights[s, 3] * shift / total
             nearest = farthest = depth[y * step + middle, x * step + middle]
             for i in range(max(y - reach, 0), min(y + reach + 1, height)):
@@ -95,18 +95,18 @@ def rate_rows(
                     d = depth[i * step + middle, j * step + middle]
                     nearest, farthest = min(nearest, d), max(farthest, d)
             odds += weights[-1, 2] * np.log(farthest / nearest)
-            rated[y, x, 0] = _ONE / (_ONE + np.exp(-odds))
+            estimated[y, x, 0] = _ONE / (_ONE + np.exp(-odds))
             frames = sums[y + 1, x + 1, count] - sums[y, x + 1, count] - sums[y + 1, x, count] + sums[y, x, count]
-            rated[y, x, 1] = _ONE if frames > _HALF else _ZERO
+            estimated[y, x, 1] = _ONE if frames > _HALF else _ZERO
 
 
 @compiled
-def confidence_rows(first, last, rated, confidence):
-    """Confidence of pixels, linear between the cells (h, w, 2) of `rate_rows`, for rows first…last of (H, W).
+def confidence_rows(first, last, estimated, confidence):
+    """Confidence of pixels, linear between cells (h, w, 2) of `estimate_confidence_rows`, in rows first…last of (H, W).
 
     A pixel whose own cell is in no view gets 0.
     """
-    height, width, _ = rated.shape
+    height, width, _ = estimated.shape
     scale_y, scale_x = np.float32(height / confidence.shape[0]), np.float32(width / confidence.shape[1])
     for y in range(first, last):
         at_y = max((np.float32(y) + _HALF) * scale_y - _HALF, _ZERO)
@@ -117,7 +117,7 @@ def confidence_rows(first, last, rated, confidence):
             at_x = max((np.float32(x) + _HALF) * scale_x - _HALF, _ZERO)
             left = np.int64(at_x)
             next_x, right = min(left + 1, width - 1), at_x - np.float32(left)
-            upper = rated[top, left, 0] * (_ONE - right) + rated[top, next_x, 0] * right
-            lower = rated[bottom, left, 0] * (_ONE - right) + rated[bottom, next_x, 0] * right
-            in_view = rated[own_row, np.int64(np.float32(x) * scale_x), 1]
+            upper = estimated[top, left, 0] * (_ONE - right) + estimated[top, next_x, 0] * right
+            lower = estimated[bottom, left, 0] * (_ONE - right) + estimated[bottom, next_x, 0] * right
+            in_view = estimated[own_row, np.int64(np.float32(x) * scale_x), 1]
             confidence[y, x] = (upper * (_ONE - down) + lower * down) * in_view

@@ -32,13 +32,12 @@ from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.encoder_decoder import DepthHead
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth_by, warp_hidden_state_by
-from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.patch_matching import patch_descriptors
+from dvmvs_core.model.pinhole import scale_intrinsics
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.fused_convolutions import fold_batch_norms, fuse_convolutions
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.runner import PreviousKeyframe, Timer, untimed
 from dvmvs_core.runtime.step_geometry import StepGeometry, step_geometry
-from dvmvs_core.runtime.timer import Timer, untimed
 
 logger = logging.getLogger(__name__)
 
@@ -165,10 +164,10 @@ class CudaRunner:
         state = LSTMState(warp_hidden_state_by(geometry.previous_T_cam, hidden, estimate, lstm_K), cell)
         pyramid, decoded, state = network.decode(image, features, costs, state)
         depth = pyramid.full
-        if network.refinement is not None:
+        if network.fine_sweep is not None:
             sweep = (geometry.homographies, geometry.translations)
-            matched = network.refinement.match(depth, features.matching, measurements, *sweep)
-            depth = network.refinement(depth, matched, decoded, features.half)
+            matched = network.fine_sweep.match(depth, features.matching, measurements, *sweep)
+            depth = network.fine_sweep(depth, matched, decoded, features.half)
         return depth, *state
 
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The names of devices, and whether this machine has them."""
+"""The names of devices, whether this machine has them, and which arithmetic suits them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import functools
 
 import torch
 
+from dvmvs_core.config import EngineConfig, matching_preset
 from dvmvs_core.errors import DeviceError
 
 _OPENVINO = "openvino"
@@ -79,3 +80,36 @@ def _require_openvino(target: str) -> None:
             f"device 'openvino:{target}' was asked for, but OpenVINO finds only {', '.join(found)} here; install the"
             " driver of the device, or choose one of these"
         )
+
+
+def cpu_precision(precision: str) -> str:
+    """Return the arithmetic of what runs next to a network on the CPU, for the precision asked for of the network."""
+    if precision == "float32":
+        return precision
+    try:
+        capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except ImportError:
+        return "float32"
+    return "bfloat16" if "BF16" in capabilities else "float32"
+
+
+def network_precision(config: EngineConfig, preset: str, device: torch.device) -> str:
+    """Return the arithmetic of a network.
+
+    Where depth is matched, a network only says where to look, what two places have in common, or which of the depths
+    that were found to take. Half precision changes matched depth by less than any recording can tell, and on a
+    processor that computes in bfloat16 it takes little more than half of the time.
+
+    Args:
+        config: where depth is matched, "auto" is bfloat16 on a CPU that computes in it, and float16 on CUDA; else it
+            is float32.
+        preset: of the network.
+        device: where it runs.
+    """
+    if config.precision != "auto":
+        return config.precision
+    matched = matching_preset(config.matching, preset) is not None and config.mode != "reference"
+    if matched and device.type == "cuda":
+        return "float16"
+    on_cpu = device.type == "cpu" and openvino_target(config.device) in (None, "CPU")
+    return cpu_precision("auto") if matched and on_cpu else "float32"

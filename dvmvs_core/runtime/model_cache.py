@@ -7,13 +7,14 @@
 
 """Compiled models on disk, so that only the first start on a machine has to compile them.
 
-A file holds a checksum and what the device's compiler made. Whatever is wrong with a file or a folder costs a
+A file holds a checksum and what the compiler of the device made. Whatever is wrong with a file or a folder costs a
 compilation and one line in the log, never more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -23,6 +24,17 @@ from dvmvs_core.atomic import replacing
 from dvmvs_core.foreign import regular
 
 logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)  # whoever listens to the package's warnings shall hear of this, too
+
+ABOUT_S = 15
+"""What compiling for the default weights adds on two cores: `dvmvs warm-up`, on an empty cache and again, tells."""
+
+
+@functools.cache
+def announce_compiling() -> None:
+    """Say that this start takes longer."""
+    logger.info("compiling kernels for this processor: on the first start only, about %d s on two cores", ABOUT_S)
+
 
 FOLDER_VARIABLE = "DVMVS_CACHE_DIR"
 """Environment variable that names the folder; by default it is `dvmvs` in the user's cache folder."""

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What `network.json` says beside ONNX files: which part follows which, and how to write the steps between them.
+"""What `network.json` says next to ONNX files: which part follows which, and how to write the steps between them.
 
 test/core/runtime/test_onnx_export.py follows it, in numpy.
 """
@@ -97,7 +97,7 @@ def described(
     if isinstance(network, FusionNet):
         result["state"] = _STATE
     if "refine" in parts:
-        result["log_shifts"] = network.refinement.log_shifts.tolist()
+        result["log_shifts"] = network.fine_sweep.log_shifts.tolist()
     return result
 
 

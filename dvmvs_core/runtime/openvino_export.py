@@ -31,7 +31,7 @@ from dvmvs_core import model
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.runtime import model_cache
 from dvmvs_core.runtime.devices import openvino_core
-from dvmvs_core.runtime.first_start import announce_compiling
+from dvmvs_core.runtime.model_cache import announce_compiling
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@
 
 """PairNet and FusionNet on OpenVINO: CPUs of every make, Intel's GPUs and NPUs.
 
-What lies between the plane sweeps is exported from the modules of `model` as it stands. The sweeps and the
+What is between the plane sweeps is exported from the modules of `model` as it stands. The sweeps and the
 re-projection of the last depth run on the CPU, compiled by numba.
 
 Importing this module needs OpenVINO and numba.
@@ -29,14 +29,13 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, warp_hidden_state_by
-from dvmvs_core.model.intrinsics import scale_intrinsics
 from dvmvs_core.model.parts import network_parts
+from dvmvs_core.model.pinhole import scale_intrinsics
 from dvmvs_core.runtime.openvino_export import ExportedFunction, Target, network_key
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
+from dvmvs_core.runtime.runner import PreviousKeyframe, Timer, untimed
 from dvmvs_core.runtime.step_geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.sweep import CompiledSweep
-from dvmvs_core.runtime.timer import Timer, untimed
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +70,9 @@ class OpenVinoRunner:
                 name: ExportedFunction(part.run, part.examples, self._target, f"{key}-{name}")
                 for name, part in network_parts(network).items()
             }
-        self._features, self._decode, self._refine = parts["features"], parts["decode"], parts.get("refine")
-        if self._refine is not None:
-            self._factors = torch.exp(-network.refinement.log_shifts).numpy()
+        self._features, self._decode, self._correct = parts["features"], parts["decode"], parts.get("refine")
+        if self._correct is not None:
+            self._factors = torch.exp(-network.fine_sweep.log_shifts).numpy()
 
     def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
@@ -104,11 +103,11 @@ class OpenVinoRunner:
                 if state is not None and previous is not None:
                     state = previous.state._replace(hidden=_warped_hidden_state(previous, geometry))
                 depth, *state = self._decode(image, *reference[:4], costs, *(state or ()))
-                if self._refine is not None:
+                if self._correct is not None:
                     decoded, *state = state
                     cosines, counts = sweep.cosines(depth[0].numpy(), self._factors)
                     in_view = counts / len(measurements)
-                    (depth,) = self._refine(depth, cosines, in_view, reference.matching, decoded, reference.half)
+                    (depth,) = self._correct(depth, cosines, in_view, reference.matching, decoded, reference.half)
                 return depth, LSTMState(*state) if state else None
 
 

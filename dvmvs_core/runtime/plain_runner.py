@@ -17,8 +17,7 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
-from dvmvs_core.runtime.timer import Timer, untimed
+from dvmvs_core.runtime.runner import PreviousKeyframe, Timer, untimed
 
 
 class PlainRunner:

@@ -18,7 +18,7 @@ from dvmvs_core.runtime.compiled import compiled, inlined
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
 _MIN_DIVISOR_M = np.float32(1e-8)
-_LEAST_DEPTH_M = np.float32(1e-3)
+_MIN_DEPTH_M = np.float32(1e-3)
 
 
 @inlined
@@ -99,7 +99,7 @@ def agree_rows(first, last, depth, step, past, past_T_ref, K, scale, agreement):
             y, x = row * step + middle, column * step + middle
             u, v, z = _landing(past_T_ref, K, K, x, y, depth[y, x])
             if z > _ZERO and u >= _ZERO and u <= right_border and v >= _ZERO and v <= bottom_border:
-                before = max(past[np.int64(np.rint(v)), np.int64(np.rint(u))], _LEAST_DEPTH_M)
-                difference = abs(np.log(before / max(z, _LEAST_DEPTH_M)))
+                before = max(past[np.int64(np.rint(v)), np.int64(np.rint(u))], _MIN_DEPTH_M)
+                difference = abs(np.log(before / max(z, _MIN_DEPTH_M)))
                 agreement[row, column, 0] += np.exp(-difference / scale)
                 agreement[row, column, 1] += _ONE

@@ -5,16 +5,17 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What the engine needs of whatever runs a network.
+"""What the engine needs of whatever runs a network, what one keyframe leaves to the next, and how stages are timed.
 
 A runner holds no state between keyframes; whoever calls it keeps features, depth, recurrent state and poses. Poses and
-intrinsics are float32 tensors on the CPU, all else lies on the runner's device.
+intrinsics are float32 tensors on the CPU, all else is on the device of the runner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,8 +23,33 @@ from torch import Tensor
 from dvmvs_core.config import ModelConfig
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.features import ImageFeatures
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
-from dvmvs_core.runtime.timer import Timer
+
+Timer = Callable[[str], AbstractContextManager[None]]
+"""Takes the name of a stage and returns what is entered where it begins and left where it ends. Stages may nest.
+
+It may wait for a CUDA device, so nothing that is captured as a graph calls it.
+"""
+
+_NOTHING = nullcontext()
+
+
+def untimed(stage: str) -> AbstractContextManager[None]:
+    """The timer where nobody wants to know."""
+    return _NOTHING
+
+
+class PreviousKeyframe(NamedTuple):
+    """The last keyframe that got a depth.
+
+    Attributes:
+        depth: (B, 1, H, W) metres.
+        world_T_cam: (B, 4, 4) its pose.
+        state: the recurrent state that it left; None from PairNet.
+    """
+
+    depth: Tensor
+    world_T_cam: Tensor
+    state: LSTMState | None
 
 
 class Runner(Protocol):

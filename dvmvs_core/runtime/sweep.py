@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Plane sweeps of one step on a CPU: the network's, and those at depths about a prediction."""
+"""Plane sweeps of one step on a CPU: those of the network, and those at depths around a prediction."""
 
 from __future__ import annotations
 
@@ -15,10 +15,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.model.ray_matching import LEAST_NORM
-from dvmvs_core.runtime.bands import in_bands
-from dvmvs_core.runtime.matching_maps import bordered_maps, plain_map
+from dvmvs_core.model.ray_matching import MIN_NORM
 from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE_METRE, sweep_rows
+from dvmvs_core.runtime.threads import parallel_rows
+
+CHANNELS_MULTIPLE = 16
+"""Floats of the widest registers; channels past the real ones are zeros."""
+
+_LINE = 64
+"""Bytes of a line of the cache."""
+
+
+def plain_map(matching: Tensor) -> np.ndarray:
+    """(1, C, h, w) -> (h, w, C'), C' the next multiple of `CHANNELS_MULTIPLE`."""
+    _, channels, height, width = matching.shape
+    channels_last = matching[0].permute(1, 2, 0)
+    if channels == _whole(channels):
+        return channels_last.contiguous().numpy()
+    padded = aligned_zeros((height, width, _whole(channels)))
+    padded[..., :channels] = channels_last.numpy()
+    return padded
+
+
+def bordered_maps(matching: Sequence[Tensor]) -> np.ndarray:
+    """M maps (1, C, h, w) -> (M, h+2, w+2, C'), with a border of zeros."""
+    _, channels, height, width = matching[0].shape
+    padded = aligned_zeros((len(matching), height + 2, width + 2, _whole(channels)))
+    for target, one in zip(padded, matching, strict=True):
+        target[1:-1, 1:-1, :channels] = one[0].permute(1, 2, 0).numpy()
+    return padded
+
+
+def repeat_edges(maps: np.ndarray) -> None:
+    """Set the border of maps (M, h+2, w+2, C) to the cells next to it."""
+    maps[:, 0], maps[:, -1] = maps[:, 1], maps[:, -2]
+    maps[:, :, 0], maps[:, :, -1] = maps[:, :, 1], maps[:, :, -2]
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """Zeros that begin at a line of the cache, so that no register is filled from two lines."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _whole(channels: int) -> int:
+    return -(-channels // CHANNELS_MULTIPLE) * CHANNELS_MULTIPLE
+
 
 _NO_COUNTS = np.zeros((0, 0, 0), np.uint8)
 
@@ -52,13 +96,13 @@ class CompiledSweep:
         margin = np.float32(0 if mask_out_of_view else 1)
         planes = (ONE_METRE, inverse_depths, FIRST_PLANE, len(inverse_depths))
         bounds = (margin, mask_out_of_view)
-        in_bands(
+        parallel_rows(
             sweep_rows, self._height, 0, 1, *self._views, *planes, *bounds, scales, np.float32(0), means, _NO_COUNTS
         )
         return _channels_first(means)
 
     def cosines(self, depth: np.ndarray, factors: np.ndarray, start: int = 0, step: int = 1) -> tuple[Tensor, Tensor]:
-        """Compare points about a prediction, as `model.ray_matching.match_at_pixels`.
+        """Compare points around a prediction, as `model.ray_matching.match_at_pixels`.
 
         Args:
             depth: (H, W) metres.
@@ -71,13 +115,13 @@ class CompiledSweep:
         """
         compared = (slice(start, self._height, step), slice(start, self._width, step))
         own = self._views[0][compared]
-        scales = 1 / np.maximum(np.sqrt(np.einsum("yxc,yxc->yx", own, own)), np.float32(LEAST_NORM))
+        scales = 1 / np.maximum(np.sqrt(np.einsum("yxc,yxc->yx", own, own)), np.float32(MIN_NORM))
         means = np.empty((*scales.shape, len(factors)), np.float32)
         counts = np.empty(means.shape, np.uint8)
         planes = (1 / depth[::2, ::2][compared], factors, FIRST_PLANE, len(factors))
         bounds = (np.float32(0), True)
-        in_bands(
-            sweep_rows, len(means), start, step, *self._views, *planes, *bounds, scales, np.float32(LEAST_NORM), means,
+        parallel_rows(
+            sweep_rows, len(means), start, step, *self._views, *planes, *bounds, scales, np.float32(MIN_NORM), means,
             counts,
         )  # fmt: skip
         return _channels_first(means), _channels_first(counts.astype(np.float32))

@@ -8,10 +8,10 @@
 """The plane sweep on a CPU: at the same depths for all pixels or around a depth of each pixel, in one pass.
 
 Each sample is four loads of neighbouring cells' descriptors, one product and one sum; nothing is stored but the result.
-The networks' sweeps and those of matching differ in what lies around a map, in what counts as in view, and in whether
+The networks' sweeps and those of matching differ in what is around a map, in what counts as in view, and in whether
 samples are brought to unit length. Importing this module needs numba.
 
-Symbols: P planes, M measurement frames, h×w cells of a map, C channels as `matching_maps` pads them.
+Symbols: P planes, M measurement frames, h×w cells of a map, C channels as `sweep.plain_map` pads them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIRST_PLANE = np.zeros((1, 1), np.int32)
 @compiled
 def sweep_rows(
     first, last, start, step, reference, measurements, homographies, translations, centres, factors, starts, window,
-    margin, masked, scales, least_norm, means, counts,
+    margin, masked, scales, min_norm, means, counts,
 ):  # fmt: skip
     """Mean products of descriptors over the measurement frames, for rows first…last of the result.
 
@@ -56,7 +56,7 @@ def sweep_rows(
         margin: cells around a map, 0 to 1, in which samples are in view; they mix its outermost cells with the border.
         masked: leave samples out of view out of the mean, instead of counting them as zeros.
         scales: (h', w') float32 factors of the means, or (1, 1) of all cells.
-        least_norm: where it is positive, samples are divided by their norms, which are at least this.
+        min_norm: where it is positive, samples are divided by their norms, which are at least this.
         means: (h', w', P) float32 for the result.
         counts: (h', w', P) uint8 for the number of measurement frames that have the point in view; (0, 0, 0) if not
             wanted.
@@ -72,7 +72,7 @@ def sweep_rows(
     high_x = min(np.float32(width) + margin, np.nextafter(edge_x, _ZERO))
     high_y = min(np.float32(height) + margin, np.nextafter(edge_y, _ZERO))
     nearest_z = _ZERO if masked else -_FAR
-    normalised, counted = least_norm > _ZERO, counts.shape[0] > 0
+    normalised, counted = min_norm > _ZERO, counts.shape[0] > 0
     one_centre, one_start, one_scale = centres.size == 1, starts.size == 1, scales.size == 1
     # The loops over the planes of a pixel, which numba turns into vectors, are separate from what cannot be done for
     # several planes at once. Functions of their own take twice as long.
@@ -132,7 +132,7 @@ def sweep_rows(
                             norm += sample * sample
                         product[p], square[p] = dot, norm
                     for p in range(planes):
-                        total[p] += product[p] / max(np.sqrt(square[p]), least_norm)
+                        total[p] += product[p] / max(np.sqrt(square[p]), min_norm)
                 else:
                     for p in range(planes):
                         if cell[p] < 0:

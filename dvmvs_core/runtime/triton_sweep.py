@@ -87,7 +87,7 @@ def _sweep_kernel(
         other=0.0,
     )
     total = tl.zeros([block], tl.float32)
-    seen = tl.zeros([block], tl.float32)
+    in_view = tl.zeros([block], tl.float32)
     for m in range(frames):
         frame = m * tl.num_programs(2) + b
         H = matrices + frame * 12
@@ -103,8 +103,8 @@ def _sweep_kernel(
         view = measurements + frame * area * channels
         warped = bilinear_samples(view, u, v, visible, lanes, channels, width, height, repeated=False)
         total += tl.sum(here * warped, axis=1)
-        seen += tl.where(visible, 1.0, 0.0)
-    count = tl.maximum(seen, 1.0) if masked else frames
+        in_view += tl.where(visible, 1.0, 0.0)
+    count = tl.maximum(in_view, 1.0) if masked else frames
     tl.store(costs + (b * area + pixel) * planes + plane, total / count / channels, mask=real)
 
 

@@ -22,11 +22,10 @@ import torch
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
-from dvmvs_core.runtime.auto_precision import network_precision
-from dvmvs_core.runtime.devices import resolve_device
+from dvmvs_core.runtime.devices import network_precision, resolve_device
+from dvmvs_core.runtime.wall_frames import wall_frames
 from dvmvs_core.timing.clock import StageClock
 from dvmvs_core.timing.peak_memory import peak_device_mb, peak_resident_mb
-from dvmvs_core.timing.wall_frames import wall_frames
 from dvmvs_core.types import DepthPrediction, Frame
 
 

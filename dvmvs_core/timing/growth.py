@@ -18,8 +18,8 @@ import torch
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
+from dvmvs_core.runtime.wall_frames import wall_frames
 from dvmvs_core.timing.peak_memory import resident_mb
-from dvmvs_core.timing.wall_frames import wall_frames
 
 SIZE = (96, 128)
 """Network resolution: what leaks, leaks at any, and this one is fast."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from dvmvs_core.process_memory import peak_resident_bytes, resident_bytes
+from dvmvs_core.process import peak_resident_bytes, resident_bytes
 
 _MIB = 2**20
 

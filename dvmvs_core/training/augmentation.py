@@ -59,7 +59,7 @@ class ClipDraw:
     Args:
         turned: whether time runs backwards.
         scale_range: lowest and highest scale of the world.
-        scale_share: where in the range the scale lies, 0…1, once the range was narrowed for the clip's depths.
+        scale_share: where in the range the scale is, 0…1, once the range was narrowed for the clip's depths.
         brightness: added to values of 0…1.
         contrast: multiplies them.
         gamma: their exponent.

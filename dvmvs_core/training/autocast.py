@@ -19,7 +19,7 @@ from dvmvs_core.errors import DeviceError
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
-_COMPILED = ("feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder", "refinement")
+_COMPILED = ("feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder", "fine_sweep")
 
 
 class Arithmetic:

@@ -27,7 +27,7 @@ class ClipLoss(nn.Module):
     Args:
         network: the network that is trained.
         kind: which error.
-        edge_weight: weight of `edge_loss` beside it.
+        edge_weight: weight of `edge_loss` added to it.
         mean_over_processes: see `depth_loss`.
     """
 

@@ -44,18 +44,14 @@ from dvmvs_core.training.autocast import Arithmetic, Precision, compile_parts
 from dvmvs_core.training.clip_loss import ClipLoss
 from dvmvs_core.training.clip_sources import HeldOut
 from dvmvs_core.training.contact_sheets import contact_sheet
-from dvmvs_core.training.deadline import Deadline
-from dvmvs_core.training.interruption import stop_on_signal
 from dvmvs_core.training.losses import DepthLoss, LossMeter
+from dvmvs_core.training.monitoring import Board, Stopwatch, training_progress
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at, recompute_batch_norm
 from dvmvs_core.training.passes import predictions
 from dvmvs_core.training.processes import Processes, share_batch_norm, single_process
-from dvmvs_core.training.progress_bar import training_progress
 from dvmvs_core.training.run_folder import RunFolder, attempt
-from dvmvs_core.training.skipped_steps import SkippedSteps
 from dvmvs_core.training.stages import Stage, enter_stage, stage_at
-from dvmvs_core.training.stopwatch import Stopwatch
-from dvmvs_core.training.tensorboard import Board
+from dvmvs_core.training.stopping import Deadline, SkippedSteps, stop_on_signal
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +70,7 @@ class LoopConfig:
             `steps`, whichever comes first.
         seed: of every random number that is drawn here.
         loss: which error is minimised.
-        edge_weight: weight of the edge loss beside it, 0 for none, as published.
+        edge_weight: weight of the edge loss added to it, 0 for none, as published.
         learning_rate: Adam's highest rate.
         warm_up_steps: steps of each stage until that rate.
         final_rate: the rate at the end of the run, as a part of the highest; 1 keeps it.
@@ -146,7 +142,7 @@ class Trainer:
         stages: what learns when.
         config: how long and how.
         folder: run folder, made if it is missing.
-        companions: finished networks that are written beside the trained one (the PairNet that a FusionNet came from).
+        companions: finished networks that are written next to the trained one (the PairNet that a FusionNet came from).
         metadata: what the written weights say of themselves, besides step and losses.
         processes: those that train together; by default this one alone, on the CPU.
         tensorboard: whether to write curves and contact sheets for TensorBoard.
@@ -411,10 +407,10 @@ class Trainer:
         self._learn()
 
     def _learn(self) -> None:
-        """Freeze, unfreeze and start Adam anew, as the stage says."""
+        """Freeze, unfreeze and start Adam again, as the stage says."""
         self._learning = enter_stage(self.network, self.stage)
         self._optimiser = torch.optim.Adam(self._learning, lr=self.config.learning_rate)
-        # Wrapped anew, since the wrapping of several processes knows which parameters learn; the old one goes first.
+        # Wrapped again, since the wrapping of several processes knows which parameters learn; the old one goes first.
         self._loss = None
         self._loss = self.processes.wrap(
             ClipLoss(self.network, self.config.loss, self.config.edge_weight, self.processes.mean)

@@ -5,18 +5,20 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The four depth losses of the method, summed over the five scales of a prediction (paper, section 3.5); an edge loss.
+"""The four depth losses of the method, summed over the five scales of a prediction (paper, section 3.5); edge losses.
 
 Per scale a loss is Σ (loss of every valid pixel) / (number of valid pixels); scales have weight 1 each. A pixel is
 valid where the ground truth, resized to that scale by nearest neighbour, is not 0.
 
-Symbols: d ground-truth depth [m], p predicted depth [m].
+Pixels without truth are left out by `torch.where` and not by indexing, so that no GPU is waited for.
+
+Symbols: d ground-truth depth [m], p predicted depth [m], B batch, H×W pixels.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -25,8 +27,11 @@ from torch.nn import functional
 
 from dvmvs_core.model.encoder_decoder import DepthPyramid
 
-EDGE_STRIDES = (1, 2, 4, 8)
-"""Pixels between which `edge_loss` compares depth."""
+STRIDES = (1, 2, 4, 8)
+"""Pixels between which steps of depth are compared."""
+
+EDGE_STEP, EDGE_REACH = 0.1, 2
+"""Step of true log depth between neighbours from which a pixel counts as an edge, up to so many pixels away from it."""
 
 
 class DepthLoss(str, enum.Enum):
@@ -96,9 +101,9 @@ def depth_loss(
         A scalar.
     """
     losses, valid = zip(*(masked_loss(kind, prediction, truth) for prediction in pyramid), strict=True)
-    share = mean_over_processes(torch.stack(valid).to(truth.dtype))
-    # Divided by the true share, which is a fraction where a process of several has none.
-    return (torch.stack(losses) / torch.where(share > 0, share, 1.0)).sum()
+    count = mean_over_processes(torch.stack(valid).to(truth.dtype))
+    # Divided by the true mean, which is a fraction where a process of several has none.
+    return (torch.stack(losses) / torch.where(count > 0, count, 1.0)).sum()
 
 
 def edge_loss(
@@ -125,16 +130,18 @@ def _log_steps_error(prediction: Tensor, truth: Tensor, mean_over_processes: Cal
     truth = resize_truth(truth, *prediction.shape[-2:])
     valid = truth != 0
     error = torch.where(valid, prediction.log() - torch.where(valid, truth, 1.0).log(), 0.0)
-    sums, counts = [], []
-    for stride in EDGE_STRIDES:
+    sums, counts = zip(*(((steps * both).sum(), both.sum()) for steps, both in _steps(error, valid)), strict=True)
+    count = mean_over_processes(torch.stack(counts).to(truth.dtype))
+    return (torch.stack(sums) / torch.where(count > 0, count, 1.0)).sum()
+
+
+def _steps(error: Tensor, valid: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield by how much errors of log depth (B, H, W) differ some strides apart, and where both pixels are valid."""
+    for stride in STRIDES:
         for axis in (-2, -1):
             length = error.shape[axis] - stride
-            both = valid.narrow(axis, stride, length) & valid.narrow(axis, 0, length)
-            step = error.narrow(axis, stride, length) - error.narrow(axis, 0, length)
-            sums.append((step.abs() * both).sum())
-            counts.append(both.sum())
-    share = mean_over_processes(torch.stack(counts).to(truth.dtype))
-    return (torch.stack(sums) / torch.where(share > 0, share, 1.0)).sum()
+            ahead, here = error.narrow(axis, stride, length), error.narrow(axis, 0, length)
+            yield (ahead - here).abs(), valid.narrow(axis, stride, length) & valid.narrow(axis, 0, length)
 
 
 @dataclass
@@ -155,3 +162,29 @@ class LossMeter:
     def means(self) -> dict[str, float]:
         """Return the mean of every loss by name; NaN if nothing valid was added."""
         return {kind.value: self.sums[kind] / self.valid if self.valid else float("nan") for kind in DepthLoss}
+
+
+def steps_loss(log_depth: Tensor, log_truth: Tensor, valid: Tensor) -> Tensor:
+    """Compare steps of log depth (B, H, W) between pixels some strides apart; blurred edges cost most here."""
+    means = [weighted_mean(steps, both) for steps, both in _steps(log_depth - log_truth, valid)]
+    return sum(means, log_depth.new_zeros(())) / len(STRIDES)
+
+
+def edge_mask(log_truth: Tensor, valid: Tensor) -> Tensor:
+    """Which pixels of (B, H, W) are at a step of true depth, float 0 or 1."""
+    edges = torch.zeros_like(log_truth)
+    for axis in (-2, -1):
+        length = log_truth.shape[axis] - 1
+        both = valid.narrow(axis, 1, length) & valid.narrow(axis, 0, length)
+        step = (log_truth.narrow(axis, 1, length) - log_truth.narrow(axis, 0, length)).abs()
+        found = ((step > EDGE_STEP) & both).to(edges.dtype)
+        pad = (0, 1) if axis == -1 else (0, 0, 0, 1)
+        edges = torch.maximum(edges, functional.pad(found, pad))
+    return functional.max_pool2d(edges[:, None], 2 * EDGE_REACH + 1, stride=1, padding=EDGE_REACH)[:, 0]
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of values where weights are above 0; 0 if none is."""
+    weights = weights.to(values.dtype)
+    kept = torch.where(weights > 0, values, 0.0)
+    return (kept * weights).sum() / weights.sum().clamp(min=1.0)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 
 def learning_rate_at(peak: float, step: int, progress: float, warm_up_steps: int, floor: float = 0.02) -> float:
@@ -34,6 +35,8 @@ def learning_rate_at(peak: float, step: int, progress: float, warm_up_steps: int
 
 class WeightAverage:
     """Exponential moving average of a network's weights, which is what gets validated and shipped.
+
+    torch's AveragedModel copies the weights at its first step and cannot forget the initial ones gradually.
 
     Args:
         network: the network that learns.
@@ -57,7 +60,6 @@ class WeightAverage:
             averages[name].copy_(values[name])
 
 
-@torch.no_grad()
 def recompute_batch_norm(network: nn.Module, passes: Iterable[Callable[[nn.Module], None]]) -> None:
     """Replace the running statistics of every batch norm by their mean over some forward passes.
 
@@ -68,17 +70,16 @@ def recompute_batch_norm(network: nn.Module, passes: Iterable[Callable[[nn.Modul
         network: changed in place; left in evaluation mode.
         passes: each runs the network forward once on one batch.
     """
-    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
+    update_bn(passes, _Runs(network))
     network.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a cumulative mean
-        layer.train()
-    try:
-        for run in passes:
-            run(network)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-        network.eval()
+
+
+class _Runs(nn.Module):
+    """Takes a forward pass for an input, which is all that `update_bn` gives to a network."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, run: Callable[[nn.Module], None]) -> None:
+        run(self.network)

@@ -80,8 +80,8 @@ def mirrored_predictions(
             mask_out_of_view=config.mask_out_of_view,
             exact_sampling=config.exact_sampling,
         )
-        seen = (*features[reference], costs, clip.image[:, reference], clip.depth[:, reference])
-        *levels, costs, image, truth = (part.flip(-1) for part in seen) if mirror else seen
+        given = (*features[reference], costs, clip.image[:, reference], clip.depth[:, reference])
+        *levels, costs, image, truth = (part.flip(-1) for part in given) if mirror else given
         pyramid, _ = network.decoder(image, network.encoder(ImageFeatures(*levels), costs))
         yield pyramid, truth
 

@@ -39,7 +39,7 @@ class ProgramPart:
         batch_size: clips a step on a CPU.
         frames: of a clip.
         loop: settings of the loop.
-        refines: whether the refinement joins here, in a network that may have one.
+        adds_fine_sweep: whether the fine sweep joins here, in a network that may have one.
     """
 
     name: str
@@ -49,7 +49,7 @@ class ProgramPart:
     batch_size: int
     frames: int
     loop: dict
-    refines: bool = False
+    adds_fine_sweep: bool = False
 
 
 _TUNING = {"learning_rate": 5e-4, "warm_up_steps": 20, "loss": DepthLoss.L1_RELATIVE}
@@ -58,9 +58,9 @@ PROGRAM = (
     ProgramPart("1-pairnet-half", "pairnet", True, 0.15, 4, 3, {"loss": DepthLoss.L1_INVERSE}),
     ProgramPart("2-pairnet", "pairnet", False, 0.10, 2, 3, _TUNING),
     ProgramPart("3-fusionnet-half", "fusionnet", True, 0.35, 3, 5, {**_TUNING, "learning_rate": 7e-4}),
-    ProgramPart("4-fusionnet", "fusionnet", False, 0.40, 1, 5, _FINEST, refines=True),
+    ProgramPart("4-fusionnet", "fusionnet", False, 0.40, 1, 5, _FINEST, adds_fine_sweep=True),
 )
-REFINEMENT_CHANNELS = 24
+FINE_SWEEP_CHANNELS = 24
 
 _GPU_BATCH_SCALE = 8
 
@@ -91,7 +91,7 @@ def train_everything(plan: RunPlan, processes: Processes, batch_scale: int | Non
             init=init,
             height=size[0],
             width=size[1],
-            refinement_channels=REFINEMENT_CHANNELS if part.refines and sizes.exact_sampling else None,
+            refinement_channels=FINE_SWEEP_CHANNELS if part.adds_fine_sweep and sizes.exact_sampling else None,
             batch_size=part.batch_size * scale,
             frames=part.frames,
             loop={**plan.loop, **part.loop, **_length(plan, part)},

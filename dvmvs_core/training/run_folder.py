@@ -21,7 +21,7 @@ import torch
 from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError, DvmvsError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.model.torch_file import read_torch_file
+from dvmvs_core.model.checkpoint import read_torch_file
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 from dvmvs_core.training.stages import (
-    FUSIONNET_REFINEMENT_STAGES,
+    FINE_SWEEP_STAGES,
     FUSIONNET_STAGES,
     FUSIONNET_TUNING_STAGES,
     LAST_STAGE,
@@ -90,14 +90,14 @@ def initial_network(
     Args:
         network: "pairnet" or "fusionnet".
         preset_name: sizes of a network that starts from random weights.
-        init: weights to start from; a file without a FusionNet gives FusionNet all but its memory and its refinement
-            from its PairNet.
+        init: weights to start from; a file without a FusionNet gives FusionNet all but its memory and its fine
+            sweep from its PairNet.
         height: network input height, or None to keep the preset's or the file's.
         width: network input width, or None.
-        refinement_channels: width of the refinement, which begins anew where the file has none; or None.
+        refinement_channels: width of the fine sweep, which starts from nothing where the file has none; or None.
 
     Returns:
-        The network; and the PairNet that belongs beside a FusionNet in its file, if there is one.
+        The network; and the PairNet that belongs next to a FusionNet in its file, if there is one.
 
     Raises:
         WeightsError: if `init` cannot be loaded.
@@ -114,7 +114,7 @@ def initial_network(
     loaded, config = load_network(init, origin)
     if config.refinement_channels and refinement_channels not in (None, config.refinement_channels):
         raise ConfigError(
-            f"the refinement of {init} is {config.refinement_channels} channels wide; {refinement_channels} were asked"
+            f"the fine sweep of {init} is {config.refinement_channels} channels wide; {refinement_channels} were asked"
             " for: leave them out"
         )
     built = build_network(config.replace(network=network, **given))
@@ -142,8 +142,8 @@ def stages_of(config: ModelConfig, init: str | None, last_stage: bool = False) -
     if origin is None:
         return FUSIONNET_STAGES if config.network == "fusionnet" else PAIRNET_STAGES
     if config.network == "fusionnet":
-        adds_refinement = config.refinement_channels and not origin.refinement_channels
-        return FUSIONNET_REFINEMENT_STAGES if adds_refinement else FUSIONNET_TUNING_STAGES
+        adds_fine_sweep = config.refinement_channels and not origin.refinement_channels
+        return FINE_SWEEP_STAGES if adds_fine_sweep else FUSIONNET_TUNING_STAGES
     if (origin.height, origin.width) == (config.height, config.width):
         # The statistics are right, and few batches would replace them.
         return tuple(dataclasses.replace(stage, calibrate=False) for stage in TUNING_STAGES)

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Where the time of training steps goes, beside the same steps done plainly: eager, contiguous, in float32."""
+"""Where the time of training steps goes, compared with the same steps done plainly: eager, contiguous, in float32."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import torch
 
 from dvmvs_core.environment import command_line, hardware, versions
 from dvmvs_core.training.loop import Trainer
+from dvmvs_core.training.monitoring import PHASES
 from dvmvs_core.training.processes import Processes
-from dvmvs_core.training.stopwatch import PHASES
 from dvmvs_core.training.training_run import RunPlan, build_trainer
 
 WARM_UP_STEPS = 2
@@ -33,7 +33,7 @@ class StepTimes:
         name: of the way to train.
         clips: of a step.
         frames: of a clip.
-        phases: median seconds by phase; "data" is 0 where the batches lay ready.
+        phases: median seconds by phase; "data" is 0 where the batches were ready.
         whole: median seconds of whole steps.
         spread: lower and upper quartile of those.
     """
@@ -125,7 +125,7 @@ def speed_report(times: list[StepTimes], processes: Processes, steps: int) -> st
         f" step and process; processes: {processes.size}.\n\n"
         f"{speed_table(times)}\n"
         "*Plain* is the same step eager, in float32, with contiguous weights. *Data live* waits for the processes that"
-        " make batches, as a run does; *data ready* repeats those steps on batches that lie in memory, in turns with"
+        " make batches, as a run does; *data ready* repeats those steps on batches that are in memory, in turns with"
         f" the plain ones.\n\nMeasured on: {facts}.\n"
     )
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from dvmvs_core.errors import ConfigError
 
-EVERY_MODULE = ("feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder", "refinement")
+EVERY_MODULE = ("feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder", "fine_sweep")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Stage:
         predicted_state: how often the hidden state is warped with the depth that the network predicted, as at
             inference, instead of ground-truth depth, 0…1. PairNet has no state and ignores it.
         batch_norm: whether the batch-norm statistics and affine weights of the modules that learn, learn too.
-        calibrate: whether the batch-norm statistics are estimated anew when the stage begins.
+        calibrate: whether the batch-norm statistics are estimated again when the stage begins.
         learning_rate: Adam's highest rate in this stage; None takes that of the run.
     """
 
@@ -61,7 +61,7 @@ TUNING_STAGES = (Stage("tuning, batch norm fixed", 1.0, batch_norm=False, calibr
 """PairNet from trained weights, as for another input size, at which its statistics are others."""
 
 FUSIONNET_STAGES = (
-    Stage("memory and decoder", 0.15, ("lstm_fusion", "decoder", "refinement"), batch_norm=False),
+    Stage("memory and decoder", 0.15, ("lstm_fusion", "decoder", "fine_sweep"), batch_norm=False),
     Stage("all but the extractor", 0.35, EVERY_MODULE[1:], batch_norm=False),
     Stage("everything", 0.3, predicted_state=0.5, batch_norm=False),
     Stage("everything, predicted state", 0.2, predicted_state=1.0, batch_norm=False),
@@ -78,12 +78,12 @@ FUSIONNET_TUNING_STAGES = (
 those of the PairNet that it came from, and with its own it loses nearly all (abs rel 0.77 in place of 0.08 where a
 network of 160×128 first saw 320×256)."""
 
-FUSIONNET_REFINEMENT_STAGES = (
-    Stage("refinement", 0.25, ("refinement",), predicted_state=1.0, batch_norm=False, learning_rate=1e-3),
+FINE_SWEEP_STAGES = (
+    Stage("fine sweep", 0.25, ("fine_sweep",), predicted_state=1.0, batch_norm=False, learning_rate=1e-3),
     Stage("everything", 0.4, predicted_state=0.5, batch_norm=False),
     Stage("everything, predicted state", 0.35, predicted_state=1.0, batch_norm=False),
 )
-"""FusionNet from one without refinement: that learns alone at first, which costs a third of a step of the whole."""
+"""FusionNet from one without a fine sweep: that learns alone at first, which costs a third of a step of the whole."""
 
 LAST_STAGE = Stage("cell, predicted state", 1.0, ("lstm_fusion",), 1.0, batch_norm=False, learning_rate=5e-5)
 """The paper's last stage, which the public code lacks: only the cell learns, and the hidden state is warped with

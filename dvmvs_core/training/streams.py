@@ -10,6 +10,11 @@
 Batch g of a run, over all processes that train together, is one fixed batch. A process that trains takes every
 world_size-th of them, and its loading processes take turns: none shares a random stream with another, because
 whatever is drawn for a batch is drawn from its number.
+
+
+Sources are mixed without anything random: with two parts of share w and 1 − w, batch i is the first part's where
+⌊(i + 1) w⌋ > ⌊i w⌋, and ⌊i w⌋ batches of it came before. More parts divide what is left over in the same way. So a run
+can go on at any batch without a record of those before it, and processes that share a run agree without a word.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 from typing import Any
 
 import torch
@@ -29,7 +35,25 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dvmvs_core.synthetic.clips import ClipBatch
 from dvmvs_core.training.clip_sources import ClipSource
-from dvmvs_core.training.mixing import mix
+
+
+def mix(index: int, weights: Sequence[Fraction]) -> tuple[int, int]:
+    """Return the part that batch `index` comes from, and how many batches of that part came before it.
+
+    Args:
+        index: number of the batch in the whole mix.
+        weights: positive weight of each part.
+    """
+    left = sum(weights)
+    for part, weight in enumerate(weights[:-1]):
+        share = weight / left
+        before = floor(index * share)
+        if floor((index + 1) * share) > before:
+            return part, before
+        index -= before
+        left -= weight
+    return len(weights) - 1, index
+
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +61,7 @@ _PREFETCH = 6
 
 
 @dataclass(frozen=True)
-class Part:
+class StreamPart:
     """One source of a stream.
 
     Args:
@@ -67,7 +91,7 @@ class ClipStream:
         skipped: what the sources have left out so far: its name, and why.
     """
 
-    def __init__(self, parts: Sequence[Part], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, parts: Sequence[StreamPart], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.skipped = {name: why for part in parts for name, why in getattr(part.source, "skipped", {}).items()}
         self._parts = parts
         self._batch_size = batch_size

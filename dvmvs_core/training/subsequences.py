@@ -42,7 +42,7 @@ _LONGER_PASSES = (
 """Factor of the bounds, and whether the pass goes forward in time."""
 _LONGER_STRIDE = 3
 _LONGER_MIN_TRANSLATION = 0.0625
-_MOST_USES = 1
+_MAX_USES = 1
 _ROWS_KEPT = 1024
 
 
@@ -76,7 +76,7 @@ class _Steps:
         self._distances = functools.lru_cache(maxsize=_ROWS_KEPT)(self._measure)
 
     def accepted(self, frame: int, bounds: _Bounds) -> np.ndarray:
-        """Return for every frame (N,) whether the step from `frame` to it lies within the bounds."""
+        """Return for every frame (N,) whether the step from `frame` to it is within the bounds."""
         combined, translation = self._distances(frame)
         return (combined >= bounds.low) & (combined <= bounds.high) & (translation >= bounds.min_translation_m)
 
@@ -135,12 +135,12 @@ def _longer(poses: np.ndarray, length: int) -> list[tuple[int, ...]]:
             else range(count - 1 - offset, length, -_LONGER_STRIDE)
         )
         for start in starts:
-            if uses[start] > _MOST_USES:
+            if uses[start] > _MAX_USES:
                 continue
             sample = [start]
             while len(sample) < length:
                 last = sample[-1]
-                near = np.flatnonzero(steps.accepted(last, bounds) & (uses <= _MOST_USES))
+                near = np.flatnonzero(steps.accepted(last, bounds) & (uses <= _MAX_USES))
                 ahead = near[near > last] if forward else near[near < last][::-1]
                 following = next((frame for frame in ahead.tolist() if (last, frame) not in used_steps), None)
                 if following is None:

@@ -17,14 +17,14 @@ from typing import Any, Literal
 import torch
 
 from dvmvs_core.config import ModelConfig
-from dvmvs_core.cpu import usable_cores
 from dvmvs_core.errors import ConfigError
+from dvmvs_core.process import usable_cores
 from dvmvs_core.training.clip_sources import DataPart, HeldOutWorlds, held_out_clips, parse_data, training_sources
 from dvmvs_core.training.loop import LoopConfig, Trainer, describe
 from dvmvs_core.training.processes import Processes
 from dvmvs_core.training.setup import ScheduleName, initial_network, schedule_of, stages_of
 from dvmvs_core.training.stages import Stage, published_stages
-from dvmvs_core.training.streams import ClipStream, Part
+from dvmvs_core.training.streams import ClipStream, StreamPart
 
 EPOCH_STEPS = 5000
 """Steps that stand for an epoch where the data has no end."""
@@ -44,7 +44,7 @@ class RunPlan:
         init: weights to start from, in place of a preset.
         height: network input height; None takes that of the preset or of the weights.
         width: network input width.
-        refinement_channels: width of FusionNet's refinement; None takes that of the weights, or none.
+        refinement_channels: width of FusionNet's fine sweep; None takes that of the weights, or none.
         data: parts of the data, as `parse_data` reads them.
         schedule: what learns when, and the settings that are not given.
         loop: settings of the loop; what is None or missing is the schedule's.
@@ -112,7 +112,7 @@ def build_trainer(
     workers = plan.workers if plan.workers is not None else _usual_workers(on_gpu)
     stream = ClipStream(
         [
-            Part(source, part.weight, workers, rendered_here=part.synthetic and on_gpu)
+            StreamPart(source, part.weight, workers, rendered_here=part.synthetic and on_gpu)
             for part, source in zip(parts, sources, strict=True)
         ],
         batch_size,

@@ -19,8 +19,11 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.data.lens.camera_view import Rectification
+from dvmvs_core.types import Frame
 from dvmvs_ros.depth.config import NodeConfig
-from dvmvs_ros.depth.input_watch import InputWatch
+from dvmvs_ros.depth.frame_timeline import FrameTimeline
+from dvmvs_ros.depth.input_watch import Input, InputWatch
+from dvmvs_ros.depth.mask_input import MaskInput
 from dvmvs_ros.depth.motion_watch import MotionWatch
 from dvmvs_ros.depth.settings import (
     COMPRESSED,
@@ -32,7 +35,7 @@ from dvmvs_ros.depth.settings import (
 )
 from dvmvs_ros.poses.pose_admission import PoseAdmission
 from dvmvs_ros.poses.pose_messages import PoseMessages
-from dvmvs_ros.poses.transform_listener import Transforms, open_transforms
+from dvmvs_ros.poses.transform_listener import TransformListener
 from dvmvs_ros.process.qos import sensor_qos
 
 POSE_TYPES = {FROM_ODOMETRY: Odometry, FROM_POSE: PoseStamped, FROM_POSE_WITH_COVARIANCE: PoseWithCovarianceStamped}
@@ -54,6 +57,7 @@ class Inputs:
         transforms: where poses come from.
         admission: which of them are believed.
         rectification: makes frames' images of the messages'.
+        mask: what they show.
         watch: when each input was last heard of.
         motion: how the camera moved.
         camera_frame: optical frame of the last image; empty before the first.
@@ -79,7 +83,16 @@ class Inputs:
             undo.callback(node.destroy_guard_condition, poses_changed)
             self.transforms = _open_poses(node, config, poses_changed.trigger, warn, self.admission)
             undo.callback(self.transforms.close)
-            # First the intrinsics: the executor serves subscriptions in this order, and an image's own come with it.
+            self.rectification = Rectification(
+                config.rectify,
+                node.resolve_topic_name("image"),
+                network_size if config.depth_size == NETWORK_SIZE else None,
+                config.engine.crop,
+                node.get_logger().info,
+            )
+            # The executor serves subscriptions in this order: first what an image needs, which may come with it.
+            self.mask = MaskInput(node, self.rectification, config.max_image_pixels, warn)
+            undo.callback(node.destroy_subscription, self.mask.subscription)
             self.camera_info = node.create_subscription(
                 CameraInfo, "camera_info", on_camera_info, **sensor_qos(node, "camera_info", warn)
             )
@@ -87,13 +100,6 @@ class Inputs:
             self.image = _subscribe_to_images(node, config.image_transport, on_image, warn)
             undo.callback(node.destroy_subscription, self.image)
             self._open = undo.pop_all()
-        self.rectification = Rectification(
-            config.rectify,
-            node.resolve_topic_name("image"),
-            network_size if config.depth_size == NETWORK_SIZE else None,
-            config.engine.crop,
-            node.get_logger().info,
-        )
         self.watch = InputWatch()
         self.motion = MotionWatch()
         self.camera_frame = ""
@@ -109,11 +115,17 @@ class Inputs:
             f"images from {self.image.topic_name}, intrinsics from {self.camera_info.topic_name}, poses {self._poses}"
         )
 
-    def note_image(self, camera_frame: str, stamp_ns: int, age_s: float) -> None:
-        """Take note of an image: its optical frame, its time, and how old it was when it arrived, seconds."""
-        self.camera_frame, self.stamp_ns, self.age_s = camera_frame, stamp_ns, age_s
-        if self.admission.note_image(stamp_ns):
-            self.transforms.forget_after(stamp_ns + self.admission.limit_ns)
+    def note_image(self, timeline: FrameTimeline) -> None:
+        """Take note of an image that can be read: its optical frame, its time, and how old it was on arrival."""
+        self.camera_frame, self.stamp_ns = timeline.camera_frame_id, timeline.stamp_ns
+        self.age_s = (timeline.received_ns - timeline.stamp_ns) * 1e-9
+        if self.admission.note_image(timeline.stamp_ns):
+            self.transforms.forget_after(timeline.stamp_ns + self.admission.limit_ns)
+
+    def note_frame(self, frame: Frame) -> None:
+        """Take note of a frame that got its pose."""
+        self.watch.hear(Input.POSE)
+        self.motion.add(frame.stamp_ns, frame.world_T_cam)
 
     def clear_poses(self) -> None:
         """Forget all moving transforms and what time it is."""
@@ -146,8 +158,8 @@ def _open_poses(
     on_change: Callable[[], None],
     warn: Callable[[str], None],
     admission: PoseAdmission,
-) -> Transforms:
-    transforms = open_transforms(node, config.transform_cache_s, on_change, warn, admission)
+) -> TransformListener | PoseMessages:
+    transforms = TransformListener(node, config.transform_cache_s, on_change, warn, admission)
     if config.pose_source == FROM_TF:
         return transforms
     return PoseMessages(
@@ -156,7 +168,7 @@ def _open_poses(
         config.pose_source,
         config.pose_frame,
         config.transform_cache_s,
-        config.mounting,
+        config.body_T_camera,
         transforms,
         on_change,
         warn,

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
@@ -68,6 +69,8 @@ class Setting:
             descriptor.integer_range = [IntegerRange(from_value=self.low, to_value=self.high, step=1)]
         return descriptor
 
+
+LiveSetting = partial(Setting, live=True)
 
 SETTINGS = (
     Setting("autostart", True, "Configure and activate without a lifecycle manager.", read_only=True),
@@ -142,64 +145,50 @@ SETTINGS = (
         "World frame of the camera poses from TF. It must be continuous: odom, not map, which may jump.",
     ),
     Setting(
-        "camera_frame",
-        "",
-        "Optical frame of the camera (z forward, x right, y down); empty: the images' frame_id.",
+        "camera_frame", "", "Optical frame of the camera (z forward, x right, y down); empty: the images' frame_id."
     ),
-    Setting(
+    LiveSetting(
         "depth_for",
         KEYFRAMES,
         "Images that get depth: keyframes or every_image (the newest first if the network is too slow). Keyframes and"
         " their depth are the same either way.",
         choices=DEPTH_FOR,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_rate_hz",
         0.0,
         "With depth_for every_image, maximum rate of depth between keyframes, by image stamps; 0 for no limit.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "measurement_frames",
         _KEYFRAMES.measurement_frames,
         "Number of earlier keyframes in the network's plane sweep.",
         1,
         8,
-        live=True,
     ),
-    Setting(
-        "keyframe_buffer_size",
-        _KEYFRAMES.buffer_size,
-        "Number of keyframes kept to choose from.",
-        2,
-        300,
-    ),
-    Setting(
+    Setting("keyframe_buffer_size", _KEYFRAMES.buffer_size, "Number of keyframes kept to choose from.", 2, 300),
+    LiveSetting(
         "keyframe_pose_distance",
         _KEYFRAMES.pose_distance,
         "Minimum pose distance between two keyframes: metres and about 0.8 × radians, combined.",
         0.0,
         10.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "optimal_baseline_m",
         _KEYFRAMES.optimal_baseline_m,
         "Preferred distance between reference and measurement frame, metres.",
         0.0,
         100.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_lost_frames",
         _KEYFRAMES.max_lost_frames,
         "Consecutive images without a pose after which all keyframes are discarded.",
         0,
         100_000,
-        live=True,
     ),
     Setting(
         "max_image_pixels",
@@ -218,37 +207,33 @@ SETTINGS = (
         1,
         10_000,
     ),
-    Setting(
+    LiveSetting(
         "input_timeout_s",
         5.0,
         "Time without images, camera_info or poses after which the node reports it, seconds.",
         0.1,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "warn_latency_s",
         1.0,
         "Latency from the arrival of an image to its depth above which /diagnostics warns, seconds.",
         0.001,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "error_latency_s",
         5.0,
         "Latency above which /diagnostics reports an error, seconds.",
         0.001,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "warn_drop_ratio",
         0.5,
         "Ratio of images dropped in the last seconds, for any reason, above which /diagnostics warns.",
         0.0,
         1.0,
-        live=True,
     ),
     Setting(
         "depth_encoding",
@@ -262,72 +247,64 @@ SETTINGS = (
         "Size of depth image, confidence and preview: network, or input for the size and the edges of the images.",
         choices=DEPTH_SIZES,
     ),
-    Setting(
+    LiveSetting(
         "min_depth_m",
         0.0,
         "Minimum depth, metres; smaller values become -Inf (REP 117), or 0 in 16UC1.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_depth_m",
         1000.0,
         "Maximum depth, metres; larger values become +Inf (REP 117), or 0 in 16UC1.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "depth_min_confidence",
         0.0,
         "Minimum confidence, 0 to 1, of the depth image; pixels below it become invalid.",
         0.0,
         1.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "confidence",
         True,
         "Estimate confidence if a subscriber needs it; without it, clouds have no field confidence.",
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "points_min_confidence",
         0.5,
         "Minimum confidence, 0 to 1, of points in the cloud; by default only depth more likely right than wrong."
         " Without confidence, clouds hold every depth.",
         0.0,
         1.0,
-        live=True,
     ),
-    Setting("points_min_depth_m", 0.0, "Minimum depth of points in the cloud, metres.", 0.0, 1000.0, live=True),
-    Setting("points_max_depth_m", 1000.0, "Maximum depth of points in the cloud, metres.", 0.0, 1000.0, live=True),
-    Setting("points_stride", 1, "Use every n-th row and column for the cloud.", 1, 64, live=True),
-    Setting(
+    LiveSetting("points_min_depth_m", 0.0, "Minimum depth of points in the cloud, metres.", 0.0, 1000.0),
+    LiveSetting("points_max_depth_m", 1000.0, "Maximum depth of points in the cloud, metres.", 0.0, 1000.0),
+    LiveSetting("points_stride", 1, "Use every n-th row and column for the cloud.", 1, 64),
+    LiveSetting(
         "points_organized",
         False,
         "Publish organized clouds: rows and columns of the network's depth, NaN where there is no point. Otherwise one"
         " row of valid points.",
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "points_max_rate_hz",
         0.0,
         "Maximum rate of clouds, by image stamps; 0 for one with every depth image.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting("preview_min_depth_m", 0.5, "Depth shown in red by the preview, metres.", 0.01, 1000.0, live=True),
-    Setting("preview_max_depth_m", 10.0, "Depth shown in blue by the preview, metres.", 0.01, 1000.0, live=True),
-    Setting(
+    LiveSetting("preview_min_depth_m", 0.5, "Depth shown in red by the preview, metres.", 0.01, 1000.0),
+    LiveSetting("preview_max_depth_m", 10.0, "Depth shown in blue by the preview, metres.", 0.01, 1000.0),
+    LiveSetting(
         "preview_max_rate_hz",
         0.0,
         "Maximum rate of previews, by image stamps; 0 for one with every depth image.",
         0.0,
         1000.0,
-        live=True,
     ),
     Setting(
         "cloud_folder",
@@ -336,6 +313,6 @@ SETTINGS = (
         " write files elsewhere.",
         at_start=True,
     ),
-    Setting("cloud_keyframes", 10, "Number of latest keyframes in the cloud of ~/save_cloud.", 1, 1000, live=True),
+    LiveSetting("cloud_keyframes", 10, "Number of latest keyframes in the cloud of ~/save_cloud.", 1, 1000),
 )
 """All parameters."""

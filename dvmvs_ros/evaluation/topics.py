@@ -16,7 +16,8 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from dvmvs_ros.messages.message_log import type_name
+from dvmvs_core.data.lens.valid_mask import is_mask_topic
+from dvmvs_ros.messages.conversions import type_name
 
 IMAGE, COMPRESSED_IMAGE, POINT_CLOUD = type_name(Image), type_name(CompressedImage), type_name(PointCloud2)
 CAMERA_INFO = type_name(CameraInfo)
@@ -30,8 +31,9 @@ class EvaluationTopics:
     Attributes:
         image: the depth node's images.
         info: their intrinsics.
+        mask: which of their pixels show the scene; empty if the depth node hears none.
         truth: true depth.
-        depth: published depth; its camera_info and confidence lie beside it.
+        depth: published depth; its camera_info and confidence are next to it.
         status: what the depth node says of each image.
         points: published clouds.
         poses: topics of poses that the depth node hears.
@@ -40,6 +42,7 @@ class EvaluationTopics:
 
     image: str
     info: str
+    mask: str
     truth: str
     depth: str
     status: str
@@ -67,7 +70,8 @@ def find_topics(node: Node) -> EvaluationTopics | None:
 
     status = named("status_topic")
     heard = _heard_by(node, status.rpartition("/")[0])
-    images = [name for name, types in heard.items() if {IMAGE, COMPRESSED_IMAGE} & types]
+    masks = [name for name in heard if is_mask_topic(name)]
+    images = [name for name, types in heard.items() if {IMAGE, COMPRESSED_IMAGE} & types and name not in masks]
     infos = [name for name, types in heard.items() if CAMERA_INFO in types]
     image = named("image_topic") or next(iter(images), "")
     info = named("camera_info_topic") or next(iter(infos), "")
@@ -81,7 +85,8 @@ def find_topics(node: Node) -> EvaluationTopics | None:
         truth: _one_of(kinds.get(truth), (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD), truth),
         **{name: _one_of(heard[name], POSES, name) for name in poses},
     }
-    return EvaluationTopics(image, info, truth, named("depth_topic"), status, named("points_topic"), poses, types)
+    mask = next(iter(masks), "")
+    return EvaluationTopics(image, info, mask, truth, named("depth_topic"), status, named("points_topic"), poses, types)
 
 
 def _heard_by(node: Node, other: str) -> dict[str, set[str]]:

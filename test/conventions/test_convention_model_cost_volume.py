@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Conventions of the plane sweep that released weights depend on, each beside the answer it must not give."""
+"""Conventions of the plane sweep that released weights depend on, each next to the answer it must not give."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Conventions of the hidden state's geometry that released weights depend on, each beside the wrong answer."""
+"""Conventions of the hidden state's geometry that released weights depend on, each next to the wrong answer."""
 
 from __future__ import annotations
 

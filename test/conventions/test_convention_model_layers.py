@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Conventions inside the layers that released weights depend on, each beside the answer it must not give."""
+"""Conventions inside the layers that released weights depend on, each next to the answer it must not give."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch.nn import functional
 from dvmvs_core.model.convlstm import ConvLSTMCell, LSTMState
 from dvmvs_core.model.encoder_decoder import CostVolumeDecoder, CostVolumeEncoder, EncodedVolume
 from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFeatures, InvertedResidual
+from dvmvs_core.model.lite0 import SamePadConvolution, load_lite0
 
 X = np.array([[1.0, -2.0], [0.5, 3.0]])
 CELL = np.array([[0.2, -0.4], [0.9, 0.1]])
@@ -180,3 +181,24 @@ def test_convention_batch_norm_momentum_of_the_extractor_is_its_own():
     extractor = FeatureExtractor(4, (4, 4, 4, 4, 4))
     momenta = {m.momentum for m in extractor.modules() if isinstance(m, torch.nn.BatchNorm2d)}
     assert [round(momentum, 6) for momentum in momenta] == [0.0003], "torch's default would be 0.1"
+
+
+def test_convention_lite0_maps_are_centred_on_the_last_pixel_of_a_cell() -> None:
+    """The output of cell x depends on pixels that lie evenly about 4x + 3, and not about 4x or 4x + 1.5."""
+    encoder = load_lite0()
+    image = torch.zeros(1, 3, 64, 96, requires_grad=True)
+    encoder(image)[1][0, :, 8, 10].sum().backward()
+    touched = image.grad[0].abs().sum(dim=(0, 1)).nonzero()[:, 0]
+    assert (touched[0] + touched[-1]) / 2 == 4 * 10 + 3
+
+
+def test_convention_stride_two_convolutions_keep_to_lite0s_pixels() -> None:
+    """Cell x of the coarser level is centred on cell 2x + 1: pixel 4 (2x + 1) + 3 = 8x + 7. Padding on both sides as in
+    other networks would give cell 2x, pixel 8x + 3."""
+    down = SamePadConvolution(1, 1, 3, stride=2)
+    with torch.no_grad():
+        down.weight.zero_()
+        down.weight[0, 0, 1, 1] = 1.0
+        down.bias.zero_()
+        cells = torch.arange(12.0).view(1, 1, 1, 12).expand(1, 1, 8, 12)
+        torch.testing.assert_close(down(cells)[0, 0, 0], 2 * torch.arange(6.0) + 1)

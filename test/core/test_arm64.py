@@ -65,7 +65,7 @@ WHEELS = {
 pip install --dry-run --ignore-installed --no-deps --only-binary=:all: --target unused --report - \\
     --python-version 3.12 --platform manylinux_2_35_aarch64 (and the older ones) NAME==VERSION
 
-of Python 3.12, or 3.10 where constraints.txt has another version for it. A version that changes there is asked anew.
+of Python 3.12, or 3.10 where constraints.txt has another version for it. A version that changes there is asked again.
 """
 
 WITHOUT = {

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from dvmvs_core import confidence as module
-from dvmvs_core.choose_confidence import choose_confidence
+from dvmvs_core.captured_steps import choose_confidence
 from dvmvs_core.confidence import (
     AGREEMENT_SCALE,
     COEFFICIENTS,
@@ -42,7 +42,7 @@ def pose_at(x: float) -> torch.Tensor:
 
 
 def textured(x: float) -> torch.Tensor:
-    """The matching map (1, 8, H/2, W/2) of a camera at x, of a wall at 2 m whose looks change every few centimetres."""
+    """The matching map (1, 8, H/2, W/2) of a camera at x, of a wall at 2 m with fine texture."""
     across = (torch.arange(WIDTH // 2) - 24.0) / 40.0 * 2.0 + x  # metres along the wall
     down = (torch.arange(HEIGHT // 2) - 16.0) / 40.0 * 2.0
     waves = [9.0, 14.0, 23.0, 31.0]
@@ -113,7 +113,7 @@ def test_what_looks_alike_everywhere_has_no_peak():
         assert found[peak][inner] == pytest.approx(0.0, abs=1e-5)
 
 
-def test_opposite_looks_do_not_match():
+def test_opposite_descriptors_do_not_match():
     assert cues([(-FLAT, pose_at(0.0))])["similarity_5"] == pytest.approx(-1.0, abs=1e-5)
 
 

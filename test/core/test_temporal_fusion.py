@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.choose_fusion import CapturedFusion, captured_step, fuse_and_sharpen
+from dvmvs_core.captured_steps import CapturedFusion, captured_step, fuse_and_sharpen
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
-from dvmvs_core.temporal_fusion import DOUBT, LEAST_WEIGHT, MOST_WEIGHT, PAST_WEIGHT, FusedDepth, fuse_depth
+from dvmvs_core.temporal_fusion import DOUBT, MAX_WEIGHT, MIN_WEIGHT, PAST_WEIGHT, FusedDepth, fuse_depth
 
 HEIGHT, WIDTH = 48, 64
 K = torch.tensor([[[60.0, 0, 31], [0, 55.0, 22], [0, 0, 1]]])
@@ -91,7 +91,7 @@ def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds():
         fused, _, mean = fuse_depth(noisy, confidence, K, here, past[-2:])
         past.append(mean)
         errors.append([float((d / wall(here)).log().square().mean().sqrt()) for d in (noisy, fused)])
-        assert LEAST_WEIGHT <= float(mean.weight.min()) and float(mean.weight.max()) <= MOST_WEIGHT
+        assert MIN_WEIGHT <= float(mean.weight.min()) and float(mean.weight.max()) <= MAX_WEIGHT
     before, after = np.mean(errors[4:], axis=0)
     assert after < 0.75 * before
 
@@ -120,7 +120,7 @@ def test_one_step_for_any_number_of_keyframes_gives_the_same():
     captured = CapturedFusion(CudaGraphs(captured_step, torch.device("cpu")), torch.device("cpu"))
     for found, expected in zip(walk(captured), walk(fuse_and_sharpen), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert captured._either_way._trusted and captured._either_way._checked == {0, 1, 2}
+    assert captured._trusted and captured._checked == {0, 1, 2}
 
 
 @pytest.mark.parametrize("after", [0, 2])

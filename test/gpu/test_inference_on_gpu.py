@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.choose_confidence import choose_confidence
-from dvmvs_core.choose_fusion import CapturedFusion, captured_step, fuse_and_sharpen
+from dvmvs_core.captured_steps import CapturedFusion, captured_step, choose_confidence, fuse_and_sharpen
 from dvmvs_core.confidence import estimate_confidence
 from dvmvs_core.config import EngineConfig, KeyframeConfig, preset
 from dvmvs_core.engine import DepthEngine
@@ -26,9 +25,9 @@ from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner, choose_sweep
 from dvmvs_core.runtime.plain_runner import PlainRunner
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.runner import PreviousKeyframe
+from dvmvs_core.runtime.wall_frames import wall_frames
 from dvmvs_core.temporal_fusion import FusedDepth
-from dvmvs_core.timing.wall_frames import wall_frames
 
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}
 KINDS = [("paper", "fusionnet"), ("paper", "pairnet"), ("small", "fusionnet"), ("small", "pairnet")]
@@ -140,7 +139,7 @@ def test_captured_fusion(device, size):
         for one, other in zip((*found, *mean[:2]), (*expected, *expected_mean[:2]), strict=True):
             assert (one - other).abs().mean() < 1e-4
         past.append(mean)
-    assert captured._either_way._trusted
+    assert captured._trusted
 
 
 def test_500_keyframes_without_growth(device):

@@ -19,12 +19,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from dvmvs_core import choose_confidence as choose_confidence_module
-from dvmvs_core import choose_fusion as choose_fusion_module
-from dvmvs_core.choose_confidence import choose_confidence
-from dvmvs_core.choose_fusion import choose_fusion
+from dvmvs_core import captured_steps
+from dvmvs_core.captured_steps import choose_confidence, choose_fusion
 from dvmvs_core.config import MATCHING_PRESETS, preset
-from dvmvs_core.estimate import Estimate
+from dvmvs_core.engine_state import FrameEstimate
 from dvmvs_core.matching.gpu import torch_matcher as matcher_module
 from dvmvs_core.matching.gpu.kernels import PLAIN, Kernels
 from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
@@ -34,7 +32,7 @@ from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime import cuda_graph, cuda_runner
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.runner import PreviousKeyframe
 from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth
 
 HEIGHT, WIDTH = 64, 96
@@ -117,9 +115,9 @@ def test_keyframes(fake_cuda, captured, runner_of, name, dtype):
 @pytest.mark.parametrize("frames", [1, 2, 5])
 @pytest.mark.parametrize("predictions", [0, 2, 5])
 def test_confidence(fake_cuda, captured, on_the_host, frames, predictions):
-    on_the_host(choose_confidence_module, "packed_geometry")
+    on_the_host(captured_steps, "packed_geometry")
     estimate = choose_confidence(CUDA)
-    estimate._either_way._checked.update((1, 2, 3))
+    estimate._checked.update((1, 2, 3))
     with fake_cuda() as watch, torch.no_grad():
         depth = torch.empty(1, HEIGHT, WIDTH, device=CUDA)
         matching = torch.empty(1, 9, HEIGHT // 2, WIDTH // 2, device=CUDA)
@@ -131,9 +129,9 @@ def test_confidence(fake_cuda, captured, on_the_host, frames, predictions):
 
 @pytest.mark.parametrize("keyframes", [0, 1, PAST_DEPTHS])
 def test_temporal_fusion_and_sharpening(fake_cuda, captured, on_the_host, keyframes):
-    on_the_host(choose_fusion_module, "padded_matrices")
+    on_the_host(captured_steps, "padded_matrices")
     fuse = choose_fusion(CUDA)
-    fuse._either_way._checked.add(keyframes)
+    fuse._checked.add(keyframes)
     with fake_cuda() as watch, torch.no_grad():
         depth, confidence = (torch.empty(1, HEIGHT, WIDTH, device=CUDA) for _ in range(2))
         image = torch.empty(HEIGHT, WIDTH, 3, device=CUDA)
@@ -160,7 +158,7 @@ def test_what_comes_back_is_waited_for_once(fake_cuda, monkeypatch):
     parts = [(HEIGHT, WIDTH, 3), (1, HEIGHT, WIDTH), (1, HEIGHT, WIDTH)]
     with fake_cuda() as watch:
         image, depth, confidence = (torch.empty(shape, device=CUDA) for shape in parts)
-        estimate = Estimate(image, depth, depth, None, confidence, None)
+        estimate = FrameEstimate(image, depth, depth, None, confidence, None)
         frame = SimpleNamespace(world_T_cam=np.eye(4), stamp_ns=1, index=0)
         prediction = estimate.prediction(frame, np.eye(3), [], 0.0)
     assert prediction.depth.shape == prediction.confidence.shape == (HEIGHT, WIDTH)

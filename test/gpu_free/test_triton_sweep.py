@@ -32,7 +32,7 @@ from triton.compiler import ASTSource
 from dvmvs_core.matching.gpu import triton_kernels as matching
 from dvmvs_core.runtime import triton_sweep as networks
 
-FLOATS = {"margin", "scale", "least_norm", "epsilon", "next_penalty"}
+FLOATS = {"margin", "scale", "min_norm", "epsilon", "next_penalty"}
 sweep = ("reference", "measurements", "matrices", "inverse_depths", "costs")
 sums = ("reference", "views", "matrices", "inverse_depths", "totals", "counts")
 CASES = [

@@ -5,16 +5,20 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Single functions equal the public implementation's on small random tensors, within float32 rounding."""
+"""Single functions equal those of the public implementation, and the tensors of the networks have its names."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 import torch
 
+from dvmvs_core.config import preset
 from dvmvs_core.model.convlstm import ConvLSTMCell, LSTMState
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes
+from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.hidden_state import reproject_depth, warp_hidden_state
 
 # The largest cost is 1.0; sampling a random map amplifies the rounding of the homography.
@@ -69,3 +73,16 @@ def test_lstm_with_warp(units, cell):
     state = cell(units["ls_x"], LSTMState(warped, units["ls_c"]))
     torch.testing.assert_close(state.hidden, units["ls_h1"], atol=STATE_TOLERANCE, rtol=0)
     torch.testing.assert_close(state.cell, units["ls_c1"], atol=STATE_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
+def test_state_dictionaries(reference, network):
+    files = json.loads((reference / "state_dict_keys.json").read_text())[network]
+    with torch.device("meta"):
+        built = build_network(preset("paper", network=network))
+    assert sorted(name for name, _ in built.named_children()) == sorted(name[2:] for name in files)
+    for name, expected in files.items():
+        state = getattr(built, name[2:]).state_dict()
+        found = {k: {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")} for k, t in state.items()}
+        assert found == expected
+        assert list(found) == list(expected)

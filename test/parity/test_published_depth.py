@@ -48,7 +48,7 @@ def read_frames(scene, count):
         yield Frame(image, K, poses[index], stamp_ns=index + 1, index=index)
 
 
-# The reference path extracts every measurement frame anew, which takes its time; four keyframes go through all of it.
+# The reference path extracts every measurement frame again, which takes its time; four keyframes go through all of it.
 @pytest.mark.parametrize(("mode", "keyframes"), [("fast", 10), ("reference", 4)])
 @pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
 def test_depth_of_keyframes(reference, hololens, released_folders, tmp_path, network, mode, keyframes):

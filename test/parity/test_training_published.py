@@ -5,10 +5,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Training as published: samples, items, losses and gradients equal the public implementation's figures.
+"""Training as published: colours, samples, items, losses and gradients equal the figures of the public implementation.
 
-Data: two scenes, frames 0 to 39 and 120 to 159 of the test sequence, written in the training layout here.
-"""
+Data: two scenes, frames 0 to 39 and 120 to 159 of the test sequence, written in the training layout here."""
 
 from __future__ import annotations
 
@@ -31,12 +30,30 @@ from dvmvs_core.training.augmentation import (
     SCALE_RANGES,
     ClipDraw,
     augment_clip,
+    colour_operation,
     prepare_clip,
 )
 from dvmvs_core.training.losses import DepthLoss, LossMeter, depth_loss
 from dvmvs_core.training.passes import mirrored_predictions, predictions
 from dvmvs_core.training.subsequences import subsequences
 from dvmvs_core.training.training_scenes import SceneClips
+
+
+@pytest.mark.parametrize(
+    ("name", "operation", "gamma", "contrast", "brightness"),
+    [
+        ("co_gamma", 0, 0.9, 1.7, 0.4),
+        ("co_contrast", 1, 0.3, 1.15, 0.4),
+        ("co_bright", 2, 0.3, 1.7, -0.02),
+    ],
+)
+def test_colour_operation(reference, name, operation, gamma, contrast, brightness):
+    units = np.load(reference / "goldens" / "units.npz")
+    image = torch.from_numpy(units["co_in"])
+    drawn = (torch.tensor([value]) for value in (operation, gamma, contrast, brightness))
+    recoloured = colour_operation(image.view(1, 1, *image.shape), *drawn)
+    np.testing.assert_allclose(recoloured.view(image.shape).numpy(), units[name], atol=1e-6)
+
 
 MODULES = ("feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder")
 LENGTH = {"fusionnet": 4, "pairnet": 2}

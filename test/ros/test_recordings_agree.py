@@ -17,31 +17,31 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from rclpy.qos import QoSProfile  # noqa: E402
-from rclpy.serialization import deserialize_message  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.bags import bag_messages  # noqa: E402
-from dvmvs_core.data.bags.bag_files import BagFiles  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import new_bag  # noqa: E402
-from dvmvs_core.data.encodings.bit_depth import BitDepth  # noqa: E402
-from dvmvs_core.data.encodings.inflate import zstd  # noqa: E402
-from dvmvs_core.data.lens.camera_view import AUTO, Rectification  # noqa: E402
-from dvmvs_core.data.lens.raw_depth import rectify_depth  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.data.poses.quaternion import pose_matrix  # noqa: E402
-from dvmvs_core.data.poses.transforms import TransformTree  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.frame_sync import Arrival, FrameSync  # noqa: E402
-from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, stamp_to_ns  # noqa: E402
-from dvmvs_ros.poses.transform_listener import decode_image  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.data.bags import bag_messages
+from dvmvs_core.data.bags.bag_files import BagFiles, typestore
+from dvmvs_core.data.bags.bag_writer import new_bag
+from dvmvs_core.data.encodings.bit_depth import BitDepth
+from dvmvs_core.data.encodings.inflate import zstd
+from dvmvs_core.data.lens.camera_view import AUTO, Rectification, hide_unseen
+from dvmvs_core.data.lens.raw_depth import rectify_depth
+from dvmvs_core.data.lens.valid_mask import decode_mask
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.poses.quaternion import pose_matrix
+from dvmvs_core.data.poses.transforms import TransformTree
+from dvmvs_core.types import Frame
+from dvmvs_ros.depth.frame_sync import FrameSync
+from dvmvs_ros.depth.frame_timeline import FrameTimeline
+from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, image_from_message, stamp_to_ns
 
 FRAMES, SIZE = 12, (36, 48)
+MASKS = "/camera/valid_mask"
 IMAGES, DEPTHS, INFO = "/camera/image", "/camera/depth", "/camera/camera_info"
 K = np.array(((40.0, 0.0, 23.5), (0.0, 41.0, 17.5), (0.0, 0.0, 1.0)))
 FISHEYE = np.array((-0.05, 0.01, -0.004, 0.001))
@@ -52,6 +52,8 @@ MILLIMETRES = [RANDOM.integers(500, 4000, SIZE).astype(np.uint16) for _ in range
 QUATERNIONS = RANDOM.normal(size=(FRAMES, 4))
 QUATERNIONS /= np.linalg.norm(QUATERNIONS, axis=1, keepdims=True)
 PLACES = RANDOM.normal(size=(FRAMES, 3))
+ARM = np.full(SIZE, 255, np.uint8)
+ARM[22:, 12:30] = 0
 
 
 def twelve_bits(picture: np.ndarray) -> np.ndarray:
@@ -112,6 +114,7 @@ class Form(NamedTuple):
         topic: where the messages are.
         lens: coefficients of an equidistant lens, or none.
         storage: of the bag.
+        mask: what its images show, or none.
     """
 
     message: Callable[[int, np.ndarray], object] = raw("rgb8")
@@ -120,6 +123,7 @@ class Form(NamedTuple):
     topic: str = IMAGES
     lens: np.ndarray | None = None
     storage: str = "mcap"
+    mask: np.ndarray | None = None
 
 
 FORMS = {
@@ -140,6 +144,12 @@ FORMS = {
     "zstd": Form(),
     "write-ahead log": Form(storage="sqlite3"),
     "split": Form(),
+    "masked": Form(mask=ARM),
+    "masked fisheye": Form(
+        file=lambda picture: stored(unbent(picture, cv2.INTER_LINEAR)), lens=FISHEYE, topic=IMAGES, mask=ARM
+    ),
+    "masked, split": Form(mask=ARM),
+    "masked, EXIF": Form(compressed("jpeg", jpeg), jpeg, ".jpg", f"{IMAGES}/compressed", mask=ARM),
 }
 
 
@@ -154,6 +164,9 @@ def record(out: Path, form: Form, frames: range) -> None:
             (DEPTHS, bag_messages.IMAGE),
         ):
             bag.open(topic, message_type)
+        if form.mask is not None and not frames.start:  # latched, so it is in the first part of a split bag only
+            bag.open(MASKS, bag_messages.IMAGE)
+            bag.write(MASKS, STAMPS_NS[0], bag_messages.image(STAMPS_NS[0], "camera", form.mask, "mono8"))
         for i in frames:
             stamp_ns = STAMPS_NS[i]
             info = bag_messages.camera_info(stamp_ns, "camera", K, SIZE)
@@ -167,7 +180,7 @@ def record(out: Path, form: Form, frames: range) -> None:
 
 def store(name: str, form: Form, folder: Path, into_the_log) -> Path:
     """Write the recording as a bag in the way of its form."""
-    parts = [range(FRAMES)] if name != "split" else [range(5), range(5, FRAMES)]
+    parts = [range(FRAMES)] if "split" not in name else [range(5), range(5, FRAMES)]
     out = folder / "bag"
     out.mkdir()
     for part, number in zip(parts, (2, 10), strict=False):
@@ -183,6 +196,15 @@ def store(name: str, form: Form, folder: Path, into_the_log) -> Path:
     return out
 
 
+def valid_mask(form: Form) -> np.ndarray | None:
+    """Which pixels of a folder's images show the scene."""
+    if form.mask is None or form.lens is None:
+        return form.mask
+    hidden = unbent(255 - form.mask, cv2.INTER_LINEAR) > 0
+    beyond = unbent(np.full(SIZE, 255, np.uint8), cv2.INTER_LINEAR) < 255
+    return ~(hidden | beyond)
+
+
 def write_folder(form: Form, folder: Path) -> Path:
     for part in ("images", "depth"):
         (folder / part).mkdir(parents=True)
@@ -190,6 +212,8 @@ def write_folder(form: Form, folder: Path) -> Path:
         (folder / "images" / f"{i}{form.suffix}").write_bytes(form.file(PICTURES[i]))
         depth = MILLIMETRES[i] if form.lens is None else unbent(MILLIMETRES[i], cv2.INTER_NEAREST)
         (folder / "depth" / f"{i}.png").write_bytes(png(depth))
+    if form.mask is not None:
+        cv2.imwrite(str(folder / "mask.png"), np.where(valid_mask(form), np.uint8(255), np.uint8(0)))
     poses = [pose_matrix(PLACES[i], QUATERNIONS[i]).reshape(-1) for i in range(FRAMES)]
     np.savetxt(folder / "poses.txt", poses)
     np.savetxt(folder / "K.txt", K)
@@ -197,22 +221,22 @@ def write_folder(form: Form, folder: Path) -> Path:
     return folder
 
 
-def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndarray]]:
+def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndarray], list[np.ndarray | None]]:
     """What the node makes of the messages, as its callbacks do, with the tree that stands in for tf2."""
-    frames, depths, tree, bits = [], [], TransformTree(), BitDepth()
+    frames, depths, seen, tree, bits = [], [], [], TransformTree(), BitDepth()
     view = Rectification(AUTO, IMAGES, None, False, lambda line: None)
     sync = FrameSync(
         tree.lookup,
         "odom",
         view=view,
-        on_frame=lambda frame, arrival: frames.append(frame),
+        on_frame=lambda frame, arrival: (frames.append(frame), seen.append(view.seen)),
         on_drop=lambda arrival, reason, detail: pytest.fail(f"{reason}: {detail}"),
         on_jump=lambda: pytest.fail("a jump"),
         now_ns=lambda: 0,
         queue_size=FRAMES,
         max_wait_ns=10**18,
     )
-    for message in BagFiles(bag).messages({"/tf", INFO, form.topic, DEPTHS}):
+    for message in BagFiles(bag).messages({"/tf", INFO, MASKS, form.topic, DEPTHS}):
         if message.topic == "/tf":
             for stamped in deserialize_message(message.data, TFMessage).transforms:
                 t, q = stamped.transform.translation, stamped.transform.rotation
@@ -222,14 +246,17 @@ def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndar
             info = deserialize_message(message.data, CameraInfo)
             camera = camera_from_message(info)
             sync.add_camera_info(stamp_to_ns(info.header.stamp), camera)
+        elif message.topic == MASKS:
+            mask = deserialize_message(message.data, Image)
+            view.valid_mask = decode_mask(mask.encoding, mask.height, mask.width, mask.step, False, mask.data)
         elif message.topic == DEPTHS:
             depth = depth_from_message(deserialize_message(message.data, Image))
             depths.append(depth if form.lens is None else rectify_depth(depth, camera))
         else:
             image = deserialize_message(message.data, Image if form.topic == IMAGES else CompressedImage)
             stamp_ns = stamp_to_ns(image.header.stamp)
-            sync.add_image(decode_image(image, bits=bits), Arrival(stamp_ns, "camera", len(frames), 0, 0.0))
-    return frames, depths
+            sync.add_image(image_from_message(image, bits=bits), FrameTimeline(stamp_ns, "camera", len(frames), 0))
+    return frames, depths, seen
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -238,8 +265,8 @@ def test_folder_bag_and_node_agree(name, tmp_path, into_the_log):
     bag = store(name, form, tmp_path, into_the_log)
     of_folder = list(open_sequence(write_folder(form, tmp_path / "folder")).items())
     of_bag = list(open_sequence(bag).items())
-    frames, depths = frames_of_the_node(bag, form)
-    assert len(of_folder) == len(of_bag) == len(frames) == len(depths) == FRAMES
+    frames, depths, seen = frames_of_the_node(bag, form)
+    assert len(of_folder) == len(of_bag) == len(frames) == len(depths) == len(seen) == FRAMES
     for i, (folder_item, bag_item, frame, depth) in enumerate(zip(of_folder, of_bag, frames, depths, strict=True)):
         for other in (bag_item.frame, frame):
             np.testing.assert_array_equal(other.image, folder_item.frame.image)
@@ -248,31 +275,32 @@ def test_folder_bag_and_node_agree(name, tmp_path, into_the_log):
             assert other.stamp_ns == folder_item.frame.stamp_ns == STAMPS_NS[i]
         for other in (bag_item.sensor_depth, depth):
             np.testing.assert_allclose(other, folder_item.sensor_depth, rtol=1e-6)
+        if form.mask is not None:
+            assert 0.05 < (~folder_item.seen).mean() < 0.6
+            for other in (bag_item.seen, seen[i]):
+                np.testing.assert_array_equal(other, folder_item.seen)
         difference = np.abs(bag_item.frame.image.astype(int) - PICTURES[i])
-        assert difference.mean() < 15 or name == "fisheye", "and all are what the camera saw, the right way up"
+        assert difference.mean() < 15 or form.lens is not None, "and all are what the camera saw, the right way up"
 
 
-OVER_DDS = ("EXIF", "16 bits, compressed", "compressed")
+OVER_DDS = ("EXIF", "16 bits, compressed", "compressed", "masked, EXIF")
 """Forms that one node takes: those of one topic and type."""
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights):
-    node = start_node(
-        "depth_node",
-        {
-            "weights": str(tiny_weights),
-            "device": "cpu",
-            "transform_timeout_s": 60.0,
-            "image_transport": "compressed",
-            f"qos_overrides.{IMAGES}/compressed.subscription.reliability": "reliable",
-            f"qos_overrides.{INFO}.subscription.reliability": "reliable",
-        },
-        remap=(f"image:={IMAGES}", f"camera_info:={INFO}"),
+def node(start_depth_node, tiny_weights):
+    node = start_depth_node(
+        f"{IMAGES[1:]}/compressed",
+        INFO[1:],
+        image_transport="compressed",
+        how={"remap": (f"image:={IMAGES}", f"camera_info:={INFO}", f"valid_mask:={MASKS}")},
     )
     node.wait_for("active: images from")
     yield node
     assert node.stop() == 0, node.log()
+
+
+LATCHED = DurabilityPolicy.TRANSIENT_LOCAL
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +310,7 @@ def players(client, node):
     players = {
         "/tf": client.tf,
         INFO: client.node.create_publisher(CameraInfo, INFO, qos),
+        MASKS: client.node.create_publisher(Image, MASKS, QoSProfile(depth=1, durability=LATCHED)),
         f"{IMAGES}/compressed": client.node.create_publisher(CompressedImage, f"{IMAGES}/compressed", qos),
     }
     client.wait(lambda: all(player.get_subscription_count() for player in players.values()))
@@ -302,22 +331,25 @@ def test_over_dds_the_node_predicts_what_folder_and_bag_say(
     client.depths.clear()
     client.statuses.clear()
     outcomes = []
+    everything = bag_messages.image(0, "camera", np.full(SIZE, 255, np.uint8), "mono8")
+    players[MASKS].publish(bytes(typestore().serialize_cdr(everything, bag_messages.IMAGE)))  # takes the last one back
     for message in BagFiles(bag).messages(set(players)):
         players[message.topic].publish(bytes(message.data))
+        players[MASKS].wait_for_all_acked(Duration(seconds=10))
         if message.topic == form.topic:
             outcomes.append(client.answer(STAMPS_NS[len(outcomes)]).outcome)
     for sequence in (write_folder(form, tmp_path / "folder"), bag):
         engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
-        frames = [item.frame for item in open_sequence(sequence).items(depth=False)]
         expected, decisions = {}, []
-        for frame in frames:
-            prediction = engine.step(frame)
+        for item in open_sequence(sequence).items(depth=False):
+            prediction = engine.step(item.frame)
             decisions.append(engine.last_decision)
             if prediction is not None:
-                expected[frame.stamp_ns] = prediction.depth
+                expected[item.frame.stamp_ns] = hide_unseen(prediction, item.seen).depth
         assert outcomes == decisions
         client.wait(lambda: len(client.depths) >= len(expected))  # noqa: B023
         depths = {stamp_to_ns(depth.header.stamp): depth_from_message(depth) for depth in client.depths}
         assert depths.keys() == expected.keys() and len(expected) > FRAMES // 2
         for stamp_ns, depth in depths.items():
             np.testing.assert_allclose(depth, expected[stamp_ns], rtol=1e-5)
+            assert (depth == 0).any() == (form.mask is not None)

@@ -29,6 +29,7 @@ from dvmvs_core.data.encodings.image_message import (
     is_only_depth,
 )
 from dvmvs_core.data.encodings.image_size import check_pixels
+from dvmvs_core.data.lens.valid_mask import is_mask_topic
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign
 
@@ -114,6 +115,8 @@ def image_topics(files: BagFiles) -> tuple[dict[str, ImageTopic], dict[str, str]
     found: dict[str, ImageTopic] = {}
     unreadable: dict[str, str] = {}
     for topic in sorted((*files.of_type(IMAGE), *files.of_type(COMPRESSED_IMAGE))):
+        if is_mask_topic(base_topic(topic)):
+            continue
         described: list[ImageTopic] = []
         why = "its messages end inside their headers"
         for message in image_messages(files, topic):

@@ -9,7 +9,7 @@
 
 Topics are found by type, intrinsics come from CameraInfo, and the pose of an image is the transform from its frame_id
 to the world frame at its own stamp. An image without a transform is left out and counted, as in the node. Raw images of
-a camera whose lens bends lines come rectified, with their depth.
+a camera whose lens bends lines come rectified, with their depth. A mask next to them says where they show nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from dvmvs_core.data.bags.bag_images import (
     image_messages,
     image_topics,
 )
+from dvmvs_core.data.bags.bag_masks import BagMasks
 from dvmvs_core.data.bags.bag_namespaces import belongs, nearest, strangers
 from dvmvs_core.data.bags.bag_poses import BagPoses, PoseStream
 from dvmvs_core.data.encodings.bit_depth import BitDepth
@@ -117,12 +118,14 @@ class BagSequence(FrameSequence):
         """
         transforms = self._poses.stream()
         depths = self._depth.stream(transforms, self.world_frame) if depth and self._depth else None
+        masks = self._masks.stream()
         usable, bits = 0, BitDepth(f"images of {self.image_topic}")
         for image, world_T_cam in self._posed_images(transforms):
             try:
                 with foreign(f"image {image.index} cannot be used", MessageError):
                     recorded = image.colour(bits)
                     camera = self._camera_of(image.stamp_ns, recorded)
+                    self._view.valid_mask = masks.at(image.log_ns)
                     pixels, K = self._view(recorded, camera)
                     seen = self._view.seen
                     frame = Frame(pixels, K, world_T_cam, image.stamp_ns, image.index)
@@ -131,6 +134,7 @@ class BagSequence(FrameSequence):
                 self.unreadable.add(image.index)
                 continue
             usable += 1
+            self._blame_mask(masks.fault or self._view.mask_fault)
             sensor_depth = depths.near(image.stamp_ns, camera) if depths else None
             if sensor_depth is not None and self._view.applies_to(camera):
                 size = pixels.shape[:2]
@@ -198,7 +202,8 @@ class BagSequence(FrameSequence):
             topics.tf_topic,
         )
         self.pose_topic, self.world_frame = self._poses.pose_topic, self._poses.world_frame
-        self.notes.extend((*self._files.notes, *camera_notes, *self._poses.notes))
+        self._masks = BagMasks(self._files, self.image_topic, image.log_ns)
+        self.notes.extend((*self._files.notes, *camera_notes, *self._masks.notes, *self._poses.notes))
         for note in self.notes:
             logger.warning(note)
 
@@ -299,6 +304,12 @@ class BagSequence(FrameSequence):
             logger.warning(
                 "%s: left out of %d images: %s; the last because %s", self.path, len(self), reasons, self._last_reason
             )
+
+    def _blame_mask(self, fault: str) -> None:
+        """Say once that depth is not hidden where it should be."""
+        if fault and self._masks.topic not in self.faults:
+            self.faults[self._masks.topic] = f"a mask is not used: {fault}"
+            logger.warning("%s: a mask on %s is not used: %s", self.path, self._masks.topic, fault)
 
     def _drop(self, reason: str, detail: object) -> None:
         self.dropped[reason] += 1

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""A sequence as a rosbag2: image, camera_info, sensor depth, /tf and /tf_static, for `ros2 bag play` and every viewer.
+"""A sequence as a rosbag2, for `ros2 bag play` and every viewer: image, camera_info, mask, sensor depth and transforms.
 
 Poses become the chain odom → base_link (moving) → camera_optical_frame (static), as on a robot.
 """
@@ -26,6 +26,7 @@ from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_files import DEPTH_NAME, typestore
 from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
+from dvmvs_core.data.lens.valid_mask import MaskChanges, is_mask_topic, mask_topic
 from dvmvs_core.data.poses.quaternion import pose_matrix, quaternion_of
 from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import DataError
@@ -45,6 +46,7 @@ BAG_VERSION = 8
 """Layout of metadata.yaml; the newest that Humble reads as well as Kilted."""
 
 COLOUR, COLOUR_INFO, SENSOR_DEPTH = "/camera/image_rect", "/camera/camera_info", "/camera/depth"
+MASK = mask_topic(COLOUR)
 TF, TF_STATIC = "/tf", "/tf_static"
 
 
@@ -141,7 +143,7 @@ class OpenBag:
     def open(self, topic: str, message_type: str) -> None:
         """Announce a topic, which may stay without messages."""
         if topic not in self._connections:
-            qos = [offered_qos(static=topic == TF_STATIC)]
+            qos = [offered_qos(latched=topic == TF_STATIC or is_mask_topic(topic))]
             self._connections[topic] = self._writer.add_connection(
                 topic, message_type, typestore=typestore(), offered_qos_profiles=qos
             )
@@ -170,6 +172,7 @@ class SequenceRecorder:
         self._bag = bag
         self._lost = 0
         self._static_sent = False
+        self._masks = MaskChanges()
         for topic, message_type in (
             (COLOUR, IMAGE),
             (COLOUR_INFO, CAMERA_INFO),
@@ -195,6 +198,10 @@ class SequenceRecorder:
             )
         else:
             self._lost += 1
+        mask = self._masks.changed(item.seen, frame.image.shape[:2])
+        if mask is not None:
+            bag.open(MASK, IMAGE)
+            bag.write(MASK, stamp_ns, bag_messages.image(stamp_ns, CAMERA_FRAME, mask, "mono8"))
         info = bag_messages.camera_info(stamp_ns, CAMERA_FRAME, frame.K, frame.image.shape[:2])
         bag.write(COLOUR_INFO, stamp_ns, info)
         bag.write(COLOUR, stamp_ns, bag_messages.image(stamp_ns, CAMERA_FRAME, frame.image, "rgb8"))
@@ -222,14 +229,14 @@ def depth_pixels(depth: np.ndarray) -> tuple[np.ndarray, str]:
     return np.where(depth > 0, depth, np.nan).astype("<f4"), "32FC1"
 
 
-def offered_qos(static: bool) -> Qos:
-    """Reliable, so that a player loses no image; latched for static transforms, as their publishers are."""
+def offered_qos(latched: bool) -> Qos:
+    """Reliable, so that a player loses no image; latched for static transforms and masks, as their publishers are."""
     forever = QosTime(9223372036, 854775807)
     return Qos(
         history=QosHistory.KEEP_LAST,
-        depth=1 if static else 10,
+        depth=1 if latched else 10,
         reliability=QosReliability.RELIABLE,
-        durability=QosDurability.TRANSIENT_LOCAL if static else QosDurability.VOLATILE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
         deadline=forever,
         lifespan=forever,
         liveliness=QosLiveliness.AUTOMATIC,

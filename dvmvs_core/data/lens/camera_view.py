@@ -16,11 +16,11 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from dvmvs_core.data.lens.camera_info import CameraModel, resolution_doubt
-from dvmvs_core.data.lens.rectification import Rectifier
+from dvmvs_core.data.lens.rectification import WHOLE, Rectifier
+from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import DepthPrediction
 
 AUTO, ALWAYS, NEVER = RECTIFY = ("auto", "always", "never")
@@ -48,6 +48,10 @@ class Rectification:
         new_size: (h, w) of the network; None to keep the camera's own size.
         crop: whether to keep the aspect ratio.
         log: told once for each camera what is done with its images.
+
+    Attributes:
+        valid_mask: (H, W) bool, which pixels of the images as they come show the scene; None for all. To be set.
+        mask_fault: why it was not used for the last image, being of another size; empty if it was.
     """
 
     def __init__(
@@ -60,6 +64,9 @@ class Rectification:
         self._log = log
         self._camera: tuple | None = None
         self._rectifier: Rectifier | None = None
+        self.valid_mask: np.ndarray | None = None
+        self.mask_fault = ""
+        self._warped: tuple = (None, None, None)  # a mask, what rectified it, and what came of it
 
     def __call__(self, image: np.ndarray, camera: CameraModel) -> tuple[np.ndarray, np.ndarray]:
         """Return the (h, w, 3) uint8 RGB image and the (3, 3) intrinsics of a frame from an image of a camera.
@@ -68,18 +75,32 @@ class Rectification:
             MessageError: if the camera_info does not describe a lens that can be rectified.
         """
         self._follow_camera(camera)
+        self._check_mask(image.shape[:2])
         if self._rectifier is None:
             return image, camera.K
         return self._rectifier.image(image), self._rectifier.K
 
     @property
     def seen(self) -> np.ndarray | None:
-        """Which pixels of the last image the camera shows, (h, w) bool; None for all of them."""
-        return self._rectifier.seen if self._rectifier else None
+        """Which pixels of the last image show the scene, (h, w) bool, by lens and mask; None for all of them."""
+        rectifier, mask = self._rectifier, self.valid_mask
+        if mask is None or self.mask_fault:
+            return rectifier.seen if rectifier else None
+        if rectifier is None:
+            return mask
+        if self._warped[0] is not mask or self._warped[1] is not rectifier:
+            self._warped = mask, rectifier, rectifier.valid_mask(mask)
+        return self._warped[2]
 
     def applies_to(self, camera: CameraModel) -> bool:
         """Return whether images of a camera are rectified."""
         return self._raw and camera.lens is not None
+
+    def _check_mask(self, size: tuple[int, int]) -> None:
+        self.mask_fault = ""
+        if self.valid_mask is not None and self.valid_mask.shape != size:
+            height, width = self.valid_mask.shape
+            self.mask_fault = f"it must have the size of the images, {size[1]}×{size[0]}; got {width}×{height}"
 
     def _follow_camera(self, camera: CameraModel) -> None:
         key = camera_key(camera)
@@ -105,17 +126,18 @@ def camera_key(camera: CameraModel) -> tuple:
     return camera.height, camera.width, lens and lens.model, *(array.tobytes() for array in arrays)
 
 
-def hide_unseen(prediction: DepthPrediction, seen: np.ndarray | None) -> DepthPrediction:
-    """Return a prediction with no depth and no confidence where rectification found nothing in the camera's image.
+def hide_unseen(prediction: DepthPrediction, seen: np.ndarray | None, crop: bool = False) -> DepthPrediction:
+    """Return a prediction with no depth and no confidence where the camera's image shows nothing of the scene.
 
     Args:
         prediction: at the network's size.
         seen: (H, W) bool, at the size of the frame's image; None for all.
+        crop: whether the image was cropped to the network's aspect ratio, as `Preprocessor` does.
     """
     if seen is None or seen.shape == prediction.depth.shape:
         return without_unseen(prediction, seen)
-    shares = cv2.resize(seen.astype(np.float32), prediction.depth.shape[::-1])
-    return without_unseen(prediction, shares > 0.999)
+    resized = Preprocessor(prediction.K, seen.shape, prediction.depth.shape, crop=crop)
+    return without_unseen(prediction, resized.image(seen) > WHOLE)
 
 
 def without_unseen(prediction: DepthPrediction, seen: np.ndarray | None) -> DepthPrediction:

@@ -28,6 +28,10 @@ NOWHERE = -1e6
 """Coordinate, in pixels, of what a raw image does not show."""
 
 
+WHOLE = 0.999
+"""Share of what a pixel is interpolated from that must be in view for it to be; rounding takes up the rest."""
+
+
 class Rectifier:
     """Rectifies, crops and resizes the images of one camera.
 
@@ -75,6 +79,11 @@ class Rectifier:
         if raw.shape[:2] != self._size:
             raise FrameError(f"image must have the size {self._size} of its camera_info; got {raw.shape[:2]}")
         return cv2.remap(raw, *self._maps, interpolation=cv2.INTER_LINEAR)
+
+    def valid_mask(self, raw: np.ndarray) -> np.ndarray:
+        """Return (h, w) bool, which pixels of the new image show what a mask (H, W) bool of the raw one lets show."""
+        shown = cv2.remap(raw.astype(np.float32), *self._maps, interpolation=cv2.INTER_LINEAR) > WHOLE
+        return shown if self.seen is None else shown & self.seen
 
 
 def within(maps: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> np.ndarray:

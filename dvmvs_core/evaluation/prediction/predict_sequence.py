@@ -74,7 +74,7 @@ def predict_every_frame(
         if others and engine.last_decision is KeyframeDecision.TOO_CLOSE:
             prediction = engine.predict_without_update(item.frame)
         if prediction is not None:
-            yield hide_unseen(prediction, item.seen), item, is_keyframe
+            yield hide_unseen(prediction, item.seen, engine.config.crop), item, is_keyframe
         if advance:
             advance(1)
 
@@ -124,7 +124,8 @@ def predict_indexed(
                 engine.reset()
             elif entry.reference in held and measurements:
                 reference = held[entry.reference]
-                yield hide_unseen(engine.predict(reference.frame, measurements), reference.seen), reference
+                prediction = engine.predict(reference.frame, measurements)
+                yield hide_unseen(prediction, reference.seen, engine.config.crop), reference
             for name in set(_names(entry)):
                 if last_use[name] == position:
                     held.pop(name, None)

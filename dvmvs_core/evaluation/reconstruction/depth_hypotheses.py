@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.geometric_consistency import consistency, image_tensor, matrix_tensor
-from dvmvs_core.model.intrinsics import pixel_grid, scale_intrinsics
+from dvmvs_core.model.pinhole import pixel_grid, scale_intrinsics
 from dvmvs_core.model.ray_matching import NeighbourhoodMeans, match_along_rays
 
 

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
-from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.pinhole import pixel_grid
 from dvmvs_core.model.ray_matching import look_up
 from dvmvs_core.model.warping import sampling_grid
 

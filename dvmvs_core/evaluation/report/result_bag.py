@@ -120,7 +120,7 @@ class _Results:
             self._write(CONFIDENCE, frame.stamp_ns, bag_messages.image(*at, confidence.astype("<f4"), "32FC1"))
         self._write(POINTS, frame.stamp_ns, bag_messages.cloud(*at, cloud_points_of(prediction, valid)))
         if item.sensor_depth is not None:
-            truth = resized.depth(item.sensor_depth)
+            truth = np.where(valid, resized.depth(item.sensor_depth), np.float32(0))
             metrics = evaluate_depth(depth, truth, self._min_depth_m)
             self._figures.add(metrics)
             self._write(METRICS, frame.stamp_ns, bag_messages.diagnostics(*at, self._figures.statuses(metrics)))

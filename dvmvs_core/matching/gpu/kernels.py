@@ -21,7 +21,7 @@ from dvmvs_core.matching.gpu.plain_kernels import plain_median, plain_paths, pla
 
 logger = logging.getLogger(__name__)
 
-_TOLERANCE, _MOST_WRONG = 1e-3, 0.01
+_TOLERANCE, _MAX_WRONG = 1e-3, 0.01
 
 
 class Kernels(NamedTuple):
@@ -115,5 +115,5 @@ def example_medians(device: torch.device) -> tuple[Tensor, ...]:
 
 def _compare(what: str, found: Tensor, expected: Tensor) -> None:
     wrong = ~((found - expected).abs() <= _TOLERANCE)
-    if not float(wrong.float().mean()) < _MOST_WRONG:
+    if not float(wrong.float().mean()) < _MAX_WRONG:
         raise DeviceError(f"{what} differs from the plain one")

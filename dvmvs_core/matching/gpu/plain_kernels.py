@@ -7,7 +7,7 @@
 
 """The stages that Triton fuses, as torch operators: what the kernels are tested against, and do without.
 
-As `sweep_kernels.sweep_rows`, `matching.semi_global` and `past_depth.fuse_rows` on a CPU.
+As `sweep_kernels.sweep_rows`, `matching.semi_global` and `prior.fuse_rows` on a CPU.
 """
 
 from __future__ import annotations

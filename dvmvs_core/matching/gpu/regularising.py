@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What the regulariser is asked, as `matching.regularise`, `score_windows` and `measured_around` have it."""
+"""What the regulariser is asked, as `matching.regularise` and `measured_around` have it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.gpu.scores import best_beside, quarter_means
+from dvmvs_core.matching.gpu.scores import best_elsewhere, quarter_means
 from dvmvs_core.matching.measured_around import (
     CLEAR_PARALLAX_PX,
     CLEAR_SCORE,
     FARTHEST_M,
-    LEAST_WEIGHT,
+    MIN_WEIGHT,
     NEAREST_M,
     REACHES,
     RIDGE,
 )
-from dvmvs_core.matching.regularise import COUNTED_VIEWS, MIDDLE_LOG_M, MOST_MARGIN, MOST_VIEWS
-from dvmvs_core.matching.score_windows import LEAST_AGREED, LEAST_ALONE
+from dvmvs_core.matching.regularise import (
+    COUNTED_VIEWS,
+    MAX_MARGIN,
+    MAX_VIEWS,
+    MIDDLE_LOG_M,
+    MIN_AGREED,
+    MIN_ALONE,
+)
 from dvmvs_core.model.regulariser import WINDOW
 
 
@@ -53,16 +59,16 @@ def score_windows(position: Tensor, agreed: Tensor, alone: Tensor) -> tuple[Tens
         alone: (q, r, P) of images alone, −1…1.
     """
     last = alone.shape[-1] - 1
-    less_best = quarter_means((agreed - agreed.amax(dim=-1, keepdim=True)).clamp(min=LEAST_AGREED))
+    less_best = quarter_means((agreed - agreed.amax(dim=-1, keepdim=True)).clamp(min=MIN_AGREED))
     middle = position.round().long()[..., None]
     planes = middle + torch.arange(-WINDOW, WINDOW + 1, device=position.device)
     within = planes.clamp(0, last)
     real = planes == within
-    windows = torch.where(real, less_best.gather(-1, within), LEAST_AGREED)
-    windows_alone = torch.where(real, alone.gather(-1, within), LEAST_ALONE)
+    windows = torch.where(real, less_best.gather(-1, within), MIN_AGREED)
+    windows_alone = torch.where(real, alone.gather(-1, within), MIN_ALONE)
     chosen = middle.clamp(0, last)
     score = alone.gather(-1, chosen)[..., 0]
-    return windows, windows_alone, torch.stack((score, score - best_beside(alone, chosen, LEAST_ALONE)), dim=-1)
+    return windows, windows_alone, torch.stack((score, score - best_elsewhere(alone, chosen, MIN_ALONE)), dim=-1)
 
 
 class FittedPlanes:
@@ -90,7 +96,7 @@ class FittedPlanes:
         """Return log depths (2, q, r) by planes of two reaches, and the weight (q, r) of each match."""
         around = functional.avg_pool2d(functional.pad(score[None, None], (1, 1, 1, 1), "reflect"), 3, stride=1)[0, 0]
         weight = (around / CLEAR_SCORE).clamp(0, 1) ** 2 * (parallax / CLEAR_PARALLAX_PX).clamp(max=1)
-        planes = self._planes((-log_depth).exp(), weight + LEAST_WEIGHT)
+        planes = self._planes((-log_depth).exp(), weight + MIN_WEIGHT)
         return -planes.clamp(1 / FARTHEST_M, 1 / NEAREST_M).log(), weight
 
     def _planes(self, values: Tensor, weight: Tensor) -> Tensor:
@@ -147,8 +153,8 @@ def regulariser_maps(
         for x in (
             log_depth - offset,
             network - offset,
-            margin.clamp(0, MOST_MARGIN),
-            views.clamp(max=MOST_VIEWS) / COUNTED_VIEWS,
+            margin.clamp(0, MAX_MARGIN),
+            views.clamp(max=MAX_VIEWS) / COUNTED_VIEWS,
             prior.log() - offset,
             agreement,
             parallax.log1p(),

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from dvmvs_core.matching.gpu.torch_prior import rays_to_views
 
-_LEAST, _FLATTEST, _TINY, _HALF = -3e38, -1e-6, 1e-6, 0.5
+_LOWEST, _FLATTEST, _TINY, _HALF = -3e38, -1e-6, 1e-6, 0.5
 _BESIDE = 2
 _MIN_ASKED = 3.0
 
@@ -78,7 +78,7 @@ def jump_penalties(colours: Tensor, largest: float, least: float, edge: float) -
 
 
 def best_planes(scores: Tensor, penalties: Tensor, next_penalty: float, paths: Callable[..., Tensor]) -> Best:
-    """Return the best planes of scores (h, w, P) after semi-global matching; see `winner.best_planes`."""
+    """Return the best planes of scores (h, w, P) after semi-global matching; see `plane_scores.best_planes`."""
     agreed = paths(scores, penalties, next_penalty).sum(dim=0) * 0.25
     last = agreed.shape[-1] - 1
     best, plane = agreed.max(dim=-1, keepdim=True)
@@ -86,18 +86,18 @@ def best_planes(scores: Tensor, penalties: Tensor, next_penalty: float, paths: C
     bend = (lower - (best + best) + upper).clamp(max=_FLATTEST)
     offset = ((lower - upper) / (bend + bend)).clamp(-_HALF, _HALF)
     offset = torch.where((plane > 0) & (plane < last), offset, 0.0)
-    margin = best[..., 0] - best_beside(agreed, plane, _LEAST)
+    margin = best[..., 0] - best_elsewhere(agreed, plane, _LOWEST)
     return Best((plane + offset)[..., 0], margin, plane[..., 0], agreed)
 
 
-def best_beside(scores: Tensor, plane: Tensor, least: float) -> Tensor:
+def best_elsewhere(scores: Tensor, plane: Tensor, least: float) -> Tensor:
     """Return the best of scores (h, w, P) outside of ±2 planes about a plane (h, w, 1)."""
     planes = torch.arange(scores.shape[-1], device=scores.device)
     return torch.where((planes - plane).abs() > _BESIDE, scores, least).amax(dim=-1)
 
 
 def support(depths: Tensor, matrices: Tensor, inverse_depths: Tensor, tolerance: float) -> Tensor:
-    """Return what views' depth (M, h, w) says for each plane (h, w, P), 0…1; see `matching.consistency`."""
+    """Return what views' depth (M, h, w) says for each plane (h, w, P), 0…1; see `past_consistency`."""
     height, width = depths.shape[1:]
     total = asked = 0
     rays = rays_to_views(matrices, depths)

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Confidence of matched depth on a device, as `matching.confidence` has it."""
+"""Confidence of matched depth on a device, as `matching.matched_confidence` has it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def device_confidence(found: dict[str, Tensor], weights: Tensor, bias: float) ->
 
     Args:
         found: the fields of `MatchedDepth`.
-        weights: (F,) coefficients of `matching.confidence.CUES`.
+        weights: (F,) coefficients of `matched_confidence.CUES`.
         bias: of the log odds.
     """
     in_view = (found["views"] > 0).float()
     log_odds = (weights[:, None, None] * _cues(found)).sum(dim=0) + bias
     confidence = log_odds.sigmoid() * found["log_odds"].sigmoid()
-    seen = in_view.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
-    return seen * _resized((in_view * confidence)[None], found["depth"].shape)[0]
+    valid_mask = in_view.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
+    return valid_mask * _resized((in_view * confidence)[None], found["depth"].shape)[0]
 
 
 def _cues(found: dict[str, Tensor]) -> Tensor:

@@ -226,7 +226,7 @@ class TorchMatcher:
             best = self._best(scores + c.consistency * agreeing, jumps)
             depth = self._depth(best)
         if c.fine_planes:
-            depth = self._refined(patches, view_patches, to_half, depth, colours)
+            depth = self._swept_finely(patches, view_patches, to_half, depth, colours)
             if not c.consistency:
                 swept_depth = depth
         views = doubled(counts).gather(-1, best.plane[..., None])[..., 0]
@@ -279,10 +279,10 @@ class TorchMatcher:
     def _depth(self, best: Best) -> Tensor:
         return (best.position * self._step + self._nearest).exp()
 
-    def _refined(
+    def _swept_finely(
         self, patches: Tensor, view_patches: Tensor, to_half: Tensor, depth: Tensor, colours: Tensor
     ) -> Tensor:
-        """Depth (h, w) of a second sweep of patches about the first one's."""
+        """Depth (h, w) of a second, finer sweep of patches around that of the first."""
         c = self.config
         depths = (-self._fine_changes).exp() / depth[..., None]
         total, counts = self._kernels.sweep(patches, view_patches, to_half, depths, float(HALF.margin))

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The prior depth and its part in the scores, as `matching.past_depth` and `matching.prior` have them."""
+"""The prior depth and its part in the scores, as `matching.prior` has them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from torch import Tensor
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.gpu.packed import NUMBERS
 from dvmvs_core.matching.matcher import AGREEING, FULL_WEIGHT, NEAREST_M, OWN_WEIGHT, PREDICTION_WEIGHT
-from dvmvs_core.matching.past_depth import BINS, FARTHEST_BIN_M, NEAREST_BIN_M
-from dvmvs_core.matching.prior import STEP
+from dvmvs_core.matching.prior import BINS, FARTHEST_BIN_M, NEAREST_BIN_M, STEP
 
 _NOTHING = torch.iinfo(torch.int64).max
 _MIN_DIVISOR_M = 1e-8
@@ -75,7 +74,7 @@ def _splatted(depths: Tensor, weights: Tensor, cameras: Tensor, own_K: Tensor) -
 def _fused(
     own: Tensor, nearest: Tensor, weights: Tensor, measured: int, median_bins: Callable[..., Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """As `past_depth.fuse_rows`, by sorting instead of histograms."""
+    """As `prior.fuse_rows`, by sorting instead of histograms."""
     low = math.log(NEAREST_BIN_M)
     scale = BINS / (math.log(FARTHEST_BIN_M) - low)
     known = torch.cat((own[None], nearest)).permute(1, 2, 0).contiguous()  # (q, r, 1 + K)
@@ -107,8 +106,8 @@ def parallax(prior: Tensor, matrices: Tensor, cell_pixels: float, margin: float)
     z, farther_z = qz + tz * inverse, qz + tz * farther
     u, v = (qx + tx * inverse) / z, (qy + ty * inverse) / z
     du, dv = (qx + tx * farther) / farther_z - u, (qy + ty * farther) / farther_z - v
-    seen = (z > _TINY) & (farther_z > _TINY) & _inside(u, v, height, width, margin)
-    return torch.where(seen, du * du + dv * dv, 0.0).amax(dim=0).sqrt() * cell_pixels
+    in_view = (z > _TINY) & (farther_z > _TINY) & _inside(u, v, height, width, margin)
+    return torch.where(in_view, du * du + dv * dv, 0.0).amax(dim=0).sqrt() * cell_pixels
 
 
 def views_of_depth(depth: Tensor, matrices: Tensor, margin: float) -> Tensor:

@@ -44,7 +44,7 @@ def _sweep_kernel(
     plane_stride,
     margin,
     scale,
-    least_norm,
+    min_norm,
     epsilon,
     frames: tl.constexpr,
     channels: tl.constexpr,
@@ -74,7 +74,7 @@ def _sweep_kernel(
         visible = visible & (v >= -margin) & (v <= height - 1 + margin)
         view = views + m * area * channels
         sample = bilinear_samples(view, u, v, visible, lanes, channels, width, height, repeated=True) * scale
-        norm = tl.maximum(tl.sqrt(tl.sum(sample * sample, axis=1)), least_norm)
+        norm = tl.maximum(tl.sqrt(tl.sum(sample * sample, axis=1)), min_norm)
         total += tl.sum(own * sample, axis=1) / norm
         count += tl.where(visible, 1.0, 0.0)
     tl.store(totals + cell * planes + plane, total, mask=real)

@@ -7,7 +7,7 @@
 
 """What the regulariser makes of matched depth on clips that are never trained on.
 
-All figures are of pixels 2x, where cells lie, so that depth as measured needs no upsampling.
+All figures are of pixels 2x, where cells are, so that depth as measured needs no upsampling.
 """
 
 from __future__ import annotations

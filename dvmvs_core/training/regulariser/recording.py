@@ -43,7 +43,7 @@ DISTURBANCES = (0.0, 0.0, 0.15, 0.3, 0.5)
 """Deviations, of log depth, of the disturbance of the network's depth; one is drawn for each clip."""
 
 STAYS, CHANGES = 0.8, 0.6
-"""How much of a disturbance stays from keyframe to keyframe, and comes anew: its deviation keeps its size."""
+"""How much of a disturbance stays from keyframe to keyframe, and is drawn again: its deviation keeps its size."""
 
 GRID = (4, 5)
 """Cells of the grid that the smooth part of a disturbance is drawn on."""

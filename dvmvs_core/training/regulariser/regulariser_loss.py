@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from dvmvs_core.model.regulariser import Regularised, Regulariser, RegulariserInputs
 from dvmvs_core.training.autocast import Arithmetic
-from dvmvs_core.training.log_depth_losses import edge_mask, steps_loss, weighted_mean
+from dvmvs_core.training.losses import edge_mask, steps_loss, weighted_mean
 from dvmvs_core.training.regulariser.clip_files import Keyframes
 
 EDGE_WEIGHT = 3.0

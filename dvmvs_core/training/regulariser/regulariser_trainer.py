@@ -42,11 +42,9 @@ from dvmvs_core.model.regulariser import (
 )
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.training.autocast import Arithmetic
-from dvmvs_core.training.deadline import Deadline
-from dvmvs_core.training.interruption import stop_on_signal
 from dvmvs_core.training.loop import LoopConfig
+from dvmvs_core.training.monitoring import Stopwatch, training_progress
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at
-from dvmvs_core.training.progress_bar import training_progress
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, read_clip
 from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
 from dvmvs_core.training.regulariser.input_augmentation import augmented
@@ -54,8 +52,7 @@ from dvmvs_core.training.regulariser.recording import Walks
 from dvmvs_core.training.regulariser.recording_processes import STOPPING_S, ClipFolder, RecordingProcesses
 from dvmvs_core.training.regulariser.regulariser_loss import keyframes_loss
 from dvmvs_core.training.run_folder import RunFolder, attempt
-from dvmvs_core.training.skipped_steps import SkippedSteps
-from dvmvs_core.training.stopwatch import Stopwatch
+from dvmvs_core.training.stopping import Deadline, SkippedSteps, stop_on_signal
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +67,7 @@ HELD_OUT_SEED = 2**29 - 1
 """Worlds of this seed are never trained on."""
 
 _LOOK_STEPS = 50  # between two looks at what was recorded
-_DRAWS = 31  # beside the seed of a run
+_DRAWS = 31  # next to the seed of a run
 
 
 @dataclass(frozen=True)

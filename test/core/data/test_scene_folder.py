@@ -421,6 +421,9 @@ def test_a_mask_says_where_images_show_nothing(make_scene):
     cv2.imwrite(str(folder / "mask.png"), mask[:-1])
     with pytest.raises(DataError, match=r"mask.png must have the size of the images, .*36.*; got .*35"):
         SceneSequence(folder)
+    cv2.imwrite(str(folder / "mask.png"), np.zeros((36, 48), np.uint8))
+    with pytest.raises(DataError, match=r"mask.png: it is 0 everywhere, so nothing would have depth"):
+        SceneSequence(folder)
     (folder / "mask.png").write_bytes(b"none")
     with pytest.raises(DataError, match=r"mask.png must be an image that is 0 where images show nothing"):
         SceneSequence(folder)

@@ -17,13 +17,17 @@ import pytest
 
 pytest.importorskip("numba")
 
+from dvmvs_core.matching.descriptors import Describer
+from dvmvs_core.model.lite0 import load_lite0
+from dvmvs_core.model.parts import lite0_part
+
 HEIGHT, WIDTH = 96, 128
 K = np.array(((110.0, 0, 63.5), (0, 110.0, 47.5), (0, 0, 1)))
 
 
 @pytest.fixture(scope="session")
 def wall():
-    """Views of a wall at 2 m, the last one at the origin, the others up to 25 cm beside it."""
+    """Views of a wall at 2 m, the last one at the origin, the others up to 25 cm to the side."""
     rng = np.random.default_rng(5)
     texture = sum(
         cv2.resize(rng.uniform(0, 1, (size, size, 3)), (600, 600), interpolation=cv2.INTER_CUBIC)
@@ -45,3 +49,9 @@ def wall():
         images.append(np.clip(image, 0, 255).astype(np.uint8))
         poses.append(pose)
     return SimpleNamespace(images=images, poses=poses, K=K, depth_m=distance_m)
+
+
+@pytest.fixture(scope="session")
+def describer():
+    """Describes images of the wall, in float32."""
+    return Describer(lite0_part(load_lite0(), HEIGHT, WIDTH).run)

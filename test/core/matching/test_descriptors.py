@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dvmvs_core.matching.descriptors import INT8_SCALE, Describer, joined_maps, patch_rows
+from dvmvs_core.matching.descriptors import INT8_SCALE, joined_maps, patch_rows
 from dvmvs_core.model.patch_matching import full_patch_descriptors
 from dvmvs_core.preprocess import normalise
 
@@ -41,8 +41,8 @@ def test_the_eighth_map_is_joined_where_its_cells_are_centred():
     torch.testing.assert_close(joined[1::2, 1::2, 24:], expected)
 
 
-def test_descriptors_are_small_and_of_unit_length(wall):
-    descriptors = Describer()(wall.images[0])
+def test_descriptors_are_small_and_of_unit_length(wall, describer):
+    descriptors = describer(wall.images[0])
     assert descriptors.patches.dtype == descriptors.maps.dtype == np.int8
     assert descriptors.patches.shape == (48, 64, 16)
     assert descriptors.maps.shape == (24, 32, 64)

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The whole of matching, on a wall whose depth is known."""
+"""The whole of matching, on a wall whose depth is known, and the confidence of what was matched."""
 
 from __future__ import annotations
 
@@ -16,14 +16,11 @@ import pytest
 
 from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.matching.descriptors import Describer
-from dvmvs_core.matching.matcher import Matcher, MatchingView
+from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
+from dvmvs_core.matching.matched_confidence import matched_confidence
+from dvmvs_core.matching.matcher import Matcher
+from dvmvs_core.matching.regularise import unregularised
 from dvmvs_core.matching.view_selection import best_views
-
-
-@pytest.fixture(scope="module")
-def describer():
-    return Describer()
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +28,25 @@ def described(wall, describer):
     return [describer(image) for image in wall.images]
 
 
-def walk(wall, described, matcher, network_m):
-    past, results = [], []
-    for descriptors, pose in zip(described, wall.poses, strict=True):
-        view = MatchingView(descriptors, wall.K, pose)
-        results.append(matcher.match(view, past, np.full((96, 128), network_m, np.float32)))
-        past.append(dataclasses.replace(view, matched=results[-1]))
-    return results
+@pytest.fixture(scope="module")
+def walk(wall, described, describer):
+    """Function of the depth that the network says of all the wall, and a preset: what is matched for each view."""
+
+    def match_all(network_m, preset="fast"):
+        matcher, past, results = Matcher(MATCHING_PRESETS[preset], describer, unregularised), [], []
+        for descriptors, pose in zip(described, wall.poses, strict=True):
+            view = MatchingView(descriptors, wall.K, pose)
+            results.append(matcher.match(view, past, np.full((96, 128), network_m, np.float32)))
+            past.append(dataclasses.replace(view, matched=results[-1]))
+        return results
+
+    return match_all
 
 
 @pytest.mark.parametrize("preset", MATCHING_PRESETS)
 @pytest.mark.parametrize("network_m", [0.8, 2.0, 3.2])
-def test_it_finds_the_wall_however_wrong_the_network_is(wall, described, describer, preset, network_m):
-    *_, last = walk(wall, described, Matcher(MATCHING_PRESETS[preset], describer), network_m)
+def test_it_finds_the_wall_however_wrong_the_network_is(wall, walk, preset, network_m):
+    *_, last = walk(network_m, preset)
     assert last.depth.shape == (96, 128)
     assert last.depth.dtype == np.float32
     inner = last.depth[12:-12, 12:-12]
@@ -51,22 +54,22 @@ def test_it_finds_the_wall_however_wrong_the_network_is(wall, described, describ
     assert (np.abs(inner / wall.depth_m - 1) < 0.1).mean() > 0.97
 
 
-def test_without_a_past_it_returns_the_network(wall, described, describer):
-    first, *_ = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.6)
+def test_without_a_past_it_returns_the_network(walk):
+    first, *_ = walk(2.6)
     np.testing.assert_array_equal(first.depth, np.float32(2.6))
     assert not first.parallax.any()
     assert not first.views.any()
 
 
 def test_without_parallax_the_network_decides(wall, described, describer):
-    matcher = Matcher(MATCHING_PRESETS["fast"], describer)
+    matcher = Matcher(MATCHING_PRESETS["fast"], describer, unregularised)
     views = [MatchingView(described[-1], wall.K, wall.poses[-1]) for _ in range(2)]
     result = matcher.match(views[0], views[1:], np.full((96, 128), 3.0, np.float32))
     np.testing.assert_allclose(result.depth, 3.0, rtol=0.04)
 
 
-def test_the_past_tells_how_sure_it_was(wall, described, describer):
-    results = walk(wall, described, Matcher(MATCHING_PRESETS["fast"], describer), 2.02)
+def test_the_past_tells_how_sure_it_was(walk):
+    results = walk(2.02)
     assert results[0].agreement.max() == 0
     assert np.median(results[-1].agreement[6:-6, 6:-6]) > 0.1
     assert np.median(results[-1].margin[12:-12, 12:-12]) > np.median(results[0].margin)
@@ -94,3 +97,26 @@ def test_views_at_a_good_angle_come_first(wall):
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError):
         MatchingConfig.from_dict(wrong)
+
+
+@pytest.fixture(scope="module")
+def matched(walk) -> MatchedDepth:
+    """What was measured of the last view; no regulariser had an opinion."""
+    return dataclasses.replace(walk(2.0)[-1], log_odds=None)
+
+
+def test_either_probability_can_be_low(matched):
+    measured = matched_confidence(matched, "fast")
+    assert np.median(measured) > 0.3
+    doubted = dataclasses.replace(matched, log_odds=np.full(matched.margin.shape, -8.0, np.float32))
+    assert matched_confidence(doubted, "fast").max() < 1e-3
+    believed = dataclasses.replace(matched, log_odds=np.full(matched.margin.shape, 20.0, np.float32))
+    np.testing.assert_allclose(matched_confidence(believed, "fast"), measured, atol=1e-6)
+
+
+def test_it_is_zero_up_to_the_border_of_what_was_seen(matched):
+    views = matched.views.copy()
+    views[:, 40:] = 0
+    confidence = matched_confidence(dataclasses.replace(matched, views=views), "fast")
+    assert confidence[:, 80:].max() == 0
+    assert confidence[:, :79].min() > 0

@@ -14,8 +14,7 @@ import pytest
 
 from dvmvs_core.evaluation.scoring.temporal_consistency import move_depth
 from dvmvs_core.matching.past_consistency import add_support
-from dvmvs_core.matching.past_depth import fuse_rows
-from dvmvs_core.matching.prior import parallax_rows, subtract_prior, weigh_evidence
+from dvmvs_core.matching.prior import fuse_rows, parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.relative_view import FULL, relative_views
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, relative_views
-from dvmvs_core.runtime.matching_maps import repeat_edges
+from dvmvs_core.runtime.sweep import repeat_edges
 from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE, ONE_METRE, sweep_rows
 
 HEIGHT, WIDTH, CHANNELS = 9, 12, 16

@@ -314,9 +314,9 @@ def test_export_is_the_inverse_of_import(tmp_path, saved, network):
     assert_same(load_network(tmp_path / "again.safetensors")[0], load_network(saved, network)[0])
 
 
-def test_export_of_a_refinement_is_refused(tmp_path):
+def test_export_of_a_fine_sweep_is_refused(tmp_path):
     save_checkpoint(tmp_path / "w.safetensors", {"fusionnet": build_network(tiny(refinement_channels=4))}, {})
-    with pytest.raises(WeightsError, match="has a refinement, for which the released layout has no place"):
+    with pytest.raises(WeightsError, match="has a second plane sweep, for which the released layout has no place"):
         export_released(tmp_path / "w.safetensors", tmp_path / "released")
     assert not (tmp_path / "released").exists()
 

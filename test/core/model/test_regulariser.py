@@ -57,7 +57,7 @@ def test_untrained_it_nearly_returns_matched_depth(inputs):
     assert answer.log_depth.shape == (1, 1, HEIGHT, WIDTH)
     assert ((answer.coarse - inputs.matched).abs() <= 0.1 * farthest).all()
     assert (answer.coarse - inputs.matched).abs().mean() < 0.1 * (inputs.network - inputs.matched).abs().mean()
-    # Cells lie at pixels 2x; a weight of 0.01 for each neighbour keeps all of them alive.
+    # Cells are at pixels 2x; a weight of 0.01 for each neighbour keeps all of them alive.
     torch.testing.assert_close(answer.log_depth[..., ::2, ::2], answer.coarse, atol=0.1, rtol=0)
     assert not answer.log_odds.any()
 

@@ -17,8 +17,8 @@ import torch
 from dvmvs_core.config import preset
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
-from dvmvs_core.runtime.model_cache import FOLDER_VARIABLE
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe
+from dvmvs_core.runtime.model_cache import FOLDER_VARIABLE, announce_compiling
+from dvmvs_core.runtime.runner import PreviousKeyframe
 
 HEIGHT, WIDTH = 64, 96
 SMALL = {"height": HEIGHT, "width": WIDTH, "depth_hypotheses": 8, "hyper_channels": 4, "pyramid_channels": 4}
@@ -35,6 +35,7 @@ def compiled_before(tmp_path_factory):
 def compiled_models(compiled_before, monkeypatch):
     """Folder of compiled models, none of which is from before this run of tests."""
     monkeypatch.setenv(FOLDER_VARIABLE, str(compiled_before))
+    announce_compiling()  # once a process: no test counts it among its lines
     return compiled_before
 
 
@@ -54,7 +55,7 @@ def view():
     return SimpleNamespace(
         images=[torch.rand(1, 3, HEIGHT, WIDTH) * 2 - 1 for _ in range(4)],
         K=K[None],
-        # The last one looks the other way: most of what it is asked for lies behind it.
+        # The last one looks the other way: most of what it is asked for is behind it.
         poses=[
             moved()[None],
             moved(x=0.15, y=0.05, turn=0.05)[None],
@@ -92,9 +93,9 @@ def _make_network(preset_name, network="fusionnet", seed=0, **changes):
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, 0, 0.1)
-    if getattr(built, "refinement", None) is not None:  # it begins as if it were not there
-        torch.nn.init.normal_(built.refinement.correction.weight, 0, 0.2)
-        torch.nn.init.normal_(built.refinement.shares.weight, 0, 2.0)
+    if getattr(built, "fine_sweep", None) is not None:  # zero-initialised
+        torch.nn.init.normal_(built.fine_sweep.correction.weight, 0, 0.2)
+        torch.nn.init.normal_(built.fine_sweep.shares.weight, 0, 2.0)
     return built
 
 
@@ -104,11 +105,11 @@ KEYFRAMES = (1, 2, 1, 0)
 
 @torch.no_grad()
 def _plain_depths(network, view):
-    looks = [network.extract(view.images[i]).matching for i in (0, 3)]
+    matching = [network.extract(view.images[i]).matching for i in (0, 3)]
     poses = [view.poses[0], view.poses[3]]
     depths, past = [], None
     for i in KEYFRAMES:
-        arguments = (view.images[i], network.extract(view.images[i]), looks, view.poses[i], poses, view.K)
+        arguments = (view.images[i], network.extract(view.images[i]), matching, view.poses[i], poses, view.K)
         if network.config.network == "pairnet":
             depths.append((network(*arguments).full, None))
             continue
@@ -125,13 +126,13 @@ def _plain_depths(network, view):
 
 @torch.inference_mode()
 def _runner_depths(runner, view):
-    looks = [runner.features(view.images[i]).matching for i in (0, 3)]
+    matching = [runner.features(view.images[i]).matching for i in (0, 3)]
     poses = [view.poses[0], view.poses[3]]
     depths, previous = [], None
     for i in KEYFRAMES:
         # A runner may overwrite all features but the matching map at the next call.
         features = runner.features(view.images[i])
-        depth, state = runner.depth(view.images[i], features, looks, view.poses[i], poses, view.K, previous)
+        depth, state = runner.depth(view.images[i], features, matching, view.poses[i], poses, view.K, previous)
         previous = PreviousKeyframe(depth[:, None], view.poses[i], state)
         depths.append((depth, state))
     return depths

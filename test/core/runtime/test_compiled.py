@@ -5,13 +5,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Compiled code that is kept on disk never outlives the sources that it was made of."""
+"""Compiled code that is kept on disk never outlives the sources that it was made of, and nothing is compiled twice."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import pkgutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ pytest.importorskip("numba")
 from numba.core.registry import CPUDispatcher  # noqa: E402
 
 from dvmvs_core.runtime.compiled import CompiledLoop, compiled  # noqa: E402
-from dvmvs_core.runtime.first_start import announce_compiling  # noqa: E402
+from dvmvs_core.runtime.model_cache import announce_compiling  # noqa: E402
 
 
 def double(numbers):
@@ -140,3 +142,43 @@ def test_loops_call_none_of_other_files():
                 foreign = [f.__name__ for f in called if isinstance(f, CPUDispatcher)]
                 foreign = [name for name in foreign if vars(module)[name].__module__ != module.__name__]
                 assert not foreign, f"{module.__name__}.{code.co_name} calls {foreign} of another file"
+
+
+pytest.importorskip("numba")
+
+LOOPS = """
+import sys
+from dvmvs_core.runtime.compiled import CompiledLoop
+
+def signatures():
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("dvmvs_core"):
+            loops = [value for value in vars(module).values() if isinstance(value, CompiledLoop)]
+            found.update({loop.function.__name__: len(loop.signatures) for loop in loops})
+    return found
+"""
+
+KEYFRAMES = (
+    LOOPS
+    + """
+from dvmvs_core.runtime.wall_frames import wall_frames
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.engine import DepthEngine
+from dvmvs_core.matching.warm_up import start_compiling
+from dvmvs_core.matching.choose_matcher import MATCHING_PRESETS
+
+engine = DepthEngine.from_weights("small", config=EngineConfig(confidence=False, device="cpu"))
+start_compiling(MATCHING_PRESETS[engine.matching]).join()
+compiled = signatures()
+for _, frame in zip(range(4), wall_frames((256, 320))):
+    engine.step(frame)
+assert sum(n for n in compiled.values()) >= 12, compiled
+assert signatures() == compiled and set(compiled.values()) <= {0, 1}, (compiled, signatures())
+"""
+)
+
+
+def test_keyframes_find_every_loop_compiled_once(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KEYFRAMES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

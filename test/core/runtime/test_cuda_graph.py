@@ -22,7 +22,7 @@ CUDA = torch.device("cuda", 0)
 
 @pytest.fixture
 def captures(monkeypatch):
-    """Shapes of the first input of each capture; what is captured lies on the CPU, in fixed places as on a GPU."""
+    """Shapes of the first input of each capture; what is captured is on the CPU, in fixed places as on a GPU."""
     shapes = []
 
     def capture(function, inputs, device):

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""ONNX files and network.json give the depth of the network itself: what is between the parts is written here anew."""
+"""ONNX files and network.json give the depth of the network itself: what is between the parts is written here again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dvmvs_core.model.regulariser import RegulariserInputs, example_inputs  # no
 from dvmvs_core.preprocess import normalise  # noqa: E402
 from dvmvs_core.runtime.onnx_export import export_onnx  # noqa: E402
 from dvmvs_core.runtime.plain_runner import PlainRunner  # noqa: E402
-from dvmvs_core.runtime.previous_keyframe import PreviousKeyframe  # noqa: E402
+from dvmvs_core.runtime.runner import PreviousKeyframe  # noqa: E402
 
 NETWORKS = {
     "paper fusionnet": ("paper", "fusionnet", {}),

@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dvmvs_core.model import reprojection
+from dvmvs_core.model import pinhole
 from dvmvs_core.model.hidden_state import reproject_depth_by
-from dvmvs_core.model.intrinsics import scale_intrinsics
+from dvmvs_core.model.pinhole import scale_intrinsics
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
 
 HEIGHT, WIDTH = 64, 96
@@ -54,5 +54,5 @@ def test_the_nearest_point_is_kept_for_the_prior():
     depth, cam_T_past = scene()
     quarter_K, half_K, size = scale_intrinsics(K, 0.25), scale_intrinsics(K, 0.5), (HEIGHT // 4, WIDTH // 4)
     found = splat(depth[:, ::2, ::2], cam_T_past, quarter_K, half_K, size, 0.1, False)
-    expected = reprojection.splat(depth[:, None, ::2, ::2], cam_T_past, quarter_K, half_K, size, 0.1)[:, 0]
+    expected = pinhole.splat(depth[:, None, ::2, ::2], cam_T_past, quarter_K, half_K, size, 0.1)[:, 0]
     assert ((found - expected).abs() > 1e-4).float().mean() < 0.01  # a point between two cells may fall into either

@@ -16,13 +16,12 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-import dvmvs_core.runtime.auto_precision
+import dvmvs_core.runtime.devices
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.runtime.auto_precision import cpu_precision, network_precision
 from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.cuda_runner import CudaRunner
-from dvmvs_core.runtime.devices import openvino_core
+from dvmvs_core.runtime.devices import cpu_precision, network_precision, openvino_core
 from dvmvs_core.runtime.openvino_runner import OpenVinoRunner
 from dvmvs_core.runtime.plain_runner import PlainRunner
 
@@ -50,7 +49,7 @@ def test_keyframes_in_a_row(make_network, plain_depths, runner_depths, make, net
 
 
 @pytest.mark.parametrize("make", [openvino_runner, cuda_runner, plain_runner])
-def test_refined_keyframes_in_a_row(make_network, plain_depths, runner_depths, make):
+def test_keyframes_with_a_fine_sweep_in_a_row(make_network, plain_depths, runner_depths, make):
     refined, plain = make_network("small", refinement_channels=6), make_network("small")
     shared = {key: value for key, value in refined.state_dict().items() if not key.startswith("refinement.")}
     plain.load_state_dict(shared)
@@ -136,7 +135,7 @@ def test_modes_choose_runners(make_network):
 def test_what_is_missing_auto_does_without_and_fast_says_what_to_do(make_network, monkeypatch, caplog, missing):
     network = make_network("small")
     for name in [name for name in sys.modules if name.startswith("dvmvs_core.runtime.")]:
-        if not name.endswith((".runner", ".plain", ".choose", ".previous_keyframe", ".devices", ".timer")):
+        if not name.endswith((".runner", ".plain_runner", ".choose_runner", ".devices")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     runner = choose_runner(network, EngineConfig(device="cpu"))
@@ -174,7 +173,7 @@ def test_auto_is_half_precision_where_depth_is_matched(monkeypatch, settings, ha
         def get_property(self, *_names):
             return capabilities
 
-    monkeypatch.setattr(dvmvs_core.runtime.auto_precision, "openvino_core", Core)
+    monkeypatch.setattr(dvmvs_core.runtime.devices, "openvino_core", Core)
     config = EngineConfig(device="cpu", **settings)
     asked_for = config.precision == "bfloat16"
     expected = "bfloat16" if halves and (asked_for or "BF16" in capabilities) else "float32"

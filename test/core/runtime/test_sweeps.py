@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes, plane_sweep
-from dvmvs_core.model.intrinsics import pixel_grid
+from dvmvs_core.model.pinhole import pixel_grid
 from dvmvs_core.model.ray_matching import match_at_pixels
 from dvmvs_core.runtime.step_geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.sweep import CompiledSweep
@@ -32,7 +32,7 @@ def expected(view, maps, masked, exact):
 
 
 def assert_near(found, volume):
-    """A sample that lies on a border to the last digit may fall on either side of it: 1 in 10 000 at most."""
+    """A sample on a border to the last digit may fall on either side of it: 1 in 10 000 at most."""
     wrong = (found - volume).abs() > 1e-4
     assert wrong.float().mean() < 1e-4
     assert volume.abs().mean() > 0.01
@@ -77,7 +77,7 @@ def test_compiled_cosines_at_depths_of_each_pixel(view, start, step):
     total, count = match_at_pixels(
         factors.view(1, -1, 1) / depth[:, ::2, ::2].flatten(1)[:, None],
         descriptors[0].flatten(2),
-        ((looks, H @ pixels, t) for looks, H, t in frames),
+        ((matching, H @ pixels, t) for matching, H, t in frames),
     )
     rows = slice(start, None, step)
     total, count = (x.view(1, -1, HEIGHT, WIDTH)[:, :, rows, rows] for x in (total, count))

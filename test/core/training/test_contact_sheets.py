@@ -20,8 +20,8 @@ from dvmvs_core.errors import PackageError
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.training.contact_sheets import ROWS, contact_sheet
 from dvmvs_core.training.loop import LoopConfig, Trainer
+from dvmvs_core.training.monitoring import FOLDER_NAME, Board
 from dvmvs_core.training.stages import Stage
-from dvmvs_core.training.tensorboard import FOLDER_NAME, Board
 
 EVERYTHING = (Stage("everything", 1.0),)
 

@@ -31,7 +31,7 @@ from dvmvs_core.model.regulariser import (
     prepared,
     regulariser_metadata,
 )
-from dvmvs_core.training import deadline
+from dvmvs_core.training import stopping
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.regulariser.clip_files import Keyframes, write_clip
 from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
@@ -75,7 +75,7 @@ def made_up_clip(seed: int, keyframes: int = 3) -> Keyframes:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A run folder in which all clips lie already."""
+    """A run folder in which all clips are already."""
     for number in range(4):
         write_clip(tmp_path / "run" / "clips" / f"{number:05d}.npz", made_up_clip(number))
     write_clip(tmp_path / "run" / "held_out" / "00000.npz", made_up_clip(99))
@@ -153,7 +153,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_weights(folder, monkeypatch):
 def test_a_run_ends_before_its_deadline_with_its_weights(folder, monkeypatch):
     """Each step takes 10 s here, and starting took 40."""
     age = [40.0]
-    monkeypatch.setattr(deadline, "process_age_s", lambda: age[0])
+    monkeypatch.setattr(stopping, "process_age_s", lambda: age[0])
     trainer = trainer_for(folder, None, loop={"deadline_s": 100.0})
     step = trainer.train_step
 

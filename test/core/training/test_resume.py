@@ -26,7 +26,7 @@ PROGRAM = """
 import os, signal, sys
 from dvmvs_core.cli.main import main
 from dvmvs_core.synthetic.clips import SyntheticClips
-from dvmvs_core.training import data
+from dvmvs_core.training import clip_sources
 
 class LastClips(SyntheticClips):
     def __init__(self, *size, **options):
@@ -37,7 +37,7 @@ class LastClips(SyntheticClips):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().batch(batch_size, index)
 
-data.SyntheticClips = LastClips
+clip_sources.SyntheticClips = LastClips
 sys.exit(main(sys.argv[1:]))
 """
 ARGUMENTS = (

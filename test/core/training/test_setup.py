@@ -16,7 +16,7 @@ from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import load_network, save_checkpoint
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.training import setup
-from dvmvs_core.training.stages import FUSIONNET_REFINEMENT_STAGES, FUSIONNET_TUNING_STAGES, enter_stage
+from dvmvs_core.training.stages import FINE_SWEEP_STAGES, FUSIONNET_TUNING_STAGES, enter_stage
 
 
 @pytest.fixture
@@ -78,32 +78,32 @@ def test_last_stage_needs_a_fusionnet(tiny, pairnet_file) -> None:
 
 @pytest.fixture
 def fusionnet_file(tiny, tmp_path):
-    """A FusionNet without refinement in a file."""
+    """A FusionNet without a fine sweep in a file."""
     torch.manual_seed(8)
     network = build_network(tiny.replace(network="fusionnet"))
     save_checkpoint(tmp_path / "fusionnet.safetensors", {"fusionnet": network}, {}, half=False)
     return tmp_path / "fusionnet.safetensors"
 
 
-def test_a_refinement_joins_a_fusionnet_and_learns_alone_at_first(fusionnet_file) -> None:
+def test_a_fine_sweep_joins_a_fusionnet_and_learns_alone_at_first(fusionnet_file) -> None:
     network, _ = setup.initial_network("fusionnet", "small", str(fusionnet_file), None, None, refinement_channels=4)
     theirs = load_network(fusionnet_file)[0].state_dict()
     for key, value in network.state_dict().items():
         assert torch.equal(value, theirs[key]) if key in theirs else key.startswith("refinement."), key
     stages = setup.stages_of(network.config, str(fusionnet_file))
-    assert stages == FUSIONNET_REFINEMENT_STAGES
+    assert stages == FINE_SWEEP_STAGES
     learning = enter_stage(network, stages[0])
-    assert {id(p) for p in learning} == {id(p) for p in network.refinement.parameters()}
+    assert {id(p) for p in learning} == {id(p) for p in network.fine_sweep.parameters()}
     assert len(enter_stage(network, stages[1])) > len(learning)
 
 
-def test_a_refinement_that_is_there_stays(fusionnet_file, tmp_path) -> None:
+def test_a_fine_sweep_that_is_there_stays(fusionnet_file, tmp_path) -> None:
     network, _ = setup.initial_network("fusionnet", "small", str(fusionnet_file), None, None, refinement_channels=4)
     save_checkpoint(tmp_path / "refined.safetensors", {"fusionnet": network}, {}, half=False)
     refined = str(tmp_path / "refined.safetensors")
     again, _ = setup.initial_network("fusionnet", "small", refined, None, None)
     assert again.config.refinement_channels == 4
-    assert torch.equal(again.refinement.fine.weight, network.refinement.fine.weight)
+    assert torch.equal(again.fine_sweep.fine.weight, network.fine_sweep.fine.weight)
     assert setup.stages_of(again.config, refined) == FUSIONNET_TUNING_STAGES
     with pytest.raises(ConfigError, match="is 4 channels wide; 8 were asked"):
         setup.initial_network("fusionnet", "small", refined, None, None, refinement_channels=8)

@@ -21,7 +21,7 @@ from dvmvs_core.training.loop import LoopConfig, Trainer
 from dvmvs_core.training.optimisation import recompute_batch_norm
 from dvmvs_core.training.passes import predictions
 from dvmvs_core.training.stages import (
-    FUSIONNET_REFINEMENT_STAGES,
+    FINE_SWEEP_STAGES,
     FUSIONNET_STAGES,
     FUSIONNET_TUNING_STAGES,
     LAST_STAGE,
@@ -98,7 +98,7 @@ def test_run_too_short_for_the_published_stages_is_refused() -> None:
         PAIRNET_STAGES,
         FUSIONNET_STAGES,
         FUSIONNET_TUNING_STAGES,
-        FUSIONNET_REFINEMENT_STAGES,
+        FINE_SWEEP_STAGES,
         (LAST_STAGE,),
         published_stages("fusionnet", 30_000, 1000),
     ],

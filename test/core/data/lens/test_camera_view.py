@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.lens.camera_info import camera_model
-from dvmvs_core.data.lens.camera_view import Rectification, is_rectified_topic
+from dvmvs_core.data.lens.camera_view import Rectification, hide_unseen, is_rectified_topic
 from dvmvs_core.data.lens.rectification import Rectifier
+from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.types import DepthPrediction
 
 RAW_K = (60.0, 0.0, 32.0, 0.0, 61.0, 24.0, 0.0, 0.0, 1.0)
 P = (55.0, 0.0, 31.0, 0.0, 0.0, 55.0, 23.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -71,3 +73,50 @@ def test_new_intrinsics_make_a_new_rectification():
     first, _ = rectification(IMAGE, BENT)
     second, _ = rectification(IMAGE, camera_model(48, 64, RAW_K, P, (0.2, 0.1, 0.0, 0.0, 0.0)))
     assert not np.array_equal(first, second)
+
+
+MASK = np.ones((48, 64), bool)
+MASK[30:, 20:40] = False
+
+
+def test_a_mask_of_the_images_hides_their_pixels_rectified_or_not():
+    view = Rectification("auto", "image_raw", (32, 64), False, lambda _: None)
+    view.valid_mask = MASK
+    view(IMAGE, STRAIGHT)
+    assert view.seen is MASK and not view.mask_fault
+    for _ in range(2):
+        view(IMAGE, BENT)
+        lens = Rectifier(BENT, (32, 64))
+        # An image that is white where the mask hides: rectified alike, no white may be left where something is seen.
+        white = lens.image(np.repeat(np.where(MASK, 0, 255).astype(np.uint8)[..., None], 3, axis=2))[..., 0]
+        shown = np.ones((32, 64), bool) if lens.seen is None else lens.seen
+        assert not white[view.seen].any()
+        np.testing.assert_array_equal(view.seen, shown & (white == 0))
+    view.valid_mask = None
+    view(IMAGE, BENT)
+    assert view.seen is lens.seen or np.array_equal(view.seen, lens.seen)
+
+
+@pytest.mark.parametrize("camera", (BENT, STRAIGHT), ids=("raw", "rectified"))
+def test_a_mask_of_another_size_hides_nothing_and_is_named(camera):
+    view = Rectification("auto", "image_raw", (32, 64), False, lambda _: None)
+    view(IMAGE, camera)
+    without = view.seen
+    view.valid_mask = MASK[:-1]
+    view(IMAGE, camera)
+    assert view.seen is without
+    assert view.mask_fault == "it must have the size of the images, 64×48; got 64×47"
+    view.valid_mask = MASK
+    view(IMAGE, camera)
+    assert not view.mask_fault and not view.seen[-1, view.seen.shape[1] // 2 - 3]
+
+
+def test_a_mask_follows_the_crop_to_the_networks_aspect_ratio():
+    preprocessor = Preprocessor(np.eye(3), (48, 64), (24, 24), crop=True)
+    empty = np.zeros((24, 24, 3), np.uint8)
+    prediction = DepthPrediction(np.ones((24, 24), np.float32), preprocessor.K, empty, np.eye(4), 0, 0, (), (), 0.0)
+    left = np.ones((48, 64), bool)
+    left[:, :8] = False  # just what the crop removes
+    assert hide_unseen(prediction, left, crop=True).depth.all()
+    left[:, 8:20] = False
+    np.testing.assert_array_equal(hide_unseen(prediction, left, crop=True).depth[5] > 0, np.arange(24) >= 6)
