@@ -7,7 +7,7 @@
 
 """Choose keyframes and measurement frames from the poses of sequences, and write the published index format.
 
-One line a keyframe, "REFERENCE.png BEST.png SECOND.png", or "TRACKING LOST". No network and no image is needed.
+Prints one line per keyframe, "REFERENCE.png BEST.png SECOND.png" or "TRACKING LOST". Needs neither network nor images.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ def write_result_bag(
     """
     stored = StoredKeyframes(predictions)
     with new_bag(out, storage) as bag:
+        bag.describe(sequence)
         recorder = SequenceRecorder(bag, sequence.has_depth)
         results = _Results(bag, stored.reader, sequence.has_depth, min_depth_m)
         for item in sequence.items():
