@@ -7,7 +7,7 @@
 
 """Write a scene folder as a rosbag2: image, camera_info, sensor depth, /tf and /tf_static.
 
-Poses become the chain odom, base_link (moving), camera_optical_frame (static). The bag plays with `ros2 bag play`.
+Poses become the transforms odom → base_link (moving) → camera_optical_frame (static). Play it with `ros2 bag play`.
 """
 
 from __future__ import annotations

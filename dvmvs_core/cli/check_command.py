@@ -8,8 +8,8 @@
 
 """Check the poses, K, clock and scale of a recording against its images: bad depth is usually a bad pose.
 
-Needs no depth sensor and predicts nothing. Says in words what is wrong, and what could not be checked; ends with exit
-code 3 where something is wrong.
+Needs no depth sensor and no network. Prints what is wrong and what could not be checked; the exit code is 3 if
+something is wrong.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@
 
 """Predict the depth of sequences with sensor depth, and score it.
 
-Prints one table of the sequences, worst first: by their error over that of a constant depth. Errors by parallax, the
-published metrics and errors by distance follow. --json keeps all figures, --report makes a page of them with plots and
-pictures.
+Prints one table of the sequences, sorted by their error relative to that of a constant depth, the worst first. Errors
+by parallax, the published metrics and errors by distance follow. --json saves all figures; --report makes a web page
+with plots and pictures.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ class Options:
     sequences: SequencePaths
     """scene folders or rosbag2 recordings, with sensor depth"""
     indices: IndexPaths = ()
-    """index files, or folders of them, that name keyframes and measurement frames, in place of the keyframe rule;
-    of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
+    """index files, or folders of them, that list keyframes and measurement frames; they replace the keyframe rule. With
+    several sequences, each uses the files named after it: KEYFRAMING+DATASET+SCENE+nmeas+N"""
     limit: OptionalCount = None
-    """how many keyframes to predict at most, of each run"""
+    """largest number of keyframes to predict per run"""
     refine: bool = False
-    """multi-view refinement against the keyframes before and after (offline only); 2.4 s a keyframe on two cores"""
+    """multi-view refinement against keyframes before and after (offline only); 2.4 s per keyframe on two cores"""
     min_depth: Metres = 0.5
     """nearest sensor depth that counts, metres"""
     max_depth: Metres = float("inf")
     """farthest sensor depth that counts, metres"""
     mask: OptionalFile = None
-    """a picture of the size of sensor depth: where it is black, as on the robot's own parts, nothing counts"""
+    """an image of the size of the sensor depth; black pixels, such as the robot's own parts, do not count"""
     check_trajectory: bool = False
-    """check the poses and their timing against the images first, and say what is wrong with them"""
+    """first check the poses and their timing against the images, as `dvmvs check` does"""
     baselines: bool = False
-    """score a classical plane sweep on the same frames too"""
+    """also score a classical plane sweep on the same frames"""
     json: OutputFile = None
     """file for the figures"""
     report: OutputFolder = None
-    """folder for index.html, a page with plots and pictures, and its figures"""
+    """folder for the report: index.html with plots and pictures, and the figures as JSON"""
     against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """an earlier run to set beside this one in the report: its --report folder or --json file"""
+    """an earlier run to compare with in the report: its --report folder or --json file"""
     out: OutputFolder = None
-    """folder to keep predictions and pictures in, one folder a sequence"""
+    """folder for predictions and pictures, with a subfolder per sequence"""
     published: bool = False
-    """keep the published files in it instead: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""
+    """write the published files to --out: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""
     dataset: OptionalName = None
     """name of the data set in published file names; by default the folder that holds the sequence"""
     engine: EngineOptions = field(default_factory=EngineOptions)

@@ -7,9 +7,9 @@
 
 """Predict the depth of every keyframe of scene folders and rosbag2 recordings.
 
-Writes OUT/predictions.npz (depth, frame_index, measurement_index, stamp_ns, K, world_T_cam) and, now and then, a
-picture to OUT/pictures; of several sequences or index files each gets a folder of its own in OUT. With --published
-it writes {system}_predictions_{scene}.npz and, where there is sensor depth, {system}_errors_{scene}.npz instead.
+Writes OUT/predictions.npz (depth, confidence, frame_index, measurement_index, stamp_ns, K, world_T_cam) and a few
+pictures to OUT/pictures. Several sequences or index files each get their own folder in OUT. With --published it writes
+{system}_predictions_{scene}.npz and, if there is sensor depth, {system}_errors_{scene}.npz instead.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ class Options:
     out: RequiredFolder
     """folder to write to"""
     indices: IndexPaths = ()
-    """index files, or folders of them, that name keyframes and measurement frames, in place of the keyframe rule;
-    of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
+    """index files, or folders of them, that list keyframes and measurement frames; they replace the keyframe rule. With
+    several sequences, each uses the files named after it: KEYFRAMING+DATASET+SCENE+nmeas+N"""
     limit: OptionalCount = None
-    """how many keyframes to predict at most, of each run"""
+    """largest number of keyframes to predict per run"""
     refine: bool = False
-    """multi-view refinement against the keyframes before and after (offline only); 2.4 s a keyframe on two cores"""
+    """multi-view refinement against keyframes before and after (offline only); 2.4 s per keyframe on two cores"""
     pictures: Count = 10
     """one picture for every N keyframes; 0 for none"""
     published: bool = False
-    """write the published files, arrays arr_0 of (N, h, w) depth and (N, 8) errors, in place of predictions.npz"""
+    """write the published files instead of predictions.npz: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""
     dataset: OptionalName = None
     """name of the data set in published file names; by default the folder that holds the sequence"""
     result_bag: Annotated[Path | None, tyro.conf.arg(metavar="BAG"), Output.FOLDER] = None
-    """write the frames with their depth, confidence, clouds and errors as a rosbag2 (mcap) too, for RViz, Foxglove or
-    rerun; of several runs each gets a bag of its own in BAG"""
+    """also write frames, depth, confidence, clouds and errors as a rosbag2 (mcap), for RViz, Foxglove or rerun; several
+    runs each get their own bag in BAG"""
     format: Annotated[
         tuple[Literal["tum", "transforms.json", "colmap", "ply"], ...], tyro.conf.arg(metavar="FORMAT ...")
     ] = ()
-    """write depth and poses of the keyframes for other tools too, each in a folder of its name: tum (TUM RGB-D),
-    transforms.json (nerfstudio), colmap (text model with points), ply (one cloud)"""
+    """also write depth and poses of the keyframes for other tools, each format in a folder named after it: tum (TUM
+    RGB-D), transforms.json (nerfstudio), colmap (text model with points), ply (one cloud)"""
     min_confidence: float = 0.0
-    """least confidence, 0 to 1, of the depth that --format writes"""
+    """lowest confidence, 0 to 1, of the depth that --format writes"""
     engine: EngineOptions = field(default_factory=EngineOptions)
     bag: BagOptions = field(default_factory=BagOptions)
 

@@ -7,9 +7,9 @@
 
 """Fuse the depth of a scene folder or a rosbag2 into one coloured mesh.
 
-Depth is predicted, read from --predictions, or with --sensor that of the recording. Writes a PLY and a picture of it.
-Predicted depth is compared with the recording's, where there is any: accuracy, completion, chamfer distance,
-precision, recall and F-score at 5 cm, of surfaces fused from the same pixels. Needs the extra [reconstruct] (Open3D).
+Depth is predicted, read from --predictions, or with --sensor taken from the recording. Writes a PLY file and a picture
+of the mesh. If the recording has depth, the mesh is compared with one fused from it at the same pixels: accuracy,
+completion, chamfer distance, precision, recall and F-score at 5 cm. Needs the extra [reconstruct] (Open3D).
 """
 
 from __future__ import annotations
@@ -50,29 +50,29 @@ class Options:
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.ply"), Output.FILE]
     """the mesh to write"""
     predictions: OptionalFile = None
-    """what dvmvs predict wrote (predictions.npz), in place of running the network"""
+    """predictions.npz written by dvmvs predict, instead of running the network"""
     sensor: bool = False
-    """fuse sensor depth in place of predicted depth"""
+    """fuse sensor depth instead of predicted depth"""
     every_frame: bool = False
-    """fuse every frame and not only the keyframes"""
+    """fuse every frame, not only keyframes"""
     raw: bool = False
-    """fuse depth as it was predicted: not refined against the keyframes around, and not checked against their depth"""
+    """fuse depth as predicted: without multi-view refinement and without the consistency check between keyframes"""
     limit: OptionalCount = None
-    """how many frames to fuse at most"""
+    """largest number of frames to fuse"""
     voxel_size: Metres = 0.015
     """side of a voxel, metres"""
     truncation: Annotated[float, tyro.conf.arg(metavar="VOXELS")] = 5.0
-    """distance from the surface at which the signed distance is cut off, voxels"""
+    """truncation distance of the signed distance, voxels"""
     max_depth: Metres = 5.0
-    """depth beyond it is left out, metres"""
+    """largest depth that is fused, metres"""
     min_views: Count = 4
-    """leave out surface that fewer frames have seen"""
+    """remove surfaces seen by fewer frames"""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
-    """leave out predicted depth that is less confident; by default nothing, but with --raw 0.3"""
+    """leave out predicted depth with a lower confidence; by default 0.3 with --raw, otherwise 0"""
     progressive: OutputFolder = None
     """folder for the mesh as it grows, mesh_FRAME.ply"""
     progressive_every: Count = 10
-    """frames between two of them"""
+    """number of frames between two of these meshes"""
     picture: OutputFile = None
     """file for the picture; by default FILE.png next to the mesh"""
     json: OutputFile = None

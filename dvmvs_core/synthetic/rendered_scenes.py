@@ -20,9 +20,9 @@ import numpy as np
 from dvmvs_core.atomic import replacing
 from dvmvs_core.data.encodings.pictures import colour_depth
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import ExportFrame
-from dvmvs_core.exporters.scene_writer import SceneFolder, read_record, writing
-from dvmvs_core.exporters.split import split_by_place, write_split
+from dvmvs_core.importers.dataset import ImportedFrame
+from dvmvs_core.importers.scene_writer import SceneFolder, read_record, writing
+from dvmvs_core.importers.split import split_by_place, write_split
 from dvmvs_core.synthetic.clips import render_sequence
 from dvmvs_core.synthetic.paths import FRAME_RATE_HZ
 
@@ -75,7 +75,7 @@ def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int],
         for number, (image, depth, world_T_cam) in enumerate(rendered):
             millimetres = np.rint(depth * 1000.0).clip(0, 65535).astype(np.uint16)
             stamp_ns = _FIRST_STAMP_NS + round(number * 1e9 / FRAME_RATE_HZ)
-            folder.add(ExportFrame(image, millimetres, world_T_cam, stamp_ns))
+            folder.add(ImportedFrame(image, millimetres, world_T_cam, stamp_ns))
             if number in wanted:
                 in_colours = colour_depth(depth, _SHEET_NEAREST_M, _SHEET_FARTHEST_M)
                 columns.append(np.concatenate([image, in_colours], axis=0))

@@ -25,8 +25,8 @@ from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.runtime.devices import network_precision, resolve_device
+from dvmvs_core.runtime.wall_frames import wall_frames
 from dvmvs_core.timing.growth import peak_device_mb, peak_resident_mb
-from dvmvs_core.timing.wall_frames import wall_frames
 from dvmvs_core.types import DepthPrediction, Frame
 
 

@@ -19,7 +19,7 @@ from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
 from dvmvs_core.process import peak_resident_bytes, resident_bytes
-from dvmvs_core.timing.wall_frames import wall_frames
+from dvmvs_core.runtime.wall_frames import wall_frames
 
 _MIB = 2**20
 

@@ -41,11 +41,10 @@ from dvmvs_core.errors import DvmvsError
 from dvmvs_core.process import share_cores
 from dvmvs_core.progress import progress
 from dvmvs_ros import recorder_node
-from dvmvs_ros.process.children import ROOT, Child, ProcessError, ros_environment
-from dvmvs_ros.process.domain import own_domain
+from dvmvs_ros.process.children import ROOT, Child, ProcessError, own_domain, ros_environment
 
 if TYPE_CHECKING:
-    from dvmvs_ros.demo.demo_report import Report
+    from dvmvs_ros.demo.demo_report import DemoReport
 
 SILENCE_S = 120.0
 """A demo in which nothing happens for this long has failed."""
@@ -123,13 +122,11 @@ def run(options: Options, console: Console) -> None:
         _play(options, sequence, domain, console)
     with console.status("[3/3] scoring what was recorded, and drawing it"):
         # Imported here: the parts above need neither, and the processes start a second sooner.
-        from dvmvs_ros.demo.demo_pictures import write_pictures
-        from dvmvs_ros.demo.demo_report import make_report, read_recording
+        from dvmvs_ros.demo.demo_report import make_report, write_pictures
 
-        mcap = _keep_mcap(out)
-        recording = read_recording(mcap)
-        report = make_report(recording, out / "logs" / "sent.json", sequence, options.weights, out / "predictions.npz")
-        write_pictures(recording, mcap, sequence, out / "strip.png", out / "cloud.png")
+        mcap, predictions = _keep_mcap(out), out / "predictions.npz"
+        report = make_report(mcap, out / "logs" / "sent.json", sequence, options.weights, predictions)
+        write_pictures(predictions, mcap, sequence, out / "strip.png", out / "cloud.png")
         with replacing(out / "summary.json") as unfinished:
             unfinished.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     _print_table(report, console)
@@ -250,14 +247,14 @@ def _lines(player: Child, watched: tuple[Child, ...]) -> Iterator[str]:
 
 
 def _keep_mcap(out: Path) -> Path:
-    """Move the recording's only file to its final name; an mcap needs no metadata beside it."""
+    """Move the recording's only file to its final name; an mcap needs no metadata next to it."""
     (mcap,) = (out / "recording").glob("*.mcap")
     os.replace(mcap, out / "demo.mcap")
     shutil.rmtree(out / "recording")
     return out / "demo.mcap"
 
 
-def _print_table(report: Report, console: Console) -> None:
+def _print_table(report: DemoReport, console: Console) -> None:
     table = Table(title=f"{report.sequence}, weights {Path(report.weights).stem}", title_justify="left")
     table.add_column()
     table.add_column(justify="right")

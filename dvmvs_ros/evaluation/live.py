@@ -52,7 +52,7 @@ class LiveScore:
     Args:
         min_depth_m: pixels whose truth is nearer are left out.
         max_depth_m: pixels whose truth is farther are left out.
-        truth_is_raw: whether the truth lies on the pixels of raw images, to be rectified by their camera's lens.
+        truth_is_raw: whether the truth is on the pixels of raw images, to be rectified by their camera's lens.
 
     Attributes:
         figures: the mean over all that was compared.
@@ -70,7 +70,7 @@ class LiveScore:
         self._depths: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def set_camera(self, camera: CameraModel) -> None:
-        """Take the intrinsics of the colour images, on whose pixels the truth lies."""
+        """Take the intrinsics of the colour images, on whose pixels the truth is."""
         if self._camera is None or camera_key(self._camera) != camera_key(camera):
             self._camera = camera
 

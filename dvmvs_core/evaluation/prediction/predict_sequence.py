@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data.keyframe_index import IndexEntry
-from dvmvs_core.data.lens.camera_view import hide_unseen
+from dvmvs_core.data.lens.valid_mask import apply_valid_mask
 from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionWriter
@@ -75,7 +75,7 @@ def predict_every_frame(
         if others and engine.last_decision is KeyframeDecision.TOO_CLOSE:
             prediction = engine.predict_without_update(item.frame)
         if prediction is not None:
-            yield hide_unseen(prediction, item.seen, engine.config.crop), item, is_keyframe
+            yield apply_valid_mask(prediction, item.valid_mask, engine.config.crop), item, is_keyframe
         if advance:
             advance(1)
 
@@ -126,7 +126,7 @@ def predict_indexed(
             elif entry.reference in held and measurements:
                 reference = held[entry.reference]
                 prediction = engine.predict(reference.frame, measurements)
-                yield hide_unseen(prediction, reference.seen, engine.config.crop), reference
+                yield apply_valid_mask(prediction, reference.valid_mask, engine.config.crop), reference
             for name in set(_names(entry)):
                 if last_use[name] == position:
                     held.pop(name, None)

@@ -19,7 +19,7 @@ import numpy as np
 from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, DIAGNOSTICS, IMAGE, POINT_CLOUD
 from dvmvs_core.data.bags.bag_writer import CAMERA_FRAME, OpenBag, SequenceRecorder, new_bag
-from dvmvs_core.data.cloud import cloud_points_of
+from dvmvs_core.data.point_clouds import cloud_points_of
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
 from dvmvs_core.evaluation.prediction.predict_sequence import Advance
@@ -55,6 +55,7 @@ def write_result_bag(
     """
     stored = StoredKeyframes(predictions)
     with new_bag(out, storage) as bag:
+        bag.describe(sequence)
         recorder = SequenceRecorder(bag, sequence.has_depth)
         results = _Results(bag, stored.reader, sequence.has_depth, min_depth_m)
         for item in sequence.items():

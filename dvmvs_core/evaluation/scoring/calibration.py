@@ -32,8 +32,8 @@ from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.scoring.sparsification import ConfidenceScore, ConfidenceScorer
 from dvmvs_core.matching import matched_confidence as matching_confidence
 from dvmvs_core.matching.keyframe import MatchedDepth
-from dvmvs_core.synthetic.camera_clips import clip_frame, with_defects
-from dvmvs_core.synthetic.clips import SyntheticClips
+from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame
+from dvmvs_core.synthetic.defects import with_defects
 
 SEED = 2**31 - 2
 """Worlds of this seed are neither trained on nor validated with."""

@@ -16,8 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvmvs_core.data.index_files import ONLINE, IndexFile, dataset_name, match_index_files
-from dvmvs_core.data.keyframe_index import IndexEntry
+from dvmvs_core.data.keyframe_index import ONLINE, IndexEntry, IndexFile, dataset_name, match_index_files
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.evaluation.prediction.predict_sequence import (

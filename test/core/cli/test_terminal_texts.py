@@ -20,9 +20,9 @@ import docstring_parser
 import pytest
 
 from dvmvs_core.cli.help_texts import flowing
-from dvmvs_core.cli.import_command import KINDS
 from dvmvs_core.cli.main import COMMANDS, module_of
 from dvmvs_core.cli.tables import print_table
+from dvmvs_core.importers.formats import FORMATS
 
 
 def members(options: object) -> list[type]:
@@ -49,7 +49,7 @@ def test_no_line_of_help_ends_where_only_the_source_did(dvmvs, monkeypatch, comm
 
 
 def _subcommand(options: type) -> str:
-    recordings = {kind: name for name, (kind, _) in KINDS.items()}
+    recordings = {known.options: name for name, known in FORMATS.items()}
     name = options.__name__.removesuffix("Options")
     return recordings.get(options) or {"Everything": "all"}.get(name, name.lower())
 
