@@ -8,8 +8,10 @@
 """Plots as inline SVG.
 
 Text and colours come from the page's style sheet, so that a plot follows the reader's light or dark scheme and the
-printer's. Every value can be read by pointing at it. Classes "a" and "b" are the two runs, "c" and "d" what is drawn
-for comparison.
+printer's. Every value can be read by pointing at it. matplotlib's SVG has neither, is twice as large (146 points: 32 kB
+against 14 kB), and would be one more dependency, which takes 1.5 s to import.
+
+Classes "a" and "b" are the two runs, "c" and "d" what is drawn for comparison.
 """
 
 from __future__ import annotations
