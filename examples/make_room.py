@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.cli.progress_bars import progress
-from dvmvs_core.exporters.raw_frames import ExportFrame
-from dvmvs_core.exporters.scene_writer import SceneFolder
+from dvmvs_core.importers.dataset import ImportedFrame
+from dvmvs_core.importers.scene_writer import SceneFolder
+from dvmvs_core.progress import progress
 from dvmvs_core.synthetic.clips import render_sequence
 from dvmvs_core.synthetic.paths import FRAME_RATE_HZ
 
@@ -41,7 +41,7 @@ def main(out: Path, seed: int = SEED) -> None:
         for number, (image, depth, world_T_cam) in enumerate(frames):
             millimetres = np.rint(depth * 1000).clip(0, 65535).astype(np.uint16)
             stamp_ns = 10**9 + round(number * EVERY * 1e9 / FRAME_RATE_HZ)
-            folder.add(ExportFrame(image, millimetres, world_T_cam, stamp_ns))
+            folder.add(ImportedFrame(image, millimetres, world_T_cam, stamp_ns))
             advance(1)
     folder.finish(K, {"made by": "examples/make_room.py", "seed": seed})
 

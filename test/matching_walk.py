@@ -22,8 +22,7 @@ from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.model.lite0 import load_lite0
 from dvmvs_core.model.parts import lite0_part, regulariser_part
 from dvmvs_core.model.regulariser import Regularised, load_regulariser
-from dvmvs_core.synthetic.camera_clips import clip_frame
-from dvmvs_core.synthetic.clips import SyntheticClips
+from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame
 from dvmvs_core.types import Frame
 
 

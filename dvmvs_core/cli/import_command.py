@@ -5,11 +5,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Turn a recording of another tool, or a published data set, into scene folders to test with or npz to train with.
+"""Convert recordings of other tools and published data sets to scene folders or training files.
 
-Poses, units and axes become ours, lens distortion is removed. A frame without depth still serves for prediction; what
-was left out is named with its reason, on the terminal and in export.json of the scene. Scenes that an earlier run
-finished are skipped, and a scene is written whole or not at all.
+Poses, units and axes are converted and lens distortion is removed. Frames without depth are kept for prediction. Frames
+that are left out are listed with the reason, on the terminal and in export.json of the scene. A scene is written
+completely or not at all; scenes finished by an earlier run are skipped.
 """
 
 from __future__ import annotations
@@ -25,27 +25,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
 import tyro
 
 from dvmvs_core.cli.common_options import NewFolder, OutputFile
-from dvmvs_core.exporters.export_options import (
-    ExportOptions,
-    IclNuimOptions,
-    RgbdScenesOptions,
-    ScannetOptions,
-    SevenScenesOptions,
-    TumRgbdOptions,
-)
-from dvmvs_core.importers.import_options import (
-    ColmapOptions,
-    EurocOptions,
-    KittiOptions,
-    Record3dOptions,
-    RedwoodOptions,
-    StrayOptions,
-    TrajectoryOptions,
-    TransformsOptions,
-)
+from dvmvs_core.importers.formats import FORMATS, ImportOptions
 
 if TYPE_CHECKING:
-    from dvmvs_core.exporters.export_runner import ExportSummary
+    from dvmvs_core.importers.import_runner import ImportSummary
 
 OptionsT = TypeVar("OptionsT")
 
@@ -60,49 +43,23 @@ class Import(Generic[OptionsT]):
     root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
     """the recording or data set as it was downloaded, or one scene of it"""
     out: NewFolder
-    """folder to make the scenes in"""
+    """folder for the scenes"""
     dataset: OptionsT
-    how: ExportOptions = field(default_factory=ExportOptions)
+    how: ImportOptions = field(default_factory=ImportOptions)
     scenes: tuple[str, ...] = ()
-    """only the scenes with these names, or all; with --published those of the published tests"""
+    """names of the scenes to convert; by default all, with --published those of the published tests"""
     workers: int = 0
-    """scenes to work on at a time; by default one a processor"""
+    """scenes to convert at the same time; by default one per processor"""
     split_folder: Path | None = None
-    """folder whose train.txt and validation.txt say which scene is for what; by default 9 to 1, by place, seeded"""
+    """folder with train.txt and validation.txt; by default places are split 9 to 1 with a fixed seed"""
     json: OutputFile = None
-    """write what became of each scene to this file"""
+    """file for the result of each scene"""
 
-
-KINDS = {
-    "scannet": (ScannetOptions, "ScanNet: SCENE/SCENE.sens, read natively."),
-    "7scenes": (
-        SevenScenesOptions,
-        "7-Scenes: SCENE/seq-XX/frame-NNNNNN.{color.png or .jpg,depth.png,pose.txt}.",
-    ),
-    "tum-rgbd": (
-        TumRgbdOptions,
-        "TUM RGB-D: SEQUENCE/{rgb.txt,depth.txt,groundtruth.txt}, or a recording of your own in that format.",
-    ),
-    "icl-nuim": (IclNuimOptions, "Augmented ICL-NUIM: NAME-color, NAME-depth-clean and NAME-traj.txt."),
-    "rgbd-scenes": (RgbdScenesOptions, "RGB-D Scenes v2: imgs/scene_XX and pc/XX.pose."),
-    "trajectory": (
-        TrajectoryOptions,
-        "Images named by their time, or a video, with poses in a text file of TUM's format: IN is the folder or video.",
-    ),
-    "euroc": (EurocOptions, "EuRoC (ASL) and TUM-VI: mav0/cam0, calibration and ground truth."),
-    "transforms": (TransformsOptions, "transforms.json of nerfstudio or Instant-NGP."),
-    "colmap": (ColmapOptions, "COLMAP model, text or binary; --scale says how many metres one of its units is."),
-    "stray": (StrayOptions, "Stray Scanner: rgb.mp4, odometry.csv, depth and confidence of an iPhone's LiDAR."),
-    "record3d": (Record3dOptions, "Record3D: .r3d files of an iPhone's LiDAR."),
-    "open3d": (RedwoodOptions, "Open3D and Redwood: color/, depth/ and a trajectory *.log."),
-    "kitti": (KittiOptions, "KITTI odometry: sequences/NN and poses/NN.txt."),
-}
-"""Each kind of recording: its options, and what it is."""
 
 Options = Union[  # noqa: UP007
     tuple(
-        Annotated[Import[options], tyro.conf.subcommand(name, description=what)]
-        for name, (options, what) in KINDS.items()
+        Annotated[Import[known.options], tyro.conf.subcommand(name, description=known.description)]
+        for name, known in FORMATS.items()
     )
 ]
 
@@ -116,13 +73,12 @@ def run(options: Import) -> None:
     """
     from dvmvs_core.atomic import replacing
     from dvmvs_core.errors import DataError
-    from dvmvs_core.exporters.export_runner import export
-    from dvmvs_core.importers.formats import FORMATS
+    from dvmvs_core.importers.formats import open_dataset
+    from dvmvs_core.importers.import_runner import import_scenes
 
-    kind = next(name for name, (known, _) in KINDS.items() if known is type(options.dataset))
     with _scene_progress() as on_progress:
-        summary = export(
-            FORMATS[kind].open(options.how.published, options.dataset),
+        summary = import_scenes(
+            open_dataset(options.how.published, options.dataset),
             options.root,
             options.out,
             options.how,
@@ -165,7 +121,7 @@ def _scene_progress() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def _print_summary(summary: ExportSummary) -> None:
+def _print_summary(summary: ImportSummary) -> None:
     from dvmvs_core.cli.tables import print_table
 
     rows = [
@@ -191,7 +147,7 @@ def _print_summary(summary: ExportSummary) -> None:
                 print(f"{scene.name}: … and {len(items) - NAMED_FRAMES} more {what}, all named in its export.json")
 
 
-def _figures(summary: ExportSummary) -> dict[str, Any]:
+def _figures(summary: ImportSummary) -> dict[str, Any]:
     return {
         "scenes": [
             {

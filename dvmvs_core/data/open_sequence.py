@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Opens whatever lies at a path as a sequence."""
+"""Opens what is at a path as a sequence."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from dvmvs_core.data.encodings.image_size import asks_to_be_turned, decode_encod
 from dvmvs_core.data.file_order import held_kinds, order_note, ordered_files
 from dvmvs_core.data.lens.camera_info import check_resolution, resolution_doubt
 from dvmvs_core.data.lens.valid_mask import VALID_MASK, decode_mask_png
-from dvmvs_core.data.sequence import DepthItem, FrameSequence, PoseItem, SequenceItem
+from dvmvs_core.data.sequence import TRUE_DEPTH, DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.data.text_lines import read_lines, time_to_ns, time_unit, to_numbers
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted, regular
@@ -66,7 +66,7 @@ OTHER_MASKS = ("mask", "masks", VALID_MASK)
 """What files and folders of masks may be called that are no such image, less their suffix, in lower case."""
 
 TUM_FILES, TUM_UNITS = ("groundtruth.txt", "rgb.txt", "depth.txt", "associations.txt"), 5000
-"""What TUM RGB-D and tools that write its layout have beside their depth, and its units in a metre."""
+"""What TUM RGB-D and tools that write its layout have next to their depth, and its units in a metre."""
 
 LARGEST_FILE = 1 << 29
 """Bytes of an image file that are read at most: more than 64 million pixels of eight bytes take."""
@@ -120,7 +120,7 @@ class SceneSequence(FrameSequence):
         self._depths = pair_depths(path / "depth", depths, self._images)
         super().__init__(path, has_depth=any(self._depths))
         if _is_rendered(path / RECORD):
-            self.depth_name = "true depth"
+            self.depth_name = TRUE_DEPTH
         self.K = read_intrinsics(path / "K.txt")
         self._poses = read_poses(path / "poses.txt", self.faults)
         _check_count(path / "poses.txt", len(self._poses), len(self._images), next(iter(self.faults.values()), ""))
@@ -166,7 +166,7 @@ class SceneSequence(FrameSequence):
                 continue
             frame = Frame(image, self.K, self._poses[i], self._stamps_ns[i], i)
             sensor_depth = self._read_depth(i, image.shape[:2]) if depth else None
-            yield SequenceItem(frame, path.name, sensor_depth, seen=self._valid_mask)
+            yield SequenceItem(frame, path.name, sensor_depth, valid_mask=self._valid_mask)
         if self.dropped.total() == len(self):
             raise self._all_unreadable()
 
@@ -264,7 +264,7 @@ class SceneSequence(FrameSequence):
             found = [name for name in TUM_FILES if (self.path / name).exists()]
             if found and self.has_depth:
                 self._note(
-                    f"{self.path / 'depth'} is read as millimetres, though {found[0]} beside it is of TUM's layout,"
+                    f"{self.path / 'depth'} is read as millimetres, though {found[0]} next to it is of TUM's layout,"
                     f" whose depth has {TUM_UNITS} units a metre: write {TUM_UNITS} into {DEPTH_SCALE}, or"
                     f" {MILLIMETRES:.0f}"
                 )

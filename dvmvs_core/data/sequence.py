@@ -7,7 +7,7 @@
 
 """One interface over everything that a recording can be: a scene folder or a rosbag2.
 
-A sequence streams: one frame at a time is in memory, and every pass reads the recording anew.
+A sequence streams: one frame at a time is in memory, and every pass reads the recording again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import numpy as np
 
 from dvmvs_core.data.lens.camera_info import Lens
 from dvmvs_core.types import Frame
+
+SENSOR_DEPTH, TRUE_DEPTH = "sensor depth", "true depth"
+"""What a person calls the depth of a recording: a sensor's measurement, or exact depth of rendered images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +68,15 @@ class SequenceItem:
         name: file name of the image; made up from the index where images have no files.
         sensor_depth: (H, W) float32 metres, 0 = invalid; None if there is none for this frame.
         lens: what rectifying image and depth still takes, where they were asked for as recorded; otherwise None.
-        seen: (H, W) bool, which pixels of the image show the scene, by lens and mask; None for all of them. The others
-            get no depth; what a sensor measured there stays.
+        valid_mask: (H, W) bool, which pixels of the image show the scene, by lens and mask; None for all of them. The
+            others get no depth; what a sensor measured there stays.
     """
 
     frame: Frame
     name: str
     sensor_depth: np.ndarray | None
     lens: Lens | None = None
-    seen: np.ndarray | None = None
+    valid_mask: np.ndarray | None = None
 
 
 class FrameSequence(ABC):
@@ -83,7 +86,7 @@ class FrameSequence(ABC):
         path: where it is stored.
         name: a short name for tables and files.
         has_depth: whether sensor depth comes with it.
-        depth_name: what a person calls that depth: "sensor depth", or "true depth" of rendered images.
+        depth_name: `SENSOR_DEPTH`, or `TRUE_DEPTH` of rendered images.
         notes: sentences about what is wrong with the recording without making it useless.
         dropped: reason → number of images that the newest pass left out.
         faults: name of a file or line that could not be used and was left out, in any pass so far → what is wrong.
@@ -94,7 +97,7 @@ class FrameSequence(ABC):
         self.path = path
         self.name = path.name if path.is_dir() else path.stem
         self.has_depth = has_depth
-        self.depth_name = "sensor depth"
+        self.depth_name = SENSOR_DEPTH
         self.notes: list[str] = []
         self.dropped: Counter[str] = Counter()
         self.faults: dict[str, str] = {}

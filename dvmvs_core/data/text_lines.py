@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.foreign import foreign, quoted, regular
+from dvmvs_core.foreign import foreign, quoted, regular, shortened
 
 LONGEST_LINE = 1 << 16
 """Characters of a line; a file of zeros, as a crash leaves them, is a single line as long as itself."""
@@ -78,6 +78,38 @@ def to_numbers(words: list[str], place: str) -> list[float]:
         except ValueError:
             raise DataError(f"{place}: could not convert {quoted(word)} to a number") from None
     return numbers
+
+
+def read_words(path: Path, count: int | None = None) -> list[tuple[int, list[str]]]:
+    """Return (line number, words) of each line that is neither empty nor a # comment.
+
+    Args:
+        path: the file.
+        count: words that each line must have, or None for any number.
+
+    Raises:
+        DataError: if the file cannot be read, or a line has another number of words.
+    """
+    lines = []
+    for number, line in read_lines(path):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if count is not None and len(words) != count:
+            raise DataError(
+                f"{path}, line {number} must hold {count} words; got {len(words)}: {shortened(line.strip())}"
+            )
+        lines.append((number, words))
+    return lines
+
+
+def read_rows(path: Path, count: int | None = None) -> list[list[float]]:
+    """Return the numbers of each line that is neither empty nor a # comment.
+
+    Raises:
+        DataError: if the file cannot be read, or a line has another number of words, or one is not a number.
+    """
+    return [to_numbers(words, f"{path}, line {number}") for number, words in read_words(path, count)]
 
 
 def time_unit(times: Sequence[float]) -> str:

@@ -5,11 +5,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
+"""Recordings that people have, and public data sets, as scene folders (to test with) and as npz frames (to train with).
 
-"""Recordings that people have, as scene folders: what SLAM systems, phones, robots and reconstruction tools write.
-
-A module for each format says which recordings are under a path and yields their frames in our conventions:
-camera-to-world poses in metres, x right, y down, z forward; pixel (0, 0) is the centre of the top-left pixel; images
-without distortion.
-`options` loads nothing heavy: the command line is made from it.
+A module for each format says which scenes are under a path and yields their frames in our conventions: camera-to-world
+poses in metres, x right, y down, z forward; pixel (0, 0) is the centre of the top-left pixel; images without
+distortion. `scene_import` writes one scene, `import_runner` many at once. `formats` lists all formats and loads nothing
+heavy: the command line is made from it.
 """

@@ -24,14 +24,13 @@ import numpy as np
 from dvmvs_core.data.scene_folder import read_image
 from dvmvs_core.data.text_lines import read_lines, to_numbers
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.trajectory_files import Trajectory
 from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.geometry import inverse_pose
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.importers.files import numbers_of, read_yaml
-from dvmvs_core.importers.import_options import EurocOptions
+from dvmvs_core.importers.formats import EurocOptions
 from dvmvs_core.importers.posed_scene import Camera, PosedImage, PosedScene, check_pose_matrix
-from dvmvs_core.importers.poses_at import poses_at
+from dvmvs_core.importers.timed_poses import Trajectory, poses_at
 
 POSES = ("state_groundtruth_estimate0", "mocap0", "vicon0")
 MODELS = {
@@ -109,15 +108,15 @@ def _calibration(folder: Path, name: str) -> tuple[Camera, np.ndarray]:
 def _of_sensor(file: Path) -> tuple[Camera, np.ndarray]:
     values = read_yaml(file)
     with foreign(f"{file} must hold T_BS, intrinsics and a distortion"):
-        return _camera(values, "distortion_coefficients", str(file)), _mounting(values, file)
+        return _camera(values, "distortion_coefficients", str(file)), _body_T_sensor_of(values, file)
 
 
 def _body_T_sensor(file: Path) -> np.ndarray:
     """Where on the body what the poses are of is, (4, 4): the markers of vicon0 are off the body's origin."""
-    return _mounting(read_yaml(file), file) if file.exists() else np.eye(4)
+    return _body_T_sensor_of(read_yaml(file), file) if file.exists() else np.eye(4)
 
 
-def _mounting(values: dict, file: Path) -> np.ndarray:
+def _body_T_sensor_of(values: dict, file: Path) -> np.ndarray:
     with foreign(f"{file} must hold T_BS"):
         data = numbers_of(values["T_BS"]["data"], 16, f"{file}, T_BS")
         return check_pose_matrix(np.reshape(data, (4, 4)), f"{file}, T_BS")
@@ -162,13 +161,13 @@ def _rows(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(stamps_ns, dtype=np.int64), np.array(rows)
 
 
-def _csv(path: Path, least: int):
+def _csv(path: Path, min_columns: int):
     for number, line in read_lines(path):
         words = [word.strip() for word in line.split(",")]
         if line.startswith("#") or not line.strip():
             continue
-        if len(words) < least:
-            raise DataError(f"{path}, line {number} must hold {least} columns; got {len(words)}")
+        if len(words) < min_columns:
+            raise DataError(f"{path}, line {number} must hold {min_columns} columns; got {len(words)}")
         if not words[0].isdecimal() or len(words[0]) > 19:
             raise DataError(f"{path}, line {number} must begin with a time in nanoseconds; got {quoted(words[0])}")
         yield number, words

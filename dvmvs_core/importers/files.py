@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""Files of recordings: images, and JSON and YAML with a bound."""
+"""Files of recordings: images, depth images, and JSON and YAML with a bound."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from dvmvs_core.data.file_order import ordered_files
+from dvmvs_core.data.scene_folder import decode_image
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted, regular
 from dvmvs_core.types import check_intrinsics
@@ -31,6 +33,18 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 def images_in(folder: Path) -> list[Path]:
     """Return the images of a folder in natural order, less hidden ones; none if there is no such folder."""
     return ordered_files(folder, IMAGE_SUFFIXES)
+
+
+def read_raw_depth(path: Path) -> np.ndarray:
+    """Read a one-channel depth image (H, W) in whatever unit and type it is stored.
+
+    Raises:
+        DataError: if it is missing, cut off, or has several channels.
+    """
+    depth = decode_image(path, cv2.IMREAD_UNCHANGED, "a depth image")
+    if depth.ndim != 2 or depth.dtype == np.uint8:
+        raise DataError(f"{path} must be a 16-bit image of one channel; got {depth.dtype} of shape {depth.shape}")
+    return depth
 
 
 def read_json(path: Path) -> dict[str, Any]:

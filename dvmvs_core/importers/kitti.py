@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from dvmvs_core.data.scene_folder import read_image
-from dvmvs_core.data.text_lines import seconds_to_ns, to_numbers
+from dvmvs_core.data.text_lines import read_rows, read_words, seconds_to_ns, to_numbers
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.text_files import read_rows, read_words
 from dvmvs_core.geometry import inverse_pose
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.importers.files import images_in
-from dvmvs_core.importers.import_options import KittiOptions
+from dvmvs_core.importers.formats import KittiOptions
 from dvmvs_core.importers.posed_scene import Camera, PosedImage, PosedScene, check_pose_matrix, rigid
 
 

@@ -21,9 +21,9 @@ import numpy as np
 from dvmvs_core.data.lens.camera_info import Lens, check_resolution
 from dvmvs_core.data.lens.rectification import undistort_maps, within
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import ExportFrame, Scene, SkippedFrame
-from dvmvs_core.exporters.stamps import SECOND_NS
 from dvmvs_core.foreign import foreign
+from dvmvs_core.importers.dataset import ImportedFrame, Scene, SkippedFrame
+from dvmvs_core.importers.timed_poses import SECOND_NS
 from dvmvs_core.types import check_intrinsics
 
 ASKED = 5
@@ -133,7 +133,7 @@ class PosedScene(Scene):
         """Return the number of frames, those left out included."""
         return len(self._frames)
 
-    def frames(self, step: int) -> Iterator[ExportFrame | SkippedFrame]:
+    def frames(self, step: int) -> Iterator[ImportedFrame | SkippedFrame]:
         """Yield every step-th frame, or why it was left out."""
         self._common = self._common_size()
         for frame in self._frames[::step]:
@@ -156,7 +156,7 @@ class PosedScene(Scene):
                     sizes[image.read().shape[:2]] += 1
         return (camera, sizes.most_common(1)[0][0]) if sizes else (None, (0, 0))
 
-    def _converted(self, frame: PosedImage) -> ExportFrame:
+    def _converted(self, frame: PosedImage) -> ImportedFrame:
         image = frame.read()
         size = image.shape[:2]
         if frame.camera == self._common[0] and size != self._common[1]:
@@ -177,7 +177,7 @@ class PosedScene(Scene):
         if depth is not None and depth.shape != size:
             depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
         if camera.distorted or size != self._size or not np.array_equal(camera.K, self.K):
-            maps = _maps(camera, tuple(self.K.ravel()), self._size)
+            maps = pinhole_maps(camera, tuple(self.K.ravel()), self._size)
             if maps is not self._masked:
                 self._masked, in_view = maps, within(maps, size)
                 if not in_view.all():
@@ -185,7 +185,7 @@ class PosedScene(Scene):
             image = cv2.remap(image, *maps, cv2.INTER_LINEAR)
             # By the nearest pixel, so that no depth is made up between two surfaces.
             depth = None if depth is None else cv2.remap(depth, *maps, cv2.INTER_NEAREST)
-        return ExportFrame(image, depth, frame.world_T_cam, frame.stamp_ns, frame.name, no_depth)
+        return ImportedFrame(image, depth, frame.world_T_cam, frame.stamp_ns, frame.name, no_depth)
 
 
 def _named(width: int, height: int) -> str:
@@ -221,7 +221,7 @@ def _in_order(frames: Sequence[PosedImage | SkippedFrame]) -> list[PosedImage | 
 
 
 @lru_cache(maxsize=4)
-def _maps(camera: Camera, K: tuple[float, ...], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def pinhole_maps(camera: Camera, K: tuple[float, ...], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Where an image of a camera shows the pixels of the pinhole camera K."""
     coefficients = np.array(camera.coefficients or (0.0,) * 4)
     lens = Lens(camera.model, camera.K, coefficients, np.eye(3))

@@ -11,10 +11,15 @@
 Poses are camera-to-world with ARKit's axes (x right, y up, looking along -z): qx qy qz qw x y z. Depth is float32
 metres and confidence a byte from 0 to 2, both compressed by LZFSE, of the same view in fewer pixels. K is column by
 column.
+
+An LZFSE stream is blocks that begin with their kind and the size that they inflate to, and ends with bvx$. The kinds
+are bvx- (stored, read here), bvxn (LZVN) and bvx2 (LZFSE), read by the package lzfse. Source: lzfse_internal.h of
+Apple's reference implementation.
 """
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,15 +31,13 @@ import numpy as np
 
 from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS, decode_encoded
 from dvmvs_core.data.file_order import natural_key
-from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.stamps import SECOND_NS
-from dvmvs_core.exporters.trajectory_files import rotations_of
+from dvmvs_core.errors import DamagedError, DataError
 from dvmvs_core.foreign import foreign, regular
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.importers.files import LARGEST_TEXT, column_by_column, numbers_of, parse_json, read_bounded
-from dvmvs_core.importers.import_options import PhoneOptions
-from dvmvs_core.importers.lzfse import inflate_lzfse
+from dvmvs_core.importers.formats import PhoneOptions
 from dvmvs_core.importers.posed_scene import OPENCV_FROM_OPENGL, Camera, PosedImage, PosedScene, rigid
+from dvmvs_core.importers.timed_poses import SECOND_NS, rotations_of
 
 METADATA = "metadata"
 
@@ -53,7 +56,7 @@ class Record3d(Dataset):
             return [SceneInput(root.resolve().stem, root)]
         found = sorted([*root.glob("*.r3d"), *(path.parent for path in root.glob(f"*/{METADATA}") if path.is_file())])
         if not found:
-            raise DataError(f"{root} holds no Record3D recording: looked for *.r3d, and for {METADATA} beside rgbd/")
+            raise DataError(f"{root} holds no Record3D recording: looked for *.r3d, and for {METADATA} next to rgbd/")
         return [SceneInput(path.resolve().stem, path) for path in found]
 
     def open(self, scene: SceneInput) -> Scene:
@@ -127,10 +130,70 @@ def _image(read: Callable[[str], bytes], name: str) -> np.ndarray:
     return cv2.cvtColor(decode_encoded(read(name), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
 
 
-def _depth(read: Callable[[str], bytes], number: int, size: tuple[int, int], least: int) -> np.ndarray:
+def _depth(read: Callable[[str], bytes], number: int, size: tuple[int, int], min_confidence: int) -> np.ndarray:
     pixels = size[0] * size[1]
     depth = np.frombuffer(inflate_lzfse(read(f"rgbd/{number}.depth"), 4 * pixels), "<f4").reshape(size).copy()
-    if least:
+    if min_confidence:
         sure = np.frombuffer(inflate_lzfse(read(f"rgbd/{number}.conf"), pixels), np.uint8).reshape(size)
-        depth[sure < least] = 0
+        depth[sure < min_confidence] = 0
     return depth
+
+
+LZFSE_HEADER_BYTES = 32
+"""The shortest header of a block, without its tables."""
+
+STORED, LZVN, LZFSE, END = b"bvx-", b"bvxn", b"bvx2", b"bvx$"
+
+
+def inflate_lzfse(data: bytes, size: int) -> bytes:
+    """Return what a stream of a known size holds.
+
+    Args:
+        data: the stream.
+        size: bytes that must come out.
+
+    Raises:
+        DataError: if it is damaged or of another size, or compressed and lzfse is not installed.
+    """
+    with foreign("data must be an LZFSE stream of one image"):
+        blocks = _blocks(data)
+    inflated = sum(length for _, length, _ in blocks)
+    if inflated != size:
+        raise DamagedError(f"the stream must hold {size} bytes; it holds {inflated}")
+    if all(kind == STORED for kind, _, _ in blocks):
+        return b"".join(data[end - length : end] for _, length, end in blocks)
+    return _by_library(data, size)
+
+
+def _blocks(data: bytes) -> list[tuple[bytes, int, int]]:
+    """Kind, size and end of each block; nothing is inflated, since 180 kB may claim 300 MB."""
+    blocks, at = [], 0
+    while (kind := data[at : at + 4]) != END:
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        if kind == STORED:
+            at += 8 + length
+        elif kind == LZVN:
+            at += 12 + struct.unpack_from("<I", data, at + 8)[0]
+        elif kind == LZFSE:
+            literals, matches, header = struct.unpack_from("<3Q", data, at + 8)
+            if header & 0xFFFFFFFF < LZFSE_HEADER_BYTES:
+                raise DamagedError("a block has no header")
+            at += (header & 0xFFFFFFFF) + (literals >> 20 & 0xFFFFF) + (matches >> 40 & 0xFFFFF)
+        else:
+            raise DamagedError("a block is of no known kind")
+        if at > len(data):
+            raise DamagedError("the stream ends early: it was cut off")
+        blocks.append((kind, length, at))
+    return blocks
+
+
+def _by_library(data: bytes, size: int) -> bytes:
+    try:
+        import lzfse
+    except ImportError:
+        raise DataError("depth of Record3D is compressed with LZFSE: pip install lzfse, and run it again") from None
+    with foreign("the LZFSE stream is damaged"):
+        inflated = lzfse.decompress(data)
+    if len(inflated) != size:
+        raise DamagedError(f"the LZFSE stream must hold {size} bytes; it holds {len(inflated)}")
+    return inflated

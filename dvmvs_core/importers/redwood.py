@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""Open3D and Redwood: a .log trajectory beside colour and depth images.
+"""Open3D and Redwood: a .log trajectory next to colour and depth images.
 
 A block of the trajectory is a line of three whole numbers, of which the first is the number of the frame, and the 4×4
 camera-to-world matrix, x right, y down, z forward, metres.
@@ -22,12 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from dvmvs_core.data.scene_folder import pair_depths, read_image
+from dvmvs_core.data.text_lines import read_rows
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.file_scene import read_raw_depth
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.text_files import read_rows
-from dvmvs_core.importers.files import column_by_column, images_in, numbers_of, read_json
-from dvmvs_core.importers.import_options import RedwoodOptions
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
+from dvmvs_core.importers.files import column_by_column, images_in, numbers_of, read_json, read_raw_depth
+from dvmvs_core.importers.formats import RedwoodOptions
 from dvmvs_core.importers.posed_scene import Camera, PosedImage, PosedScene, check_pose_matrix
 
 COLOUR, DEPTH = ("color", "image", "images", "rgb"), ("depth",)

@@ -25,12 +25,12 @@ from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.scene_folder import decode_image
 from dvmvs_core.data.text_lines import read_lines, seconds_to_ns, to_numbers
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.file_scene import read_raw_depth
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.trajectory_files import rotations_of
 from dvmvs_core.foreign import foreign, quoted, regular
-from dvmvs_core.importers.import_options import PhoneOptions
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
+from dvmvs_core.importers.files import read_raw_depth
+from dvmvs_core.importers.formats import PhoneOptions
 from dvmvs_core.importers.posed_scene import Camera, PosedImage, PosedScene, rigid
+from dvmvs_core.importers.timed_poses import rotations_of
 from dvmvs_core.importers.video import Video
 from dvmvs_core.types import check_intrinsics
 
@@ -84,13 +84,13 @@ class StrayScanner(Dataset):
         return PosedScene(frames)
 
 
-def _depth(path: Path, confidence: Path, least: int) -> np.ndarray:
+def _depth(path: Path, confidence: Path, min_confidence: int) -> np.ndarray:
     depth = (_read_array(path) if path.suffix == ".npy" else read_raw_depth(path)) / 1000.0
     if confidence.exists():
         sure = decode_image(confidence, cv2.IMREAD_UNCHANGED, "a confidence image")
         if sure.shape != depth.shape:
             raise DataError(f"{confidence} must have the size of its depth image, {depth.shape}; got {sure.shape}")
-        depth[sure < least] = 0
+        depth[sure < min_confidence] = 0
     return depth
 
 

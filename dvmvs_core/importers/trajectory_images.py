@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""A folder of images or a video, beside a trajectory of TUM's format (time tx ty tz qx qy qz qw).
+"""A folder of images or a video, next to a trajectory of TUM's format (time tx ty tz qx qy qz qw).
 
 Images are named by their time, in seconds, or in nanoseconds where the number has 16 digits or more; a stamps.txt of
 one time a line goes before. The frames of a video are at the times that it says, from 0.
@@ -21,16 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from dvmvs_core.data.scene_folder import read_image
-from dvmvs_core.data.text_lines import read_lines, stamp_to_ns, to_numbers
+from dvmvs_core.data.text_lines import read_lines, stamp_to_ns
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
-from dvmvs_core.exporters.stamps import SECOND_NS, read_stamped_lines
-from dvmvs_core.exporters.trajectory_files import Trajectory
 from dvmvs_core.foreign import quoted
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.importers.files import images_in
-from dvmvs_core.importers.import_options import TrajectoryOptions
+from dvmvs_core.importers.formats import TrajectoryOptions
 from dvmvs_core.importers.posed_scene import Camera, PosedImage, PosedScene
-from dvmvs_core.importers.poses_at import poses_at
+from dvmvs_core.importers.timed_poses import SECOND_NS, poses_at, read_trajectory
 from dvmvs_core.importers.video import Video
 
 
@@ -54,9 +52,7 @@ class TrajectoryImages(Dataset):
     def open(self, scene: SceneInput) -> Scene:
         """Open it."""
         options = self.options
-        stamps_ns, lines = read_stamped_lines(options.poses, 8)
-        numbers = np.array([to_numbers(words, str(options.poses)) for words in lines])
-        trajectory = Trajectory(stamps_ns, numbers[:, :3], numbers[:, 3:], options.poses)
+        trajectory = read_trajectory(options.poses)
         model = "rational_polynomial" if len(options.distortion) > 5 else options.lens
         camera = Camera(options.intrinsics, options.distortion, model)
         if scene.path.is_dir():
@@ -95,7 +91,7 @@ def _times_of(files: list[Path]) -> np.ndarray:
         if time_ns is None or (time_ns is not None and times_ns and time_ns <= times_ns[-1]):
             raise DataError(
                 f"{file}: images must be named by increasing times (seconds, or nanoseconds), or have a stamps.txt"
-                f" beside them; got {quoted(word)}"
+                f" next to them; got {quoted(word)}"
             )
         times_ns.append(time_ns)
     return np.array(times_ns, dtype=np.int64)

@@ -24,11 +24,10 @@ from dvmvs_core.data.encodings.image_size import encoded_size
 from dvmvs_core.data.file_order import natural_key
 from dvmvs_core.data.scene_folder import read_image
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.file_scene import read_raw_depth
-from dvmvs_core.exporters.raw_frames import Dataset, Scene, SceneInput, SkippedFrame
 from dvmvs_core.foreign import foreign, quoted
-from dvmvs_core.importers.files import numbers_of, read_bounded, read_json
-from dvmvs_core.importers.import_options import TransformsOptions
+from dvmvs_core.importers.dataset import Dataset, Scene, SceneInput, SkippedFrame
+from dvmvs_core.importers.files import numbers_of, read_bounded, read_json, read_raw_depth
+from dvmvs_core.importers.formats import TransformsOptions
 from dvmvs_core.importers.posed_scene import (
     OPENCV_FROM_OPENGL,
     Camera,

@@ -49,6 +49,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a small CPU tensor on a device; pinned, or the host would wait for all that a GPU has to do."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def openvino_target(name: str) -> str | None:
     """Return OpenVINO's name of a device such as "openvino:GPU"; None where torch runs it."""
     kind, _, target = name.partition(":")

@@ -9,14 +9,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 
 from dvmvs_core.synthetic.world_tensors import BOXES, CYLINDERS, ELLIPSOIDS
 
-_MIN_HALF_M = 0.003
+Triple = tuple[float, float, float]
+T = TypeVar("T")
 
 
 class Look(Enum):
@@ -62,7 +65,7 @@ class Place:
     y: float
     yaw: float
 
-    def beside(self, x: float, y: float, yaw: float) -> Place:
+    def moved(self, x: float, y: float, yaw: float) -> Place:
         """Return the place at an offset along this one's axes, turned by a further angle."""
         c, s = np.cos(self.yaw), np.sin(self.yaw)
         return Place(self.x + c * x - s * y, self.y + s * x + c * y, self.yaw + yaw)
@@ -87,74 +90,61 @@ class Builder:
 
     def smooth(self) -> int:
         """A material for what is mostly sold in one colour: cupboards, doors, appliances."""
-        looks = [Look.ANY, Look.BARE, Look.DARK, Look.WHITE]
-        return self.material(looks[int(self.rng.choice(4, p=[0.35, 0.25, 0.25, 0.15]))])
+        looks = {Look.ANY: 0.35, Look.BARE: 0.25, Look.DARK: 0.25, Look.WHITE: 0.15}
+        return self.material(draw_weighted(self.rng, looks))
 
     def room_for(self, boxes: int) -> bool:
         """Whether so many more boxes fit."""
         return len(self.boxes) + boxes <= BOXES
 
+    def box(self, place: Place, offset: Triple, half: Triple, material: int, tilt: np.ndarray | None = None) -> None:
+        """Add a box; offset and half sizes in metres along the place's axes, tilt turns it about its own centre."""
+        self._add(self.boxes, BOXES, place, offset, half, material, tilt)
+
+    def ellipsoid(
+        self, place: Place, offset: Triple, half: Triple, material: int, tilt: np.ndarray | None = None
+    ) -> None:
+        """Add an ellipsoid; arguments as of `box`."""
+        self._add(self.ellipsoids, ELLIPSOIDS, place, offset, half, material, tilt)
+
+    def cylinder(self, place: Place, offset: Triple, half: Triple, material: int) -> None:
+        """Add a cylinder along z; arguments as of `box`."""
+        self._add(self.cylinders, CYLINDERS, place, offset, half, material, None)
+
     def rod(self, place: Place, start: np.ndarray, end: np.ndarray, radius: float, material: int) -> None:
-        """Add a round rod between two points (3,), metres along the place's axes."""
+        """Add a round rod between two points (3,), metres along the place's axes; a pixel may miss one so thin."""
         way = np.asarray(end, float) - start
         length = float(np.linalg.norm(way))
         if length > 1e-3:
-            middle = tuple(0.5 * (np.asarray(start, float) + end))
-            self.cylinder(place, middle, (radius, radius, length / 2), material, _towards(way / length), thin=True)
+            middle, half = tuple(0.5 * (np.asarray(start, float) + end)), (radius, radius, length / 2)
+            self._add(self.cylinders, CYLINDERS, place, middle, half, material, _towards(way / length), 0.0015)
 
-    def box(
+    def _add(
         self,
+        solids: list[Solid],
+        most: int,
         place: Place,
-        offset: tuple[float, float, float],
-        half: tuple[float, float, float],
-        material: int,
-        tilt: np.ndarray | None = None,
-    ) -> None:
-        """Add a box; offset and half sizes in metres along the place's axes, tilt turns it about its own centre."""
-        if len(self.boxes) < BOXES:
-            self.boxes.append(self._solid(place, offset, half, material, tilt))
-
-    def cylinder(
-        self,
-        place: Place,
-        offset: tuple[float, float, float],
-        half: tuple[float, float, float],
-        material: int,
-        tilt: np.ndarray | None = None,
-        thin: bool = False,
-    ) -> None:
-        """Add a cylinder along z; arguments as of `box`. Thin ones may be so thin that a pixel misses them."""
-        if len(self.cylinders) < CYLINDERS:
-            self.cylinders.append(self._solid(place, offset, half, material, tilt, 0.0015 if thin else _MIN_HALF_M))
-
-    def ellipsoid(
-        self,
-        place: Place,
-        offset: tuple[float, float, float],
-        half: tuple[float, float, float],
-        material: int,
-        tilt: np.ndarray | None = None,
-    ) -> None:
-        """Add an ellipsoid; arguments as of `box`."""
-        if len(self.ellipsoids) < ELLIPSOIDS:
-            self.ellipsoids.append(self._solid(place, offset, half, material, tilt))
-
-    def _solid(
-        self,
-        place: Place,
-        offset: tuple[float, float, float],
-        half: tuple[float, float, float],
+        offset: Triple,
+        half: Triple,
         material: int,
         tilt: np.ndarray | None,
-        least_half: float = _MIN_HALF_M,
-    ) -> Solid:
-        rotation = turn_z(place.yaw)
-        centre = np.array([place.x, place.y, 0.0]) + rotation @ np.array(offset)
-        return Solid(centre, np.maximum(half, least_half), rotation if tilt is None else rotation @ tilt, material)
+        min_half_m: float = 0.003,
+    ) -> None:
+        if len(solids) < most:
+            rotation = turn_z(place.yaw)
+            centre = np.array([place.x, place.y, 0.0]) + rotation @ np.array(offset)
+            rotation = rotation if tilt is None else rotation @ tilt
+            solids.append(Solid(centre, np.maximum(half, min_half_m), rotation, material))
 
     def free(self, x: float, y: float, radius: float) -> bool:
         """Whether a round footprint, metres, keeps clear of those taken."""
         return all((x - a) ** 2 + (y - b) ** 2 > (0.85 * (radius + r)) ** 2 for a, b, r in self.footprints)
+
+
+def draw_weighted(rng: np.random.Generator, weights: Mapping[T, float]) -> T:
+    """Draw one of the keys, each as often as its weight says."""
+    shares = np.array(list(weights.values()))
+    return list(weights)[int(rng.choice(len(weights), p=shares / shares.sum()))]
 
 
 def turn_z(angle: float) -> np.ndarray:

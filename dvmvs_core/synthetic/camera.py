@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dvmvs_core.synthetic.sending import generator, sent
+from dvmvs_core.runtime.devices import to_device
 
 
 def sample_intrinsics(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -121,7 +121,7 @@ def develop(linear: Tensor, camera: Development, rng: np.random.Generator, refer
     if reference is None:
         reference = brightness.mean()
     drift = np.exp(np.cumsum(rng.normal(0.0, camera.drift, frames)))
-    gain = sent(torch.from_numpy(camera.target * drift[:, None] * camera.balance).float(), device)
+    gain = to_device(torch.from_numpy(camera.target * drift[:, None] * camera.balance).float(), device)
     exposure = (brightness / reference).pow(-camera.follow) / reference
     image = linear * (gain * exposure[:, None])[:, :, None, None]
 
@@ -138,6 +138,8 @@ def develop(linear: Tensor, camera: Development, rng: np.random.Generator, refer
     rows = camera.side * (padded[:, :, :-2] + padded[:, :, 2:]) + centre * padded[:, :, 1:-1]
     image = camera.side * (rows[..., :-2] + rows[..., 2:]) + centre * rows[..., 1:-1]
 
-    noise = torch.randn(image.shape, generator=generator(device, int(rng.integers(2**62))), device=device)
+    noise = torch.randn(
+        image.shape, generator=torch.Generator(device).manual_seed(int(rng.integers(2**62))), device=device
+    )
     image = image + camera.noise * (0.6 + 0.8 * torch.sqrt(image.clamp(min=0.0))) * noise
     return (image * 255.0 + 0.5).clamp(0.0, 255.0).to(torch.uint8)

@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.errors import DataError
+from dvmvs_core.runtime.devices import to_device
 from dvmvs_core.synthetic.camera import develop, metered, sample_development, sample_intrinsics
 from dvmvs_core.synthetic.motion_blur import blur_along, blur_motion, image_motion, reach_px
 from dvmvs_core.synthetic.paths import FRAME_RATE_HZ, CameraPath, clip_path, sequence_path
 from dvmvs_core.synthetic.renderer import Renderer
-from dvmvs_core.synthetic.sending import sent
 from dvmvs_core.synthetic.textures import TextureBank, build_texture_bank, plain_textures, shared_texture_bank
 from dvmvs_core.synthetic.trajectories import drift
 from dvmvs_core.synthetic.world_tensors import WorldTensors
 from dvmvs_core.synthetic.worlds import sample_world
+from dvmvs_core.types import Frame
 
 _SEQUENCE_ATTEMPTS = 60
 
@@ -44,6 +45,16 @@ class ClipBatch(NamedTuple):
     depth: Tensor
     world_T_cam: Tensor
     K: Tensor
+
+
+def clip_frame(clip: ClipBatch, index: int) -> Frame:
+    """Return one of the frames of a clip (B = 1), a second apart."""
+    world_T_cam = clip.world_T_cam[0, index].double().numpy()
+    left, _, right = np.linalg.svd(world_T_cam[:3, :3])  # float32 is not quite a rotation
+    world_T_cam = world_T_cam.copy()
+    world_T_cam[:3, :3] = left @ right
+    image = clip.image[0, index].permute(1, 2, 0).contiguous().numpy()
+    return Frame(image, clip.K[0].double().numpy(), world_T_cam, stamp_ns=(index + 1) * 10**9, index=index)
 
 
 class Shot(NamedTuple):
@@ -173,11 +184,11 @@ class SyntheticClips:
         device = torch.device(self.device)
 
         def here(values: np.ndarray) -> Tensor:
-            return sent(torch.from_numpy(values).float(), device)
+            return to_device(torch.from_numpy(values).float(), device)
 
         # Together, so that a GPU is sent a few large tensors.
         worlds = [
-            sent(torch.stack(parts), device).repeat_interleave(count, 0)
+            to_device(torch.stack(parts), device).repeat_interleave(count, 0)
             for parts in zip(*(shot.world for shot in shots), strict=True)
         ]
         poses = [here(shot.path.world_T_cam) for shot in shots]

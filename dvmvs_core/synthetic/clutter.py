@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.synthetic.assembly import Builder, Look, Place, turn_x, turn_z
+from dvmvs_core.synthetic.assembly import Builder, Look, Place, draw_weighted, turn_x, turn_z
 
 _SCREENS = (Look.DARK, Look.DARK, Look.GLOWING, Look.POSTER)
 
@@ -196,11 +196,8 @@ def desk_lamp(builder: Builder, spot: Place, z: float, free: float) -> None:
 def cable(builder: Builder, spot: Place, z: float, free: float) -> None:
     """A cable that winds over a surface."""
     rng = builder.rng
-    wire, point, turn = (
-        builder.material(Look.DARK if rng.random() < 0.6 else Look.WHITE),
-        np.zeros(2),
-        rng.uniform(0, 6),
-    )
+    wire = builder.material(Look.DARK if rng.random() < 0.6 else Look.WHITE)
+    point, turn = np.zeros(2), rng.uniform(0, 6)
     for _ in range(int(rng.integers(3, 6))):
         turn += rng.normal(0, 0.8)
         end = point + rng.uniform(0.06, 0.16) * np.array([np.cos(turn), np.sin(turn)])
@@ -263,7 +260,6 @@ def cover(
         free: Height above the surface.
     """
     rng = builder.rng
-    makers, weights = list(ON_TABLES), np.array(list(ON_TABLES.values()))
     taken: list[np.ndarray] = []
     for _ in range(count):
         for _ in range(6):
@@ -273,8 +269,8 @@ def cover(
         else:
             return
         taken.append(spot)
-        maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
-        maker(builder, place.beside(*spot, rng.normal(0.0, 0.35)), top, free)
+        maker = draw_weighted(rng, ON_TABLES)
+        maker(builder, place.moved(*spot, rng.normal(0.0, 0.35)), top, free)
 
 
 def fill_board(builder: Builder, place: Place, width: float, depth: float, z: float, free: float) -> None:
@@ -300,25 +296,16 @@ def fill_board(builder: Builder, place: Place, width: float, depth: float, z: fl
                 half = (rng.uniform(0.008, 0.028), deep * rng.uniform(0.85, 1.0), tall / 2 * rng.uniform(0.8, 1.0))
                 if 2 * half[0] > rest:
                     break
-                builder.box(
-                    place,
-                    (x + half[0], 0.04 * rng.random(), z + half[2]),
-                    half,
-                    _goods(builder) if look is None else look,
-                    None,
-                )
+                offset = (x + half[0], 0.04 * rng.random(), z + half[2])
+                builder.box(place, offset, half, _goods(builder) if look is None else look)
                 x, rest = x + 2 * half[0] + 0.001, rest - 2 * half[0]
         elif kind == "carton":
-            half = (
-                min(rng.uniform(0.04, 0.15), rest / 2),
-                depth * rng.uniform(0.2, 0.42),
-                free * rng.uniform(0.2, 0.42),
-            )
+            half = (min(rng.uniform(0.04, 0.15), rest / 2), *(side * rng.uniform(0.2, 0.42) for side in (depth, free)))
             builder.box(place, (x + half[0], 0.0, z + half[2]), half, _goods(builder))
             x += 2 * half[0] + 0.02
         elif kind == "thing":
             maker = (can, bottle, cup, ball, basket, small_plant, book_stack)[int(rng.integers(7))]
-            maker(builder, place.beside(min(x + 0.1, width / 2 - 0.08), 0.0, 0.0), z, free)
+            maker(builder, place.moved(min(x + 0.1, width / 2 - 0.08), 0.0, 0.0), z, free)
             x += rng.uniform(0.18, 0.3)
         else:
             x += rng.uniform(0.05, 0.25)

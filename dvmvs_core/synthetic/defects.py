@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +22,10 @@ from kornia.enhance import jpeg_codec_differentiable
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from dvmvs_core.synthetic.sending import generator, sent
+from dvmvs_core.runtime.devices import to_device
+
+if TYPE_CHECKING:
+    from dvmvs_core.synthetic.clips import ClipBatch
 
 _WITHOUT = 0.25
 """Share of clips that keep their images as they are."""
@@ -77,6 +81,12 @@ def draw_defects(rng: np.random.Generator) -> Defects:
     )
 
 
+def with_defects(clip: ClipBatch, random: np.random.Generator) -> ClipBatch:
+    """Return a clip (B = 1) as a real camera would have recorded it: images of a renderer match too well."""
+    image = apply_defects(clip.image.float() / 255, [draw_defects(random)])
+    return clip._replace(image=(image * 255).round().clamp(0, 255).byte())
+
+
 def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     """Give clips the defects that were drawn for them.
 
@@ -94,10 +104,10 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     device = image.device
     steps = np.stack([np.random.default_rng(each.seed).normal(0.0, each.wander, frames) for each in drawn])
     numbers = np.concatenate([np.array([astuple(each)[:-2] for each in drawn]), np.cumsum(steps, 1)], 1)
-    table = sent(torch.from_numpy(numbers.astype(np.float32)), device)
+    table = to_device(torch.from_numpy(numbers.astype(np.float32)), device)
     gain, _, vignetting, noise, chroma, fine, wide = (column.view(-1, 1, 1, 1, 1) for column in table[:, :7].unbind(1))
     # One a clip, so that what a clip gets depends on no other clip of its batch.
-    generators = [generator(device, each.seed) for each in drawn]
+    generators = [torch.Generator(device).manual_seed(each.seed) for each in drawn]
 
     def randn(*shape: int) -> Tensor:
         return torch.stack([torch.randn(shape, generator=each, device=device) for each in generators])
@@ -108,7 +118,7 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     changed = changed.clamp(0.0, 1.0)
     grain = noise * (0.4 + 1.2 * changed.sqrt()) * randn(frames, 1, height, width)
     small = randn(frames, 3, -(-height // _CHROMA_GRAIN), -(-width // _CHROMA_GRAIN)).flatten(0, 1)
-    luma = sent(torch.tensor(_LUMA), device).view(3, 1, 1)
+    luma = to_device(torch.tensor(_LUMA), device).view(3, 1, 1)
     small = small - (luma * small).sum(1, keepdim=True)
     tint = interpolate(small, (height, width), mode="bilinear", align_corners=False).view(image.shape)
     changed = changed + grain + chroma * tint
@@ -117,7 +127,7 @@ def apply_defects(image: Tensor, drawn: Sequence[Defects]) -> Tensor:
     far = avg_pool2d(flat, 7, 1, 3, count_include_pad=False).view(image.shape)
     changed = (changed + fine * (changed - near) + wide * (changed - far)).clamp(0.0, 1.0)
     # A clip without defects keeps its values to the last bit.
-    chosen = sent(torch.tensor(flawed), device)
+    chosen = to_device(torch.tensor(flawed), device)
     result = image.index_copy(0, chosen, changed.index_select(0, chosen).to(image.dtype))
     return _compressed(result, [each.jpeg_quality for each in drawn])
 
@@ -127,8 +137,8 @@ def _compressed(image: Tensor, quality: Sequence[float]) -> Tensor:
     chosen = [number for number, value in enumerate(quality) if value > 0]
     if not chosen:
         return image
-    where = sent(torch.tensor(chosen), image.device)
-    values = sent(torch.tensor([quality[number] for number in chosen]), image.device)
+    where = to_device(torch.tensor(chosen), image.device)
+    values = to_device(torch.tensor([quality[number] for number in chosen]), image.device)
     frames = image.index_select(0, where)
     coded = jpeg_codec_differentiable(frames.flatten(0, 1), values.repeat_interleave(image.shape[1]))
     return image.index_copy(0, where, coded.view(frames.shape).to(image.dtype))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dvmvs_core.synthetic.assembly import Builder, Look, Place, turn_x
+from dvmvs_core.synthetic.assembly import Builder, Look, Place, draw_weighted, turn_x
 from dvmvs_core.synthetic.clutter import fill_board
 
 FACING_ROOM = {(0, 0): -np.pi / 2, (0, 1): np.pi / 2, (1, 0): 0.0, (1, 1): np.pi}
@@ -40,7 +40,7 @@ def wall_fixture(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
         high: (ROOMS, 3).
     """
     rng = builder.rng
-    kind = str(rng.choice(list(_KINDS), p=list(_KINDS.values())))
+    kind = draw_weighted(rng, _KINDS)
     if not builder.room_for(_BOXES_NEEDED.get(kind, 5)):
         return
     ceiling = high[0, 2]
@@ -68,23 +68,13 @@ def wall_fixture(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
     place = _spot_on_wall(rng, low, high, width, middle - tall, middle + tall)
     if place is None:
         return
-    if kind == "window":
-        _window(builder, place, middle, width, tall)
-    elif kind == "radiator":
-        _radiator(builder, place, middle, width, tall)
-    elif kind == "door":
-        _door(builder, place, width, tall)
-    elif kind == "notices":
-        _notices(builder, place, middle, width, tall)
-    elif kind == "wall shelf":
-        _wall_shelf(builder, place, middle, width)
-    elif kind == "picture":
-        _picture(builder, place, middle, width, tall)
-    else:
-        thick = rng.uniform(0.05, 0.18) if kind == "box" else 0.012
-        looks = {"poster": Look.POSTER, "board": Look.WHITE, "socket": Look.WHITE}
-        material = builder.material(looks[kind]) if kind in looks else builder.smooth()
-        builder.box(place, (0, thick, middle), (width, thick, tall), material)
+    if kind in _MAKERS:
+        _MAKERS[kind](builder, place, middle, width, tall)
+        return
+    thick = rng.uniform(0.05, 0.18) if kind == "box" else 0.012
+    looks = {"poster": Look.POSTER, "board": Look.WHITE, "socket": Look.WHITE}
+    material = builder.material(looks[kind]) if kind in looks else builder.smooth()
+    builder.box(place, (0, thick, middle), (width, thick, tall), material)
 
 
 def _spot_on_wall(
@@ -158,12 +148,12 @@ def _picture(builder: Builder, place: Place, middle: float, width: float, tall: 
         builder.box(place, (0, 0.012, middle + side * tall), (width, 0.014, 0.015), frame)
 
 
-def _wall_shelf(builder: Builder, place: Place, middle: float, width: float) -> None:
+def _wall_shelf(builder: Builder, place: Place, middle: float, width: float, tall: float) -> None:
     """A board on brackets, with things on it."""
     rng = builder.rng
     depth = rng.uniform(0.16, 0.28)
     builder.box(place, (0, depth / 2, middle), (width, depth / 2, 0.012), builder.smooth())
-    fill_board(builder, place.beside(0.0, depth / 2, 0.0), 2 * width, depth, middle + 0.012, rng.uniform(0.22, 0.35))
+    fill_board(builder, place.moved(0.0, depth / 2, 0.0), 2 * width, depth, middle + 0.012, rng.uniform(0.22, 0.35))
 
 
 def run_along_walls(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
@@ -192,7 +182,7 @@ def run_along_walls(builder: Builder, low: np.ndarray, high: np.ndarray) -> None
                 builder.rod(wall, start, end, 0.006, wire)
 
 
-def _door(builder: Builder, place: Place, width: float, tall: float) -> None:
+def _door(builder: Builder, place: Place, middle: float, width: float, tall: float) -> None:
     rng = builder.rng
     builder.box(place, (0, 0.01, tall), (width, 0.02, tall), builder.smooth())
     if rng.random() < 0.7 and builder.room_for(4):
@@ -210,6 +200,17 @@ def _radiator(builder: Builder, place: Place, middle: float, width: float, tall:
     for fin in range(fins):
         x = (2 * (fin + 0.5) / fins - 1) * width
         builder.box(place, (x, 0.085, middle), (0.35 * width / fins, 0.02, tall - 0.02), paint)
+
+
+_MAKERS = {
+    "window": _window,
+    "radiator": _radiator,
+    "door": _door,
+    "notices": _notices,
+    "wall shelf": _wall_shelf,
+    "picture": _picture,
+}
+"""Makers of what is more than a board on the wall."""
 
 
 def ceiling_fixtures(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:

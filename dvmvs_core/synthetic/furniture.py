@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dvmvs_core.synthetic.assembly import Builder, Look, Place, turn_x, turn_z
+from dvmvs_core.synthetic.assembly import Builder, Look, Place, draw_weighted, turn_x, turn_z
 from dvmvs_core.synthetic.clutter import ON_FLOORS, cover, fill_board, leaves
 
+Side = tuple[float, ...]
+"""Offsets along one of a place's axes, metres."""
 _PER_M2 = (5.0, 16.0)
 """Things on a square metre of a table."""
 
@@ -33,10 +35,8 @@ def _clutter(builder: Builder, place: Place, width: float, depth: float, top: fl
 def table(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
     """A table or a low one, with legs or side panels, and things on it."""
     rng = builder.rng
-    height, thick = (
-        rng.choice([rng.uniform(0.68, 0.8), rng.uniform(0.35, 0.5)], p=[0.75, 0.25]),
-        rng.uniform(0.012, 0.03),
-    )
+    height = rng.choice([rng.uniform(0.68, 0.8), rng.uniform(0.35, 0.5)], p=[0.75, 0.25])
+    thick = rng.uniform(0.012, 0.03)
     top, legs = builder.smooth(), builder.material()
     builder.box(place, (0, 0, height - thick), (width / 2, depth / 2, thick), top)
     if rng.random() < 0.65:
@@ -49,7 +49,7 @@ def table(builder: Builder, place: Place, width: float, depth: float, ceiling: f
             builder.box(place, offset, (0.02, depth / 2 - 0.02, height / 2 - thick), legs)
     _clutter(builder, place, width, depth, height)
     if rng.random() < 0.4:
-        on_floor(builder, place.beside(rng.uniform(-0.3, 0.3) * width, 0.0, 0.0), 0.2, 0.2, height)
+        on_floor(builder, place.moved(rng.uniform(-0.3, 0.3) * width, 0.0, 0.0), 0.2, 0.2, height)
 
 
 def shelf(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
@@ -119,7 +119,7 @@ def dining_set(builder: Builder, place: Place, width: float, depth: float, ceili
             y = depth / 2 + chair_depth / 2 - rng.uniform(-0.1, 0.3)
             turn = rng.normal(0, 0.12)
             # A chair's back is on its -y side, and the table on its +y side.
-            chair = place.beside(x, side * y, turn + (np.pi if side > 0 else 0.0))
+            chair = place.moved(x, side * y, turn + (np.pi if side > 0 else 0.0))
             _chair(builder, chair, chair_width, chair_depth, model)
     _clutter(builder, place, width, depth, high)
 
@@ -166,14 +166,7 @@ def _chair(builder: Builder, place: Place, width: float, depth: float, model: _C
             builder.box(place, (x, 0, 0.015), (0.015, depth / 2, 0.015), model.legs)
 
 
-def _legs(
-    builder: Builder,
-    place: Place,
-    xs: tuple[float, ...],
-    ys: tuple[float, ...],
-    half_size: tuple[float, float],
-    material: int,
-) -> None:
+def _legs(builder: Builder, place: Place, xs: Side, ys: Side, half_size: tuple[float, float], material: int) -> None:
     """Square legs on the floor, one at each x and y; `half_size` is half of their width and of their height."""
     half_width, half_height = half_size
     for x in xs:
@@ -205,9 +198,8 @@ def heap(builder: Builder, place: Place, width: float, depth: float, ceiling: fl
         tilt = turn_z(rng.normal(0, 0.5))
         shape = rng.choice(["box", "drum", "ball"], p=[0.7, 0.18, 0.12])
         if shape == "box":
-            builder.box(
-                place, (rng.normal(0, 0.05), rng.normal(0, 0.05), top + half[2]), tuple(half), builder.material(), tilt
-            )
+            offset = (rng.normal(0, 0.05), rng.normal(0, 0.05), top + half[2])
+            builder.box(place, offset, tuple(half), builder.material(), tilt)
             top += 2 * half[2]
         elif shape == "drum":
             radius = rng.uniform(0.1, 0.25)
@@ -259,8 +251,8 @@ def plinth(builder: Builder, place: Place, width: float, depth: float, ceiling: 
 def kitchen(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
     """A run of kitchen cupboards: one colour, hardly a mark on it, and mostly dark."""
     rng = builder.rng
-    looks = [Look.DARK, Look.WHITE, Look.BARE, Look.ANY]
-    front, top = builder.material(looks[int(rng.choice(4, p=[0.55, 0.2, 0.15, 0.1]))]), builder.smooth()
+    looks = {Look.DARK: 0.55, Look.WHITE: 0.2, Look.BARE: 0.15, Look.ANY: 0.1}
+    front, top = builder.material(draw_weighted(rng, looks)), builder.smooth()
     body = builder.material(Look.DARK)
     depth, doors = 0.6, max(2, round(width / rng.uniform(0.45, 0.8)))
     builder.box(place, (0, -0.01, 0.44), (width / 2, depth / 2 - 0.02, 0.44), body)
@@ -280,9 +272,8 @@ def kitchen(builder: Builder, place: Place, width: float, depth: float, ceiling:
         doors = max(1, round(2 * reach / rng.uniform(0.45, 0.8)))
         for door in range(doors):
             x = side + (door + 0.5) / doors * 2 * reach - reach
-            builder.box(
-                place, (x, -depth / 2 + 0.34, bottom + tall), (reach / doors - 0.005, 0.01, tall - 0.005), front
-            )
+            half = (reach / doors - 0.005, 0.01, tall - 0.005)
+            builder.box(place, (x, -depth / 2 + 0.34, bottom + tall), half, front)
     if rng.random() < 0.45:
         high = min(rng.uniform(0.8, 1.1), ceiling / 2 - 0.03)
         end = rng.choice([-1.0, 1.0]) * (width / 2 + 0.31)
@@ -293,9 +284,9 @@ def kitchen(builder: Builder, place: Place, width: float, depth: float, ceiling:
 def wardrobe(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
     """Doors from the floor to above one's head: close by, they fill the image with nothing."""
     rng = builder.rng
-    looks = [Look.WHITE, Look.DARK, Look.BARE, Look.ANY]
+    looks = {Look.WHITE: 0.35, Look.DARK: 0.3, Look.BARE: 0.25, Look.ANY: 0.1}
     width, tall = max(width, 1.0), min(rng.uniform(1.9, 2.4), ceiling - 0.03)
-    front = builder.material(looks[int(rng.choice(4, p=[0.35, 0.3, 0.25, 0.1]))])
+    front = builder.material(draw_weighted(rng, looks))
     builder.box(place, (0, 0, tall / 2), (width / 2, depth / 2, tall / 2), builder.material(Look.BARE))
     doors = max(1, round(width / rng.uniform(0.45, 0.9)))
     for door in range(doors):
@@ -327,10 +318,9 @@ def plant(builder: Builder, place: Place, width: float, depth: float, ceiling: f
 def on_floor(builder: Builder, place: Place, width: float, depth: float, ceiling: float) -> None:
     """One or two things that were put on the floor."""
     rng = builder.rng
-    makers, weights = list(ON_FLOORS), np.array(list(ON_FLOORS.values()))
     for _ in range(int(rng.integers(1, 3))):
-        maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
-        spot = place.beside(rng.normal(0, width / 2), rng.normal(0, depth / 2), rng.uniform(-1.5, 1.5))
+        maker = draw_weighted(rng, ON_FLOORS)
+        spot = place.moved(rng.normal(0, width / 2), rng.normal(0, depth / 2), rng.uniform(-1.5, 1.5))
         maker(builder, spot, 0.0, min(ceiling, 0.6))
 
 

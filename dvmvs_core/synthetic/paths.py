@@ -21,14 +21,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from dvmvs_core.synthetic.hovering import NEAR_CLEARANCE_M, hover
+from dvmvs_core.synthetic.assembly import draw_weighted
 from dvmvs_core.synthetic.raycast import gap_to, gap_to_walls
 from dvmvs_core.synthetic.renderer import coarse_view
 from dvmvs_core.synthetic.trajectories import (
     CLEARANCE_M,
     LEG_S,
+    NEAR_CLEARANCE_M,
     camera_velocity,
     choose_keyframes,
+    hover,
     pose_distances,
     sample_style,
     walk,
@@ -70,7 +72,7 @@ _NEAREST_VIEW_M = 0.65
 """Views of walks whose median depth is less show one surface that fills the image."""
 _NEAREST_HOVER_M, _FARTHEST_HOVER_M = 0.22, 1.6
 """Bounds of the median depth of every frame at arm's length."""
-_MOST_TURN = 0.3
+_MAX_TURN = 0.3
 """Rotation distance of consecutive frames beyond which hardly anything stays in view."""
 
 
@@ -157,7 +159,7 @@ def clip_path(
         `length` cameras; None where this world offers none.
     """
     probe = WorldProbe(world)
-    drawn = list(_KINDS)[int(rng.choice(len(_KINDS), p=list(_KINDS.values())))]
+    drawn = draw_weighted(rng, _KINDS)
     kind = kind or drawn
     near, still = kind in (ClipKind.NEAR, ClipKind.NEAR_AND_STILL), kind in (ClipKind.STILL, ClipKind.NEAR_AND_STILL)
     # The scalings of the distances with which the published rule goes over a scene again and again.
@@ -239,7 +241,7 @@ def _evenly(rng: np.random.Generator, path: np.ndarray, length: int) -> np.ndarr
         chosen = np.arange(length) * stride
         if chosen[-1] < len(path):
             combined, translation = pose_distances(path[chosen[:-1]], path[chosen[1:]])
-            if np.all(combined**2 - translation**2 <= _MOST_TURN**2):
+            if np.all(combined**2 - translation**2 <= _MAX_TURN**2):
                 return chosen
     return None
 

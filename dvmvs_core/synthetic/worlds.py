@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from dvmvs_core.synthetic.assembly import Builder, Look, Place, Solid
+from dvmvs_core.synthetic.assembly import Builder, Look, Place, Solid, draw_weighted
 from dvmvs_core.synthetic.fixtures import FACING_ROOM, ceiling_fixtures, run_along_walls, wall_fixture
 from dvmvs_core.synthetic.furniture import FURNITURE, SLENDER, dining_set, heap, kitchen
 from dvmvs_core.synthetic.materials import draw_materials
@@ -126,7 +126,6 @@ _Maker = Callable[[Builder, Place, float, float, float], None]
 def _furnish(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
     rng = builder.rng
     sides = high[0][:2] - low[0][:2]
-    makers, weights = list(FURNITURE), np.array(list(FURNITURE.values()))
     narrow = min(sides) < 2.9
     if rng.random() < _KITCHENS and not narrow:
         _place(builder, low[0], high[0], kitchen, True, (rng.uniform(1.4, min(3.4, min(sides) - 0.8)), 0.62))
@@ -139,7 +138,7 @@ def _furnish(builder: Builder, low: np.ndarray, high: np.ndarray) -> None:
         wall_fixture(builder, low, high)
     ceiling_fixtures(builder, low[0], high[0])
     for _ in range(int(np.clip(np.prod(sides) / 1.3, 10, 36))):
-        maker = makers[int(rng.choice(len(makers), p=weights / weights.sum()))]
+        maker = draw_weighted(rng, FURNITURE)
         if builder.room_for(6):
             _place(builder, low[0], high[0], maker, against_wall=narrow or rng.random() < 0.6)
     for _ in range(int(rng.integers(1, 4))):

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.preprocess import IMAGE_MEAN, IMAGE_SCALE, IMAGE_STD
+from dvmvs_core.runtime.devices import to_device
 from dvmvs_core.synthetic.clips import ClipBatch
 from dvmvs_core.synthetic.defects import Defects, apply_defects, draw_defects
-from dvmvs_core.synthetic.sending import sent
 
 SCALE_RANGES = ((0.8, 1.25), (0.666, 1.5))
 """A scene of any size looks the same through a camera that moves in proportion: free variety in depth."""
@@ -110,7 +110,7 @@ def augment_clip(batch: ClipBatch, draws: Sequence[ClipDraw], min_depth_m: float
         (*draw.scale_range, draw.scale_share, draw.gamma, draw.contrast, draw.brightness, *draw.order, draw.turned)
         for draw in draws
     ]
-    table = sent(torch.tensor(numbers, dtype=torch.float32), device)
+    table = to_device(torch.tensor(numbers, dtype=torch.float32), device)
     image, depth, world_T_cam = (_turn(part, table[:, 9] > 0) for part in batch[:3])
     scale = _scales(depth, table[:, :3], min_depth_m, max_depth_m)
     world_T_cam = torch.cat([world_T_cam[..., :3], world_T_cam[..., 3:] * _metres(scale)], -1)
@@ -119,7 +119,7 @@ def augment_clip(batch: ClipBatch, draws: Sequence[ClipDraw], min_depth_m: float
 
 
 def _training_clip(image: Tensor, depth: Tensor, world_T_cam: Tensor, K: Tensor) -> TrainingClip:
-    statistics = sent(torch.from_numpy(np.stack((IMAGE_MEAN, IMAGE_STD))), image.device)
+    statistics = to_device(torch.from_numpy(np.stack((IMAGE_MEAN, IMAGE_STD))), image.device)
     mean, std = statistics.view(2, 3, 1, 1)
     return TrainingClip((image - mean) / std, depth.float(), world_T_cam.float(), K.float())
 

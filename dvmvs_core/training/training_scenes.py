@@ -31,11 +31,11 @@ import torch
 from dvmvs_core.data.encodings.npz import read_arrays
 from dvmvs_core.data.file_order import ordered_files
 from dvmvs_core.data.scene_folder import MILLIMETRES, read_intrinsics, read_poses
+from dvmvs_core.data.text_lines import read_words
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.split import TRAIN, VALIDATION
-from dvmvs_core.exporters.text_files import read_words
 from dvmvs_core.foreign import foreign
 from dvmvs_core.geometry import is_finite_pose
+from dvmvs_core.importers.split import TRAIN, VALIDATION
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.synthetic.clips import ClipBatch
 from dvmvs_core.training.subsequences import subsequences

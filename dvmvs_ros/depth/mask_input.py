@@ -23,8 +23,8 @@ from dvmvs_core.data.lens.camera_view import Rectification
 from dvmvs_core.data.lens.valid_mask import VALID_MASK, decode_mask, hidden_percent
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign
+from dvmvs_ros.process.node_log import QuietLog
 from dvmvs_ros.process.qos import subscription_qos
-from dvmvs_ros.process.quiet_log import QuietLog
 
 NOTE_PERIOD_S = 30.0
 
@@ -69,7 +69,7 @@ class MaskInput:
             self._warn(self.complaint())
             return
         self._fault = ""
-        self._view.valid_mask = mask
+        self._view.raw_mask = mask
         topic = self.subscription.topic_name
         self._note(f"depth is hidden where {topic} is 0: {hidden_percent(mask):.1f} % of the image")
 
@@ -80,7 +80,7 @@ class MaskInput:
 
     def values(self) -> dict[str, str]:
         """Return what diagnostics show."""
-        mask = self._view.valid_mask
+        mask = self._view.raw_mask
         return {
             "mask topic": self.subscription.topic_name,
             "masks": str(self.heard),

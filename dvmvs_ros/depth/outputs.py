@@ -22,10 +22,11 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range
 from std_msgs.msg import Header
 
-from dvmvs_core.data.lens.camera_view import without_unseen
+from dvmvs_core.data.encodings.pictures import colour_depth
+from dvmvs_core.data.lens.valid_mask import apply_valid_mask
 from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.depth.config import LiveConfig, NodeConfig
-from dvmvs_ros.depth.rate_limit import RateLimit
+from dvmvs_ros.depth.estimation import RateLimit
 from dvmvs_ros.depth.settings import INPUT_SIZE, MILLIMETRES
 from dvmvs_ros.messages.compressed_depth import compressed_depth_message
 from dvmvs_ros.messages.conversions import (
@@ -37,7 +38,6 @@ from dvmvs_ros.messages.conversions import (
     raw_depth_message,
     rgb_message,
 )
-from dvmvs_ros.messages.preview import colour_depth
 from dvmvs_ros.messages.upsampling import upsample_depth
 from dvmvs_ros.process.qos import output_qos
 
@@ -103,19 +103,24 @@ class Outputs:
         return max(low, config.min_depth_m), min(high, config.max_depth_m)
 
     def publish(
-        self, prediction: DepthPrediction, frame: Frame, seen: np.ndarray | None, header: Header, config: LiveConfig
+        self,
+        prediction: DepthPrediction,
+        frame: Frame,
+        valid_mask: np.ndarray | None,
+        header: Header,
+        config: LiveConfig,
     ) -> None:
         """Publish a prediction on every topic that is subscribed to.
 
         Args:
-            prediction: depth of the frame, at the network's size, as `hide_unseen` left it.
+            prediction: depth of the frame, at the network's size, as `apply_valid_mask` left it.
             frame: what it was made from.
-            seen: which pixels of the frame's image the camera shows; None for all.
+            valid_mask: which pixels of the frame's image the camera shows; None for all.
             header: the image's stamp and the camera's frame.
             config: what holds now.
         """
         if self._input_size and self._wants_images():
-            self._publish_images(without_unseen(_enlarged(prediction, frame), seen), header, config)
+            self._publish_images(apply_valid_mask(_enlarged(prediction, frame), valid_mask), header, config)
         else:
             self._publish_images(prediction, header, config)
         points = config.points_kept

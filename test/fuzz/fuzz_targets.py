@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 
 import fuzz_corpus as corpus
-import fuzz_exports as exports
+import fuzz_imports as imports
 import fuzz_mutations as mutations
 import numpy as np
 
@@ -28,20 +28,19 @@ from dvmvs_core.data.bags import bag_files
 from dvmvs_core.data.encodings import compressed_depth, image_message, rvl
 from dvmvs_core.data.keyframe_index import read_index
 from dvmvs_core.data.lens.camera_info import read_camera_info
-from dvmvs_core.data.lens.depth_projection import cloud_points
 from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.point_clouds import cloud_points
 from dvmvs_core.data.poses.transforms import TransformTree
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.evaluation.scoring.figures import read_figures
-from dvmvs_core.exporters import sens as sens_reader
-from dvmvs_core.exporters.export_options import ScannetOptions
-from dvmvs_core.exporters.raw_frames import SceneInput
-from dvmvs_core.exporters.scannet import Scannet
-from dvmvs_core.exporters.scene_writer import read_record
-from dvmvs_core.exporters.stamps import read_stamped_lines
-from dvmvs_core.exporters.tum_rgbd import _read_trajectory
+from dvmvs_core.importers import sens as sens_reader
+from dvmvs_core.importers.dataset import SceneInput
+from dvmvs_core.importers.formats import ScannetOptions
+from dvmvs_core.importers.scannet import Scannet
+from dvmvs_core.importers.scene_writer import read_record
+from dvmvs_core.importers.timed_poses import read_stamped_lines, read_trajectory
 from dvmvs_core.model import checkpoint
 from dvmvs_core.training.regulariser.clip_files import read_clip
 from dvmvs_core.training.run_folder import LOG_NAME, RunFolder
@@ -156,9 +155,9 @@ SCENE_FILES = {"poses": "poses.txt", "intrinsics": "K.txt", "stamps": "stamps.tx
 
 
 def _mounting(rng: Random, data: bytes, folder: Path) -> None:
-    from dvmvs_ros.poses.body_T_camera import parse_mounting
+    from dvmvs_ros.poses.pose_messages import parse_body_T_camera
 
-    parse_mounting(data.decode(errors="replace"))
+    parse_body_T_camera(data.decode(errors="replace"))
 
 
 def _bag_folder(path: Path) -> None:
@@ -238,7 +237,7 @@ TARGETS = {
     ),
     "bag_folder": Target(corpus.bag_metadata, mutations.mutated_words, _in_file("metadata.yaml", _bag_folder)),
     "frame_status": Target(corpus.statuses, _mutated_message, _status),
-    "export": Target(exports.data_sets, exports.damaged, exports.read),
+    "import": Target(imports.data_sets, imports.damaged, imports.read),
     "training_log": _text("log", lambda path: RunFolder(path.parent).forget_after(1), LOG_NAME),
     "sens": Target(corpus.sens, mutations.mutated_sens, _in_file("scene.sens", _sens)),
     "scene": Target(
@@ -248,7 +247,7 @@ TARGETS = {
     "intrinsics": _text("intrinsics", scene.read_intrinsics),
     "index": _text("index", read_index),
     "stamped_lines": _text("trajectory", lambda path: read_stamped_lines(path, 8)),
-    "trajectory": _text("trajectory", _read_trajectory),
+    "trajectory": _text("trajectory", read_trajectory),
     "figures": _text("figures", read_figures),
     "record": _text("record", lambda path: read_record(path.parent), "export.json"),
     "mounting": Target(lambda: corpus.texts()["mounting"], mutations.mutated_words, _mounting),

@@ -17,33 +17,30 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import deserialize_message
 from rosbags.convert import convert
 from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from rclpy.duration import Duration  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from rclpy.serialization import deserialize_message  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.bags import bag_messages  # noqa: E402
-from dvmvs_core.data.bags.bag_files import BagFiles, typestore  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import new_bag  # noqa: E402
-from dvmvs_core.data.encodings.bit_depth import BitDepth  # noqa: E402
-from dvmvs_core.data.encodings.inflate import zstd  # noqa: E402
-from dvmvs_core.data.lens.camera_view import AUTO, Rectification, hide_unseen  # noqa: E402
-from dvmvs_core.data.lens.raw_depth import rectify_depth  # noqa: E402
-from dvmvs_core.data.lens.valid_mask import decode_mask  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.data.poses.quaternion import pose_matrix  # noqa: E402
-from dvmvs_core.data.poses.transforms import TransformTree  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.frame_sync import Arrival, FrameSync  # noqa: E402
-from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, stamp_to_ns  # noqa: E402
-from dvmvs_ros.poses.transform_listener import decode_image  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.data.bags import bag_messages
+from dvmvs_core.data.bags.bag_files import BagFiles, typestore
+from dvmvs_core.data.bags.bag_writer import new_bag
+from dvmvs_core.data.encodings.bit_depth import BitDepth
+from dvmvs_core.data.encodings.inflate import zstd
+from dvmvs_core.data.lens.camera_view import AUTO, Rectification
+from dvmvs_core.data.lens.raw_depth import rectify_depth
+from dvmvs_core.data.lens.valid_mask import apply_valid_mask, decode_mask
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.poses.quaternion import pose_matrix
+from dvmvs_core.data.poses.transforms import TransformTree
+from dvmvs_core.types import Frame
+from dvmvs_ros.depth.frame_sync import FrameSync
+from dvmvs_ros.depth.frame_timeline import FrameTimeline
+from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, image_from_message, stamp_to_ns
 
 FRAMES, SIZE = 12, (36, 48)
 MASKS = "/camera/valid_mask"
@@ -259,7 +256,7 @@ def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndar
         tree.lookup,
         "odom",
         view=view,
-        on_frame=lambda frame, arrival: (frames.append(frame), seen.append(view.seen)),
+        on_frame=lambda frame, arrival: (frames.append(frame), seen.append(view.valid_mask)),
         on_drop=lambda arrival, reason, detail: pytest.fail(f"{reason}: {detail}"),
         on_jump=lambda: pytest.fail("a jump"),
         now_ns=lambda: 0,
@@ -278,14 +275,14 @@ def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndar
             sync.add_camera_info(stamp_to_ns(info.header.stamp), camera)
         elif message.topic == MASKS:
             mask = deserialize_message(message.data, Image)
-            view.valid_mask = decode_mask(mask.encoding, mask.height, mask.width, mask.step, False, mask.data)
+            view.raw_mask = decode_mask(mask.encoding, mask.height, mask.width, mask.step, False, mask.data)
         elif message.topic == DEPTHS:
             depth = depth_from_message(deserialize_message(message.data, Image))
             depths.append(depth if form.lens is None else rectify_depth(depth, camera))
         else:
             image = deserialize_message(message.data, Image if form.topic == IMAGES else CompressedImage)
             stamp_ns = stamp_to_ns(image.header.stamp)
-            sync.add_image(decode_image(image, bits=bits), Arrival(stamp_ns, "camera", len(frames), 0, 0.0))
+            sync.add_image(image_from_message(image, bits=bits), FrameTimeline(stamp_ns, "camera", len(frames), 0))
     return frames, depths, seen
 
 
@@ -306,9 +303,9 @@ def test_folder_bag_and_node_agree(name, tmp_path, into_the_log):
         for other in (bag_item.sensor_depth, depth):
             np.testing.assert_allclose(other, folder_item.sensor_depth, rtol=1e-6)
         if form.mask is not None:
-            assert 0.05 < (~folder_item.seen).mean() < 0.6
-            for other in (bag_item.seen, seen[i]):
-                np.testing.assert_array_equal(other, folder_item.seen)
+            assert 0.05 < (~folder_item.valid_mask).mean() < 0.6
+            for other in (bag_item.valid_mask, seen[i]):
+                np.testing.assert_array_equal(other, folder_item.valid_mask)
         difference = np.abs(bag_item.frame.image.astype(int) - PICTURES[i])
         assert difference.mean() < 15 or form.lens is not None, "and all are what the camera saw, the right way up"
 
@@ -318,18 +315,12 @@ OVER_DDS = ("EXIF", "16 bits, compressed", "compressed", "masked, EXIF")
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights):
-    node = start_node(
-        "depth_node",
-        {
-            "weights": str(tiny_weights),
-            "device": "cpu",
-            "transform_timeout_s": 60.0,
-            "image_transport": "compressed",
-            f"qos_overrides.{IMAGES}/compressed.subscription.reliability": "reliable",
-            f"qos_overrides.{INFO}.subscription.reliability": "reliable",
-        },
-        remap=(f"image:={IMAGES}", f"camera_info:={INFO}", f"valid_mask:={MASKS}"),
+def node(start_depth_node, tiny_weights):
+    node = start_depth_node(
+        f"{IMAGES[1:]}/compressed",
+        INFO[1:],
+        image_transport="compressed",
+        how={"remap": (f"image:={IMAGES}", f"camera_info:={INFO}", f"valid_mask:={MASKS}")},
     )
     node.wait_for("active: images from")
     yield node
@@ -381,7 +372,7 @@ def test_over_dds_the_node_predicts_what_folder_and_bag_say(
             prediction = engine.step(item.frame)
             decisions.append(engine.last_decision)
             if prediction is not None:
-                expected[item.frame.stamp_ns] = hide_unseen(prediction, item.seen).depth
+                expected[item.frame.stamp_ns] = apply_valid_mask(prediction, item.valid_mask).depth
         assert outcomes == decisions
         client.wait(lambda: len(client.depths) >= len(expected))  # noqa: B023
         depths = {stamp_to_ns(depth.header.stamp): depth_from_message(depth) for depth in client.depths}

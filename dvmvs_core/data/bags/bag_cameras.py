@@ -12,13 +12,12 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
-from dvmvs_core.data.bags.bag_images import base_topic
+from dvmvs_core.data.bags.bag_images import ImageTopic
+from dvmvs_core.data.bags.bag_topics import CAMERA_INFO
 from dvmvs_core.data.lens.camera_info import CameraModel, read_camera_info
 from dvmvs_core.data.lens.camera_view import camera_key
 from dvmvs_core.errors import DataError, MessageError
 from dvmvs_core.foreign import foreign
-
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 
 class BagCamera:
@@ -36,7 +35,7 @@ class BagCamera:
     """
 
     def __init__(self, files: BagFiles, topic: str) -> None:
-        self.topic = topic
+        self.topic, self._path = topic, files.path
         self._stamps: list[int] = []
         self._cameras: list[CameraModel] = []
         self.notes: list[str] = []
@@ -57,15 +56,20 @@ class BagCamera:
         if refused:
             self.notes.append(f"{files.path}, topic {topic}: {refused} camera_info were passed over; the last: {why}")
 
-    def has_size(self, size: tuple[int, int]) -> bool:
-        """Return whether any of the intrinsics are of images of a size (H, W)."""
-        return any((camera.height, camera.width) == size for camera in self._cameras)
+    def of(self, image: ImageTopic, image_topic: str) -> CameraModel:
+        """Return the intrinsics of what a topic of images holds.
+
+        Raises:
+            DataError: if no intrinsics are of its size.
+        """
+        camera = self.at(image.stamp_ns)
+        if all((known.height, known.width) != image.size for known in self._cameras):
+            raise DataError(
+                f"{self._path}: {self.topic} must be of the size of {image_topic},"
+                f" {image.size[1]}×{image.size[0]}; got {camera.width}×{camera.height}"
+            )
+        return camera
 
     def at(self, stamp_ns: int) -> CameraModel:
         """Return the newest intrinsics at a time, or the first of all."""
         return self._cameras[max(0, bisect_right(self._stamps, stamp_ns) - 1)]
-
-
-def info_topic(image_topic: str) -> str:
-    """Return the topic beside a topic of images on which image_transport puts their intrinsics."""
-    return base_topic(image_topic).rpartition("/")[0] + "/camera_info"

@@ -18,19 +18,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from dvmvs_core.data.bags.bag_cameras import CAMERA_INFO, BagCamera, info_topic
+from dvmvs_core.data.bags.bag_cameras import BagCamera
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
-from dvmvs_core.data.bags.bag_images import ImageMessage, ImageTopic, image_messages
+from dvmvs_core.data.bags.bag_images import ImageMessage, image_messages
 from dvmvs_core.data.bags.bag_poses import PoseStream
+from dvmvs_core.data.bags.bag_topics import CAMERA_INFO, POINT_CLOUD, ChosenTopics, info_topic
 from dvmvs_core.data.lens.camera_info import CameraModel
 from dvmvs_core.data.lens.camera_view import is_raw_topic
-from dvmvs_core.data.lens.depth_projection import cloud_points, depth_points, project_points
 from dvmvs_core.data.lens.raw_depth import raw_depth_points, rectify_depth
+from dvmvs_core.data.point_clouds import cloud_points, depth_points, project_points
 from dvmvs_core.errors import DataError, MessageError, TransformError, TransformExtrapolationError
 
 logger = logging.getLogger(__name__)
-
-POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 
 DEPTH_TOLERANCE_NS = 5_000_000
 """How far the stamp of a depth image may be from that of its colour image."""
@@ -47,10 +46,8 @@ class BagDepth:
 
     Args:
         files: the bag.
-        topic: a topic of depth images or point clouds.
-        images: what the topics of images hold.
-        colour: the images that depth is for.
-        colour_camera: their intrinsics.
+        chosen: the topics of the bag, with one of depth.
+        colour_camera: intrinsics of the images that depth is for.
         colour_is_raw: whether they are rectified, with the intrinsics that depth gets.
         rectify: which topics of depth are raw, as in `Rectification`.
     """
@@ -58,17 +55,15 @@ class BagDepth:
     def __init__(
         self,
         files: BagFiles,
-        topic: str,
-        images: dict[str, ImageTopic],
-        colour: ImageTopic,
+        chosen: ChosenTopics,
         colour_camera: BagCamera,
         colour_is_raw: bool,
         rectify: str,
     ) -> None:
-        self.topic = topic
+        topic = self.topic = chosen.depth
         self._files = files
-        self._colour = colour
-        self._depth = images.get(topic)
+        self._colour = chosen.images[chosen.image]
+        self._depth = chosen.images.get(topic)
         self._camera: BagCamera | None = None
         own = info_topic(topic)
         if self._depth and own != colour_camera.topic and own in files.of_type(CAMERA_INFO):

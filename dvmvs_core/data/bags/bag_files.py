@@ -15,15 +15,14 @@ read from front to back as far as it goes, and `notes` says so. Files and messag
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
 
-import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
@@ -31,13 +30,16 @@ from dvmvs_core.data.bags.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.bags.mcap_salvage import is_mcap, salvage_mcap
 from dvmvs_core.data.bags.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.bags.ros1_bag import Ros1Bag
-from dvmvs_core.data.bags.sqlite_pages import journal_of, log_of, open_sqlite, stores_rows, whole_rows
+from dvmvs_core.data.bags.sqlite_pages import CutSqlite, journal_of, log_of
 from dvmvs_core.data.encodings.inflate import inflate_file, inflate_message
 from dvmvs_core.data.file_order import held_kinds, is_clutter, natural_key
 from dvmvs_core.errors import DataError, MessageError
 from dvmvs_core.foreign import foreign, reason
 
 logger = logging.getLogger(__name__)
+
+DEPTH_NAME = "dvmvs_depth_name"
+"""Key of metadata.yaml's `custom_data` under which a bag keeps its `FrameSequence.depth_name`."""
 
 STORAGE_SUFFIXES, COMPRESSED_SUFFIXES = (".mcap", ".db3"), (".zstd", ".zst")
 
@@ -79,6 +81,7 @@ class BagFiles:
         topics: name → type and number of messages.
         notes: sentences about what could not be read.
         faults: file that could not be read to its end → what is wrong with it.
+        custom_data: what metadata.yaml holds beyond the messages.
 
     Raises:
         DataError: if nothing at all can be read.
@@ -90,6 +93,7 @@ class BagFiles:
         self.faults: dict[str, str] = {}
         self._folder: TemporaryDirectory | None = None
         self._sources = self._open()
+        self.custom_data = getattr(self._sources[0], "custom_data", {})
         self.topics: dict[str, Topic] = {}
         for source in self._sources:
             for name, topic in source.topics.items():
@@ -167,7 +171,7 @@ class BagFiles:
 
     def _salvage(self, named: Path, file: Path, why: str) -> _Source:
         with foreign(f"{named} cannot be read"):
-            source = _CutMcap(file) if is_mcap(file) else _CutSqlite(file)
+            source = _CutSource(file)
         count = sum(topic.count for topic in source.topics.values())
         if why:
             self.notes.append(f"{named} does not open through its index ({why}): {count} messages could still be read")
@@ -200,6 +204,7 @@ class _IndexedSource:
 
     Attributes:
         notes: sentences about what of it is not read.
+        custom_data: that of metadata.yaml, where it is a mapping.
     """
 
     def __init__(self, path: Path, files: list[Path]) -> None:
@@ -209,6 +214,8 @@ class _IndexedSource:
         for file in files:
             self._check(file)
         with Reader(path) as reader:
+            custom = reader.storage.metadata.custom
+            self.custom_data = custom if isinstance(custom, dict) else {}
             self.topics = {name: Topic(info.msgtype or "", info.msgcount) for name, info in reader.topics.items()}
             if path.is_dir():
                 self._compare(reader, files)
@@ -250,108 +257,36 @@ class _IndexedSource:
                     yield RawMessage(connection.topic, log_ns, data)
 
 
-class _Ros1Source:
+class _Ros1Source(Ros1Bag):
     """A ROS 1 bag."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._bag = Ros1Bag(path)
-        self.topics = {name: Topic(*counted) for name, counted in self._bag.counts.items()}
-        self.senders = self._bag.senders
+        super().__init__(path)
+        self.topics = {name: Topic(*counted) for name, counted in self.counts.items()}
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        for message in self._bag.messages(topics):
-            yield RawMessage(*message)
+        return itertools.starmap(RawMessage, super().messages(topics))
 
 
-class _CutMcap:
-    """What is left of an mcap file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        counts = Counter((message.topic, message.message_type) for message in salvage_mcap(path))
-        self.topics = {topic: Topic(message_type, count) for (topic, message_type), count in counts.items()}
-
-    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        for message in salvage_mcap(self.path):
-            if message.topic in topics:
-                yield RawMessage(message.topic, message.log_ns, message.data)
-
-
-class _CutSqlite:
-    """What is left of a sqlite3 file and its log, in the order of insertion, less rows of which a page is missing.
+class _CutSource:
+    """What is left of an mcap or sqlite3 file.
 
     Attributes:
-        lost: how many rows are not whole.
+        lost: how many rows of a sqlite3 file are not whole.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lost = 0
-        self._whole = self._find_whole()
-        counts: Counter[tuple[str, str]] = Counter()
-        for message in self._rows():
-            counts[message[:2]] += 1
+        cut = None if is_mcap(path) else CutSqlite(path)
+        self._read = cut.messages if cut else functools.partial(salvage_mcap, path)
+        counts = Counter(message[:2] for message in self._read())
         self.topics = {topic: Topic(message_type, count) for (topic, message_type), count in counts.items()}
-        self.lost = self._count_rows() - counts.total()
+        self.lost = cut.stored - counts.total() if cut else 0
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        for topic, _, log_ns, data in self._rows():
+        for topic, _, log_ns, data in self._read():
             if topic in topics:
                 yield RawMessage(topic, log_ns, data)
-
-    def _rows(self) -> Iterator[tuple[str, str, int, bytes]]:
-        if not stores_rows(self.path):
-            return
-        database = open_sqlite(self.path)
-        try:
-            names = {key: (name, kind) for key, name, kind in database.execute("SELECT id, name, type FROM topics")}
-            for first, last in self._runs():
-                yield from self._run(database, names, first, last)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            logger.debug("%s: reading ended: %s", self.path, error)
-        finally:
-            database.close()
-
-    def _run(
-        self, database: sqlite3.Connection, names: dict, first: int, last: int
-    ) -> Iterator[tuple[str, str, int, bytes]]:
-        query = "SELECT topic_id, timestamp, data FROM messages WHERE id BETWEEN ? AND ? ORDER BY id"
-        try:
-            for key, log_ns, data in database.execute(query, (first, last)):
-                if key in names and isinstance(data, bytes):
-                    yield *names[key], log_ns, data
-        except sqlite3.Error as error:
-            logger.debug("%s: reading of rows %d to %d ended: %s", self.path, first, last, error)
-
-    def _runs(self) -> Iterator[tuple[int, int]]:
-        """First and last id of each run of whole rows: SQLite ends a query at a page that is missing between two."""
-        breaks = np.flatnonzero(np.diff(self._whole) > 1) + 1
-        for run in np.split(self._whole, breaks):
-            if len(run):
-                yield int(run[0]), int(run[-1])
-
-    def _count_rows(self) -> int:
-        if not stores_rows(self.path):
-            return 0
-        database = open_sqlite(self.path)
-        try:
-            return database.execute("SELECT count(*) FROM messages").fetchone()[0]
-        except (sqlite3.Error, UnicodeDecodeError):
-            return 0
-        finally:
-            database.close()
-
-    def _find_whole(self) -> np.ndarray:
-        """Ids of the messages that SQLite does not fill up with zeros."""
-        database = open_sqlite(self.path)
-        try:
-            found = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
-            return whole_rows(self.path, found[0]) if found else np.empty(0, np.int64)
-        except sqlite3.Error:
-            return np.empty(0, np.int64)
-        finally:
-            database.close()
 
 
 def deserialise(data: bytes, message_type: str) -> object:

@@ -20,7 +20,7 @@ import numpy as np
 
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bags.bag_images import COMPRESSED_IMAGE, IMAGE, ImageMessage, base_topic, image_messages
-from dvmvs_core.data.bags.bag_namespaces import belongs
+from dvmvs_core.data.bags.bag_topics import belongs
 from dvmvs_core.data.lens.valid_mask import (
     decode_mask,
     decode_mask_png,

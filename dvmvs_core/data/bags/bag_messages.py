@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dvmvs_core.data.bags.bag_files import typestore
-from dvmvs_core.data.cloud import POINT_FIELDS
+from dvmvs_core.data.point_clouds import POINT_FIELDS
 from dvmvs_core.data.poses.quaternion import Quaternion
 
 IMAGE, CAMERA_INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"

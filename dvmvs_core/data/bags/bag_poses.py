@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
-from dvmvs_core.data.bags.bag_namespaces import belongs, nearest
+from dvmvs_core.data.bags.bag_images import ImageTopic
+from dvmvs_core.data.bags.bag_topics import BagTopics, belongs, nearest
 from dvmvs_core.data.poses.contradictions import Contradictions
 from dvmvs_core.data.poses.quaternion import Quaternion, Vector
 from dvmvs_core.data.poses.transforms import TransformTree
@@ -70,12 +71,9 @@ class BagPoses:
     Args:
         files: the bag.
         image_topic: topic of the images.
-        camera_frame: frame_id of the images.
-        image_lateness_ns: how long after its stamp an image was recorded.
-        pose_topic: a topic of `POSE_TYPES` in place of moving transforms; by default only where those do not lead to
-            the camera.
-        tf_topic: the topic of moving transforms; by default those that belong to the images.
-        world_frame: frame that poses are expressed in; None for `odom` if there is one, else the root of the tree.
+        image: what it holds.
+        topics: what was asked for. A `pose_topic` takes the place of moving transforms, by default only where those do
+            not lead to the camera; the world is `odom` if there is one, else the root of the tree.
 
     Attributes:
         world_frame: frame that poses are expressed in.
@@ -86,24 +84,17 @@ class BagPoses:
         DataError: if nothing says where the camera is.
     """
 
-    def __init__(
-        self,
-        files: BagFiles,
-        image_topic: str,
-        camera_frame: str,
-        image_lateness_ns: int = 0,
-        pose_topic: str | None = None,
-        world_frame: str | None = None,
-        tf_topic: str | None = None,
-    ) -> None:
+    def __init__(self, files: BagFiles, image_topic: str, image: ImageTopic, topics: BagTopics) -> None:
         self.notes: list[str] = []
         self._files = files
-        self._transform_topics, self._left_out = self._choose_transforms(image_topic, tf_topic)
-        self._camera_frame = camera_frame.removeprefix("/")
+        self._transform_topics, self._left_out = self._choose_transforms(image_topic, topics.tf_topic)
+        self._camera_frame = image.frame_id.removeprefix("/")
         self._posed_frame: str | None = None
         self.pose_topic = None
         survey = self._survey()
-        wanted = pose_topic or (None if survey.moves(self._camera_frame) else _choose_pose_topic(files, image_topic))
+        wanted = topics.pose_topic or (
+            None if survey.moves(self._camera_frame) else _choose_pose_topic(files, image_topic)
+        )
         if wanted is not None:
             self._take_poses(wanted, survey)
             survey = self._survey()
@@ -112,9 +103,9 @@ class BagPoses:
             self.notes.append(f"{files.path}: {survey.what_was_refused()}")
         if self._left_out:
             self.notes.append(f"{files.path}: {self._left_out}")
-        self.world_frame = self._choose_world_frame(survey, world_frame)
+        self.world_frame = self._choose_world_frame(survey, topics.world_frame)
         self._check_publishers(survey)
-        late_ns = survey.lateness_ns(self._camera_frame) - image_lateness_ns
+        late_ns = survey.lateness_ns(self._camera_frame) - (image.log_ns - image.stamp_ns)
         self._lookahead_ns = LOOKAHEAD_NS + max(0, late_ns)
 
     @property

@@ -17,31 +17,21 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.data.bags.bag_cameras import CAMERA_INFO, BagCamera, info_topic
-from dvmvs_core.data.bags.bag_depth import POINT_CLOUD, BagDepth
-from dvmvs_core.data.bags.bag_files import BagFiles
-from dvmvs_core.data.bags.bag_images import (
-    COMPRESSED_IMAGE,
-    IMAGE,
-    ImageMessage,
-    ImageTopic,
-    base_topic,
-    image_messages,
-    image_topics,
-)
+from dvmvs_core.data.bags.bag_cameras import BagCamera
+from dvmvs_core.data.bags.bag_depth import BagDepth
+from dvmvs_core.data.bags.bag_files import DEPTH_NAME, BagFiles
+from dvmvs_core.data.bags.bag_images import ImageMessage, image_messages
 from dvmvs_core.data.bags.bag_masks import BagMasks
-from dvmvs_core.data.bags.bag_namespaces import belongs, nearest, strangers
 from dvmvs_core.data.bags.bag_poses import BagPoses, PoseStream
+from dvmvs_core.data.bags.bag_topics import BagTopics, choose_topics
 from dvmvs_core.data.encodings.bit_depth import BitDepth
-from dvmvs_core.data.encodings.image_message import COLOUR_ENCODINGS
 from dvmvs_core.data.lens.camera_info import CameraModel, Lens
-from dvmvs_core.data.lens.camera_view import AUTO, Rectification, is_raw_topic, is_rectified_topic
-from dvmvs_core.data.sequence import DepthItem, FrameSequence, PoseItem, SequenceItem
+from dvmvs_core.data.lens.camera_view import AUTO, Rectification, is_raw_topic
+from dvmvs_core.data.sequence import TRUE_DEPTH, DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.errors import DataError, MessageError, TransformError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.preprocess import Preprocessor
@@ -51,28 +41,6 @@ logger = logging.getLogger(__name__)
 
 NO_TRANSFORM, OUT_OF_ORDER, DAMAGED = "no transform at its stamp", "not newer than the one before", "damaged message"
 NO_STAMP = "no stamp"
-
-
-@dataclass(frozen=True)
-class BagTopics:
-    """Topics and frames of a bag; each that is None is found by type."""
-
-    image_topic: str | None = None
-    """Topic of the colour images, uncompressed or compressed."""
-    camera_info_topic: str | None = None
-    """Topic of their intrinsics."""
-    depth_topic: str | None = None
-    """Topic of sensor depth, or a PointCloud2 to project into the images, which is never chosen by itself."""
-    world_frame: str | None = None
-    """Frame that poses are expressed in: `odom` if there is one, else the root of the camera's tree."""
-    pose_topic: str | None = None
-    """Topic of Odometry, PoseStamped or PoseWithCovarianceStamped; by default only where /tf does not lead to the
-    camera."""
-    rectify: str = AUTO
-    """Whether images of a camera with lens distortion are rectified: `always`, `never`, or `auto` to go by the name of
-    their topic, as the node's parameter of that name says."""
-    tf_topic: str | None = None
-    """Topic of moving transforms: by default /tf, and those named tf in a namespace of the images."""
 
 
 class BagSequence(FrameSequence):
@@ -125,9 +93,9 @@ class BagSequence(FrameSequence):
                 with foreign(f"image {image.index} cannot be used", MessageError):
                     recorded = image.colour(bits)
                     camera = self._camera_of(image.stamp_ns, recorded)
-                    self._view.valid_mask = masks.at(image.log_ns)
+                    self._view.raw_mask = masks.at(image.log_ns)
                     pixels, K = self._view(recorded, camera)
-                    seen = self._view.seen
+                    valid_mask = self._view.valid_mask
                     frame = Frame(pixels, K, world_T_cam, image.stamp_ns, image.index)
             except MessageError as error:
                 self._drop(DAMAGED, error)
@@ -139,12 +107,12 @@ class BagSequence(FrameSequence):
             if sensor_depth is not None and self._view.applies_to(camera):
                 size = pixels.shape[:2]
                 sensor_depth = Preprocessor(camera.K, sensor_depth.shape, size, crop=self._crop).depth(sensor_depth)
-            yield SequenceItem(frame, _name(image.index), sensor_depth, self._lens_left(camera), seen)
+            yield SequenceItem(frame, _name(image.index), sensor_depth, self._lens_left(camera), valid_mask)
         if not usable:
             raise DataError(f"{self.path}: none of {len(self)} images can be used; {self._last_reason}")
 
     def fitted(self, size: tuple[int, int], crop: bool) -> BagSequence:
-        """Return the sequence with its raw images rectified straight to a network's size (see `Sequence.fitted`)."""
+        """Return the sequence with raw images rectified straight to a network's size, as `FrameSequence.fitted`."""
         fitted = copy.copy(self)  # what was dropped and what is at fault stay one for both
         fitted._crop = crop
         fitted._view = fitted._rectification(size)
@@ -168,80 +136,29 @@ class BagSequence(FrameSequence):
                 yield DepthItem(image.index, camera.K, sensor_depth)
 
     def _open(self, path: Path, topics: BagTopics) -> None:
-        found = self._find_images(topics.image_topic)
-        self.image_topic = topics.image_topic or _choose_image(path, found)
-        image = found.get(self.image_topic)
-        if image is None:
-            raise DataError(f"{path} has no images on {self.image_topic!r}; it has images on {', '.join(found)}")
-        self.camera_frame = image.frame_id
-        self._camera = self._find_camera(topics.camera_info_topic)
-        self.camera_info_topic = self._camera.topic
-        camera_notes = [*self._camera.notes, *self._foreign_camera()]
-        self.depth_topic = topics.depth_topic or _choose_depth(path, self.image_topic, found)
-        clouds = self._files.of_type(POINT_CLOUD)
-        if self.depth_topic is not None and self.depth_topic not in (*found, *clouds):
-            raise DataError(
-                f"{path} has no depth on {self.depth_topic!r}; it has images on {', '.join(found)}"
-                + (f" and points on {', '.join(clouds)}" if clouds else "")
-            )
+        chosen = choose_topics(self._files, topics)
+        self.image_topic, self.camera_info_topic, self.depth_topic = chosen.image, chosen.camera_info, chosen.depth
         super().__init__(path, has_depth=self.depth_topic is not None)
+        if self._files.custom_data.get(DEPTH_NAME) == TRUE_DEPTH:
+            self.depth_name = TRUE_DEPTH
         self.faults = self._files.faults
+        image = chosen.images[self.image_topic]
+        self.camera_frame = image.frame_id
+        self._camera = BagCamera(self._files, self.camera_info_topic)
+        camera = self._camera.of(image, self.image_topic)
         self._rectify, self._crop = topics.rectify, False
         self._view = self._rectification(None)
-        self._check_camera(image)
-        self._depth = self._open_depth(found, image) if self.depth_topic else None
-        self._poses = BagPoses(
-            self._files,
-            self.image_topic,
-            image.frame_id,
-            image.log_ns - image.stamp_ns,
-            topics.pose_topic,
-            topics.world_frame,
-            topics.tf_topic,
-        )
+        with foreign(f"{path}, topic {self.camera_info_topic}"):
+            self._view(np.zeros((camera.height, camera.width, 3), np.uint8), camera)
+        raw = self._view.applies_to(camera)
+        self._depth = BagDepth(self._files, chosen, self._camera, raw, topics.rectify) if self.depth_topic else None
+        self._poses = BagPoses(self._files, self.image_topic, image, topics)
         self.pose_topic, self.world_frame = self._poses.pose_topic, self._poses.world_frame
         self._masks = BagMasks(self._files, self.image_topic, image.log_ns)
-        self.notes.extend((*self._files.notes, *camera_notes, *self._masks.notes, *self._poses.notes))
+        opened = (self._files, self._camera, chosen, self._masks, self._poses)
+        self.notes.extend(note for part in opened for note in part.notes)
         for note in self.notes:
             logger.warning(note)
-
-    def _find_images(self, wanted: str | None) -> dict[str, ImageTopic]:
-        found, unreadable = image_topics(self._files)
-        path = self._files.path
-        if wanted in unreadable:
-            raise DataError(f"{path}: no image on {wanted} can be read; the first: {unreadable[wanted]}")
-        if wanted is None and unreadable and not any(image.is_colour for image in found.values()):
-            reasons = "; ".join(f"{topic}: {why}" for topic, why in unreadable.items())
-            raise DataError(f"{path}: none of its colour images can be read; {reasons}. Decode them first")
-        if not found:
-            held = ", ".join(f"{name} ({topic.message_type})" for name, topic in self._files.topics.items())
-            raise DataError(f"{path} must hold images of type {IMAGE} or {COMPRESSED_IMAGE}; found {held}")
-        return found
-
-    def _find_camera(self, wanted: str | None) -> BagCamera:
-        path, available = self._files.path, self._files.of_type(CAMERA_INFO)
-        if not available:
-            raise DataError(f"{path} must hold a {CAMERA_INFO} for {self.image_topic}; it holds none")
-        if wanted is not None and wanted not in available:
-            raise DataError(f"{path} has no camera_info on {wanted!r}; it has {', '.join(available)}")
-        beside = info_topic(self.image_topic)
-        around = nearest([topic for topic in available if belongs(topic, self.image_topic)], self.image_topic)
-        topic = wanted or (beside if beside in available else (around or available)[0])
-        if topic not in (wanted, beside) and len(around) != 1 and len(available) > 1:
-            raise DataError(
-                f"{path} has no {beside} for {self.image_topic}, but {', '.join(available)}:"
-                " name one with --camera-info-topic"
-            )
-        return BagCamera(self._files, topic)
-
-    def _foreign_camera(self) -> list[str]:
-        """A sentence on intrinsics that may be those of another camera."""
-        if not strangers(self.camera_info_topic, self.image_topic):
-            return []
-        return [
-            f"{self._files.path}: the intrinsics of {self.image_topic} come from {self.camera_info_topic}, the only"
-            " camera_info there is"
-        ]
 
     def _rectification(self, size: tuple[int, int] | None) -> Rectification:
         return Rectification(self._rectify, self.image_topic, size, self._crop, logger.info)
@@ -249,20 +166,6 @@ class BagSequence(FrameSequence):
     def _lens_left(self, camera: CameraModel) -> Lens | None:
         """The lens of images that go by the name of raw ones and were left so."""
         return camera.lens if is_raw_topic(AUTO, self.image_topic) and not self._view.applies_to(camera) else None
-
-    def _open_depth(self, found: dict[str, ImageTopic], image: ImageTopic) -> BagDepth:
-        raw = self._view.applies_to(self._camera.at(image.stamp_ns))
-        return BagDepth(self._files, self.depth_topic, found, image, self._camera, raw, self._rectify)
-
-    def _check_camera(self, image: ImageTopic) -> None:
-        camera = self._camera.at(image.stamp_ns)
-        if not self._camera.has_size(image.size):
-            raise DataError(
-                f"{self.path}: {self.camera_info_topic} must be of the size of {self.image_topic},"
-                f" {image.size[1]}×{image.size[0]}; got {camera.width}×{camera.height}"
-            )
-        with foreign(f"{self.path}, topic {self.camera_info_topic}"):
-            self._view(np.zeros((camera.height, camera.width, 3), np.uint8), camera)
 
     def _camera_of(self, stamp_ns: int, pixels: np.ndarray) -> CameraModel:
         camera = self._camera.at(stamp_ns)
@@ -312,42 +215,6 @@ class BagSequence(FrameSequence):
     def _drop(self, reason: str, detail: object) -> None:
         self.dropped[reason] += 1
         self._last_reason = str(detail)
-
-
-def _choose_image(path: Path, found: dict[str, ImageTopic]) -> str:
-    """The topic of the colour images: colour before grey, rectified before raw, and only if one is left."""
-    colour = [topic for topic, image in found.items() if image.is_colour]
-    if not colour:
-        held = ", ".join(f"{topic} ({image.encoding})" for topic, image in found.items())
-        raise DataError(f"{path} must hold images as {', '.join(COLOUR_ENCODINGS)}; found {held}")
-    for better in (
-        lambda topic: not found[topic].is_depth,
-        lambda topic: not found[topic].is_grey,
-        is_rectified_topic,
-        lambda topic: not found[topic].compressed,
-    ):
-        colour = [topic for topic in colour if better(topic)] or colour
-    if len({base_topic(topic) for topic in colour}) > 1:
-        raise DataError(f"{path} holds several colour images, {', '.join(colour)}: name one with --image-topic")
-    return colour[0]
-
-
-def _choose_depth(path: Path, image_topic: str, found: dict[str, ImageTopic]) -> str | None:
-    """The topic of sensor depth: that of the camera's own frame first, and only if one is left."""
-    depth = [topic for topic, image in found.items() if image.is_depth and topic != image_topic]
-    # Images of mono16 may be of a camera: only a name makes them depth.
-    depth = [topic for topic in depth if not found[topic].is_colour or "depth" in topic]
-    colour, near = found[image_topic], nearest(depth, image_topic)
-    for better in (
-        lambda topic: found[topic].frame_id == colour.frame_id,
-        lambda topic: found[topic].size == colour.size,
-        lambda topic: topic in near,
-        lambda topic: not found[topic].compressed,
-    ):
-        depth = [topic for topic in depth if better(topic)] or depth
-    if len({base_topic(topic) for topic in depth}) > 1:
-        raise DataError(f"{path} holds several depth images, {', '.join(depth)}: name one with --depth-topic")
-    return depth[0] if depth else None
 
 
 def _name(index: int) -> str:

@@ -24,7 +24,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data.bags import bag_messages
-from dvmvs_core.data.bags.bag_files import typestore
+from dvmvs_core.data.bags.bag_files import DEPTH_NAME, typestore
 from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
 from dvmvs_core.data.lens.valid_mask import MaskChanges, is_mask_topic, mask_topic
 from dvmvs_core.data.poses.quaternion import pose_matrix, quaternion_of
@@ -67,6 +67,7 @@ def write_bag(
         DataError: if `out` exists, or the sequence is broken.
     """
     with new_bag(out, storage) as bag:
+        bag.describe(sequence)
         recorder = SequenceRecorder(bag, sequence.has_depth)
         for item in sequence.items():
             recorder.add(item)
@@ -147,6 +148,10 @@ class OpenBag:
                 topic, message_type, typestore=typestore(), offered_qos_profiles=qos
             )
 
+    def describe(self, sequence: FrameSequence) -> None:
+        """Keep in metadata.yaml (`custom_data`) what messages cannot say: whether depth is a sensor's or rendered."""
+        self._writer.set_custom_data(DEPTH_NAME, sequence.depth_name)
+
     def write(self, topic: str, log_ns: int, message: object | bytes) -> None:
         """Write a message, of `bag_messages` or serialised, on a topic that was opened, with the time of recording."""
         connection = self._connections[topic]
@@ -181,8 +186,8 @@ class SequenceRecorder:
         """Write one frame: its transform first, so that whoever plays the bag has the pose when the image comes."""
         frame, bag, stamp_ns = item.frame, self._bag, item.frame.stamp_ns
         if not self._static_sent:
-            mounting = bag_messages.transform(stamp_ns, BASE_FRAME, CAMERA_FRAME, np.zeros(3), OPTICAL_ROTATION)
-            bag.write(TF_STATIC, stamp_ns, mounting)
+            base_T_camera = bag_messages.transform(stamp_ns, BASE_FRAME, CAMERA_FRAME, np.zeros(3), OPTICAL_ROTATION)
+            bag.write(TF_STATIC, stamp_ns, base_T_camera)
             self._static_sent = True
         if is_finite_pose(frame.world_T_cam):
             cam_T_base = inverse_pose(pose_matrix((0.0, 0.0, 0.0), OPTICAL_ROTATION))
@@ -193,7 +198,7 @@ class SequenceRecorder:
             )
         else:
             self._lost += 1
-        mask = self._masks.changed(item.seen, frame.image.shape[:2])
+        mask = self._masks.changed(item.valid_mask, frame.image.shape[:2])
         if mask is not None:
             bag.open(MASK, IMAGE)
             bag.write(MASK, stamp_ns, bag_messages.image(stamp_ns, CAMERA_FRAME, mask, "mono8"))

@@ -18,10 +18,9 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from dvmvs_core.data.encodings.inflate import inflate_part
-from dvmvs_core.data.encodings.inflation_bound import inflation_bound
+from dvmvs_core.data.encodings.inflate import inflate_part, inflation_bound
 
 MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, DATA_END = 0x03, 0x04, 0x05, 0x06, 0x08, 0x0F
@@ -34,23 +33,14 @@ CHUNK_HEAD = struct.Struct("<QQQI")
 MESSAGE_HEAD = struct.Struct("<HIQQ")
 
 
-class SalvagedMessage(NamedTuple):
-    """One message: its topic, type, time of recording and serialised bytes."""
-
-    topic: str
-    message_type: str
-    log_ns: int
-    data: bytes
-
-
 def is_mcap(path: Path) -> bool:
     """Return whether a file begins as an mcap file does."""
     with path.open("rb") as stream:
         return stream.read(len(MAGIC)) == MAGIC
 
 
-def salvage_mcap(path: Path) -> Iterator[SalvagedMessage]:
-    """Yield every whole message up to the end of the data, or to where it breaks off.
+def salvage_mcap(path: Path) -> Iterator[tuple[str, str, int, bytes]]:
+    """Yield topic, type, time of recording and serialised bytes of every whole message up to where the data break off.
 
     Messages come in the order of the file. A chunk that cannot be decompressed to its end gives what comes out of it.
     """
@@ -69,7 +59,7 @@ def salvage_mcap(path: Path) -> Iterator[SalvagedMessage]:
                 elif opcode == MESSAGE:
                     channel, _, log_ns, _ = MESSAGE_HEAD.unpack_from(content)
                     if channel in channels:
-                        yield SalvagedMessage(*channels[channel], log_ns, content[MESSAGE_HEAD.size :])
+                        yield *channels[channel], log_ns, content[MESSAGE_HEAD.size :]
             except (struct.error, UnicodeDecodeError):
                 continue
 

@@ -20,7 +20,7 @@ from rosbags.convert.converter import migrate_bytes
 from rosbags.rosbag1 import Reader, reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from dvmvs_core.data.encodings.inflation_bound import inflation_bound
+from dvmvs_core.data.encodings.inflate import inflation_bound
 from dvmvs_core.errors import DamagedError
 
 SUFFIX = ".bag"

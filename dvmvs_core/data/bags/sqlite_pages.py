@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Which rows of a table in a cut-off SQLite file are whole.
+"""What is left of a SQLite file that was cut off, and which of its rows are whole.
 
 SQLite reads what is missing of a page, or all of it, as zeros. Where that is the last page of a long row, or the lower
 part of a page of short ones, nothing tells: the rows come out, with zeros in them. So the pages of each row are
@@ -20,16 +20,19 @@ Source: https://www.sqlite.org/fileformat2.html
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 FILE_HEADER_BYTES = 100
 INTERIOR, LEAF = 0x05, 0x0D
@@ -42,7 +45,7 @@ HOT_JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 
 
 def log_of(path: Path) -> Path | None:
-    """Return the write-ahead log beside a database, which holds its newest rows; None if there is none."""
+    """Return the write-ahead log next to a database, which holds its newest rows; None if there is none."""
     return _beside(path, "-wal")
 
 
@@ -62,7 +65,7 @@ def _beside(path: Path, ending: str) -> Path | None:
 
 def open_sqlite(path: Path) -> sqlite3.Connection:
     """Open a file to read it, also where it was cut off, together with its log; neither is changed."""
-    # Without locks, and with the index of the log in memory, no file is made beside it, and none is needed.
+    # Without locks, and with the index of the log in memory, no file is made next to it, and none is needed.
     options = "mode=ro&vfs=unix-none" if log_of(path) else "immutable=1"
     database = sqlite3.connect(f"file:{quote(str(path))}?{options}", uri=True)
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -77,8 +80,7 @@ def stores_rows(path: Path) -> bool:
     A view or a generated column is a program: it may make rows without end out of a small file. So may a topic that
     is there a thousand times, since each message is then read a thousand times.
     """
-    database = open_sqlite(path)
-    try:
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(open_sqlite(path)) as database:
         kinds = {
             name: (kind, sql or "") for kind, name, sql in database.execute("SELECT type, name, sql FROM sqlite_master")
         }
@@ -94,10 +96,7 @@ def stores_rows(path: Path) -> bool:
             return False
         ((rows, topics),) = database.execute("SELECT count(*), count(DISTINCT id) FROM topics")
         return rows == topics
-    except (sqlite3.Error, UnicodeDecodeError):
-        return False
-    finally:
-        database.close()
+    return False
 
 
 def is_cut(path: Path) -> bool:
@@ -123,6 +122,43 @@ def whole_rows(path: Path, root: int) -> np.ndarray:
         file = _Pages(opened.enter_context(path.open("rb")), log and opened.enter_context(log.open("rb")))
         whole = (row for row, overflow in _rows(file, root) if file.has_chain(overflow))
         return np.sort(np.fromiter(whole, np.int64))
+
+
+class CutSqlite:
+    """What is left of a file and its log, in the order of insertion, less rows of which a page is missing.
+
+    Attributes:
+        stored: how many messages SQLite counts, whole or not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.stored = 0
+        self._runs: list[tuple[int, int]] = []
+        self._topics: dict[int, tuple[str, str]] = {}
+        with suppress(sqlite3.Error, UnicodeDecodeError), closing(open_sqlite(path)) as database:
+            found = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'messages'").fetchone()
+            if found is None or not stores_rows(path):
+                return
+            whole = whole_rows(path, found[0])
+            # SQLite ends a query at a page that is missing between two rows: one query for each run of whole ones.
+            runs = np.split(whole, np.flatnonzero(np.diff(whole) > 1) + 1)
+            self._runs = [(int(run[0]), int(run[-1])) for run in runs if len(run)]
+            columns = database.execute("SELECT id, name, type FROM topics")
+            self._topics = {key: (name, message_type) for key, name, message_type in columns}
+            ((self.stored,),) = database.execute("SELECT count(*) FROM messages")
+
+    def messages(self) -> Iterator[tuple[str, str, int, bytes]]:
+        """Yield topic, type, time of recording and serialised bytes of every whole message."""
+        query = "SELECT topic_id, timestamp, data FROM messages WHERE id BETWEEN ? AND ? ORDER BY id"
+        with closing(open_sqlite(self._path)) as database:
+            for run in self._runs:
+                try:
+                    for key, log_ns, data in database.execute(query, run):
+                        if key in self._topics and isinstance(data, bytes):
+                            yield *self._topics[key], log_ns, data
+                except (sqlite3.Error, UnicodeDecodeError) as error:
+                    logger.debug("%s: reading of rows %d to %d ended: %s", self._path, *run, error)
 
 
 class _Pages:

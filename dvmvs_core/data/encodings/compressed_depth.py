@@ -70,9 +70,9 @@ def decode_compressed_depth(image_format: str, data) -> np.ndarray:
     # For each of the values that 16 bits have, and not for each pixel in float64.
     every = np.arange(1 << 16)
     steps = every - float(b)
-    seen = (every > 0) & (steps > 0)
+    valid = (every > 0) & (steps > 0)
     with np.errstate(over="ignore"):  # what is beyond float32 is infinitely far
-        metres = np.where(seen, a / np.where(seen, steps, 1.0), 0.0).astype(np.float32)
+        metres = np.where(valid, a / np.where(valid, steps, 1.0), 0.0).astype(np.float32)
     return np.where(np.isfinite(metres), metres, np.float32(0))[values]
 
 

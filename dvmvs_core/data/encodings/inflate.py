@@ -15,7 +15,6 @@ from pathlib import Path
 
 import lz4.frame
 
-from dvmvs_core.data.encodings.inflation_bound import inflation_bound
 from dvmvs_core.errors import DamagedError
 
 if sys.version_info >= (3, 14):
@@ -27,6 +26,14 @@ else:
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 PIECE_BYTES = 1 << 20
+
+INFLATED_ANYWAY, INFLATED_PER_BYTE = 100_000_000, 200
+"""What is believed of compressed data: so many bytes in all, and beyond that so many for each byte."""
+
+
+def inflation_bound(compressed_bytes: int) -> int:
+    """Return the most bytes that so many bytes of compressed data may become."""
+    return max(INFLATED_ANYWAY, INFLATED_PER_BYTE * compressed_bytes)
 
 
 def inflate_zlib(data: bytes, size: int) -> bytes:

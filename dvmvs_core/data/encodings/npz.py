@@ -22,7 +22,7 @@ from typing import IO
 
 import numpy as np
 
-from dvmvs_core.data.encodings.inflation_bound import inflation_bound
+from dvmvs_core.data.encodings.inflate import inflation_bound
 from dvmvs_core.errors import DamagedError
 from dvmvs_core.foreign import regular
 

@@ -27,7 +27,7 @@ from dvmvs_core.errors import DamagedError, MessageError
 
 SIZE = struct.Struct("<II")
 
-MOST_DIGITS = 10
+MAX_DIGITS = 10
 """Digits of the longest number, of 30 bits."""
 
 
@@ -68,8 +68,8 @@ def _numbers(data: bytes) -> np.ndarray:
     nibbles = nibbles[: last[-1] + 1] if len(last) else nibbles[:0]
     first = np.concatenate(([0], last[:-1] + 1)) if len(last) else last
     digit = np.arange(len(nibbles)) - np.repeat(first, last - first + 1)
-    if len(digit) and digit.max() >= MOST_DIGITS:
-        raise MessageError(f"an RVL image must hold numbers of at most {MOST_DIGITS} digits; it is damaged")
+    if len(digit) and digit.max() >= MAX_DIGITS:
+        raise MessageError(f"an RVL image must hold numbers of at most {MAX_DIGITS} digits; it is damaged")
     values = (nibbles & 7).astype(np.int64) << 3 * digit
     return np.add.reduceat(values, first) if len(last) else np.empty(0, np.int64)
 

@@ -116,7 +116,7 @@ is so on both axes up to the second figure."""
 SHORTEST, LONGEST = 0.05, 50.0
 """Focal length by the image's width: fields of view of 169° and 1°."""
 
-MOST_BENT = 1e6
+MAX_DISTORTION = 1e6
 """Coefficient by squared tangent of the image's corner that no lens has: telephoto lenses have the greatest."""
 
 
@@ -188,10 +188,10 @@ def _check_lens(lens: Lens, corner: float) -> None:
     Raises:
         MessageError: if it has such.
     """
-    if not np.abs(lens.coefficients).max() * corner**2 <= MOST_BENT:
+    if not np.abs(lens.coefficients).max() * corner**2 <= MAX_DISTORTION:
         raise MessageError(
-            f"camera_info: d must be finite coefficients of at most {MOST_BENT / corner**2:.0e} at this focal length;"
-            f" got {quoted(lens.coefficients.tolist())}. Calibrate the camera"
+            f"camera_info: d must be finite coefficients of at most {MAX_DISTORTION / corner**2:.0e} at this focal"
+            f" length; got {quoted(lens.coefficients.tolist())}. Calibrate the camera"
         )
     if not (np.abs(lens.R).max() < 2.0 and is_rotation(lens.R)):
         raise MessageError(f"camera_info: r must be a rotation; got {quoted(lens.R.tolist())}. Calibrate the camera")

@@ -14,14 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from dvmvs_core.data.lens.camera_info import CameraModel, resolution_doubt
-from dvmvs_core.data.lens.rectification import WHOLE, Rectifier
-from dvmvs_core.preprocess import Preprocessor
-from dvmvs_core.types import DepthPrediction
+from dvmvs_core.data.lens.rectification import Rectifier
 
 AUTO, ALWAYS, NEVER = RECTIFY = ("auto", "always", "never")
 
@@ -50,7 +47,7 @@ class Rectification:
         log: told once for each camera what is done with its images.
 
     Attributes:
-        valid_mask: (H, W) bool, which pixels of the images as they come show the scene; None for all. To be set.
+        raw_mask: (H, W) bool, which pixels of the images as they come show the scene; None for all. To be set.
         mask_fault: why it was not used for the last image, being of another size; empty if it was.
     """
 
@@ -64,7 +61,7 @@ class Rectification:
         self._log = log
         self._camera: tuple | None = None
         self._rectifier: Rectifier | None = None
-        self.valid_mask: np.ndarray | None = None
+        self.raw_mask: np.ndarray | None = None
         self.mask_fault = ""
         self._warped: tuple = (None, None, None)  # a mask, what rectified it, and what came of it
 
@@ -81,11 +78,11 @@ class Rectification:
         return self._rectifier.image(image), self._rectifier.K
 
     @property
-    def seen(self) -> np.ndarray | None:
+    def valid_mask(self) -> np.ndarray | None:
         """Which pixels of the last image show the scene, (h, w) bool, by lens and mask; None for all of them."""
-        rectifier, mask = self._rectifier, self.valid_mask
+        rectifier, mask = self._rectifier, self.raw_mask
         if mask is None or self.mask_fault:
-            return rectifier.seen if rectifier else None
+            return rectifier.in_view if rectifier else None
         if rectifier is None:
             return mask
         if self._warped[0] is not mask or self._warped[1] is not rectifier:
@@ -98,8 +95,8 @@ class Rectification:
 
     def _check_mask(self, size: tuple[int, int]) -> None:
         self.mask_fault = ""
-        if self.valid_mask is not None and self.valid_mask.shape != size:
-            height, width = self.valid_mask.shape
+        if self.raw_mask is not None and self.raw_mask.shape != size:
+            height, width = self.raw_mask.shape
             self.mask_fault = f"it must have the size of the images, {size[1]}×{size[0]}; got {width}×{height}"
 
     def _follow_camera(self, camera: CameraModel) -> None:
@@ -124,29 +121,3 @@ def camera_key(camera: CameraModel) -> tuple:
     lens = camera.lens
     arrays = [camera.K] if lens is None else [camera.K, lens.K, lens.coefficients, lens.R]
     return camera.height, camera.width, lens and lens.model, *(array.tobytes() for array in arrays)
-
-
-def hide_unseen(prediction: DepthPrediction, seen: np.ndarray | None, crop: bool = False) -> DepthPrediction:
-    """Return a prediction with no depth and no confidence where the camera's image shows nothing of the scene.
-
-    Args:
-        prediction: at the network's size.
-        seen: (H, W) bool, at the size of the frame's image; None for all.
-        crop: whether the image was cropped to the network's aspect ratio, as `Preprocessor` does.
-    """
-    if seen is None or seen.shape == prediction.depth.shape:
-        return without_unseen(prediction, seen)
-    resized = Preprocessor(prediction.K, seen.shape, prediction.depth.shape, crop=crop)
-    return without_unseen(prediction, resized.image(seen) > WHOLE)
-
-
-def without_unseen(prediction: DepthPrediction, seen: np.ndarray | None) -> DepthPrediction:
-    """Return a prediction as `hide_unseen` does, for (h, w) bool of its own size."""
-    if seen is None:
-        return prediction
-    confidence = prediction.confidence
-    return replace(
-        prediction,
-        depth=np.where(seen, prediction.depth, np.float32(0.0)),
-        confidence=None if confidence is None else np.where(seen, confidence, np.float32(0.0)),
-    )

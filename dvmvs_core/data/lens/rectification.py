@@ -27,7 +27,6 @@ from dvmvs_core.types import check_intrinsics
 NOWHERE = -1e6
 """Coordinate, in pixels, of what a raw image does not show."""
 
-
 WHOLE = 0.999
 """Share of what a pixel is interpolated from that must be in view for it to be; rounding takes up the rest."""
 
@@ -44,8 +43,8 @@ class Rectifier:
 
     Attributes:
         K: (3, 3) float64 intrinsics of the new image: those that `Preprocessor` gives for the rectified image.
-        seen: (h, w) bool, which pixels of the new image the raw image shows, the others being black; None if it shows
-            them all.
+        in_view: (h, w) bool, which pixels of the new image the raw image shows, the others being black; None if it
+            shows them all.
 
     Raises:
         MessageError: if the distortion model is unknown, or its number of coefficients, or the raw intrinsics are
@@ -67,8 +66,8 @@ class Rectifier:
         new_K[0] /= scale_x
         new_K[1] /= scale_y
         self._maps = undistort_maps(camera.lens, new_K, new_size)
-        seen = within(self._maps, self._size)
-        self.seen = None if seen.all() else seen
+        in_view = within(self._maps, self._size)
+        self.in_view = None if in_view.all() else in_view
 
     def image(self, raw: np.ndarray) -> np.ndarray:
         """Return (h, w, 3) uint8 RGB from a raw image (H, W, 3) uint8 RGB.
@@ -83,7 +82,7 @@ class Rectifier:
     def valid_mask(self, raw: np.ndarray) -> np.ndarray:
         """Return (h, w) bool, which pixels of the new image show what a mask (H, W) bool of the raw one lets show."""
         shown = cv2.remap(raw.astype(np.float32), *self._maps, interpolation=cv2.INTER_LINEAR) > WHOLE
-        return shown if self.seen is None else shown & self.seen
+        return shown if self.in_view is None else shown & self.in_view
 
 
 def within(maps: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> np.ndarray:

@@ -11,13 +11,18 @@ where the robot's own arm is. No depth is given there.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
 from dvmvs_core.data.encodings.image_message import decode_image
 from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS, decode_encoded
+from dvmvs_core.data.lens.rectification import WHOLE
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign, quoted
+from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.types import DepthPrediction
 
 VALID_MASK = "valid_mask"
 """Name of the topic, in the namespace of the images."""
@@ -108,6 +113,26 @@ def valid_pixels(mask: np.ndarray) -> np.ndarray:
 def hidden_percent(valid: np.ndarray) -> float:
     """Return how much of the image a mask hides, in per cent."""
     return 100.0 * (1.0 - float(valid.mean()))
+
+
+def apply_valid_mask(prediction: DepthPrediction, valid_mask: np.ndarray | None, crop: bool = False) -> DepthPrediction:
+    """Return a prediction with no depth and no confidence where the camera's image shows nothing of the scene.
+
+    Args:
+        prediction: at the network's size, or at that of the frame's image.
+        valid_mask: (H, W) bool, at the size of the frame's image; None for all.
+        crop: whether the image was cropped to the network's aspect ratio, as `Preprocessor` does.
+    """
+    if valid_mask is None:
+        return prediction
+    size, confidence = prediction.depth.shape, prediction.confidence
+    if valid_mask.shape != size:
+        valid_mask = Preprocessor(prediction.K, valid_mask.shape, size, crop=crop).image(valid_mask) > WHOLE
+    return replace(
+        prediction,
+        depth=np.where(valid_mask, prediction.depth, np.float32(0.0)),
+        confidence=None if confidence is None else np.where(valid_mask, confidence, np.float32(0.0)),
+    )
 
 
 class MaskChanges:

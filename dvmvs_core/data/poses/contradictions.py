@@ -53,19 +53,19 @@ class Contradiction(NamedTuple):
     mixed: bool
 
 
-class _Sample(NamedTuple):
+class _Sighting(NamedTuple):
     parent: str
     stamp_ns: int
     translation: Vector
     rotation: Quaternion
 
-    def apart(self, other: _Sample) -> tuple[float, float, float]:
+    def apart(self, other: _Sighting) -> tuple[float, float, float]:
         """Metres, degrees and seconds between two."""
         dot = abs(sum(a * b for a, b in zip(self.rotation, other.rotation, strict=True)))
         degrees = math.degrees(2.0 * math.acos(min(1.0, dot)))
         return math.dist(self.translation, other.translation), degrees, abs(self.stamp_ns - other.stamp_ns) * 1e-9
 
-    def agrees(self, other: _Sample) -> bool:
+    def agrees(self, other: _Sighting) -> bool:
         """Whether one frame can be at both."""
         metres, degrees, seconds = self.apart(other)
         return (
@@ -78,15 +78,15 @@ class _Sample(NamedTuple):
 class _Frame:
     """Where a frame is, where it was before it jumped, and how often it came back."""
 
-    def __init__(self, sample: _Sample, static: bool) -> None:
+    def __init__(self, sample: _Sighting, static: bool) -> None:
         self.here, self.static = sample, static
         self.samples, self.returns = 1, 0
-        self.pair: tuple[_Sample, _Sample] | None = None
-        self._left: _Sample | None = None
+        self.pair: tuple[_Sighting, _Sighting] | None = None
+        self._left: _Sighting | None = None
         self._recent: deque[int] = deque(maxlen=TIMES)
         self._restated = False
 
-    def add(self, sample: _Sample, static: bool) -> None:
+    def add(self, sample: _Sighting, static: bool) -> None:
         self.samples += 1
         here = self.here
         if static or self.static:
@@ -143,7 +143,7 @@ class Contradictions:
         static: bool = False,
     ) -> None:
         """Take parent_T_child at one time, in the order of arrival, after its numbers were checked."""
-        sample = _Sample(parent.removeprefix("/"), stamp_ns, tuple(translation), normalised(tuple(rotation)))
+        sample = _Sighting(parent.removeprefix("/"), stamp_ns, tuple(translation), normalised(tuple(rotation)))
         child = child.removeprefix("/")
         if child in self._frames:
             self._frames[child].add(sample, static)

@@ -9,7 +9,8 @@
 
 The answers are those of tf2: translations are interpolated linearly and rotations spherically between the two nearest
 transforms of an edge, nothing is ever extrapolated, and a static edge holds at every time. `a_T_b` maps coordinates in
-b to a, so `lookup(a, b, stamp_ns)` is tf2's `lookup_transform(a, b, stamp)`.
+b to a, so `lookup(a, b, stamp_ns)` is tf2's `lookup_transform(a, b, stamp)`. No library has this without ROS, and the
+errors are those of tf2 too: which frame is not known, which edge has no transform at that time, and what to do.
 """
 
 from __future__ import annotations

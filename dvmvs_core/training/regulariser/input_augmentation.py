@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvmvs_core.model.regulariser import RegulariserInputs
-from dvmvs_core.synthetic.sending import sent
+from dvmvs_core.runtime.devices import to_device
 
 LEFT_OUT = 0.2
 """Share of the keyframes that lack each of Lite0's maps."""
@@ -39,7 +39,7 @@ def augmented(inputs: RegulariserInputs, random: np.random.Generator) -> Regular
         inputs = _disturbed(inputs, random)
     levels = {name: getattr(inputs, name) for name in ("level4", "level8", "level16", "level32")}
     keep = random.random((len(levels), len(inputs.image), 1, 1, 1)) >= LEFT_OUT
-    kept = sent(torch.from_numpy(keep).float(), inputs.image.device)
+    kept = to_device(torch.from_numpy(keep).float(), inputs.image.device)
     return inputs._replace(**{name: level * one for (name, level), one in zip(levels.items(), kept, strict=True)})
 
 
@@ -48,7 +48,7 @@ def _disturbed(inputs: RegulariserInputs, random: np.random.Generator) -> Regula
         return on_device(random.normal(0, DEVIATION, (len(inputs.image), 1, *size)))
 
     def on_device(drawn: np.ndarray) -> Tensor:
-        return sent(torch.from_numpy(drawn).float(), inputs.image.device)
+        return to_device(torch.from_numpy(drawn).float(), inputs.image.device)
 
     chosen = on_device(random.random((len(inputs.image), 1, 1, 1)) < DISTURBED)
     smooth = functional.interpolate(normal(*GRID), size=tuple(inputs.network.shape[-2:]), mode="bilinear")

@@ -31,8 +31,8 @@ from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.matching.regularise import Regularise, unregularised
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
-from dvmvs_core.synthetic.camera_clips import clip_frame, with_defects
-from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips
+from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips, clip_frame
+from dvmvs_core.synthetic.defects import with_defects
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, write_clip
 from dvmvs_core.training.setup import initial_network
 

@@ -21,7 +21,7 @@ import pytest
 
 from dvmvs_core.data.bags.bag_writer import check_new, new_bag
 from dvmvs_core.errors import DataError
-from dvmvs_core.exporters.scene_writer import OutputError, SceneFolder
+from dvmvs_core.importers.scene_writer import OutputError, SceneFolder
 
 MOMENTS = {
     "at once": ("import", ""),
@@ -147,9 +147,9 @@ def test_of_two_writers_of_a_bag_the_second_is_told(tmp_path):
 def test_of_two_exports_of_a_scene_the_second_is_told_and_the_first_goes_on(tmp_path):
     import numpy as np
 
-    from dvmvs_core.exporters.raw_frames import ExportFrame
+    from dvmvs_core.importers.dataset import ImportedFrame
 
-    frame = ExportFrame(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), np.uint16), np.eye(4))
+    frame = ImportedFrame(np.zeros((4, 6, 3), np.uint8), np.ones((4, 6), np.uint16), np.eye(4))
     first = SceneFolder(tmp_path / "scene", False, "%g")
     first.add(frame)
     with pytest.raises(OutputError, match="is being written by another export"):

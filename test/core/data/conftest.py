@@ -9,10 +9,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_files import typestore
 from dvmvs_core.data.bags.bag_sequence import BagSequence, BagTopics
 from dvmvs_core.data.open_sequence import open_sequence
@@ -44,17 +47,13 @@ class Recording:
         self.close()
         return open_sequence(self.path, topics)
 
-    def new(self, message_type, **fields):
-        return self.store.types[message_type](**fields)
+    new = staticmethod(bag_messages.new)
+    header = staticmethod(bag_messages.header)
 
-    def header(self, stamp_ns, frame_id):
-        stamp = self.new("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-        return self.new("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
-
-    def write(self, topic, message_type, stamp_ns, **fields):
+    def write(self, topic, message_type, stamp_ns, message=None, **fields):
         if topic not in self.connections:
             self.connections[topic] = self.writer.add_connection(topic, message_type, typestore=self.store)
-        data = self.store.serialize_cdr(self.new(message_type, **fields), message_type)
+        data = self.store.serialize_cdr(message or self.new(message_type, **fields), message_type)
         self.writer.write(self.connections[topic], stamp_ns, data)
 
     def image(
@@ -68,11 +67,8 @@ class Recording:
         log_ns=None,
     ):
         pixels = np.full((4, 6, 3), stamp_ns // MILLISECOND % 256, np.uint8) if pixels is None else pixels
-        data = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
-        self.write(
-            topic, IMAGE, log_ns or stamp_ns, header=self.header(stamp_ns, frame_id), height=pixels.shape[0],
-            width=pixels.shape[1], encoding=encoding, is_bigendian=0, step=step or pixels[0].nbytes, data=data,
-        )  # fmt: skip
+        message = bag_messages.image(stamp_ns, frame_id, pixels, encoding)
+        self.write(topic, IMAGE, log_ns or stamp_ns, replace(message, step=step or message.step))
 
     def compressed(self, stamp_ns, data, image_format, topic="/camera/image_rect/compressed", frame_id="camera"):
         data = np.frombuffer(data, np.uint8)
@@ -81,24 +77,14 @@ class Recording:
     def info(
         self, stamp_ns, topic="/camera/camera_info", width=6, height=4, focal=5.0, d=(), frame_id="camera", **more
     ):
-        roi = self.new("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
-        k = np.array((focal, 0, 3, 0, focal, 2, 0, 0, 1))
-        fields = {"distortion_model": "plumb_bob", "k": k, "r": np.eye(3).reshape(-1), "p": np.zeros(12), **more}
-        self.write(
-            topic, INFO, stamp_ns, header=self.header(stamp_ns, frame_id), height=height, width=width,
-            d=np.array(d, dtype=np.float64), binning_x=0, binning_y=0, roi=roi, **fields,
-        )  # fmt: skip
+        K = np.array(((focal, 0, 3), (0, focal, 2), (0, 0, 1)))
+        message = bag_messages.camera_info(stamp_ns, frame_id, K, (height, width))
+        self.write(topic, INFO, stamp_ns, replace(message, **{"d": np.array(d, np.float64), "p": np.zeros(12), **more}))
 
     def transform(self, stamp_ns, x=0.0, parent="odom", child="camera", static=False, w=1.0, log_ns=None, topic=None):
-        stamped = self.new(
-            "geometry_msgs/msg/TransformStamped", header=self.header(stamp_ns, parent), child_frame_id=child,
-            transform=self.new(
-                "geometry_msgs/msg/Transform", translation=self.new("geometry_msgs/msg/Vector3", x=x, y=0.0, z=0.0),
-                rotation=self.new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=w),
-            ),
-        )  # fmt: skip
+        message = bag_messages.transform(stamp_ns, parent, child, (x, 0.0, 0.0), (0.0, 0.0, 0.0, w))
         topic = topic or ("/tf_static" if static else "/tf")
-        self.write(topic, TF, stamp_ns if log_ns is None else log_ns, transforms=[stamped])
+        self.write(topic, TF, stamp_ns if log_ns is None else log_ns, message)
 
     def pose(self, x=0.0):
         return self.new(

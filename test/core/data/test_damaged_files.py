@@ -27,18 +27,16 @@ from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_files import BagFiles
 from dvmvs_core.data.bags.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.bags.mcap_salvage import measure_chunks
-from dvmvs_core.data.encodings.inflate import zstd
-from dvmvs_core.data.encodings.inflation_bound import INFLATED_ANYWAY
+from dvmvs_core.data.encodings.inflate import INFLATED_ANYWAY, zstd
 from dvmvs_core.data.keyframe_index import read_index
-from dvmvs_core.data.lens.depth_projection import cloud_points
 from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.point_clouds import cloud_points
 from dvmvs_core.data.scene_folder import read_intrinsics, read_poses
 from dvmvs_core.data.text_lines import LONGEST_LINE, read_lines, seconds_to_ns
 from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsError
 from dvmvs_core.evaluation.prediction.prediction_files import REQUIRED, PredictionReader
 from dvmvs_core.evaluation.scoring.figures import read_figures
-from dvmvs_core.exporters import sens
-from dvmvs_core.importers import colmap_model, files, record3d, transforms_json
+from dvmvs_core.importers import colmap, files, record3d, sens, transforms_json
 from dvmvs_core.model.regulariser import load_regulariser
 from dvmvs_core.training.training_scenes import read_training_frame
 
@@ -403,9 +401,9 @@ def test_a_point_cloud_whose_fields_lie_beyond_its_points_is_refused(offset):
         files.read_yaml,
         transforms_json._size,
         record3d._reader,
-        colmap_model._read_cameras_bin,
-        colmap_model._read_images_bin,
-        lambda path: list(colmap_model._long_lines(path)),
+        colmap._read_cameras_bin,
+        colmap._read_images_bin,
+        lambda path: list(colmap._long_lines(path)),
         load_regulariser,
     ),
 )

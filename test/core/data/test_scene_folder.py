@@ -417,7 +417,7 @@ def test_a_mask_says_where_images_show_nothing(make_scene):
     mask[:5] = 0
     cv2.imwrite(str(folder / "mask.png"), mask)
     for item in SceneSequence(folder).items():
-        np.testing.assert_array_equal(item.seen, mask > 0)
+        np.testing.assert_array_equal(item.valid_mask, mask > 0)
     cv2.imwrite(str(folder / "mask.png"), mask[:-1])
     with pytest.raises(DataError, match=r"mask.png must have the size of the images, .*36.*; got .*35"):
         SceneSequence(folder)

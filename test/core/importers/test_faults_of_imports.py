@@ -29,8 +29,8 @@ from written_recordings import WRITERS, pose
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DamagedError, DataError
-from dvmvs_core.importers.import_options import TransformsOptions
-from dvmvs_core.importers.lzfse import _blocks, inflate_lzfse
+from dvmvs_core.importers.formats import TransformsOptions
+from dvmvs_core.importers.record3d import _blocks, inflate_lzfse
 from dvmvs_core.importers.transforms_json import TransformsJson
 
 IMAGE = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60))

@@ -47,7 +47,7 @@ def test_known_points_are_where_they_must_be(tmp_path, name):
     frames = list(sequence.items())
     assert len(frames) == FRAMES and not sequence.dropped
     for i, item in enumerate(frames):
-        shown = item.frame.image if item.seen is None else item.frame.image[item.seen]
+        shown = item.frame.image if item.valid_mask is None else item.frame.image[item.valid_mask]
         assert shown.any(axis=-1).all(), "what the lens does not show is masked"
         R, t = item.frame.world_T_cam[:3, :3], item.frame.world_T_cam[:3, 3]
         for point, colour in zip(POINTS, COLOURS, strict=True):
@@ -81,4 +81,4 @@ def test_what_a_lens_does_not_show_has_no_depth(tmp_path):
     assert main([str(argument) for argument in arguments]) == 0
     (scene,) = (tmp_path / "out").iterdir()
     item = next(iter(open_sequence(scene).items()))
-    assert not item.seen[0, 0] and item.seen[24, 32] and (item.frame.image[item.seen] == 90).all()
+    assert not item.valid_mask[0, 0] and item.valid_mask[24, 32] and (item.frame.image[item.valid_mask] == 90).all()

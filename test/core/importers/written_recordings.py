@@ -140,7 +140,7 @@ def trajectory_video(folder: Path) -> list:
 
 
 def trajectory_orb_slam(folder: Path) -> list:
-    """ORB-SLAM3 writes nanoseconds with six digits behind the point, and no comment, beside images named by them."""
+    """ORB-SLAM3 writes nanoseconds with six digits behind the point, and no comment, next to images named by them."""
     arguments = trajectory_nanoseconds(folder)
     lines = (folder / "poses.txt").read_text().splitlines()[1:]
     times = [line.split()[0].replace(".", "") for line in lines]

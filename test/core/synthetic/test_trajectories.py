@@ -16,14 +16,15 @@ import pytest
 
 from dvmvs_core.geometry import is_rotation, pose_distance
 from dvmvs_core.synthetic.camera import sample_intrinsics
-from dvmvs_core.synthetic.hovering import NEAR_CLEARANCE_M, hover
 from dvmvs_core.synthetic.paths import ClipKind, WorldProbe, clip_path, parallax_px, sequence_path
 from dvmvs_core.synthetic.trajectories import (
     CLEARANCE_M,
+    NEAR_CLEARANCE_M,
     camera_poses,
     camera_velocity,
     choose_keyframes,
     drift,
+    hover,
     pose_distances,
     sample_style,
     walk,

@@ -83,8 +83,8 @@ def test_chairs_stand_on_both_sides_of_their_table_and_face_it():
     assert stands == {False, True}  # some on a foot, some on legs
 
 
-def test_a_place_beside_another_is_turned_with_it():
-    place = Place(1.0, 2.0, np.pi / 2).beside(0.5, 0.1, -np.pi / 2)
+def test_a_place_next_to_another_is_turned_with_it():
+    place = Place(1.0, 2.0, np.pi / 2).moved(0.5, 0.1, -np.pi / 2)
     assert (place.x, place.y, place.yaw) == pytest.approx((0.9, 2.5, 0.0))
 
 

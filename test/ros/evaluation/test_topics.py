@@ -12,16 +12,14 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import rclpy
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-rclpy = pytest.importorskip("rclpy")
-
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
-
-from dvmvs_core.errors import ConfigError  # noqa: E402
-from dvmvs_ros.evaluation.topics import find_topics  # noqa: E402
-from dvmvs_ros.evaluation_node import EvaluationNode  # noqa: E402
+from dvmvs_core.errors import ConfigError
+from dvmvs_ros.evaluation.topics import find_topics
+from dvmvs_ros.evaluation_node import EvaluationNode
 
 INFO, VIEW, MASK, ARM = "/robot/camera_info", "/robot/view", "/robot/valid_mask", "/robot/arm"
 VOLATILE = QoSProfile(depth=1)

@@ -237,7 +237,7 @@ def test_depth_under_the_name_of_the_images_is_said_to_be_depth(posed):
 
 
 def test_other_channels_of_a_healthy_recording_do_not_disturb(posed):
-    """What a recording may hold beside what is read: other types, encodings, empty topics, unreadable images."""
+    """What a recording may hold next to what is read: other types, encodings, empty topics, unreadable images."""
     posed.info(0)
     posed.image(SECOND)
     for name, message_type, data in (

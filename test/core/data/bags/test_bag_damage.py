@@ -5,12 +5,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Bags that were cut off or damaged: what can be read is used, and it is said how much that is."""
+"""Bags that were cut off or damaged, or lack a part: what can be read is used, and it is said how much that is."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
+import struct
 
 import numpy as np
 import pytest
@@ -18,10 +20,12 @@ from rosbags.rosbag2 import CompressionMode, Reader, StoragePlugin, Writer
 
 from dvmvs_core.data.bags.bag_files import typestore
 from dvmvs_core.data.bags.mcap_salvage import salvage_mcap
+from dvmvs_core.data.bags.sqlite_pages import is_cut, whole_rows
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError, DvmvsError
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+CHUNK_INDEX = 0x08
 SUFFIX = {"mcap": ".mcap", "sqlite3": ".db3"}
 
 
@@ -30,22 +34,20 @@ def storage_file(bag):
     return file
 
 
+def written(messages, connections, out, storage):
+    """A bag of some messages, in chunks that are compressed where it can have them."""
+    writer = Writer(out, version=8, storage_plugin=StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3)
+    if storage == "mcap":
+        writer.compression_mode = CompressionMode.STORAGE
+    with writer:
+        own = {c.id: writer.add_connection(c.topic, c.msgtype, typestore=typestore()) for c in connections}
+        for connection, stamp_ns, data in messages:
+            writer.write(own[connection.id], stamp_ns, data)
+    return out
+
+
 def cut(file, size: int) -> None:
     file.write_bytes(file.read_bytes()[:size])
-
-
-def recompressed(bag, out):
-    """The same bag with compressed chunks."""
-    with Reader(bag) as reader:
-        writer = Writer(out, version=8, storage_plugin=StoragePlugin.MCAP)
-        writer.compression_mode = CompressionMode.STORAGE
-        with writer:
-            connections = {
-                c.id: writer.add_connection(c.topic, c.msgtype, typestore=typestore()) for c in reader.connections
-            }
-            for connection, stamp_ns, data in reader.messages():
-                writer.write(connections[connection.id], stamp_ns, data)
-    return out
 
 
 @pytest.mark.parametrize("storage", SUFFIX)
@@ -96,14 +98,14 @@ def test_split_files_without_metadata_are_read_in_their_natural_order(make_bag, 
 
 
 def test_compressed_chunks_are_salvaged_too(make_bag, tmp_path):
-    bag = recompressed(make_bag(frames=60), tmp_path / "compressed")
-    with Reader(bag) as reader:
+    with Reader(make_bag(frames=60)) as reader:
+        bag = written(reader.messages(), reader.connections, tmp_path / "compressed", "mcap")
         expected = [(c.topic, stamp_ns, bytes(data)) for c, stamp_ns, data in reader.messages()]
     file = storage_file(bag)
-    found = [(m.topic, m.log_ns, bytes(m.data)) for m in salvage_mcap(file)]
+    found = [(topic, log_ns, bytes(data)) for topic, _, log_ns, data in salvage_mcap(file)]
     assert sorted(found) == sorted(expected)
     cut(file, file.stat().st_size // 2)
-    found = [(m.topic, m.log_ns, bytes(m.data)) for m in salvage_mcap(file)]
+    found = [(topic, log_ns, bytes(data)) for topic, _, log_ns, data in salvage_mcap(file)]
     assert len(expected) // 4 < len(found) < len(expected)
     assert set(found) < set(expected)
 
@@ -137,7 +139,8 @@ def test_a_cut_at_any_byte_is_a_part_or_one_clear_error_and_never_a_wrong_frame(
 
 
 def test_a_damaged_chunk_in_the_middle_costs_what_follows_and_is_said(make_bag, tmp_path, caplog):
-    bag = recompressed(make_bag(frames=240), tmp_path / "compressed")
+    with Reader(make_bag(frames=240)) as reader:
+        bag = written(reader.messages(), reader.connections, tmp_path / "compressed", "mcap")
     file = storage_file(bag)
     data = bytearray(file.read_bytes())
     second_chunk = data.index(ZSTD_MAGIC, data.index(ZSTD_MAGIC) + 4)
@@ -170,4 +173,134 @@ def test_a_record_that_claims_to_be_endless_ends_the_file(make_bag):
     header_end = 8 + 9 + int.from_bytes(data[9:17], "little")
     file.write_bytes(data[:header_end] + b"\x06" + (2**62).to_bytes(8, "little") + data[header_end + 9 :])
     found = list(salvage_mcap(file))  # the chunk itself is whole, and its own lengths are right
-    assert {message.topic for message in found} >= {"/tf", "/camera/image_rect"}
+    assert {topic for topic, *_ in found} >= {"/tf", "/camera/image_rect"}
+
+
+def split(bag, out, storage):
+    """A bag in two files, run_0 and run_1."""
+    out.mkdir()
+    with Reader(bag) as reader:
+        messages = list(reader.messages())
+        for part, half in enumerate((messages[: len(messages) // 2], messages[len(messages) // 2 :])):
+            piece = written(half, reader.connections, out.with_name(f"piece{part}"), storage)
+            shutil.copy(storage_file(piece), out / f"run_{part}{SUFFIX[storage]}")
+    names = "".join(f"  - run_{part}{SUFFIX[storage]}\n" for part in (0, 1))
+    metadata = (bag / "metadata.yaml").read_text()
+    (out / "metadata.yaml").write_text(re.sub(r"( +- \S+(?:db3|mcap)\n)", names, metadata, count=1))
+    return out
+
+
+def records(data: bytes):
+    """Offset, opcode and end of each record of an mcap file."""
+    at = 8
+    while at < len(data) - 8:
+        opcode, length = struct.unpack_from("<BQ", data, at)
+        yield at, opcode, at + 9 + length
+        at += 9 + length
+
+
+def without_last_chunk(data: bytes) -> bytes:
+    """An mcap file whose index leaves out its last chunk, as of a recorder that was killed between the two."""
+    start, _, end = [record for record in records(data) if record[1] == CHUNK_INDEX][-1]
+    return data[:start] + data[end:]
+
+
+def with_shifted_chunks(data: bytes) -> bytes:
+    """An mcap file whose index names other places, as of one that was edited."""
+    shifted = bytearray(data)
+    for start, opcode, _ in records(data):
+        if opcode == CHUNK_INDEX:
+            (offset,) = struct.unpack_from("<Q", shifted, start + 25)
+            struct.pack_into("<Q", shifted, start + 25, offset + 7)
+    return bytes(shifted)
+
+
+@pytest.mark.parametrize("metadata", (True, False), ids=("with metadata.yaml", "without"))
+@pytest.mark.parametrize("wrong", (without_last_chunk, with_shifted_chunks))
+def test_an_index_that_does_not_fit_its_chunks_is_not_believed(make_bag, tmp_path, wrong, metadata):
+    with Reader(make_bag(frames=240)) as reader:
+        bag = written(reader.messages(), reader.connections, tmp_path / "chunks", "mcap")
+    expected = [item.frame.stamp_ns for item in open_sequence(bag).items(depth=False)]
+    file = storage_file(bag)
+    file.write_bytes(wrong(file.read_bytes()))
+    if not metadata:
+        (bag / "metadata.yaml").unlink()
+    sequence = open_sequence(bag)
+    assert [item.frame.stamp_ns for item in sequence.items(depth=False)] == expected
+    assert f"the index of {file.name} names other chunks than it has" in sequence.faults[file.name]
+
+
+@pytest.mark.parametrize("storage", SUFFIX)
+def test_a_file_of_a_split_bag_that_was_renamed_keeps_its_place_in_time(make_bag, tmp_path, storage):
+    bag = make_bag(storage, frames=14)
+    expected = list(open_sequence(bag).items())
+    parts = split(bag, tmp_path / "parts", storage)
+    first = parts / f"run_0{SUFFIX[storage]}"
+    first.rename(parts / f"walk{SUFFIX[storage]}")
+    sequence = open_sequence(parts)
+    items = list(sequence.items())
+    assert [item.frame.stamp_ns for item in items] == [item.frame.stamp_ns for item in expected]
+    assert not sequence.dropped
+    for ours, theirs in zip(items, expected, strict=True):
+        np.testing.assert_array_equal(ours.frame.image, theirs.frame.image)
+
+
+@pytest.mark.parametrize("storage", SUFFIX)
+def test_a_file_of_a_split_bag_that_is_missing_is_named_as_the_cause(make_bag, tmp_path, storage):
+    parts = split(make_bag(storage, frames=14), tmp_path / "parts", storage)
+    kept = tmp_path / "kept"
+    (parts / f"run_0{SUFFIX[storage]}").rename(kept)
+    with pytest.raises(DataError, match=f"no transform leads to .*files are missing: .*run_0{SUFFIX[storage]}"):
+        open_sequence(parts)
+    kept.rename(parts / f"run_0{SUFFIX[storage]}")
+    (parts / f"run_1{SUFFIX[storage]}").unlink()
+    sequence = open_sequence(parts)
+    assert len(list(sequence.items())) == 7
+    assert any("files are missing" in note and f"run_1{SUFFIX[storage]}" in note for note in sequence.notes)
+
+
+def test_an_mcap_file_is_read_by_its_content_whatever_its_name(make_bag, tmp_path):
+    bag = make_bag(frames=6)
+    (tmp_path / "other").mkdir()
+    shutil.copy(storage_file(bag), tmp_path / "other/run.db3")
+    sequence = open_sequence(tmp_path / "other")
+    assert len(list(sequence.items())) == 6
+    assert "it is an mcap file, whatever its name says" in sequence.faults["run.db3"]
+
+
+@pytest.mark.parametrize("page_size", (512, 4096, 65536))
+def test_of_a_file_cut_anywhere_the_whole_rows_are_told_from_those_filled_up_with_zeros(tmp_path, page_size):
+    random = np.random.default_rng(page_size)
+    rows = {
+        i + 1: random.integers(1, 256, int(size), np.uint8).tobytes()
+        for i, size in enumerate(random.choice((3, 100, 477, 478, 900, 5000, 70000), 60))
+    }
+    path = tmp_path / "table.db"
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA page_size = {page_size}")
+        database.execute("CREATE TABLE messages (id INTEGER PRIMARY KEY, data BLOB)")
+        database.executemany("INSERT INTO messages VALUES (?, ?)", rows.items())
+    database.close()
+    whole = path.read_bytes()
+    filled_up = 0
+    assert not is_cut(path)
+    for size in (*random.integers(3 * page_size, len(whole), 25).tolist(), len(whole) - 1, len(whole) - page_size // 2):
+        path.write_bytes(whole[:size])
+        assert is_cut(path)
+        database = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
+        database.execute("PRAGMA writable_schema = ON")
+        (root,) = database.execute("SELECT rootpage FROM sqlite_master").fetchone()
+        sound, found = set(whole_rows(path, root).tolist()), 0
+        try:
+            for row, data in database.execute("SELECT id, data FROM messages ORDER BY id"):
+                if row in sound:
+                    assert data == rows[row], (size, row)
+                    found += 1
+                else:
+                    filled_up += data != rows.get(row)
+        except sqlite3.DatabaseError:
+            pass
+        database.close()
+    assert filled_up, "no cut of this test shows what it is for"
+    path.write_bytes(whole)
+    assert whole_rows(path, root).tolist() == list(rows)

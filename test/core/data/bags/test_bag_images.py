@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Compressed colour and depth in bags."""
+"""Images of bags: compressed colour and depth; raw ones of a camera with a lens, rectified with their depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.bags.bag_sequence import BagTopics
+from dvmvs_core.data.lens.camera_info import camera_model
+from dvmvs_core.data.lens.raw_depth import raw_depth_points, rectify_depth
+from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.errors import DataError
+from dvmvs_core.preprocess import Preprocessor
 
 MILLISECOND = 1_000_000
 
@@ -108,3 +112,103 @@ def test_two_compressed_cameras_are_one_clear_error(posed):
         posed.compressed(10 * MILLISECOND, encoded(".png", RGB), "png", f"/{side}/image/compressed")
     with pytest.raises(DataError, match="several colour images, /left/image/compressed, /right/image/compressed"):
         posed.open()
+
+
+SIZE = (36, 48)
+RAW_K = np.array((40.0, 0.0, 24.0, 0.0, 41.0, 18.0, 0.0, 0.0, 1.0))
+P = np.array((36.0, 0.0, 23.0, 0.0, 0.0, 36.0, 17.5, 0.0, 0.0, 0.0, 1.0, 0.0))
+LENS = (-0.3, 0.1, 0.001, 0.0, 0.0)
+CAMERA = camera_model(*SIZE, RAW_K, P, LENS)
+
+NOISE = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+IMAGE = cv2.resize(NOISE, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+RAW_MILLIMETRES = np.random.default_rng(1).integers(500, 4000, SIZE, dtype=np.uint16)
+METRES = (RAW_MILLIMETRES / 1000.0).astype(np.float32)
+
+
+@pytest.fixture
+def record(recording):
+    """A function that records an image of the camera with depth; returns the bag's only frame."""
+
+    def make(image_topic="/camera/image_raw", depth_topic="/camera/depth", rectify="auto", depth_info=None, size=None):
+        info = {"width": 48, "height": 36, "k": RAW_K, "p": P}
+        recording.info(0, d=LENS, **info)
+        recording.transform(0)
+        recording.transform(20 * MILLISECOND)
+        recording.image(10 * MILLISECOND, IMAGE, image_topic)
+        recording.image(10 * MILLISECOND, RAW_MILLIMETRES, depth_topic, "16UC1")
+        if depth_info is not None:
+            recording.info(0, "/depth/camera_info", **{**info, **depth_info})
+        bag = recording.open(BagTopics(rectify=rectify))
+        (item,) = (bag if size is None else bag.fitted(size, crop=False)).items()
+        (depth,) = bag.sensor_depths({0})
+        assert size is not None or np.array_equal(item.sensor_depth, depth.sensor_depth)
+        return item, depth
+
+    return make
+
+
+def test_a_raw_image_comes_rectified_with_its_depth(record):
+    item, depth = record()
+    expected = Rectifier(CAMERA, SIZE)
+    np.testing.assert_array_equal(item.frame.image, expected.image(IMAGE))
+    np.testing.assert_allclose(item.frame.K, CAMERA.K)
+    np.testing.assert_array_equal(item.sensor_depth, rectify_depth(METRES, CAMERA))
+    np.testing.assert_array_equal(depth.K, CAMERA.K)
+
+
+@pytest.mark.parametrize("size", ((24, 32), (64, 64)))
+def test_fitted_to_a_network_it_is_rectified_by_one_look_up_as_in_the_node(record, size):
+    item, depth = record(size=size)
+    expected = Rectifier(CAMERA, size)
+    np.testing.assert_array_equal(item.frame.image, expected.image(IMAGE))
+    np.testing.assert_array_equal(item.frame.K, expected.K)
+    truth = Preprocessor(CAMERA.K, SIZE, size)
+    np.testing.assert_allclose(truth.K, item.frame.K)
+    np.testing.assert_array_equal(item.sensor_depth, truth.depth(depth.sensor_depth))
+
+
+@pytest.mark.parametrize(
+    ("image_topic", "rectify"),
+    (("/camera/image_rect", "auto"), ("/camera/rect/image", "auto"), ("/camera/raw", "never")),
+)
+def test_a_rectified_image_is_left_alone(record, image_topic, rectify):
+    item, _ = record(image_topic, rectify=rectify, size=(24, 32))
+    np.testing.assert_array_equal(item.frame.image, IMAGE)
+    np.testing.assert_array_equal(item.frame.K, CAMERA.K)
+    np.testing.assert_array_equal(item.sensor_depth, METRES)
+
+
+def test_always_rectifies_in_spite_of_the_name(record):
+    item, _ = record("/camera/image_rect", rectify="always")
+    np.testing.assert_array_equal(item.frame.image, Rectifier(CAMERA, SIZE).image(IMAGE))
+
+
+def test_depth_that_is_rectified_already_is_left_alone(record):
+    item, _ = record(depth_topic="/camera/depth_rect")
+    np.testing.assert_array_equal(item.sensor_depth, METRES)
+
+
+def test_depth_with_intrinsics_of_its_own_is_as_raw_as_they_say(record):
+    item, _ = record("/camera/image_rect", "/depth/image", depth_info={"d": LENS})
+    np.testing.assert_array_equal(item.sensor_depth, rectify_depth(METRES, CAMERA))
+
+
+def test_depth_without_a_lens_beside_a_raw_image_is_left_alone(record):
+    item, _ = record("/camera/image_raw", "/depth/image", depth_info={"d": ()})
+    np.testing.assert_array_equal(item.sensor_depth, METRES)
+
+
+def test_depth_of_another_lens_is_moved_ray_by_ray(record):
+    own = {"d": (-0.2, 0.05, 0.0, 0.0, 0.0), "p": P * 0.8}
+    own["p"][10] = 1.0
+    item, _ = record("/camera/image_rect", "/depth/image", depth_info=own)
+    camera = camera_model(*SIZE, RAW_K, own["p"], own["d"])
+    points = raw_depth_points(METRES, camera)
+    x, y, z = CAMERA.K @ points.T
+    at = np.rint(np.stack((x / z, y / z))).astype(int)
+    inside = (at >= 0).all(0) & (at[0] < 48) & (at[1] < 36)
+    expected = np.full(SIZE, np.inf)
+    for column, row, depth in zip(*at[:, inside], z[inside], strict=True):
+        expected[row, column] = min(expected[row, column], depth)
+    np.testing.assert_allclose(item.sensor_depth, np.where(np.isinf(expected), 0, expected), rtol=1e-6)

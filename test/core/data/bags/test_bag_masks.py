@@ -46,7 +46,7 @@ def images(bag, tenths=range(1, 5), **named):
 
 
 def seen(bag) -> list:
-    return [item.seen for item in bag.items()]
+    return [item.valid_mask for item in bag.items()]
 
 
 def all_are(bag, pixels) -> bool:
@@ -206,7 +206,7 @@ def test_a_mask_of_raw_images_is_rectified_as_they_are(recording):
         recording.image(SECOND + tenth * TENTH, np.full((18, 24, 3), 200, np.uint8), topic="/camera/image_raw")
     rectifier = Rectifier(camera_model(18, 24, k, np.zeros(12), lens), (18, 24))
     expected = rectifier.valid_mask(pixels > 0)
-    assert not expected.all() and expected.sum() < rectifier.seen.sum()
+    assert not expected.all() and expected.sum() < rectifier.in_view.sum()
     bag = recording.open()
     assert all_are(bag, expected)
     assert all_are(bag.fitted((18, 24), False), expected)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvmvs_core.data.bags.bag_namespaces import belongs, nearest, strangers
 from dvmvs_core.data.bags.bag_sequence import BagTopics
+from dvmvs_core.data.bags.bag_topics import belongs, nearest, strangers
 from dvmvs_core.errors import DataError
 
 MILLISECOND = 1_000_000
@@ -102,7 +102,7 @@ def test_the_only_topic_of_transforms_is_taken_and_named(recording):
 
 
 def test_transforms_under_another_name_do_not_get_into_tf(recording):
-    """As of a bag that holds ground truth of the same frames beside what the robot thought."""
+    """As of a bag that holds ground truth of the same frames next to what the robot thought."""
     recording.info(0)
     recording.image(SECOND)
     recording.transform(SECOND, x=3.0)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.lens.camera_info import camera_model
-from dvmvs_core.data.lens.camera_view import Rectification, hide_unseen, is_rectified_topic
+from dvmvs_core.data.lens.camera_view import Rectification, is_rectified_topic
 from dvmvs_core.data.lens.rectification import Rectifier
+from dvmvs_core.data.lens.valid_mask import apply_valid_mask
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import DepthPrediction
 
@@ -81,34 +82,34 @@ MASK[30:, 20:40] = False
 
 def test_a_mask_of_the_images_hides_their_pixels_rectified_or_not():
     view = Rectification("auto", "image_raw", (32, 64), False, lambda _: None)
-    view.valid_mask = MASK
+    view.raw_mask = MASK
     view(IMAGE, STRAIGHT)
-    assert view.seen is MASK and not view.mask_fault
+    assert view.valid_mask is MASK and not view.mask_fault
     for _ in range(2):
         view(IMAGE, BENT)
         lens = Rectifier(BENT, (32, 64))
         # An image that is white where the mask hides: rectified alike, no white may be left where something is seen.
         white = lens.image(np.repeat(np.where(MASK, 0, 255).astype(np.uint8)[..., None], 3, axis=2))[..., 0]
-        shown = np.ones((32, 64), bool) if lens.seen is None else lens.seen
-        assert not white[view.seen].any()
-        np.testing.assert_array_equal(view.seen, shown & (white == 0))
-    view.valid_mask = None
+        shown = np.ones((32, 64), bool) if lens.in_view is None else lens.in_view
+        assert not white[view.valid_mask].any()
+        np.testing.assert_array_equal(view.valid_mask, shown & (white == 0))
+    view.raw_mask = None
     view(IMAGE, BENT)
-    assert view.seen is lens.seen or np.array_equal(view.seen, lens.seen)
+    assert view.valid_mask is lens.in_view or np.array_equal(view.valid_mask, lens.in_view)
 
 
 @pytest.mark.parametrize("camera", (BENT, STRAIGHT), ids=("raw", "rectified"))
 def test_a_mask_of_another_size_hides_nothing_and_is_named(camera):
     view = Rectification("auto", "image_raw", (32, 64), False, lambda _: None)
     view(IMAGE, camera)
-    without = view.seen
-    view.valid_mask = MASK[:-1]
+    without = view.valid_mask
+    view.raw_mask = MASK[:-1]
     view(IMAGE, camera)
-    assert view.seen is without
+    assert view.valid_mask is without
     assert view.mask_fault == "it must have the size of the images, 64×48; got 64×47"
-    view.valid_mask = MASK
+    view.raw_mask = MASK
     view(IMAGE, camera)
-    assert not view.mask_fault and not view.seen[-1, view.seen.shape[1] // 2 - 3]
+    assert not view.mask_fault and not view.valid_mask[-1, view.valid_mask.shape[1] // 2 - 3]
 
 
 def test_a_mask_follows_the_crop_to_the_networks_aspect_ratio():
@@ -117,6 +118,6 @@ def test_a_mask_follows_the_crop_to_the_networks_aspect_ratio():
     prediction = DepthPrediction(np.ones((24, 24), np.float32), preprocessor.K, empty, np.eye(4), 0, 0, (), (), 0.0)
     left = np.ones((48, 64), bool)
     left[:, :8] = False  # just what the crop removes
-    assert hide_unseen(prediction, left, crop=True).depth.all()
+    assert apply_valid_mask(prediction, left, crop=True).depth.all()
     left[:, 8:20] = False
-    np.testing.assert_array_equal(hide_unseen(prediction, left, crop=True).depth[5] > 0, np.arange(24) >= 6)
+    np.testing.assert_array_equal(apply_valid_mask(prediction, left, crop=True).depth[5] > 0, np.arange(24) >= 6)

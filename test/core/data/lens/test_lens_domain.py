@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Rays that a lens model does not speak of are unseen: black in images, no depth, and no points."""
+"""Rays that a lens model does not speak of are outside the field of view: black in images, no depth, and no points."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_beyond_it_images_are_black_and_nothing_has_depth(lens, focal):
     image = rectifier.image(np.full((*SIZE, 3), 200, np.uint8))
     assert beyond.any()
     assert not image[beyond].any()
-    assert rectifier.seen is None or not rectifier.seen[beyond].any()
+    assert rectifier.in_view is None or not rectifier.in_view[beyond].any()
     assert not rectify_depth(np.ones(SIZE, np.float32), raw)[beyond].any()
 
 
@@ -96,10 +96,10 @@ def test_points_of_raw_depth_are_shown_where_their_pixels_are(lens):
 def test_of_the_issues_camera_one_pixel_in_sixteen_was_mirrored():
     """k1 = −0.32, fx = 330, 640×480: 6 % of the image is past the turning point, 76 % of a view twice as wide."""
     k, d = (330.0, 0, 320.0, 0, 330.0, 240.0, 0, 0, 1), (-0.32, 0, 0, 0, 0)
-    for focal, unseen in ((330.0, 0.060), (150.0, 0.760)):
+    for focal, hidden in ((330.0, 0.060), (150.0, 0.760)):
         p = (focal, 0, 320.0, 0, 0, focal, 240.0, 0, 0, 0, 1, 0)
-        seen = Rectifier(camera_model(480, 640, k, p, d), (480, 640)).seen
-        assert 1 - seen.mean() == pytest.approx(unseen, abs=0.002)
+        in_view = Rectifier(camera_model(480, 640, k, p, d), (480, 640)).in_view
+        assert 1 - in_view.mean() == pytest.approx(hidden, abs=0.002)
 
 
 DECENTRED = {

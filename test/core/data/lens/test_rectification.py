@@ -104,14 +104,14 @@ def test_rays_outside_the_raw_image_are_black(raw):
     wide = camera_model(*SIZE, RAW_K, np.zeros(12), (0.5, 0.3, 0.0, 0.0))
     rectifier = Rectifier(wide, SIZE)
     image = rectifier.image(np.full_like(raw, 200))
-    assert not image[0, 0].any() and not rectifier.seen[0, 0] and rectifier.seen[120, 160]
-    np.testing.assert_array_equal(image[rectifier.seen], 200)
-    assert image[~rectifier.seen].mean() < 5.0, "half seen pixels at the edge are no pixels of the camera either"
+    assert not image[0, 0].any() and not rectifier.in_view[0, 0] and rectifier.in_view[120, 160]
+    np.testing.assert_array_equal(image[rectifier.in_view], 200)
+    assert image[~rectifier.in_view].mean() < 5.0, "half seen pixels at the edge are no pixels of the camera either"
 
 
-def test_a_lens_that_shows_every_pixel_has_no_unseen_ones():
+def test_a_lens_that_shows_every_pixel_hides_none():
     narrow = camera_model(*SIZE, RAW_K, np.zeros(12), (-0.1, 0.0, 0.0, 0.0))
-    assert Rectifier(narrow, SIZE).seen is None
+    assert Rectifier(narrow, SIZE).in_view is None
 
 
 @pytest.mark.parametrize(

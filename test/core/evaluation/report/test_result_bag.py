@@ -16,8 +16,8 @@ from dvmvs_core.data.bags.bag_depth import POINT_CLOUD
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
 from dvmvs_core.data.encodings.image_message import decode_depth, decode_image
 from dvmvs_core.data.keyframe_index import IndexEntry
-from dvmvs_core.data.lens.depth_projection import cloud_points
 from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.point_clouds import cloud_points
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.predict_sequence import predict_indexed, predict_online, write_predictions
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader

@@ -1,0 +1,109 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dvmvs_core.evaluation.scoring.bins import BinnedErrors
+from dvmvs_core.evaluation.scoring.parallax import parallax_px
+from dvmvs_core.geometry import backproject, inverse_pose, project
+
+K = np.array(((100.0, 0, 20), (0, 100.0, 10), (0, 0, 1)))
+
+
+def camera(x: float = 0.0, z: float = 0.0, turned: float = 0.0) -> np.ndarray:
+    pose = np.eye(4)
+    pose[:3, :3] = ((np.cos(turned), 0, np.sin(turned)), (0, 1, 0), (-np.sin(turned), 0, np.cos(turned)))
+    pose[:3, 3] = (x, 0, z)
+    return pose
+
+
+def test_a_camera_to_the_side_by_hand():
+    # f b / d at 2 m and at 2.5 m: 100 · 0.1 / 2 = 5 px and 4 px.
+    parallax = parallax_px(np.full((21, 41), 2.0), K, camera(), [camera(x=0.1)])
+    assert parallax[:, 5:] == pytest.approx(np.full((21, 36), 1.0))
+
+
+def test_the_largest_of_several_frames_counts():
+    depth = np.full((21, 41), 2.0)
+    parallax = parallax_px(depth, K, camera(), [camera(x=0.1), camera(x=0.3), camera(x=0.2)])
+    assert parallax[10, 30] == pytest.approx(3.0)
+
+
+def test_turning_gives_none_and_going_forward_gives_more_at_the_border():
+    depth = np.full((21, 41), 2.0)
+    assert parallax_px(depth, K, camera(), [camera(turned=0.05)]).max() == pytest.approx(0.0, abs=1e-9)
+    forward = parallax_px(depth, K, camera(), [camera(z=-0.5)])
+    assert forward[10, 20] == pytest.approx(0.0, abs=1e-9)
+    # 20 px from the centre: 20 · 2 / 2.5 against 20 · 2.5 / 3.
+    assert forward[10, 40] == pytest.approx(20 * 2.5 / 3 - 16)
+
+
+def test_a_frame_that_does_not_see_the_point_gives_none():
+    depth = np.full((21, 41), 2.0)
+    parallax = parallax_px(depth, K, camera(), [camera(x=0.1)])
+    # 5 px to the left: the points of the first five columns are outside.
+    assert not parallax[:, :5].any() and parallax[:, 5:].all()
+    assert not parallax_px(depth, K, camera(), [camera(z=3.0)]).any()  # behind the camera
+    assert not parallax_px(depth, K, camera(), []).any()
+
+
+def test_invalid_depth_gives_zero():
+    depth = np.full((21, 41), 2.0)
+    depth[3, 30] = 0.0
+    parallax = parallax_px(depth, K, camera(), [camera(x=0.1)])
+    assert parallax[3, 30] == 0.0 and parallax[3, 31] > 0
+
+
+def test_it_is_what_projecting_both_points_gives():
+    depth = np.random.default_rng(0).uniform(1.0, 4.0, (21, 41))
+    reference, measurement = camera(0.3, 0.1, 0.2), camera(0.2, -0.3, 0.25)
+    meas_T_ref = inverse_pose(measurement) @ reference
+    pixels = [
+        project(backproject(factor * depth, K) @ meas_T_ref[:3, :3].T + meas_T_ref[:3, 3], K) for factor in (1, 1.25)
+    ]
+    inside = ((pixels[0] >= 0) & (pixels[0] <= (40, 20))).all(axis=2)
+    distance = np.hypot(*np.moveaxis(pixels[1] - pixels[0], 2, 0))
+    assert 0 < inside.mean() < 1
+    assert parallax_px(depth, K, reference, [measurement]) == pytest.approx(np.where(inside, distance, 0.0))
+
+
+def test_errors_by_hand_fall_into_their_bins():
+    errors = BinnedErrors((0.0, 1.0, 2.0, np.inf))
+    truth = np.array((0.5, 1.0, 1.5, 9.0))
+    errors.add(truth, np.array((1.0, 1.0, 3.0, 9.9)), truth)
+    near, middle, far = errors.bins()
+    assert (near.pixels, near.abs_error, near.abs_relative_error, near.ratio_125) == (1, 0.5, 1.0, 0.0)
+    assert (middle.pixels, middle.abs_error, middle.abs_relative_error, middle.ratio_125) == (2, 0.75, 0.5, 0.5)
+    assert (far.low, far.high, far.ratio_125) == (2.0, np.inf, 1.0)
+    assert (near.share, middle.share, far.share) == (0.25, 0.5, 0.25)
+    assert far.abs_relative_error == pytest.approx(0.1)
+    assert json.loads(json.dumps(far.to_dict(), allow_nan=False))["high"] is None
+
+
+def test_bins_without_pixels_and_pixels_without_a_bin_are_left_out():
+    errors = BinnedErrors((1.0, 2.0, 3.0))
+    errors.add(np.array((0.5, 2.5, 3.0)), np.ones(3), np.ones(3))
+    (only,) = errors.bins()
+    assert (only.low, only.pixels) == (2.0, 1)
+
+
+def test_adding_in_parts_is_adding_at_once():
+    generator = np.random.default_rng(0)
+    truth, prediction = generator.uniform(0.5, 5, (2, 200))
+    whole, left, right = (BinnedErrors((0.0, 1.0, 3.0, 6.0)) for _ in range(3))
+    whole.add(truth, prediction, truth)
+    left.add(truth[:50], prediction[:50], truth[:50])
+    right.add(truth[50:], prediction[50:], truth[50:])
+    left.include(right)
+    for a, b in zip(left.bins(), whole.bins(), strict=True):
+        assert list(a.__dict__.values()) == pytest.approx(list(b.__dict__.values()))
