@@ -86,7 +86,9 @@ def check_pose(world_T_cam: np.ndarray) -> np.ndarray:
             f" {np.round(world_T_cam[:3, :3], 4).tolist()}. Remove scale or shear from the pose"
         )
     if not np.allclose(world_T_cam[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6):
-        raise FrameError(f"world_T_cam must end with the row 0 0 0 1; got {world_T_cam[3].tolist()}")
+        by_column = np.allclose(world_T_cam[:, 3], (0.0, 0.0, 0.0, 1.0), atol=1e-6)
+        advice = ". It is written column by column: transpose it" if by_column else ""
+        raise FrameError(f"world_T_cam must end with the row 0 0 0 1; got {world_T_cam[3].tolist()}{advice}")
     if np.linalg.norm(world_T_cam[:3, 3]) > MAX_TRANSLATION_M:
         raise FrameError(
             f"world_T_cam must lie within {MAX_TRANSLATION_M:.0e} m of the origin; got {world_T_cam[:3, 3].tolist()}."

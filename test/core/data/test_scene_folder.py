@@ -221,6 +221,15 @@ def test_one_pose_that_is_scaled_is_left_out(make_scene):
         read_poses(scene / "poses.txt")
 
 
+def test_poses_column_by_column_are_said_to_be_so_though_the_first_is_the_identity(make_scene):
+    scene = make_scene()
+    poses = np.tile(np.eye(4), (6, 1, 1))
+    poses[:, 3, 0] = 0.1 * np.arange(6)
+    np.savetxt(scene / "poses.txt", poses.reshape(6, 16))
+    with pytest.raises(DataError, match=r"line 2: .* the row 0 0 0 1; .*It is written column by column: transpose it"):
+        open_sequence(scene)
+
+
 def test_depth_of_another_size_is_refused_without_its_image_too(make_scene):
     scene = make_scene(frames=3)
     for file in (scene / "depth").iterdir():
