@@ -34,11 +34,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.data.bags.bag_files import deserialise
-from dvmvs_core.data.bags.bag_images import ImageMessage, read_header
+from dvmvs_core.data.bags.bag_images import ImageMessage, base_topic, read_header
 from dvmvs_core.data.bags.bag_sequence import BagTopics
-from dvmvs_core.data.bags.bag_writer import TF, TF_STATIC, check_new
+from dvmvs_core.data.bags.bag_writer import TF, TF_STATIC, check_new, is_latched
 from dvmvs_core.data.lens.camera_view import AUTO, is_raw_topic
-from dvmvs_core.data.lens.valid_mask import is_mask_topic
+from dvmvs_core.data.lens.valid_mask import mask_topic
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
 from dvmvs_core.evaluation.scoring.metrics import words
@@ -198,8 +198,8 @@ class EvaluationNode(GuardedNode):
         self._listen(TF_STATIC, TRANSFORMS)
         for topic in topics.poses:
             self._listen(topic, topics.types[topic])
-        if topics.mask:
-            self._listen(topics.mask, IMAGE)
+        if topics.mask:  # by the name that readers look for, whatever the depth node's was remapped to
+            self._listen(topics.mask, IMAGE, recorded=mask_topic(base_topic(topics.image)))
         self._listen(topics.info, CAMERA_INFO, then=self._on_info)
 
     def _listen(
@@ -208,6 +208,7 @@ class EvaluationNode(GuardedNode):
         kind: str,
         before: Callable[[bytes], None] = lambda data: None,
         then: Callable[[bytes], None] = lambda data: None,
+        recorded: str = "",
     ) -> None:
         """Record a topic, and hand each message on.
 
@@ -216,13 +217,15 @@ class EvaluationNode(GuardedNode):
             kind: its message type.
             before: called with each message before it is recorded.
             then: called with each message after that.
+            recorded: its name in the recording, if another.
         """
-        self._recording.open(topic, kind)
+        recorded = recorded or topic
+        self._recording.open(recorded, kind)
 
         def receive(data: bytes) -> None:
             try:
                 before(data)
-                self._recording.write(topic, data)
+                self._recording.write(recorded, data)
                 then(data)
             except DvmvsError as error:
                 self._warn(f"{topic}: {error}")
@@ -232,13 +235,12 @@ class EvaluationNode(GuardedNode):
                 self._last_arrival_s = time.monotonic()
 
         callback = self._in_order.callback(receive, came)
-        self.create_subscription(MESSAGES[kind], topic, callback, self._qos(topic), raw=True)
+        self.create_subscription(MESSAGES[kind], topic, callback, self._qos(topic, is_latched(recorded)), raw=True)
 
-    def _qos(self, topic: str) -> QoSProfile:
+    def _qos(self, topic: str, latched: bool) -> QoSProfile:
         """Reliable where all publishers are, since best effort may lose what they would send again."""
         publishers = self.get_publishers_info_by_topic(topic)
         reliable = all(info.qos_profile.reliability is ReliabilityPolicy.RELIABLE for info in publishers)
-        latched = topic == TF_STATIC or is_mask_topic(topic)
         return QoSProfile(
             depth=QUEUE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,

@@ -36,7 +36,7 @@ from dvmvs_core.data.encodings.image_message import MILLIMETRES_TO_METRES, rgb_o
 from dvmvs_core.data.encodings.image_size import asks_to_be_turned, decode_encoded, encoded_size
 from dvmvs_core.data.file_order import held_kinds, order_note, ordered_files
 from dvmvs_core.data.lens.camera_info import check_resolution, resolution_doubt
-from dvmvs_core.data.lens.valid_mask import valid_pixels
+from dvmvs_core.data.lens.valid_mask import VALID_MASK, decode_mask_png
 from dvmvs_core.data.sequence import TRUE_DEPTH, DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.data.text_lines import read_lines, time_to_ns, time_unit, to_numbers
 from dvmvs_core.errors import DataError
@@ -61,6 +61,9 @@ DEPTH_SCALE = "depth_scale.txt"
 
 MASK = "mask.png"
 """Image of the images' size that is 0 where none of them shows anything, as beyond a lens: no depth is given there."""
+
+OTHER_MASKS = ("mask", "masks", VALID_MASK)
+"""What files and folders of masks may be called that are no such image, less their suffix, in lower case."""
 
 TUM_FILES, TUM_UNITS = ("groundtruth.txt", "rgb.txt", "depth.txt", "associations.txt"), 5000
 """What TUM RGB-D and tools that write its layout have next to their depth, and its units in a metre."""
@@ -278,12 +281,15 @@ class SceneSequence(FrameSequence):
     def _read_mask(self, path: Path) -> np.ndarray | None:
         """The pixels (H, W) that images show; None for all."""
         if not path.exists():
+            others = [entry.name for entry in path.parent.iterdir() if entry.stem.lower() in OTHER_MASKS]
+            if others:
+                self._note(f"{path.parent / min(others)} is not read: one {MASK} says what images do not show")
             return None
-        mask = decode_image(path, cv2.IMREAD_GRAYSCALE, "an image that is 0 where images show nothing")
+        with foreign(str(path)):
+            mask = decode_mask_png(_read_whole(path, "a PNG that is 0 where images show nothing"))
         if self._size is not None and mask.shape != self._size:
             raise DataError(f"{path} must have the size of the images, {_size(self._size)}; got {_size(mask.shape)}")
-        with foreign(str(path)):
-            return valid_pixels(mask)
+        return mask
 
     def _read_stamps(self, path: Path) -> list[int]:
         if not path.exists():

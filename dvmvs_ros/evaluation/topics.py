@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from dvmvs_core.data.lens.valid_mask import is_mask_topic
+from dvmvs_core.errors import ConfigError
 from dvmvs_ros.messages.conversions import type_name
 
 IMAGE, COMPRESSED_IMAGE, POINT_CLOUD = type_name(Image), type_name(CompressedImage), type_name(PointCloud2)
@@ -62,18 +64,21 @@ class EvaluationTopics:
 
 
 def find_topics(node: Node) -> EvaluationTopics | None:
-    """Return the topics by the node's parameters; None while the depth node is not there and they do not say enough."""
+    """Return the topics by the node's parameters; None while the depth node is not there and they do not say enough.
+
+    Raises:
+        ConfigError: if it cannot be told which of what the depth node hears are its images.
+    """
 
     def named(parameter: str) -> str:
         name = node.get_parameter(parameter).value
         return node.resolve_topic_name(name) if name else ""
 
     status = named("status_topic")
-    heard = _heard_by(node, status.rpartition("/")[0])
-    masks = [name for name in heard if is_mask_topic(name)]
-    images = [name for name, types in heard.items() if {IMAGE, COMPRESSED_IMAGE} & types and name not in masks]
+    depth_node = status.rpartition("/")[0]
+    heard = _heard_by(node, depth_node)
     infos = [name for name, types in heard.items() if CAMERA_INFO in types]
-    image = named("image_topic") or next(iter(images), "")
+    image, mask = _image_and_mask(node, depth_node, heard, named("image_topic"))
     info = named("camera_info_topic") or next(iter(infos), "")
     if not image or not info:
         return None
@@ -85,8 +90,35 @@ def find_topics(node: Node) -> EvaluationTopics | None:
         truth: _one_of(kinds.get(truth), (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD), truth),
         **{name: _one_of(heard[name], POSES, name) for name in poses},
     }
-    mask = next(iter(masks), "")
     return EvaluationTopics(image, info, mask, truth, named("depth_topic"), status, named("points_topic"), poses, types)
+
+
+def _image_and_mask(node: Node, depth_node: str, heard: dict[str, set[str]], image: str) -> tuple[str, str]:
+    """Which of the two topics of pictures that a depth node hears are its images and its mask, whatever their names.
+
+    A mask is uncompressed and, as the depth node asks for it, latched. Empty while both are not known.
+    """
+    pictures = [name for name, types in heard.items() if {IMAGE, COMPRESSED_IMAGE} & types]
+    if len(pictures) < 2 and not image:
+        return "", ""  # a node that is being activated hears the mask first
+    plain = [name for name in pictures if IMAGE in heard[name] and name != image]
+    masks = [name for name in plain if is_mask_topic(name)]
+    masks = masks or [name for name in plain if _hears_latched(node, depth_node, name)]
+    if not masks and (not image or image in pictures):
+        masks = plain
+    if len(masks) > 1 and not image:
+        raise ConfigError(f"the images of {depth_node} may be on {' or '.join(masks)}: say which with image_topic")
+    mask = next(iter(masks), "")
+    return image or next(name for name in pictures if name != mask), mask
+
+
+def _hears_latched(node: Node, other: str, topic: str) -> bool:
+    """Whether a node subscribes to a topic as to a latched one."""
+    return any(
+        f"{info.node_namespace.rstrip('/')}/{info.node_name}" == other
+        and info.qos_profile.durability is DurabilityPolicy.TRANSIENT_LOCAL
+        for info in node.get_subscriptions_info_by_topic(topic)
+    )
 
 
 def _heard_by(node: Node, other: str) -> dict[str, set[str]]:

@@ -265,14 +265,14 @@ def start_depth_node(start_node, tiny_weights) -> Callable[..., NodeProcess]:
 
 
 @pytest.fixture(scope="session")
-def start_played_node(start_node, tiny_weights) -> Callable[[str], NodeProcess]:
+def start_played_node(start_node, tiny_weights) -> Callable[..., NodeProcess]:
     """Start a depth node that listens to the images of a player."""
 
-    def start(image: str = "image_rect") -> NodeProcess:
+    def start(image: str = "image_rect", mask: str = "valid_mask") -> NodeProcess:
         return start_node(
             "depth_node",
             {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
-            remap=(f"image:=camera/{image}", "camera_info:=camera/camera_info", "valid_mask:=camera/valid_mask"),
+            remap=(f"image:=camera/{image}", "camera_info:=camera/camera_info", f"valid_mask:=camera/{mask}"),
         )
 
     return start

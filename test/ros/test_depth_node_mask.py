@@ -180,6 +180,34 @@ def test_a_mask_that_cannot_be_heard_is_said(start_node, client, tiny_weights):
     client.node.destroy_publisher(deaf)
 
 
+def test_each_of_two_cameras_has_its_own_mask_and_hides_to_the_pixel_at_the_images_size(
+    start_node, client, make_camera, tiny_weights
+):
+    remapped = client.node.create_publisher(Image, "left_arm", LATCHED)
+    remapped.publish(mask_message(ARM, make_header(0, "left_optical")))
+    parameters = {"weights": str(tiny_weights), "device": "cpu", "depth_size": "input", "transform_timeout_s": 60.0}
+    for side in ("left", "right"):
+        for topic in ("image", "camera_info"):
+            parameters[f"qos_overrides./{side}/{topic}.subscription.reliability"] = "reliable"
+    nodes = start_node("depth_nodes", parameters, ("/left/valid_mask:=/left_arm",), ("left", "right"))
+    nodes.wait_for("depth is hidden where /left_arm is 0: 25.0 % of the image")
+    for side, hidden in (("left", ARM == 0), ("right", np.zeros(SIZE, bool))):
+        camera = make_camera(side)
+        depths, confidences = (camera.listen(Image, topic) for topic in ("depth/image", "depth/confidence"))
+        camera.wait_until_connected()
+        for i in range(1, 3):
+            world_T_cam = np.eye(4)
+            world_T_cam[0, 3] = 0.12 * i
+            camera.send(i * STEP_NS, world_T_cam)
+            answer = camera.answer(i * STEP_NS)
+        assert answer.has_depth
+        client.wait(lambda: depths and confidences)  # noqa: B023
+        np.testing.assert_array_equal(depth_from_message(depths[-1]) == 0, hidden)
+        assert not depth_from_message(confidences[-1])[hidden].any()
+    assert nodes.stop() == 0, nodes.log()
+    client.node.destroy_publisher(remapped)
+
+
 def test_a_recording_is_played_with_its_mask_and_recorded_with_it(start_node, client, masked_scene, tmp_path):
     recorder = start_node("recorder_node", {"out": str(tmp_path / "recorded")})
     recorder.wait_for("recording to")

@@ -62,12 +62,12 @@ def evaluate_offline(sequence, weights, folder) -> dict:
 
 @pytest.fixture(scope="module")
 def live(start_node, start_played_node, client, masked_scene, tmp_path_factory) -> dict:
-    """Two rounds of the scene in lockstep through the depth node, with the evaluation next to it."""
+    """Two rounds of the scene in lockstep through the depth node and an evaluation, with the mask remapped."""
     folder = tmp_path_factory.mktemp("live")
     heard = {"metrics": [], "error_image": []}
     for name, kind in (("metrics", DiagnosticArray), ("error_image", Image)):
         client.node.create_subscription(kind, f"/evaluation_node/{name}", heard[name].append, QoSProfile(depth=100))
-    node = start_played_node()
+    node = start_played_node(mask="arm")
     evaluation = start_node(
         "evaluation_node", {"report_folder": str(folder / "report"), "result_bag": str(folder / "walk")}
     )
@@ -75,6 +75,7 @@ def live(start_node, start_played_node, client, masked_scene, tmp_path_factory) 
     player = start_node(
         "replay_node",
         {"sequence": str(masked_scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},
+        remap=("camera/valid_mask:=camera/arm",),
     )
     client.wait(lambda: player.process.poll() is not None, 300.0)
     assert player.process.returncode == 0, player.log()

@@ -20,6 +20,8 @@ import pytest
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
+from rosbags.convert import convert
+from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
@@ -149,6 +151,14 @@ FORMS = {
         file=lambda picture: stored(unbent(picture, cv2.INTER_LINEAR)), lens=FISHEYE, topic=IMAGES, mask=ARM
     ),
     "masked, split": Form(mask=ARM),
+    "masked, zstd": Form(mask=ARM),
+    "masked, zstd of messages": Form(storage="sqlite3", mask=ARM),
+    "masked, write-ahead log": Form(storage="sqlite3", mask=ARM),
+    "masked, ROS 1": Form(mask=ARM),
+    "masked, 16 bits": Form(raw("rgb16", twelve_bits), lambda picture: png(twelve_bits(picture)[..., ::-1]), mask=ARM),
+    "masked, Bayer": Form(
+        raw("bayer_rggb8", mosaic), lambda picture: png(cv2.cvtColor(mosaic(picture), cv2.COLOR_BayerBG2BGR)), mask=ARM
+    ),
     "masked, EXIF": Form(compressed("jpeg", jpeg), jpeg, ".jpg", f"{IMAGES}/compressed", mask=ARM),
 }
 
@@ -166,7 +176,8 @@ def record(out: Path, form: Form, frames: range) -> None:
             bag.open(topic, message_type)
         if form.mask is not None and not frames.start:  # latched, so it is in the first part of a split bag only
             bag.open(MASKS, bag_messages.IMAGE)
-            bag.write(MASKS, STAMPS_NS[0], bag_messages.image(STAMPS_NS[0], "camera", form.mask, "mono8"))
+            # Before the rest: of messages of one time, converters make any order.
+            bag.write(MASKS, STAMPS_NS[0] - 1, bag_messages.image(STAMPS_NS[0], "camera", form.mask, "mono8"))
         for i in frames:
             stamp_ns = STAMPS_NS[i]
             info = bag_messages.camera_info(stamp_ns, "camera", K, SIZE)
@@ -185,14 +196,30 @@ def store(name: str, form: Form, folder: Path, into_the_log) -> Path:
     out.mkdir()
     for part, number in zip(parts, (2, 10), strict=False):
         record(folder / f"part_{number}", form, part)
+        if name.endswith(CONVERTED):
+            return converted(folder / f"part_{number}", folder / "walk.bag", name)
         (file,) = (f for f in (folder / f"part_{number}").iterdir() if f.suffix != ".yaml")
         stored_file = out / file.name
         file.rename(stored_file)
-        if name == "zstd":
+        if name.endswith("zstd"):
             stored_file.with_name(f"{file.name}.zstd").write_bytes(zstd.compress(stored_file.read_bytes()))
             stored_file.unlink()
-        if name == "write-ahead log":
-            into_the_log(stored_file, 20)
+        if name.endswith("write-ahead log"):
+            into_the_log(stored_file, 20 if form.mask is None else 0)
+    return out
+
+
+CONVERTED = ("zstd of messages", "ROS 1")
+
+
+def converted(bag: Path, out: Path, name: str) -> Path:
+    """Write a bag as rosbags' converter does."""
+    if name.endswith("ROS 1"):
+        form = "mcap", 8, None, "file", typestore(), get_typestore(Stores.ROS1_NOETIC)
+    else:
+        out = out.with_suffix("")
+        form = "sqlite3", 8, "zstd", "message", typestore(), typestore()
+    convert([bag], out, *form, (), (), (), ())
     return out
 
 

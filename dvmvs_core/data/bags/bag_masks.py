@@ -22,8 +22,8 @@ from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bags.bag_images import COMPRESSED_IMAGE, IMAGE, ImageMessage, base_topic, image_messages
 from dvmvs_core.data.bags.bag_topics import belongs
 from dvmvs_core.data.lens.valid_mask import (
-    decode_compressed_mask,
     decode_mask,
+    decode_mask_png,
     hidden_percent,
     is_mask_topic,
     mask_topic,
@@ -132,6 +132,6 @@ def is_mask(topic: str) -> bool:
 def _decoded(message: ImageMessage) -> np.ndarray:
     fields = deserialise(message.data, message.message_type)
     if message.message_type == COMPRESSED_IMAGE:
-        return decode_compressed_mask(fields.format, fields.data)
+        return decode_mask_png(fields.data)
     layout = fields.encoding, fields.height, fields.width, fields.step, fields.is_bigendian, fields.data
     return decode_mask(*layout)

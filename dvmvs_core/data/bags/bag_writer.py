@@ -143,7 +143,7 @@ class OpenBag:
     def open(self, topic: str, message_type: str) -> None:
         """Announce a topic, which may stay without messages."""
         if topic not in self._connections:
-            qos = [offered_qos(latched=topic == TF_STATIC or is_mask_topic(topic))]
+            qos = [offered_qos(is_latched(topic))]
             self._connections[topic] = self._writer.add_connection(
                 topic, message_type, typestore=typestore(), offered_qos_profiles=qos
             )
@@ -227,6 +227,11 @@ def depth_pixels(depth: np.ndarray) -> tuple[np.ndarray, str]:
         if np.array_equal((whole / 1000.0).astype(np.float32), depth):
             return whole, "16UC1"
     return np.where(depth > 0, depth, np.nan).astype("<f4"), "32FC1"
+
+
+def is_latched(topic: str) -> bool:
+    """Return whether publishers of a topic latch it: static transforms and masks."""
+    return topic == TF_STATIC or is_mask_topic(topic)
 
 
 def offered_qos(latched: bool) -> Qos:

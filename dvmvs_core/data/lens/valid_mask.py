@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
-from dvmvs_core.data.encodings.image_message import decode_compressed, decode_image
-from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS
+from dvmvs_core.data.encodings.image_message import decode_image
+from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS, decode_encoded
 from dvmvs_core.data.lens.rectification import WHOLE
 from dvmvs_core.errors import MessageError
-from dvmvs_core.foreign import quoted
+from dvmvs_core.foreign import foreign, quoted
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import DepthPrediction
 
@@ -73,15 +74,26 @@ def decode_mask(
     return valid_pixels(decode_image(encoding, height, width, step, is_bigendian, data, max_pixels).any(axis=-1))
 
 
-def decode_compressed_mask(image_format: str, data, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
-    """Decode a mask's CompressedImage, as `decode_mask` does an Image.
+def decode_mask_png(data, max_pixels: int = MAX_IMAGE_PIXELS) -> np.ndarray:
+    """Decode a mask's PNG, of a file or a CompressedImage: grey, colour or palette, of any depth.
+
+    Args:
+        data: its bytes, as any object with the buffer protocol.
+        max_pixels: largest mask that is decoded.
+
+    Returns:
+        (H, W) bool, as `decode_mask` does. Black shows nothing, and so does what is transparent.
 
     Raises:
         MessageError: if it is no PNG, or has no pixel that is not 0.
     """
     if bytes(data[:2]) == JPEG:
         raise MessageError("it must be a PNG; got a JPEG, which blurs where the mask ends")
-    return valid_pixels(decode_compressed(image_format, data, max_pixels).any(axis=-1))
+    with foreign("it must be a whole PNG", MessageError):
+        # Unchanged: made grey or 8 bits, a 1 of blue or of 16 bits would become 0.
+        shown = decode_encoded(data, cv2.IMREAD_UNCHANGED, max_pixels) > 0
+    shown = np.atleast_3d(shown)
+    return valid_pixels(shown[..., :3].any(axis=-1) & shown[..., 3:].all(axis=-1))
 
 
 def valid_pixels(mask: np.ndarray) -> np.ndarray:

@@ -425,5 +425,16 @@ def test_a_mask_says_where_images_show_nothing(make_scene):
     with pytest.raises(DataError, match=r"mask.png: it is 0 everywhere, so nothing would have depth"):
         SceneSequence(folder)
     (folder / "mask.png").write_bytes(b"none")
-    with pytest.raises(DataError, match=r"mask.png must be an image that is 0 where images show nothing"):
+    with pytest.raises(DataError, match=r"mask.png must be a PNG that is 0 where images show nothing"):
         SceneSequence(folder)
+    (folder / "mask.png").write_bytes(cv2.imencode(".jpg", mask)[1].tobytes())
+    with pytest.raises(DataError, match=r"mask.png: it must be a PNG; got a JPEG, which blurs where the mask ends"):
+        SceneSequence(folder)
+
+
+@pytest.mark.parametrize("name", ("mask.jpg", "Mask.PNG", "masks", "valid_mask.png"))
+def test_a_mask_by_another_name_is_said(make_scene, name):
+    folder = make_scene()
+    (folder / name).mkdir()
+    (note,) = SceneSequence(folder).notes
+    assert f"{folder / name} is not read: one mask.png says what images do not show" in note

@@ -171,6 +171,28 @@ def test_compressed_masks_of_compressed_images(posed):
     assert bag.image_topic == "/camera/image_rect/compressed" and all_are(bag, MASK)
 
 
+BLACK, SHOWN = np.zeros_like(MASK), (MASK > 0).astype(np.uint8)
+PNGS = {
+    "1 of 255": SHOWN,
+    "16 bits, 1 of 65535": SHOWN.astype(np.uint16),
+    "blue": np.dstack((SHOWN, BLACK, BLACK)),
+    "opaque": np.dstack((MASK, MASK, MASK, BLACK + 255)),
+    "transparent": np.dstack((BLACK + 90, BLACK + 90, BLACK + 90, MASK)),
+}
+
+
+@pytest.mark.parametrize("kind", PNGS)
+def test_a_png_says_the_same_in_a_folder_and_in_a_bag(posed, make_scene, kind):
+    png = cv2.imencode(".png", PNGS[kind])[1].tobytes()
+    posed.compressed(SECOND, png, "png", f"{TOPIC}/compressed")
+    images(posed)
+    folder = make_scene(size=(4, 6), depth=False)
+    np.savetxt(folder / "K.txt", ((5.0, 0.0, 3.0), (0.0, 5.0, 2.0), (0.0, 0.0, 1.0)))
+    (folder / "mask.png").write_bytes(png)
+    for sequence in (posed.open(), open_sequence(folder)):
+        assert all_are(sequence, MASK) and not sequence.faults
+
+
 def test_a_mask_of_raw_images_is_rectified_as_they_are(recording):
     recording.transform(SECOND, x=1.0)
     recording.transform(4 * SECOND, x=2.0)
