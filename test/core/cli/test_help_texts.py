@@ -16,8 +16,8 @@ import docstring_parser
 import pytest
 
 from dvmvs_core.cli.help_texts import flowing
-from dvmvs_core.cli.import_command import KINDS
 from dvmvs_core.cli.main import COMMANDS, module_of
+from dvmvs_core.importers.formats import FORMATS
 
 
 def members(options: object) -> list[type]:
@@ -44,7 +44,7 @@ def test_no_line_of_help_ends_where_only_the_source_did(dvmvs, monkeypatch, comm
 
 
 def _subcommand(options: type) -> str:
-    recordings = {kind: name for name, (kind, _) in KINDS.items()}
+    recordings = {known.options: name for name, known in FORMATS.items()}
     return recordings.get(options) or {"Everything": "all"}.get(options.__name__, options.__name__.lower())
 
 
