@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Memory over a long bag: `dvmvs evaluate` on a bag of repeated data, with the process's memory beside it.
+"""Memory over a long bag: `dvmvs evaluate` on a bag of repeated data, and the process's memory meanwhile.
 
     python benchmarks/bag_memory.py --gigabytes 10 --folder /tmp/bag_memory --json out/bag_memory.json
 

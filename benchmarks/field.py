@@ -204,7 +204,7 @@ A network without an addition runs as by default, with `matching: auto`.
 - *ratio*: abs rel over that of *constant*, each keyframe's own median of the truth. Above 1 depth is of no use.
 - *edge F1*: boundary F1 by the definition of Depth Pro. *Step size*: predicted over true log-depth step at the pixels
   of the true steps (over 15 % between neighbours). *Shown*: share of the 9×9 windows with a true step in which the
-  prediction has one. Where a sensor sees nothing for some pixels beside every edge, the first two rest on few
+  prediction has one. Where a sensor sees nothing for some pixels next to every edge, the first two rest on few
   pixels; the windows reach across.
 - *sure*: share of the pixels with confidence from 0.7. *Wrong*: share of those that is off by more than 10 %.
 - *flicker*: how far the last keyframe's depth, moved into the view, is from this one's.

@@ -33,9 +33,9 @@ from dvmvs_core.atomic import replacing  # noqa: E402
 from dvmvs_core.config import EngineConfig, KeyframeConfig, preset  # noqa: E402
 from dvmvs_core.engine import DepthEngine  # noqa: E402
 from dvmvs_core.model.dvmvs import build_network  # noqa: E402
+from dvmvs_core.runtime.wall_frames import wall_frames  # noqa: E402
 from dvmvs_core.synthetic.clips import SyntheticClips  # noqa: E402
 from dvmvs_core.timing.scaling import measure_point  # noqa: E402
-from dvmvs_core.timing.wall_frames import wall_frames  # noqa: E402
 
 FRAMES = 6
 WARM_UP = 6

@@ -6,7 +6,7 @@
 # governing permissions and limitations under the License.
 
 
-"""The costmap that nav2 would build of the node's clouds along a recording, beside that of its depth sensor.
+"""The costmap that nav2 would build of the node's clouds along a recording, next to that of its depth sensor.
 
     python benchmarks/nav2_costmap.py SEQUENCE --up z --out out/costmap
 
@@ -29,6 +29,7 @@ from ruamel.yaml import YAML
 from scipy.ndimage import binary_dilation
 
 from dvmvs_core.atomic import replacing
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.engine import DepthEngine
@@ -374,7 +375,7 @@ def main() -> None:
     picture = draw(ours, theirs, path_of(observations, map_T_world))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(options.out.with_suffix(".png")) as unfinished:
-        unfinished.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+        unfinished.write_bytes(encode_png(picture))
     figures = {"sequence": str(options.sequence), "keyframes": len(observations), **asdict(compare(ours, theirs))}
     with replacing(options.out.with_suffix(".json")) as unfinished:
         unfinished.write_text(json.dumps(figures, indent=2) + "\n")

@@ -38,7 +38,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from dvmvs_core.process import share_cores
-from dvmvs_ros.process.domain import own_domain
+from dvmvs_ros.process.children import own_domain
 
 WARM_UP = 5
 STEP_NS = 33_333_333
@@ -101,7 +101,7 @@ def camera(case: Case, frames: int, pipe: Connection) -> None:
         rgb_message,
         transform_message,
     )
-    from dvmvs_ros.process.transport import use_shared_memory_profile
+    from dvmvs_ros.process.main_program import use_shared_memory_profile
 
     use_shared_memory_profile()
     rclpy.init(args=[])

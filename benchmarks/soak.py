@@ -38,9 +38,7 @@ import numpy as np
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.process import share_cores
-from dvmvs_ros.process.children import ros_environment
-from dvmvs_ros.process.domain import own_domain
-from dvmvs_ros.process.parent import tied_to_this_process
+from dvmvs_ros.process.children import own_domain, ros_environment, tied_to_this_process
 
 SIZE = (240, 320)
 RATE_HZ = 30.0

@@ -101,20 +101,3 @@ def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
     x = points[..., 0] / points[..., 2] * K[0, 0] + K[0, 2]
     y = points[..., 1] / points[..., 2] * K[1, 1] + K[1, 2]
     return np.stack((x, y), axis=-1)
-
-
-def points_in_view(
-    points: np.ndarray, K: np.ndarray, world_T_cam: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which points (N, 3) of the world are in an image of `size` (h, w), and where.
-
-    Returns:
-        Indices (n,) of the points, and their pixel coordinates (n, 2) as (x, y).
-    """
-    cam_T_world = inverse_pose(world_T_cam)
-    in_camera = points @ cam_T_world[:3, :3].T + cam_T_world[:3, 3]
-    before = np.flatnonzero(in_camera[:, 2] > 0)
-    pixels = project(in_camera[before], K)
-    height, width = size
-    inside = ((pixels >= 0) & (pixels <= (width - 1, height - 1))).all(axis=1)
-    return before[inside], pixels[inside]

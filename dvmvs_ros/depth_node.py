@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,36 +26,34 @@ from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import Trigger
 
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.lens.valid_mask import apply_valid_mask
 from dvmvs_core.errors import DataError, DvmvsError, MessageError
 from dvmvs_core.foreign import foreign
+from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_core.process import return_free_memory, share_cores, share_heaps
-from dvmvs_core.types import Frame
+from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.depth.config import NodeConfig
-from dvmvs_ros.depth.drops import NO_FAULT, DropReason
 from dvmvs_ros.depth.engines import Engines
 from dvmvs_ros.depth.estimation import Estimator
 from dvmvs_ros.depth.frame_status import FrameStatus
-from dvmvs_ros.depth.frame_sync import Arrival, FrameSync
+from dvmvs_ros.depth.frame_sync import FrameSync
+from dvmvs_ros.depth.frame_timeline import NO_FAULT, DropReason, FrameStage, FrameTimeline
 from dvmvs_ros.depth.input_watch import Input
 from dvmvs_ros.depth.inputs import Inputs
 from dvmvs_ros.depth.outputs import Outputs
 from dvmvs_ros.depth.parameters import Parameters
 from dvmvs_ros.depth.saved_cloud import RecentKeyframes, save_cloud
-from dvmvs_ros.depth.services import Services
 from dvmvs_ros.depth.worker import InferenceWorker
 from dvmvs_ros.diagnostics.health_report import PERIOD_S, Diagnostics
-from dvmvs_ros.diagnostics.statistics import Stage, Statistics
-from dvmvs_ros.messages.conversions import camera_from_message, make_header, stamp_to_ns
-from dvmvs_ros.poses.transform_listener import decode_image
-from dvmvs_ros.process.guard import GuardedNode
-from dvmvs_ros.process.log_forwarding import RosLogHandler
+from dvmvs_ros.diagnostics.statistics import Statistics
+from dvmvs_ros.messages.conversions import camera_from_message, image_from_message, make_header, stamp_to_ns
+from dvmvs_ros.process.guard import GuardedNode, transition
 from dvmvs_ros.process.main_program import ros_process, spin
+from dvmvs_ros.process.node_log import QuietLog, RosLogHandler
 from dvmvs_ros.process.qos import output_qos
-from dvmvs_ros.process.quiet_log import QuietLog
-from dvmvs_ros.process.transitions import transition
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine
@@ -76,15 +74,13 @@ class _Job:
 
     Attributes:
         frame: the frame.
-        valid_mask: which of its pixels the camera shows, (H, W) bool; None for all.
-        arrival: the image that it came from.
-        submitted_s: when it was complete, by `time.perf_counter`.
+        valid_mask: which of its pixels show the scene, (H, W) bool; None for all.
+        timeline: that of its image.
     """
 
     frame: Frame
     valid_mask: np.ndarray | None
-    arrival: Arrival
-    submitted_s: float
+    timeline: FrameTimeline
 
 
 class DepthNode(GuardedNode, LifecycleNode):
@@ -108,7 +104,8 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._configured = ExitStack()
         self._recent_keyframes = RecentKeyframes()
         self._settings = Parameters(self, may_change=lambda: self._config is None)
-        Services(self, {"reset": self._reset, "save_cloud": self._save_cloud})
+        self._offer("reset", self._reset)
+        self._offer("save_cloud", self._save_cloud)
         if self._settings["autostart"]:
             self._autostart = self._every(0.0, self._start)
         else:
@@ -167,7 +164,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._worker = InferenceWorker(
             self._infer,
             on_superseded=lambda job: self._drop(
-                job.arrival, DropReason.WORKER_BUSY, "a newer image took its place while the network was busy"
+                job.timeline, DropReason.WORKER_BUSY, "a newer image took its place while the network was busy"
             ),
             on_error=self._on_engine_error,
             on_reset=self._reset_engine,
@@ -214,20 +211,17 @@ class DepthNode(GuardedNode, LifecycleNode):
     @transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything, from any state."""
-        self._stop()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Go back to unconfigured, so that the node can be configured again."""
-        self._stop()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
         """Stop and free everything, then remove the node."""
-        self._stop()
         self._release()
         super().destroy_node()
 
@@ -273,7 +267,7 @@ class DepthNode(GuardedNode, LifecycleNode):
         sync, self._sync = self._sync, None
         sync.clear(DropReason.STOPPED)
         for job in self._worker.stop():
-            self._drop(job.arrival, DropReason.STOPPED, "the node was deactivated")
+            self._drop(job.timeline, DropReason.STOPPED, "the node was deactivated")
         self._worker = self._estimate = None
         self._recent_keyframes.clear()
         self._reset_engine()
@@ -281,7 +275,8 @@ class DepthNode(GuardedNode, LifecycleNode):
         self.get_logger().info("inactive: " + ", ".join(f"{key} {value}" for key, value in counts.items()))
 
     def _release(self) -> None:
-        """Undo on_configure; does nothing if the node is not configured."""
+        """Undo on_activate and on_configure, as far as they were done."""
+        self._stop()
         self._configured.close()
         # All that holds the engine, so that the network's memory is free.
         self._config = self._engine = self._outputs = self._diagnostics = None
@@ -308,46 +303,42 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._sync.add_camera_info(stamp_to_ns(message.header.stamp), camera)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        stamp_ns = stamp_to_ns(message.header.stamp)
-        arrival = Arrival(
-            stamp_ns=stamp_ns,
+        timeline = FrameTimeline(
+            stamp_ns=stamp_to_ns(message.header.stamp),
             camera_frame_id=self._config.camera_frame or message.header.frame_id,
             index=self._statistics.add_received(),
             received_ns=self._now_ns(),
-            received_s=time.perf_counter(),
         )
         self._inputs.watch.hear(Input.IMAGE)
         try:
             with foreign("the image cannot be read", MessageError):
-                image = self._decode(message, arrival)
+                image = self._decode(message, timeline)
         except MessageError as error:
-            self._drop(arrival, DropReason.BAD_IMAGE, str(error))
+            self._drop(timeline, DropReason.BAD_IMAGE, str(error))
             return
-        self._statistics.add_stage(Stage.DECODE, _ms_since(arrival.received_s))
-        arrival = replace(arrival, decoded_s=time.perf_counter())
-        self._inputs.note_image(arrival.camera_frame_id, stamp_ns, (arrival.received_ns - stamp_ns) * 1e-9)
-        self._sync.add_image(image, arrival)
+        timeline.end(FrameStage.DECODE)
+        self._inputs.note_image(timeline)
+        self._sync.add_image(image, timeline)
 
-    def _decode(self, message: Image | CompressedImage, arrival: Arrival) -> np.ndarray:
+    def _decode(self, message: Image | CompressedImage, timeline: FrameTimeline) -> np.ndarray:
         """The pixels of a message, of no more of them than its camera has."""
-        if arrival.stamp_ns == 0:
+        if timeline.stamp_ns == 0:
             raise MessageError("the image has no stamp, so no pose can be found for it; set header.stamp")
-        if not arrival.camera_frame_id:
+        if not timeline.camera_frame_id:
             raise MessageError("the image has no frame_id; set it, or the parameter camera_frame")
         most, known = self._config.max_image_pixels, self._sync.largest_pixels()
         # A camera may go over to a larger format, and its camera_info come after the image; but not to any.
-        return decode_image(message, most if known is None else min(most, FORMAT_CHANGE * known), self._bits)
+        return image_from_message(message, most if known is None else min(most, FORMAT_CHANGE * known), self._bits)
 
     def _update(self) -> None:
         if self._sync is not None:  # a transform may have come just before the node was deactivated
             self._sync.update()
 
-    def _on_frame(self, frame: Frame, arrival: Arrival) -> None:
+    def _on_frame(self, frame: Frame, timeline: FrameTimeline) -> None:
         self._lost_frames = 0
-        self._inputs.watch.hear(Input.POSE)
-        self._inputs.motion.add(frame.stamp_ns, frame.world_T_cam)
-        self._statistics.add_stage(Stage.POSE, _ms_since(arrival.decoded_s))
-        self._worker.submit(_Job(frame, self._inputs.rectification.valid_mask, arrival, time.perf_counter()))
+        self._inputs.note_frame(frame)
+        timeline.end(FrameStage.POSE)
+        self._worker.submit(_Job(frame, self._inputs.rectification.valid_mask, timeline))
 
     def _on_jump(self) -> None:
         """The images went back in time: nothing from before may be used again."""
@@ -365,9 +356,23 @@ class DepthNode(GuardedNode, LifecycleNode):
         self._inputs.motion.clear()
         self._recent_keyframes.clear()
         for job in self._worker.reset():
-            self._drop(job.arrival, reason, detail)
+            self._drop(job.timeline, reason, detail)
 
     # Services: the executor's thread
+
+    def _offer(self, name: str, action: Callable[[], str]) -> None:
+        """Offer an action as a service, which answers with what was done, or with the reason why it cannot be done."""
+
+        def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            try:
+                response.message, response.success = action(), True
+                self.get_logger().info(f"{name}: {response.message}")
+            except DvmvsError as error:
+                response.message = str(error)
+                self.get_logger().warning(f"{name}: {error}")
+            return response
+
+        self.create_service(Trigger, f"~/{name}", answer)
 
     def _reset(self) -> str:
         self._require_active()
@@ -390,41 +395,29 @@ class DepthNode(GuardedNode, LifecycleNode):
     # Outputs: the executor's thread for what is dropped, the inference thread for the rest
 
     def _infer(self, job: _Job) -> None:
-        config, outputs, arrival = self._settings.live, self._outputs, job.arrival
+        config, outputs, timeline = self._settings.live, self._outputs, job.timeline
         with self._engines.one_at_a_time:
-            self._statistics.add_stage(Stage.QUEUE, _ms_since(job.submitted_s))
-            started_s = time.perf_counter()
+            timeline.end(FrameStage.QUEUE)
             estimate = self._estimate(job.frame, config, outputs.wants_depth(), outputs.wants_confidence(config))
-        status = FrameStatus(job.frame.stamp_ns, estimate.decision)
-        if estimate.prediction is not None:
-            engine_done_s = time.perf_counter()
-            self._statistics.add_stage(Stage.ENGINE, (engine_done_s - started_s) * 1e3)
-            prediction = apply_valid_mask(estimate.prediction, job.valid_mask, self._config.engine.crop)
+        prediction = estimate.prediction
+        if prediction is not None:
+            timeline.end(FrameStage.ENGINE)
+            prediction = apply_valid_mask(prediction, job.valid_mask, self._config.engine.crop)
             if estimate.is_keyframe:
                 self._recent_keyframes.add(prediction, config.cloud_keyframes)
-            header = make_header(arrival.stamp_ns, arrival.camera_frame_id)
+            header = make_header(timeline.stamp_ns, timeline.camera_frame_id)
             outputs.publish(prediction, job.frame, job.valid_mask, header, config)
-            self._statistics.add_stage(Stage.PUBLISH, _ms_since(engine_done_s))
-            self._statistics.add_published(_ms_since(arrival.received_s))
-            status = replace(
-                status,
-                inference_ms=prediction.latency_ms,
-                measurement_stamps_ns=prediction.measurement_stamps_ns,
-                has_depth=True,
-            )
-        # Last, so that an image that fails on the way out is counted once, as an error.
-        self._statistics.add_decision(estimate.decision)
-        self._publish_status(arrival, status)
+            timeline.end(FrameStage.PUBLISH)
+        self._finish(timeline, estimate.decision, prediction=prediction)
 
     def _on_engine_error(self, job: _Job, error: Exception) -> None:
         if not isinstance(error, DvmvsError):
             self.unforeseen.report(error, "the engine")
-        self._drop(job.arrival, DropReason.ENGINE_ERROR, f"{type(error).__name__}: {error}")
+        self._drop(job.timeline, DropReason.ENGINE_ERROR, f"{type(error).__name__}: {error}")
 
-    def _drop(self, arrival: Arrival, reason: DropReason, detail: str) -> None:
-        self._statistics.add_drop(reason)
+    def _drop(self, timeline: FrameTimeline, reason: DropReason, detail: str) -> None:
         (self._note if reason in NO_FAULT else self._warn)(f"image dropped ({reason.value}): {detail}")
-        self._publish_status(arrival, FrameStatus(arrival.stamp_ns, reason, detail))
+        self._finish(timeline, reason, detail)
         if reason is DropReason.NO_TRANSFORM:
             self._count_lost()
 
@@ -434,10 +427,19 @@ class DepthNode(GuardedNode, LifecycleNode):
         if self._lost_frames == self._settings.live.keyframes.max_lost_frames + 1:
             self._forget(DropReason.NO_TRANSFORM, "tracking was lost")
 
-    def _publish_status(self, arrival: Arrival, status: FrameStatus) -> None:
-        message = replace(status, index=arrival.index, latency_ms=_ms_since(arrival.received_s)).to_message()
-        message.header.frame_id = arrival.camera_frame_id
+    def _finish(
+        self,
+        timeline: FrameTimeline,
+        outcome: KeyframeDecision | DropReason,
+        detail: str = "",
+        prediction: DepthPrediction | None = None,
+    ) -> None:
+        """Say what became of an image, and count it: last, so that one that fails on the way out is an error only."""
+        timeline.outcome = outcome
+        message = FrameStatus.of(timeline, detail, prediction).to_message()
+        message.header.frame_id = timeline.camera_frame_id
         self._status_publisher.publish(message)
+        self._statistics.add(timeline)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
@@ -445,11 +447,6 @@ class DepthNode(GuardedNode, LifecycleNode):
     def _every(self, period_s: float, callback: Callable[[], None]):
         """Return a timer on the steady clock: simulated time may stand still, and these must not."""
         return self.create_timer(period_s, callback, clock=self._steady_clock)
-
-
-def _ms_since(start_s: float) -> float:
-    """Milliseconds since a time of `time.perf_counter`."""
-    return (time.perf_counter() - start_s) * 1e3
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -41,11 +41,11 @@ from dvmvs_core.data.lens.camera_view import AUTO, is_raw_topic
 from dvmvs_core.data.lens.valid_mask import is_mask_topic
 from dvmvs_core.errors import ConfigError, DataError, DvmvsError
 from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
-from dvmvs_core.evaluation.scoring.running_mean import words
+from dvmvs_core.evaluation.scoring.metrics import words
 from dvmvs_core.process import share_cores
 from dvmvs_ros.depth.frame_sync import JUMP_NS
 from dvmvs_ros.evaluation.live import Compared, LiveScore
-from dvmvs_ros.evaluation.recording import Recording
+from dvmvs_ros.evaluation.recording import RecordedBags, spin_until_settled
 from dvmvs_ros.evaluation.topics import CAMERA_INFO, IMAGE, POINT_CLOUD, EvaluationTopics, find_topics
 from dvmvs_ros.messages.conversions import (
     camera_from_message,
@@ -53,14 +53,13 @@ from dvmvs_ros.messages.conversions import (
     make_header,
     rgb_message,
     stamp_to_ns,
+    type_name,
 )
-from dvmvs_ros.messages.message_log import type_name
 from dvmvs_ros.messages.sending_order import SendingOrder
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
-from dvmvs_ros.process.quiet_log import QuietLog
+from dvmvs_ros.process.node_log import QuietLog
 from dvmvs_ros.process.remote_parameters import remote_parameters
-from dvmvs_ros.recorder_node import spin_until_settled
 
 MESSAGES: dict[str, type] = {
     type_name(message): message
@@ -96,7 +95,7 @@ NODE_PARAMETERS = (
 """What the report says of the depth node, and needs to read the recording as that did."""
 
 PARAMETERS = (
-    ("depth_topic", "depth/image", "Published depth; its camera_info and confidence lie beside it."),
+    ("depth_topic", "depth/image", "Published depth; its camera_info and confidence are next to it."),
     ("truth_topic", "camera/depth", "True depth, on the pixels of the images: Image or compressedDepth."),
     ("status_topic", "depth_node/frame_status", "What the depth node says of each image."),
     ("image_topic", "", "The depth node's images; empty: what it subscribes to."),
@@ -127,10 +126,6 @@ class EvaluationNode(GuardedNode):
         self.create_timer(HAND_ON_S, self._in_order.hand_on, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._camera_frame = ""
         self._last_arrival_s = time.monotonic()
-
-    def __getitem__(self, name: str) -> str | float:
-        """Return a parameter's value."""
-        return self.get_parameter(name).value
 
     def evaluate(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Compare until stopped, then write the report.
@@ -169,11 +164,11 @@ class EvaluationNode(GuardedNode):
             )
         return low, high
 
-    def _record(self) -> Recording:
+    def _record(self) -> RecordedBags:
         if self["result_bag"]:
-            return Recording(Path(self["result_bag"]), True, self._warn)
+            return RecordedBags(Path(self["result_bag"]), True, self._warn)
         folder = Path(self["report_folder"]) / ".recording" if self["report_folder"] else None
-        return Recording(folder, False, self._warn)
+        return RecordedBags(folder, False, self._warn)
 
     def _wait_for_topics(self, executor: SingleThreadedExecutor, stop: threading.Event) -> EvaluationTopics:
         while (topics := find_topics(self)) is None:
@@ -258,7 +253,7 @@ class EvaluationNode(GuardedNode):
             return
         newest_ns, self._newest_image_ns = self._newest_image_ns, header[0]
         if newest_ns is not None and header[0] < newest_ns - JUMP_NS:
-            self._start_anew("the images' stamps")
+            self._start_again("the images' stamps")
 
     def _on_clock(self, data: bytes) -> None:
         """Notice a jump before the first transforms of another round come: those come before their images."""
@@ -266,12 +261,12 @@ class EvaluationNode(GuardedNode):
         newest_ns, self._newest_clock_ns = self._newest_clock_ns, now_ns
         if newest_ns is not None and now_ns < newest_ns - JUMP_NS:
             self._newest_image_ns = None
-            self._start_anew("/clock")
+            self._start_again("/clock")
 
-    def _start_anew(self, what: str) -> None:
+    def _start_again(self, what: str) -> None:
         self.get_logger().warning(f"{what} went back: what follows is a round of its own")
         self._score.clear()
-        self._recording.start_anew()
+        self._recording.start_again()
 
     def _on_info(self, data: bytes) -> None:
         self._score.set_camera(camera_from_message(deserialise(data, CAMERA_INFO)))
@@ -323,8 +318,7 @@ class EvaluationNode(GuardedNode):
 
     def _report(self, topics: EvaluationTopics, depth_range_m: tuple[float, float], node: dict[str, object]) -> None:
         # Imported here: torch takes seconds, and the first images would wait for them.
-        from dvmvs_ros.evaluation.evaluation_report import report_recordings
-        from dvmvs_ros.evaluation.facts import run_facts
+        from dvmvs_ros.evaluation.evaluation_report import report_recordings, run_facts
 
         self.get_logger().info("writing the report")
         from_tf = node.get("pose_source", "tf") == "tf" or not topics.poses

@@ -13,7 +13,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -27,10 +27,10 @@ from tf2_msgs.msg import TFMessage
 
 from dvmvs_core.data.bags.bag_writer import TF_STATIC
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.foreign import reason
-from dvmvs_ros.messages.message_log import MessageLog, type_name
-from dvmvs_ros.process.guard import GuardedNode, guarded_spin
-from dvmvs_ros.process.main_program import POLL_S, run_to_its_end
+from dvmvs_ros.evaluation.recording import RecordedBags, spin_until_settled
+from dvmvs_ros.messages.conversions import type_name
+from dvmvs_ros.process.guard import GuardedNode
+from dvmvs_ros.process.main_program import run_to_its_end
 from dvmvs_ros.process.remote_parameters import remote_parameters
 
 IMAGE = "camera/image_rect"
@@ -59,12 +59,6 @@ TOPICS = {
 """What is recorded, under the names that the nodes of this package give it; remap as theirs."""
 
 QUEUE = 100
-SETTLED_S = 0.5
-"""A recording ends when nothing has come for this long after the signal to stop."""
-SETTLED_ROUNDS = 5
-"""And for so many callbacks or waits: a process that was suspended meanwhile still has to read what came."""
-LONGEST_END_S = 5.0
-"""A camera never ends: this long after the signal to stop, a recording ends in any case."""
 
 
 class RecorderNode(GuardedNode):
@@ -78,7 +72,6 @@ class RecorderNode(GuardedNode):
         ):
             self.declare_parameter(name, "", ParameterDescriptor(description=description, read_only=True))
         self._last_arrival_s = time.monotonic()
-        self._failure: DataError | None = None
 
     def record(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Record until stopped, and then until all that was sent before has arrived.
@@ -86,65 +79,39 @@ class RecorderNode(GuardedNode):
         Raises:
             DvmvsError: if the bag cannot be written.
         """
-        out = self.get_parameter("out").value
+        out, failures = self["out"], []
         if not out:
             raise ConfigError("parameter out must name the folder of the bag to write; got nothing")
-        with closing(MessageLog(Path(out))) as log:
+
+        def end(why: str) -> None:  # no space: a recording with holes is none
+            failures.append(why)
+            stop.set()
+
+        with closing(RecordedBags(Path(out), True, end)) as recording:
             for topic, message_type in TOPICS.items():
                 if topic != IMAGE:
-                    self._subscribe(log, topic, message_type, stop)
-            if known_to := self.get_parameter("known_to").value:
+                    self._subscribe(recording, topic, message_type)
+            if known_to := self["known_to"]:
                 remote_parameters(self, known_to, (), executor, stop, math.inf)
             # Last, since a player waits for those who listen to images.
-            self._subscribe(log, IMAGE, Image, stop)
+            self._subscribe(recording, IMAGE, Image)
             self.get_logger().info(f"recording to {out}")
             spin_until_settled(executor, stop, lambda: self._last_arrival_s)
-            if self._failure is not None:
-                raise self._failure
+        for failure in failures:
+            raise DataError(failure)
 
-    def _subscribe(self, log: MessageLog, topic: str, message_type: type, stop: threading.Event) -> None:
+    def _subscribe(self, recording: RecordedBags, topic: str, message_type: type) -> None:
         name = self.resolve_topic_name(topic)
-        log.open(name, type_name(message_type))
+        recording.open(name, type_name(message_type))
         latched = topic in (TF_STATIC, VALID_MASK)
         durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-        qos = QoSProfile(depth=QUEUE, durability=durability)
-        ends = message_type is not DiagnosticArray  # diagnostics never end
 
         def write(data: bytes) -> None:
-            if self._failure is not None:
-                return
-            try:
-                log.write(name, time.time_ns(), data)
-            except OSError as error:  # no space: a recording with holes is none
-                self._failure = DataError(f"{log.path} ends here: {reason(error)}")
-                stop.set()
-            if ends:
+            recording.write(name, data)
+            if message_type is not DiagnosticArray:  # diagnostics never end
                 self._last_arrival_s = time.monotonic()
 
-        self.create_subscription(message_type, topic, write, qos, raw=True)
-
-
-def spin_until_settled(
-    executor: SingleThreadedExecutor, stop: threading.Event, last_arrival_s: Callable[[], float]
-) -> None:
-    """Run callbacks until told to stop, and then until what was sent before has arrived.
-
-    Args:
-        executor: runs them.
-        stop: set to end it.
-        last_arrival_s: when the last message came, by `time.monotonic`.
-    """
-    stopped_s, quiet_rounds, newest_s = None, 0, last_arrival_s()
-    while True:
-        guarded_spin(executor, POLL_S)
-        now_s = time.monotonic()
-        quiet_rounds = quiet_rounds + 1 if last_arrival_s() == newest_s else 0
-        newest_s = last_arrival_s()
-        if stop.is_set():
-            stopped_s = stopped_s or now_s
-            settled = quiet_rounds >= SETTLED_ROUNDS and now_s - newest_s >= SETTLED_S
-            if settled or now_s - stopped_s >= LONGEST_END_S:
-                return
+        self.create_subscription(message_type, topic, write, QoSProfile(depth=QUEUE, durability=durability), raw=True)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -61,7 +61,7 @@ from dvmvs_ros.messages.conversions import (
 from dvmvs_ros.play_clock import PlayClock
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end, spin_until
-from dvmvs_ros.process.quiet_log import QuietLog
+from dvmvs_ros.process.node_log import QuietLog
 from dvmvs_ros.process.remote_parameters import remote_parameters
 
 BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)), dtype=np.float64)
@@ -142,10 +142,6 @@ class ReplayNode(GuardedNode):
         self._answered = self._sent = 0
         self._sent_times: list[tuple[int, int]] = []
 
-    def __getitem__(self, name: str) -> bool | int | float | str:
-        """Return a parameter's value."""
-        return self.get_parameter(name).value
-
     def play(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         """Play until the end or until stopped.
 
@@ -161,7 +157,7 @@ class ReplayNode(GuardedNode):
         self._executor, self._stop = executor, stop
         first = next(sequence.items(depth=False))
         self._image = self.create_publisher(Image, _image_topic(first), QoSProfile(depth=QUEUE))
-        self._publish_mounting()
+        self._publish_base_T_camera()
         self._publish_mask(first)
         self._wait_for_subscribers()
         if self._mask is not None:
@@ -244,10 +240,10 @@ class ReplayNode(GuardedNode):
         world_T_base = world_T_cam @ inverse_pose(BASE_T_OPTICAL)
         return transform_message(stamp_ns, self["world_frame"], self["base_frame"], world_T_base)
 
-    def _publish_mounting(self) -> None:
+    def _publish_base_T_camera(self) -> None:
         if self["base_frame"]:
-            mounting = transform_message(0, self["base_frame"], self["camera_frame"], BASE_T_OPTICAL)
-            self._tf_static.publish(TFMessage(transforms=[mounting]))
+            base_T_camera = transform_message(0, self["base_frame"], self["camera_frame"], BASE_T_OPTICAL)
+            self._tf_static.publish(TFMessage(transforms=[base_T_camera]))
 
     def _start_at(self, stamp_ns: int) -> None:
         """Set the time, and let everyone notice before anything else comes: it may be a jump back."""

@@ -26,7 +26,8 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.evaluation.prediction.depth_pictures import depth_panel, with_legend
 from dvmvs_core.evaluation.prediction.predict_sequence import predict_online
-from dvmvs_core.evaluation.report.cloud_picture import SIDES_DEG, Cloud, View, draw_cloud
+from dvmvs_core.evaluation.prediction.virtual_camera import VirtualCamera
+from dvmvs_core.evaluation.report.cloud_picture import SIDES_DEG, Cloud, draw_cloud
 from dvmvs_core.geometry import backproject
 
 ROOM = Path(__file__).with_name("room")
@@ -51,7 +52,7 @@ def main(out: Path) -> None:
     whole, growing = Cloud(), Cloud()
     for prediction in predictions:
         add(whole, prediction)
-    view = View.of_side(whole, poses, SIDES_DEG[0], CLOUD_SIZE)
+    view = VirtualCamera.of_side(whole.points, poses, SIDES_DEG[0], CLOUD_SIZE)
     animation = cv2.Animation()
     pictures = []
     for number, prediction in enumerate(predictions, start=1):

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.cli.progress_bars import progress
 from dvmvs_core.importers.dataset import ImportedFrame
 from dvmvs_core.importers.scene_writer import SceneFolder
+from dvmvs_core.progress import progress
 from dvmvs_core.synthetic.clips import render_sequence
 from dvmvs_core.synthetic.paths import FRAME_RATE_HZ
 

@@ -248,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", type=Path, help="scene folder with sensor depth, to test on")
     parser.add_argument("--out", type=Path, required=True, help="results, one line of JSON a run")
-    parser.add_argument("--weights", type=Path, help="folder to keep the trained weights in; by default beside --out")
+    parser.add_argument("--weights", type=Path, help="folder to keep the trained weights in; by default next to --out")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="NAME", help="only these")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--size", type=int, nargs=2, default=(HEIGHT, WIDTH), metavar=("HEIGHT", "WIDTH"))

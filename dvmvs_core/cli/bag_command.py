@@ -7,7 +7,7 @@
 
 """Write a scene folder as a rosbag2: image, camera_info, sensor depth, /tf and /tf_static.
 
-Poses become the chain odom, base_link (moving), camera_optical_frame (static). The bag plays with `ros2 bag play`.
+Poses become the transforms odom → base_link (moving) → camera_optical_frame (static). Play it with `ros2 bag play`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Options:
 
 def run(options: Options) -> None:
     """Write the bag and say where it lies."""
-    from dvmvs_core.cli.faults import print_faults
-    from dvmvs_core.cli.progress_bars import progress
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.data.bags.bag_writer import write_bag
+    from dvmvs_core.progress import progress
 
     sequence = options.bag.open(options.sequence)
     with progress(f"writing {options.out}", len(sequence)) as advance:

@@ -5,11 +5,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Measure the latency of a keyframe by stage, and memory, beside the plain reference path in the same run.
+"""Measure memory and the latency of a keyframe by stage, and compare with plain torch in the same run.
 
-Frames are made up, since time does not depend on what they show. The network is that of --weights, or with --preset
-one of its shape with random weights. --json keeps the figures with the machine and the versions; in the folder
-benchmarks/results of a checkout, the tables of the README are made of them.
+Frames are synthetic, since latency does not depend on their content. --preset uses a network with random weights
+instead of --weights. --json saves the figures with hardware and versions; the README's tables are made from the files
+in benchmarks/results.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Options:
     keyframes: Count = 20
     """keyframes to measure, after the warm-up"""
     preset: Annotated[Literal["paper", "small"] | None, tyro.conf.arg(metavar="{paper,small}")] = None
-    """shape of the network, with random weights, in place of --weights"""
+    """size of a network with random weights, instead of --weights"""
     reference: Literal["yes", "no"] = "yes"
-    """run the reference path too, keyframe by keyframe"""
+    """also measure plain torch, keyframe by keyframe"""
     scaling: bool = False
-    """measure against measurement frames, planes and resolution too"""
+    """also vary measurement frames, planes and resolution"""
     growth: OptionalCount = None
-    """run so many keyframes at a small size, and say how memory grew"""
+    """run this many keyframes at a small size and report how memory grows"""
     threads: OptionalCount = None
-    """CPU threads; by default one a core"""
+    """CPU threads; by default one per core"""
     json: OutputFile = None
     """file for the figures"""
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -50,8 +50,8 @@ def run(options: Options) -> None:
     import torch
 
     from dvmvs_core.atomic import replacing
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.environment import command_line, hardware, now, versions
+    from dvmvs_core.progress import progress
     from dvmvs_core.runtime.devices import resolve_device
     from dvmvs_core.timing.compare import compare, describe
     from dvmvs_core.timing.growth import growth

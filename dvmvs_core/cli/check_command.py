@@ -8,8 +8,8 @@
 
 """Check the poses, K, clock and scale of a recording against its images: bad depth is usually a bad pose.
 
-Needs no depth sensor and predicts nothing. Says in words what is wrong, and what could not be checked; ends with exit
-code 3 where something is wrong.
+Needs no depth sensor and no network. Prints what is wrong and what could not be checked; the exit code is 3 if
+something is wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Check each recording and return the exit code."""
-    from dvmvs_core.cli.faults import print_faults
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.config import KeyframeConfig, ModelConfig
     from dvmvs_core.evaluation.scoring.figures import write_figures
 
@@ -63,8 +63,8 @@ def print_check(
         depth_range_m: nearest and farthest depth that the network can tell.
         step: numbers the description of the bar.
     """
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.trajectory.trajectory_check import check_trajectory
+    from dvmvs_core.progress import progress
 
     with progress(step(f"checking the trajectory of {sequence.name}"), len(sequence)) as advance:
         check = check_trajectory(sequence, keyframes, depth_range_m, advance)

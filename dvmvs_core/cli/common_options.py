@@ -46,22 +46,22 @@ _Topic = Annotated[str | None, tyro.conf.arg(metavar="TOPIC")]
 
 @dataclass(frozen=True)
 class BagOptions:
-    """What to read from a rosbag2, where the choice by type would be wrong."""
+    """Topics and frames of a rosbag2, if the automatic choice is wrong."""
 
     image_topic: _Topic = None
     """topic of the colour images"""
     camera_info_topic: _Topic = None
-    """topic of their intrinsics"""
+    """topic of their camera_info"""
     depth_topic: _Topic = None
     """topic of sensor depth, or a PointCloud2 to project into the images"""
     pose_topic: _Topic = None
-    """topic of Odometry, PoseStamped or PoseWithCovarianceStamped; by default only where /tf leads nowhere"""
+    """topic of Odometry, PoseStamped or PoseWithCovarianceStamped; by default only used if /tf has no camera pose"""
     tf_topic: _Topic = None
-    """topic of moving transforms; by default /tf, and those named tf in a namespace of the images"""
+    """topic of moving transforms; by default /tf and any topic named tf in a namespace of the images"""
     world_frame: Annotated[str | None, tyro.conf.arg(metavar="FRAME")] = None
-    """frame that poses are expressed in; by default odom, or else the root of the camera's tree"""
+    """world frame of the poses; by default odom, otherwise the root of the camera's tree"""
     rectify: Literal["auto", "always", "never"] = "auto"
-    """whether images of a camera with lens distortion are rectified; auto goes by the name of their topic"""
+    """rectify images with lens distortion; auto decides by the name of their topic"""
 
     def open_all(self, paths: tuple[Path, ...]) -> list[FrameSequence]:
         """Open several sequences.
@@ -94,23 +94,24 @@ class BagOptions:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Which network runs where."""
+    """Network and device."""
 
     weights: Annotated[str, tyro.conf.arg(metavar="FILE|NAME")] = "small"
     """a safetensors file, or the name of a shipped checkpoint (dvmvs weights list)"""
     network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
-    """which of the networks, where the weights hold both"""
+    """network to use, if the weights hold both"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """auto, cpu, cuda, cuda:N, or openvino:CPU, :GPU or :NPU"""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """arithmetic of the networks; where depth is matched, auto is float16 on CUDA and bfloat16 on CPUs that have it;
-    else float32"""
+    """arithmetic of the networks; auto is float32, but with matching float16 on CUDA and bfloat16 on CPUs that support
+    it"""
     mode: Literal["auto", "fast", "reference"] = "auto"
-    """auto takes the fastest way that works here, fast fails where one is missing, reference is the plain network"""
+    """auto: the fastest implementation that works here; fast: fail if it does not work; reference: plain torch"""
     matching: Literal["auto", "off", "fast", "full"] = "auto"
-    """matching against past keyframes after the network; auto is off for weights of preset paper, else fast"""
+    """match the network's depth against 6 (fast) or 12 (full) past keyframes; auto is off for weights of preset paper,
+    otherwise fast"""
     measurement_frames: OptionalCount = None
-    """how many measurement frames each keyframe gets at most; 2, or with index files as many as they name"""
+    """largest number of measurement frames per keyframe; by default 2, or as many as index files name"""
 
     def config(self) -> EngineConfig:
         """Return the engine's configuration."""
@@ -129,7 +130,7 @@ class EngineOptions:
 
     def build(self, description: str | None = None) -> DepthEngine:
         """Build the engine and run it once, so that no measured frame pays for the start."""
-        from dvmvs_core.cli.progress_bars import progress
+        from dvmvs_core.progress import progress
 
         with progress(description or f"loading {self.weights}", 1, transient=True) as advance:
             from dvmvs_core.engine import DepthEngine

@@ -8,7 +8,10 @@
 """Print a script that completes commands and options of `dvmvs` in a shell.
 
 dvmvs completion bash > ~/.local/share/bash-completion/completions/dvmvs
-dvmvs completion zsh > ~/.zfunc/_dvmvs    # with ~/.zfunc in fpath, before compinit
+
+dvmvs completion zsh > ~/.zfunc/_dvmvs
+
+For zsh, put ~/.zfunc into fpath before compinit. Run it again after an update.
 """
 
 from __future__ import annotations

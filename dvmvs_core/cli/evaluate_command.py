@@ -7,9 +7,9 @@
 
 """Predict the depth of sequences with sensor depth, and score it.
 
-Prints one table of the sequences, worst first: by their error over that of a constant depth. Errors by parallax, the
-published metrics and errors by distance follow. --json keeps all figures, --report makes a page of them with plots and
-pictures.
+Prints one table of the sequences, sorted by their error relative to that of a constant depth, the worst first. Errors
+by parallax, the published metrics and errors by distance follow. --json saves all figures; --report makes a web page
+with plots and pictures.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ class Options:
     sequences: SequencePaths
     """scene folders or rosbag2 recordings, with sensor depth"""
     indices: IndexPaths = ()
-    """index files, or folders of them, that name keyframes and measurement frames, in place of the keyframe rule;
-    of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
+    """index files, or folders of them, that list keyframes and measurement frames; they replace the keyframe rule. With
+    several sequences, each uses the files named after it: KEYFRAMING+DATASET+SCENE+nmeas+N"""
     limit: OptionalCount = None
-    """how many keyframes to predict at most, of each run"""
+    """largest number of keyframes to predict per run"""
     refine: bool = False
-    """multi-view refinement against the keyframes before and after (offline only); 2.4 s a keyframe on two cores"""
+    """multi-view refinement against keyframes before and after (offline only); 2.4 s per keyframe on two cores"""
     min_depth: Metres = 0.5
     """nearest sensor depth that counts, metres"""
     max_depth: Metres = float("inf")
     """farthest sensor depth that counts, metres"""
     mask: OptionalFile = None
-    """a picture of the size of sensor depth: where it is black, as on the robot's own parts, nothing counts"""
+    """an image of the size of the sensor depth; black pixels, such as the robot's own parts, do not count"""
     check_trajectory: bool = False
-    """check the poses and their timing against the images first, and say what is wrong with them"""
+    """first check the poses and their timing against the images, as `dvmvs check` does"""
     baselines: bool = False
-    """score a classical plane sweep on the same frames too"""
+    """also score a classical plane sweep on the same frames"""
     json: OutputFile = None
     """file for the figures"""
     report: OutputFolder = None
-    """folder for index.html, a page with plots and pictures, and its figures"""
+    """folder for the report: index.html with plots and pictures, and the figures as JSON"""
     against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """an earlier run to set beside this one in the report: its --report folder or --json file"""
+    """an earlier run to compare with in the report: its --report folder or --json file"""
     out: OutputFolder = None
-    """folder to keep predictions and pictures in, one folder a sequence"""
+    """folder for predictions and pictures, with a subfolder per sequence"""
     published: bool = False
-    """keep the published files in it instead: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""
+    """write the published files to --out: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""
     dataset: OptionalName = None
     """name of the data set in published file names; by default the folder that holds the sequence"""
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -81,9 +81,8 @@ def run(options: Options) -> None:
     """Predict each sequence to disk, score what is on disk, print the table and write what was asked for."""
     import tempfile
 
-    from dvmvs_core.cli.faults import print_faults
-    from dvmvs_core.cli.figure_tables import print_figures
     from dvmvs_core.cli.progress_bars import Steps
+    from dvmvs_core.cli.tables import print_faults, print_figures
     from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
     from dvmvs_core.evaluation.scoring.figures import read_figures, write_figures
 
@@ -183,8 +182,8 @@ def _trajectory(engine, one, step: Steps) -> dict:
 
 
 def _score(options: Options, path: Path, one, description: str, keyframes: int):
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.scoring.score import score_predictions
+    from dvmvs_core.progress import progress
 
     with progress(description, keyframes) as advance:
         mask = _read_mask(options.mask) if options.mask else None
@@ -201,9 +200,10 @@ def _read_mask(path: Path):
 
 def _sweep(engine, one, path: Path, folder: Path, step: Steps) -> Path:
     """Run the classical plane sweep on the keyframes and measurement frames that the network had."""
-    from dvmvs_core.cli.progress_bars import counted, progress
+    from dvmvs_core.cli.progress_bars import counted
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS, predict_indexed, write_predictions
     from dvmvs_core.evaluation.scoring.classical_plane_sweep import PlaneSweep
+    from dvmvs_core.progress import progress
 
     sweep = PlaneSweep(engine.model_config, engine.device, engine.config.crop)
     entries = one.entries_of(path)
@@ -243,10 +243,10 @@ def _figures(options: Options, engine, runs, results) -> dict:
 
 
 def _report(options: Options, runs, folders: list[Path], figures: dict, against: dict | None, step: Steps) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
     from dvmvs_core.evaluation.report.keyframe_pictures import choose, draw
     from dvmvs_core.evaluation.report.page import write_report
+    from dvmvs_core.progress import progress
 
     pictures = []
     for one, folder, part in zip(runs, folders, figures["sequences"], strict=True):

@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import textwrap
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -24,6 +26,16 @@ def flowing(text: str) -> str:
     """Return a docstring with one line a paragraph: lines break where the terminal ends, not where the source does."""
     paragraphs = text.replace("\r", "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).strip()
+
+
+def filled(text: str) -> str:
+    """Return a docstring with lines as long as the terminal, for a description, which tyro prints as it is.
+
+    Lines after the first are indented: tyro joins those that begin with a letter.
+    """
+    width = shutil.get_terminal_size().columns
+    paragraphs = flowing(text).split("\n\n")
+    return "\n\n".join(textwrap.fill(one, width, subsequent_indent="  ") for one in paragraphs)
 
 
 def describe_options(options: object) -> None:

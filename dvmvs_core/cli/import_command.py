@@ -5,11 +5,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Turn a recording of another tool, or a published data set, into scene folders to test with or npz to train with.
+"""Convert recordings of other tools and published data sets to scene folders or training files.
 
-Poses, units and axes become ours, lens distortion is removed. A frame without depth still serves for prediction; what
-was left out is named with its reason, on the terminal and in export.json of the scene. Scenes that an earlier run
-finished are skipped, and a scene is written whole or not at all.
+Poses, units and axes are converted and lens distortion is removed. Frames without depth are kept for prediction. Frames
+that are left out are listed with the reason, on the terminal and in export.json of the scene. A scene is written
+completely or not at all; scenes finished by an earlier run are skipped.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ class Import(Generic[OptionsT]):
     root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
     """the recording or data set as it was downloaded, or one scene of it"""
     out: NewFolder
-    """folder to make the scenes in"""
+    """folder for the scenes"""
     dataset: OptionsT
     how: ImportOptions = field(default_factory=ImportOptions)
     scenes: tuple[str, ...] = ()
-    """only the scenes with these names, or all; with --published those of the published tests"""
+    """names of the scenes to convert; by default all, with --published those of the published tests"""
     workers: int = 0
-    """scenes to work on at a time; by default one a processor"""
+    """scenes to convert at the same time; by default one per processor"""
     split_folder: Path | None = None
-    """folder whose train.txt and validation.txt say which scene is for what; by default 9 to 1, by place, seeded"""
+    """folder with train.txt and validation.txt; by default places are split 9 to 1 with a fixed seed"""
     json: OutputFile = None
-    """write what became of each scene to this file"""
+    """file for the result of each scene"""
 
 
 Options = Union[  # noqa: UP007

@@ -7,7 +7,7 @@
 
 """Choose keyframes and measurement frames from the poses of sequences, and write the published index format.
 
-One line a keyframe, "REFERENCE.png BEST.png SECOND.png", or "TRACKING LOST". No network and no image is needed.
+Prints one line per keyframe, "REFERENCE.png BEST.png SECOND.png" or "TRACKING LOST". Needs neither network nor images.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Write or print the index."""
-    from dvmvs_core.cli.faults import print_faults
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.data.keyframe_index import format_index
     from dvmvs_core.errors import ConfigError
 

@@ -19,19 +19,19 @@ import sys
 import time
 
 COMMANDS = {
-    "predict": "depth of every keyframe of a sequence, as one npz and pictures",
-    "evaluate": "predict, and score against sensor depth: eight metrics per keyframe, sequence and overall",
-    "check": "whether poses, K, clock and scale of a sequence agree with its images, in words",
-    "keyframes": "which frames become keyframes, and their measurement frames, as an index file",
-    "reconstruct": "one mesh from predicted or sensor depth, with a picture, compared with the recording's depth",
-    "bag": "a scene folder as a rosbag2: image, camera_info, tf and sensor depth",
-    "import": "recordings of other tools (EuRoC, COLMAP, transforms.json, phones, videos, data sets) as scene folders",
-    "synthesize": "procedural scenes with exact depth, as scene folders",
-    "train": "train PairNet or FusionNet",
-    "benchmark": "latency by stage and memory, beside the plain reference path in the same run",
-    "weights": "list, describe, import and export checkpoints",
-    "completion": "a script that completes all of this in bash or zsh",
-    "warm-up": "compile what a network needs on this machine, so that later starts take seconds",
+    "predict": "predict the depth of every keyframe; writes an npz file and pictures",
+    "evaluate": "predict depth and score it against sensor depth",
+    "check": "check whether poses, K, clock and scale agree with the images",
+    "keyframes": "select keyframes and measurement frames; writes an index file",
+    "reconstruct": "fuse predicted or sensor depth into a mesh",
+    "bag": "convert a scene folder to a rosbag2: image, camera_info, tf and depth",
+    "import": "convert recordings of other tools (EuRoC, COLMAP, phones, videos, data sets) to scene folders",
+    "synthesize": "render procedural scenes with exact depth",
+    "train": "train PairNet, FusionNet or the regulariser",
+    "benchmark": "measure latency by stage and memory, and compare with plain torch",
+    "weights": "list, describe, import, export, average and calibrate checkpoints",
+    "completion": "print a completion script for bash or zsh",
+    "warm-up": "compile a network for this machine, so that later starts take seconds",
 }
 
 ALIASES = {"export": "import"}
@@ -81,7 +81,7 @@ def _run(command: str, arguments: list[str]) -> int:
 
     import tyro
 
-    from dvmvs_core.cli.help_texts import describe_options, flowing
+    from dvmvs_core.cli.help_texts import describe_options, filled
     from dvmvs_core.cli.outputs import check_outputs
 
     module = importlib.import_module(module_of(command))
@@ -89,7 +89,7 @@ def _run(command: str, arguments: list[str]) -> int:
     options = tyro.cli(
         module.Options,
         prog=f"dvmvs {command}",
-        description=flowing(module.__doc__),
+        description=filled(module.__doc__),
         args=arguments,
         config=configuration(),
     )

@@ -7,9 +7,9 @@
 
 """Predict the depth of every keyframe of scene folders and rosbag2 recordings.
 
-Writes OUT/predictions.npz (depth, frame_index, measurement_index, stamp_ns, K, world_T_cam) and, now and then, a
-picture to OUT/pictures; of several sequences or index files each gets a folder of its own in OUT. With --published
-it writes {system}_predictions_{scene}.npz and, where there is sensor depth, {system}_errors_{scene}.npz instead.
+Writes OUT/predictions.npz (depth, confidence, frame_index, measurement_index, stamp_ns, K, world_T_cam) and a few
+pictures to OUT/pictures. Several sequences or index files each get their own folder in OUT. With --published it writes
+{system}_predictions_{scene}.npz and, if there is sensor depth, {system}_errors_{scene}.npz instead.
 """
 
 from __future__ import annotations
@@ -45,36 +45,36 @@ class Options:
     out: RequiredFolder
     """folder to write to"""
     indices: IndexPaths = ()
-    """index files, or folders of them, that name keyframes and measurement frames, in place of the keyframe rule;
-    of several sequences each takes the files named KEYFRAMING+DATASET+SCENE+nmeas+N after it"""
+    """index files, or folders of them, that list keyframes and measurement frames; they replace the keyframe rule. With
+    several sequences, each uses the files named after it: KEYFRAMING+DATASET+SCENE+nmeas+N"""
     limit: OptionalCount = None
-    """how many keyframes to predict at most, of each run"""
+    """largest number of keyframes to predict per run"""
     refine: bool = False
-    """multi-view refinement against the keyframes before and after (offline only); 2.4 s a keyframe on two cores"""
+    """multi-view refinement against keyframes before and after (offline only); 2.4 s per keyframe on two cores"""
     pictures: Count = 10
     """one picture for every N keyframes; 0 for none"""
     published: bool = False
-    """write the published files, arrays arr_0 of (N, h, w) depth and (N, 8) errors, in place of predictions.npz"""
+    """write the published files instead of predictions.npz: arrays arr_0 of (N, h, w) depth and (N, 8) errors"""
     dataset: OptionalName = None
     """name of the data set in published file names; by default the folder that holds the sequence"""
     result_bag: Annotated[Path | None, tyro.conf.arg(metavar="BAG"), Output.FOLDER] = None
-    """write the frames with their depth, confidence, clouds and errors as a rosbag2 (mcap) too, for RViz, Foxglove or
-    rerun; of several runs each gets a bag of its own in BAG"""
+    """also write frames, depth, confidence, clouds and errors as a rosbag2 (mcap), for RViz, Foxglove or rerun; several
+    runs each get their own bag in BAG"""
     format: Annotated[
         tuple[Literal["tum", "transforms.json", "colmap", "ply"], ...], tyro.conf.arg(metavar="FORMAT ...")
     ] = ()
-    """write depth and poses of the keyframes for other tools too, each in a folder of its name: tum (TUM RGB-D),
-    transforms.json (nerfstudio), colmap (text model with points), ply (one cloud)"""
+    """also write depth and poses of the keyframes for other tools, each format in a folder named after it: tum (TUM
+    RGB-D), transforms.json (nerfstudio), colmap (text model with points), ply (one cloud)"""
     min_confidence: float = 0.0
-    """least confidence, 0 to 1, of the depth that --format writes"""
+    """lowest confidence, 0 to 1, of the depth that --format writes"""
     engine: EngineOptions = field(default_factory=EngineOptions)
     bag: BagOptions = field(default_factory=BagOptions)
 
 
 def run(options: Options) -> None:
     """Predict and say where the results lie."""
-    from dvmvs_core.cli.faults import print_faults
     from dvmvs_core.cli.progress_bars import Steps
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
 
     runs = plan_runs(
@@ -123,8 +123,8 @@ def _result_bags(options: Options, runs) -> dict[str, Path]:
 
 
 def _write_result_bag(one, predictions: Path, bag: Path, step: Steps) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.report.result_bag import write_result_bag
+    from dvmvs_core.progress import progress
 
     with progress(step(f"writing {bag}"), len(one.sequence)) as advance:
         write_result_bag(one.sequence, predictions, bag, advance=advance)
@@ -146,8 +146,8 @@ def _check_formats(options: Options, runs) -> None:
 
 
 def _export(one, predictions: Path, folder: Path, form: str, min_confidence: float, step: Steps) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.prediction.prediction_export import export_predictions
+    from dvmvs_core.progress import progress
 
     with progress(step(f"writing {folder}"), len(one.sequence)) as advance:
         written = export_predictions(one.sequence, predictions, folder, form, min_confidence, advance)
@@ -164,10 +164,10 @@ def _predict(options: Options, engine, one, folder: Path, pictures: int, step: S
 
 def _predict_published(options: Options, engine, one, step: Steps) -> None:
     from dvmvs_core.atomic import unfinished_folder
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
     from dvmvs_core.evaluation.scoring.published import write_published
     from dvmvs_core.evaluation.scoring.score import score_predictions
+    from dvmvs_core.progress import progress
 
     with unfinished_folder(options.out / PREDICTIONS) as unfinished:
         path, latencies = _predict(options, engine, one, unfinished, 0, step)

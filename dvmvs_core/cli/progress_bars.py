@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from dvmvs_core.progress import progress
 
 Item = TypeVar("Item")
 
@@ -32,40 +33,6 @@ class Steps:
         """Return the description of the next step, with its number where there are several."""
         self._started += 1
         return f"[{self._started}/{self._total}] {description}" if self._total > 1 else description
-
-
-@contextmanager
-def progress(description: str, total: int, transient: bool = False) -> Iterator[Callable[[float], None]]:
-    """Show a bar while the block runs, and give a function that moves it on.
-
-    Args:
-        description: what is being done.
-        total: how many steps make the whole.
-        transient: leave nothing of it on the terminal, and write nothing into a file.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    hidden = transient and not console.is_terminal
-    with Progress(*columns, console=console, transient=transient, disable=hidden) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda steps: bar.advance(task, steps)
-        bar.update(task, total=bar.tasks[task].completed)  # a recording may end before what it was said to hold
 
 
 def counted(items: Iterable[Item], advance: Callable[[float], None]) -> Iterator[Item]:

@@ -7,9 +7,9 @@
 
 """Fuse the depth of a scene folder or a rosbag2 into one coloured mesh.
 
-Depth is predicted, read from --predictions, or with --sensor that of the recording. Writes a PLY and a picture of it.
-Predicted depth is compared with the recording's, where there is any: accuracy, completion, chamfer distance,
-precision, recall and F-score at 5 cm, of surfaces fused from the same pixels. Needs the extra [reconstruct] (Open3D).
+Depth is predicted, read from --predictions, or with --sensor taken from the recording. Writes a PLY file and a picture
+of the mesh. If the recording has depth, the mesh is compared with one fused from it at the same pixels: accuracy,
+completion, chamfer distance, precision, recall and F-score at 5 cm. Needs the extra [reconstruct] (Open3D).
 """
 
 from __future__ import annotations
@@ -50,31 +50,31 @@ class Options:
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.ply"), Output.FILE]
     """the mesh to write"""
     predictions: OptionalFile = None
-    """what dvmvs predict wrote (predictions.npz), in place of running the network"""
+    """predictions.npz written by dvmvs predict, instead of running the network"""
     sensor: bool = False
-    """fuse sensor depth in place of predicted depth"""
+    """fuse sensor depth instead of predicted depth"""
     every_frame: bool = False
-    """fuse every frame and not only the keyframes"""
+    """fuse every frame, not only keyframes"""
     raw: bool = False
-    """fuse depth as it was predicted: not refined against the keyframes around, and not checked against their depth"""
+    """fuse depth as predicted: without multi-view refinement and without the consistency check between keyframes"""
     limit: OptionalCount = None
-    """how many frames to fuse at most"""
+    """largest number of frames to fuse"""
     voxel_size: Metres = 0.015
     """side of a voxel, metres"""
     truncation: Annotated[float, tyro.conf.arg(metavar="VOXELS")] = 5.0
-    """distance from the surface at which the signed distance is cut off, voxels"""
+    """truncation distance of the signed distance, voxels"""
     max_depth: Metres = 5.0
-    """depth beyond it is left out, metres"""
+    """largest depth that is fused, metres"""
     min_views: Count = 4
-    """leave out surface that fewer frames have seen"""
+    """remove surfaces seen by fewer frames"""
     min_confidence: Annotated[float | None, tyro.conf.arg(metavar="0..1")] = None
-    """leave out predicted depth that is less confident; by default nothing, but with --raw 0.3"""
+    """leave out predicted depth with a lower confidence; by default 0.3 with --raw, otherwise 0"""
     progressive: OutputFolder = None
     """folder for the mesh as it grows, mesh_FRAME.ply"""
     progressive_every: Count = 10
-    """frames between two of them"""
+    """number of frames between two of these meshes"""
     picture: OutputFile = None
-    """file for the picture; by default FILE.png beside the mesh"""
+    """file for the picture; by default FILE.png next to the mesh"""
     json: OutputFile = None
     """file for the figures"""
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -86,13 +86,14 @@ def run(options: Options) -> None:
     from dataclasses import asdict
     from itertools import islice
 
-    from dvmvs_core.cli.faults import print_faults
-    from dvmvs_core.cli.progress_bars import Steps, counted, progress
+    from dvmvs_core.cli.progress_bars import Steps, counted
+    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
-    from dvmvs_core.evaluation.reconstruction.mesh import write_ply
+    from dvmvs_core.evaluation.reconstruction.mesh import write_mesh
     from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
     from dvmvs_core.evaluation.reconstruction.reconstruct import ProgressiveMeshes, reconstruct, write_picture
     from dvmvs_core.evaluation.scoring.figures import write_figures
+    from dvmvs_core.progress import progress
 
     _check(options)
     config = FusionConfig(options.voxel_size, options.truncation, options.max_depth, options.min_views)
@@ -110,7 +111,7 @@ def run(options: Options) -> None:
         if options.limit is not None:
             views = counted(islice(views, options.limit), advance)
         reconstruction = reconstruct(views, config, meshes)
-    write_ply(reconstruction.mesh, options.out)
+    write_mesh(reconstruction.mesh, options.out)
     picture = options.picture or options.out.with_suffix(".png")
     refined = already_refined or not (options.raw or options.sensor)
     fusion = {**asdict(config), "min_confidence": min_confidence, "refined": refined}
@@ -165,8 +166,7 @@ def _views(
     min_confidence: float,
     advance: Callable[[float], None],
 ) -> Iterator[DepthView]:
-    from dvmvs_core.evaluation.prediction.predict_sequence import predict_every_frame
-    from dvmvs_core.evaluation.prediction.two_passes import TwoPasses
+    from dvmvs_core.evaluation.prediction.predict_sequence import TwoPasses, predict_every_frame
     from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
     from dvmvs_core.evaluation.reconstruction.geometric_consistency import agreeing_views
     from dvmvs_core.evaluation.reconstruction.view_refinement import refined_views

@@ -5,11 +5,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Make scenes that never were: hand-held walks through procedural rooms, with exact depth and poses.
+"""Render hand-held walks through procedural rooms, with exact depth and poses.
 
-The same seed gives the same scene. It comes as a scene folder with stamps and a contact sheet, or as npz frames to
-train with; the worlds are those that `dvmvs train` learns from. With --scenes, OUT holds so many of them, a contact
-sheet, and of npz scenes also the lists that `dvmvs train --data OUT` reads; what an earlier run finished is kept.
+The same seed gives the same scene, as a scene folder with a contact sheet or, with --npz, as training files. `dvmvs
+train` uses the same generator. With --scenes N, OUT holds N scenes, a contact sheet and, with --npz, the lists that
+`dvmvs train --data OUT` reads; scenes finished by an earlier run are kept.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Render and say where it lies."""
-    from dvmvs_core.cli.progress_bars import progress
+    from dvmvs_core.progress import progress
     from dvmvs_core.synthetic.rendered_scenes import CONTACT_SHEET, SceneFormat, write_scene, write_scenes
 
     how = SceneFormat(options.frames, options.height, options.width, options.samples, options.npz)

@@ -5,10 +5,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Train PairNet, FusionNet from a trained PairNet, or both from nothing; or the regulariser of matched depth.
+"""Train PairNet, FusionNet, both from scratch, or the regulariser of matched depth.
 
-Ctrl-C ends a run with a checkpoint in DIR, from which --resume goes on to the same numbers. DIR/NETWORK.safetensors
-holds the weights so far, ready for every other command; DIR/log.jsonl the losses; DIR/pictures what the network sees.
+Ctrl-C saves a checkpoint in DIR and stops; --resume continues from it with the same results. DIR/NETWORK.safetensors
+holds the current weights for every other command, DIR/log.jsonl the losses, DIR/pictures predictions on held-out clips.
 `torchrun --nproc_per_node=N -m dvmvs_core train ...` trains with N processes.
 """
 
@@ -36,32 +36,33 @@ SPEED_STEPS = 12
 @dataclass(frozen=True)
 class _Common:
     out: RequiredFolder
-    """run folder for checkpoint, log, weights and pictures"""
+    """run folder: checkpoint, log, weights and pictures"""
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="synthetic|FOLDER[:WEIGHT] ...")] = ("synthetic",)
-    """live worlds, folders in the training layout (train.txt, npz frames), or a mix: synthetic:0.7 /data/scannet:0.3"""
+    """synthetic (worlds rendered while training), folders of training files (train.txt, npz), or a weighted mix,
+    such as synthetic:0.7 /data/scannet:0.3"""
     preset: Literal["paper", "small"] = "small"
-    """sizes of a network that starts from random weights"""
+    """size of a network that starts from random weights"""
     height: OptionalCount = None
-    """network input height, pixels; by default that of the preset or of the weights"""
+    """input height, pixels; by default that of the preset or the weights"""
     width: OptionalCount = None
-    """network input width, pixels"""
+    """input width, pixels; by default that of the preset or the weights"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
     """length of the whole run"""
     steps: OptionalCount = None
     """length of the whole run in optimiser steps, instead of --minutes"""
     seed: Count = 0
-    """of weights, worlds, order and augmentation"""
+    """seed of weights, worlds, order and augmentation"""
     workers: OptionalCount = None
-    """processes that make the batches of each part of the data ahead; by default 1, and for a GPU, which renders worlds
-    itself but must have them drawn, one for each core but one"""
+    """loading processes for each data set; by default 1 on a CPU, and one per core but one for a GPU, which renders the
+    worlds that they generate"""
     threads: OptionalCount = None
-    """CPU threads that compute"""
+    """CPU threads for training; by default one per core"""
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """auto, cpu, cuda or cuda:N"""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """arithmetic of the forward pass; the shorter ones pay on GPUs only"""
+    """arithmetic of the forward pass; 16 bits are faster on GPUs only"""
     compile: bool = False
-    """run the network under torch.compile: minutes of compiling first; pays on GPUs only"""
+    """use torch.compile: takes minutes at the start and is faster on GPUs only"""
     tensorboard: bool = False
     """write curves and pictures for TensorBoard to DIR/tensorboard"""
     save_minutes: float = 5.0
@@ -69,43 +70,44 @@ class _Common:
     validate_minutes: float = 10.0
     """minutes between two validations, each of which writes weights and a contact sheet"""
     held_out_batches: Count = 8
-    """batches of each part of the data to validate on"""
+    """validation batches of each data set"""
 
 
 @dataclass(frozen=True)
 class _Network(_Common):
     init: Annotated[str | None, tyro.conf.arg(metavar="FILE|NAME")] = None
-    """weights to start from, in place of a preset: of the same network, or of a PairNet for FusionNet"""
+    """weights to start from instead of a preset: the same network, or a PairNet for FusionNet"""
     schedule: Literal["short", "published", "last-stage"] = "short"
-    """what learns when: made for minutes; as the paper has it (give --steps); or only the paper's last stage, which
-    tunes FusionNet's cell with predicted depth"""
+    """short: for runs of minutes; published: the paper's stages (needs --steps); last-stage: only the paper's last
+    stage, which tunes FusionNet's ConvLSTM cell with predicted depth"""
     epoch_steps: OptionalCount = None
     """steps of an epoch of the published schedule; by default one pass over the folders, or 5000 of live worlds"""
     batch_size: OptionalCount = None
-    """clips a step, in each process; by default 3 for pairnet and 2 for fusionnet, published 14 and 4"""
+    """clips per step, in each process; by default 3 for pairnet and 2 for fusionnet, published 14 and 4"""
     frames: OptionalCount = None
-    """frames a clip; by default 3 for pairnet and 5 for fusionnet, published 2 and 8"""
+    """frames per clip; by default 3 for pairnet and 5 for fusionnet, published 2 and 8"""
     measurement_frames: OptionalCount = None
-    """most measurement frames of a reference frame; by default 2, published 1"""
+    """largest number of measurement frames; by default 2, published 1"""
     loss: Literal["l1", "l1-inv", "l1-rel", "huber"] = "l1-inv"
-    """which error is minimised"""
+    """error to minimise"""
     edge_weight: Annotated[float, tyro.conf.arg(metavar="WEIGHT")] = 0.0
-    """weight of the steps between neighbouring pixels beside it, which sharpens edges; 1 is about half of the loss"""
+    """weight of an additional loss on depth differences between neighbouring pixels, which sharpens edges; at 1 it is
+    about half of the loss"""
     learning_rate: Annotated[float | None, tyro.conf.arg(metavar="RATE")] = None
     """Adam's highest rate; by default 1e-3, published 1e-4"""
     warm_up_steps: OptionalCount = None
-    """steps of each stage until that rate; by default 100, published 1"""
+    """warm-up steps of each stage; by default 100, published 1"""
     deadline: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
-    """end so many seconds after the process started, start-up and the last export included, instead of --minutes;
-    with --steps, whichever comes first"""
+    """stop this many seconds after the process started, start-up and final export included, instead of --minutes; with
+    --steps, whichever comes first"""
     part_mib: OptionalCount = None
-    """write the weights in parts of so many MiB, too; --init takes NETWORK.safetensors from its parts"""
+    """also write the weights in parts of this many MiB; --init reads NETWORK.safetensors from its parts"""
     log_steps: Count = 20
-    """steps between two lines of the log"""
+    """steps between two lines of log.jsonl"""
     resume: bool = False
-    """go on from the checkpoint in DIR"""
+    """continue from the checkpoint in DIR"""
     profile: OutputFile = None
-    """do not train: measure where the time of 12 steps (or --steps) goes, beside plain ones, and write it here"""
+    """do not train: profile 12 steps (or --steps) next to plain ones and write the result to this file"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Pairnet(_Network):
 
 @dataclass(frozen=True)
 class Fusionnet(_Network):
-    """FusionNet, from a PairNet named by --init: depth from earlier keyframes too, by a recurrent state."""
+    """FusionNet: PairNet with a recurrent state; start from a PairNet with --init."""
 
     refinement_channels: OptionalCount = None
     """width of a second, finer plane sweep around the predicted depth; by default that of the weights, or none, as
@@ -124,9 +126,9 @@ class Fusionnet(_Network):
 
 @dataclass(frozen=True)
 class Everything(_Common):
-    """Both from nothing, at half size first, in shares of --minutes; DIR/PRESET.safetensors holds them in the end.
+    """PairNet and FusionNet from scratch, in four parts that share --minutes.
 
-    Run it again to go on where it stopped.
+    DIR/PRESET.safetensors holds both at the end. Run it again to continue.
     """
 
     batch_scale: OptionalCount = None
@@ -134,10 +136,10 @@ class Everything(_Common):
 
 
 @dataclass(frozen=True)
-class Regulariser:
-    """The regulariser of matched depth, on what matching finds in worlds; other processes record that meanwhile.
+class RegulariserOptions:
+    """The regulariser of matched depth, trained on rendered worlds.
 
-    DIR/regulariser.safetensors holds the weights so far, DIR/clips and DIR/held_out what was recorded.
+    Other processes record matching meanwhile, into DIR/clips and DIR/held_out.
     """
 
     out: RequiredFolder
@@ -147,16 +149,16 @@ class Regulariser:
     steps: OptionalCount = None
     """length of the whole run in optimiser steps, instead of --minutes"""
     deadline: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
-    """end so many seconds after the process started, start-up, recording and the last export included, instead of
+    """stop this many seconds after the process started, start-up, recording and final export included, instead of
     --minutes; with --steps, whichever comes first"""
     init: OptionalFile = None
-    """weights to start from; by default a network that gives back matched depth"""
+    """weights to start from; by default a network that returns matched depth unchanged"""
     height: Count = 256
     """of the images, pixels"""
     width: Count = 320
     """of the images, pixels"""
     workers: Count = 1
-    """processes that record, each on a core of its own; 0 trains on what DIR holds"""
+    """recording processes, each on its own core; 0 trains on the clips in DIR"""
     clips: Count = 1000
     """to record at most, about 11 MB each at 320x256"""
     held_out: Count = 3
@@ -172,24 +174,24 @@ class Regulariser:
     precision: Literal["float32", "bfloat16"] = "float32"
     """arithmetic of the forward pass"""
     log_steps: Count = 20
-    """steps between two lines of the log"""
+    """steps between two lines of log.jsonl"""
     save_minutes: float = 5.0
     """minutes between two checkpoints"""
     validate_minutes: float = 10.0
-    """minutes between two looks at the held-out clips, each of which writes the weights"""
+    """minutes between two validations on the held-out clips, each of which writes the weights"""
     resume: bool = False
-    """go on from the checkpoint in DIR"""
+    """continue from the checkpoint in DIR"""
 
 
 Options = (
     Annotated[Pairnet, tyro.conf.subcommand("pairnet")]
     | Annotated[Fusionnet, tyro.conf.subcommand("fusionnet")]
     | Annotated[Everything, tyro.conf.subcommand("all")]
-    | Annotated[Regulariser, tyro.conf.subcommand("regulariser")]
+    | Annotated[RegulariserOptions, tyro.conf.subcommand("regulariser")]
 )
 
 
-def run(options: Pairnet | Fusionnet | Everything | Regulariser) -> None:
+def run(options: Pairnet | Fusionnet | Everything | RegulariserOptions) -> None:
     """Train to the end of the run.
 
     Raises:
@@ -203,7 +205,7 @@ def run(options: Pairnet | Fusionnet | Everything | Regulariser) -> None:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    if isinstance(options, Regulariser):
+    if isinstance(options, RegulariserOptions):
         if not _train_regulariser(options):
             raise KeyboardInterrupt
         return
@@ -227,7 +229,7 @@ def _train(options: Pairnet | Fusionnet, processes: Processes) -> bool:
     return trainer.run()
 
 
-def _train_regulariser(options: Regulariser) -> bool:
+def _train_regulariser(options: RegulariserOptions) -> bool:
     from dvmvs_core.training.loop import LoopConfig
     from dvmvs_core.training.regulariser import regulariser_trainer as training
 

@@ -6,10 +6,10 @@
 # governing permissions and limitations under the License.
 
 
-"""Compile what a network needs on this machine, and keep it, so that later starts take seconds.
+"""Compile a network for this machine, so that later starts take seconds.
 
-Set-up does so for the default weights. What is compiled is kept in the user's cache folder (DVMVS_CACHE_DIR names
-another) and, for loops, next to the package or where NUMBA_CACHE_DIR says.
+`make setup` does this for the default weights. Compiled networks are kept in the user's cache folder (or
+DVMVS_CACHE_DIR), loops compiled by numba next to the package (or in NUMBA_CACHE_DIR).
 """
 
 from __future__ import annotations

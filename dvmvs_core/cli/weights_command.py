@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""List, describe and average checkpoints, import released ones, export, and calibrate confidence to one."""
+"""List, describe, import, export, average and calibrate checkpoints."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ class List:
     """List the checkpoints that come with the package."""
 
     json: bool = False
-    """print all that is known of them as JSON, for programs"""
+    """print everything as JSON, for programs"""
 
 
 @dataclass(frozen=True)
 class Info:
-    """Describe a checkpoint without loading it: licence, networks, figures, and what it was made from."""
+    """Describe a checkpoint: licence, networks, metrics and lineage."""
 
     weights: _Weights
     """a safetensors file, or the name of a shipped checkpoint"""
     json: bool = False
-    """print all that is known of it as JSON, for programs"""
+    """print everything as JSON, for programs"""
 
 
 @dataclass(frozen=True)
-class Import:
-    """Turn a folder of released files (0_feature_extractor … 4_decoder) into one safetensors file."""
+class ImportOptions:
+    """Convert the files released with the paper to one safetensors file."""
 
     folder: _Folder
-    """the folder; what else lies in it is ignored"""
+    """folder with 0_feature_extractor … 4_decoder (FusionNet) or … 3_decoder (PairNet); other files are ignored"""
     out: Annotated[_File, tyro.conf.Positional]
     """the safetensors file to write"""
 
 
 @dataclass(frozen=True)
 class Export:
-    """Write a network of a checkpoint in the released layout, one file of tensors a module, or as ONNX files."""
+    """Write a network as ONNX files, or in the layout released with the paper."""
 
     weights: _Weights
     """a safetensors file, or the name of a shipped checkpoint"""
@@ -64,12 +64,13 @@ class Export:
     network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
     """which of the networks, where the weights hold both"""
     format: Literal["released", "onnx"] = "released"
-    """onnx: what lies between the plane sweeps, for TensorRT or onnxruntime; network.json says how it is run"""
+    """released: one file of tensors per module; onnx: the parts between the plane sweeps, for TensorRT or onnxruntime,
+    and network.json, which describes how they are connected"""
 
 
 @dataclass(frozen=True)
 class Average:
-    """Write the mean of checkpoints that went on from the same weights, or that one run left behind."""
+    """Average checkpoints of one run, or that started from the same weights."""
 
     weights: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME ...")]
     """two or more safetensors files, or names of shipped checkpoints"""
@@ -79,11 +80,11 @@ class Average:
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Fit confidence to a checkpoint, on synthetic worlds that no network has seen."""
+    """Fit the confidence of a checkpoint on held-out synthetic worlds."""
 
     engine: EngineOptions = field(default_factory=EngineOptions)
     clips: Count = 32
-    """worlds to walk through, 12 keyframes each; one in four only checks the fit"""
+    """number of worlds, 12 keyframes each; a quarter of them only validate the fit"""
     out: OutputFile = None
     """file for the coefficients; by default the one that the engine reads"""
 
@@ -91,19 +92,19 @@ class Calibrate:
 Options = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[ImportOptions, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Average, tyro.conf.subcommand("average")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
 
-def run(options: List | Info | Import | Export | Average | Calibrate) -> None:
+def run(options: List | Info | ImportOptions | Export | Average | Calibrate) -> None:
     """Run one of the six."""
     commands = {
         List: _list,
         Info: _info,
-        Import: _import,
+        ImportOptions: _import,
         Export: _export,
         Average: _average,
         Calibrate: _calibrate,
@@ -136,7 +137,7 @@ def _info(options: Info) -> None:
         _describe(info)
 
 
-def _import(options: Import) -> None:
+def _import(options: ImportOptions) -> None:
     from dvmvs_core.model.checkpoint import import_released
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -164,11 +165,11 @@ def _average(options: Average) -> None:
 
 
 def _calibrate(options: Calibrate) -> None:
-    from dvmvs_core.cli.progress_bars import progress
     from dvmvs_core.cli.tables import print_table
     from dvmvs_core.environment import command_line, fingerprint
     from dvmvs_core.evaluation.scoring.calibration import calibrate, coefficients_path, write_calibration
     from dvmvs_core.model.checkpoint import read_info
+    from dvmvs_core.progress import progress
 
     engine = options.engine.build()
     with progress("walking through worlds", options.clips) as advance:

@@ -37,7 +37,7 @@ from dvmvs_core.data.encodings.image_size import asks_to_be_turned, decode_encod
 from dvmvs_core.data.file_order import held_kinds, order_note, ordered_files
 from dvmvs_core.data.lens.camera_info import check_resolution, resolution_doubt
 from dvmvs_core.data.lens.valid_mask import valid_pixels
-from dvmvs_core.data.sequence import DepthItem, FrameSequence, PoseItem, SequenceItem
+from dvmvs_core.data.sequence import TRUE_DEPTH, DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.data.text_lines import read_lines, time_to_ns, time_unit, to_numbers
 from dvmvs_core.errors import DataError
 from dvmvs_core.foreign import foreign, quoted, regular
@@ -117,7 +117,7 @@ class SceneSequence(FrameSequence):
         self._depths = pair_depths(path / "depth", depths, self._images)
         super().__init__(path, has_depth=any(self._depths))
         if _is_rendered(path / RECORD):
-            self.depth_name = "true depth"
+            self.depth_name = TRUE_DEPTH
         self.K = read_intrinsics(path / "K.txt")
         self._poses = read_poses(path / "poses.txt", self.faults)
         _check_count(path / "poses.txt", len(self._poses), len(self._images), next(iter(self.faults.values()), ""))

@@ -23,6 +23,9 @@ import numpy as np
 from dvmvs_core.data.lens.camera_info import Lens
 from dvmvs_core.types import Frame
 
+SENSOR_DEPTH, TRUE_DEPTH = "sensor depth", "true depth"
+"""What a person calls the depth of a recording: a sensor's measurement, or exact depth of rendered images."""
+
 
 @dataclass(frozen=True, eq=False)
 class PoseItem:
@@ -83,7 +86,7 @@ class FrameSequence(ABC):
         path: where it is stored.
         name: a short name for tables and files.
         has_depth: whether sensor depth comes with it.
-        depth_name: what a person calls that depth: "sensor depth", or "true depth" of rendered images.
+        depth_name: `SENSOR_DEPTH`, or `TRUE_DEPTH` of rendered images.
         notes: sentences about what is wrong with the recording without making it useless.
         dropped: reason → number of images that the newest pass left out.
         faults: name of a file or line that could not be used and was left out, in any pass so far → what is wrong.
@@ -94,7 +97,7 @@ class FrameSequence(ABC):
         self.path = path
         self.name = path.name if path.is_dir() else path.stem
         self.has_depth = has_depth
-        self.depth_name = "sensor depth"
+        self.depth_name = SENSOR_DEPTH
         self.notes: list[str] = []
         self.dropped: Counter[str] = Counter()
         self.faults: dict[str, str] = {}

@@ -32,9 +32,9 @@ class ImportOptions:
     training: bool = False
     """write npz frames, train.txt and validation.txt instead of scene folders, and leave out frames without a pose"""
     frame_skip: int = 1
-    """take every n-th frame; the paper trains on every 4th of ScanNet and tests on every one"""
+    """use every n-th frame; the paper trains on every 4th frame of ScanNet and tests on all"""
     published: bool = False
-    """do exactly what the scripts published with the method do, their known defects included"""
+    """reproduce the published scripts exactly, including their known defects"""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -78,7 +78,7 @@ class TumRgbdOptions:
     """TUM RGB-D, or a recording of one's own in its format."""
 
     max_gap_ms: float = 20.0
-    """use no depth image with a colour image, and no recorded pose for it, that is farther away in time"""
+    """largest time between a colour image and its depth image or recorded pose, milliseconds"""
     intrinsics: Intrinsics | None = None
     """fx fy cx cy; by default they follow from freiburg1, freiburg2 or freiburg3 in the folder's name"""
     distortion: tuple[float, float, float, float, float] | None = None
@@ -113,11 +113,11 @@ class TrajectoryOptions:
     distortion: tuple[float, ...] = ()
     """coefficients of the lens: 4 or 5 of plumb_bob (k1 k2 p1 p2 k3), 8 rational, or 4 with --lens equidistant"""
     lens: Literal["plumb_bob", "equidistant"] = "plumb_bob"
-    """meaning of the coefficients"""
+    """lens model of the coefficients"""
     time_offset_s: float = 0.0
-    """what to add to the time of an image to get that of its pose, seconds; a video begins at 0"""
+    """seconds to add to the time of an image to get the time of its pose; a video starts at 0"""
     max_gap_ms: float = 100.0
-    """use no recorded pose that is farther away in time from an image"""
+    """largest time between an image and a recorded pose, milliseconds"""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -130,9 +130,9 @@ class EurocOptions:
     """EuRoC and TUM-VI."""
 
     camera: str = "cam0"
-    """which of the cameras"""
+    """camera to read"""
     max_gap_ms: float = 20.0
-    """use no recorded pose that is farther away in time from an image"""
+    """largest time between an image and a recorded pose, milliseconds"""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class TransformsOptions:
     """transforms.json of nerfstudio or Instant-NGP."""
 
     scale: float = 1.0
-    """metres of one unit of the poses; of COLMAP's poses nobody knows it"""
+    """length of one unit of the poses, metres; unknown if COLMAP made the poses"""
     axes: Literal["opengl", "opencv"] = "opengl"
     """camera axes of the poses: x right, y up, looking along -z, or x right, y down, z forward"""
 
@@ -154,7 +154,7 @@ class ColmapOptions:
     """A COLMAP model, as text or binary."""
 
     scale: float
-    """metres of one unit of the model, which has no scale of its own: measure a known distance in it"""
+    """length of one unit of the model, metres; COLMAP has no scale, so measure a known distance"""
     images: Path | None = None
     """folder of the images that the model names; by default images/ next to the model or above it"""
 
@@ -168,7 +168,7 @@ class PhoneOptions:
     """Recordings of a phone with LiDAR."""
 
     min_confidence: Literal[0, 1, 2] = 1
-    """least confidence of depth that is kept: 0 low, 1 medium, 2 high"""
+    """lowest confidence of depth to keep: 0 low, 1 medium, 2 high"""
 
 
 class StrayOptions(PhoneOptions):
@@ -188,7 +188,7 @@ class RedwoodOptions:
     intrinsics: Intrinsics | None = None
     """fx fy cx cy of the images; by default from camera_intrinsic.json or intrinsic.json in IN"""
     depth_scale: float = 1000.0
-    """units of the depth images in a metre"""
+    """units of the depth images per metre"""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -201,7 +201,7 @@ class KittiOptions:
     """KITTI odometry."""
 
     camera: Literal["image_0", "image_1", "image_2", "image_3"] = "image_2"
-    """which of the cameras"""
+    """camera to read"""
 
 
 def _check_scale(scale: float) -> None:
@@ -245,7 +245,7 @@ FORMATS = {
     "trajectory": Format(
         "trajectory_images:TrajectoryImages",
         TrajectoryOptions,
-        "Images named by their time, or a video, with poses in a text file of TUM's format: IN is the folder or video.",
+        "Images named by time, or a video, with poses as a TUM trajectory (--poses).",
     ),
     "euroc": Format("euroc:Euroc", EurocOptions, "EuRoC (ASL) and TUM-VI: mav0/cam0, calibration and ground truth."),
     "transforms": Format(
@@ -254,7 +254,7 @@ FORMATS = {
     "colmap": Format(
         "colmap:Colmap",
         ColmapOptions,
-        "COLMAP model, text or binary; --scale says how many metres one of its units is.",
+        "COLMAP model, text or binary; --scale is the length of one unit in metres.",
     ),
     "stray": Format(
         "stray_scanner:StrayScanner",

@@ -33,7 +33,7 @@ MIN_SCORE = 0.02
 """Of a view that is worth matching."""
 
 STEP = 4
-"""Cells of the prior depth between the points asked for, in both directions."""
+"""Cells of the prior depth between the points asked for."""
 
 
 def views_to_match(
@@ -66,6 +66,7 @@ def best_views(
     others_K: Sequence[np.ndarray],
     others_world_T_cam: Sequence[np.ndarray],
     count: int,
+    step: int = STEP,
 ) -> list[int]:
     """Return the indices of at most `count` of the other views, the best first; of those not worth matching none.
 
@@ -76,8 +77,9 @@ def best_views(
         others_K: (3, 3) intrinsics of the others, in cells.
         others_world_T_cam: (4, 4) their poses.
         count: how many.
+        step: cells between the points asked for, in both directions.
     """
-    points = backproject(depth, K)[STEP // 2 :: STEP, STEP // 2 :: STEP].reshape(-1, 3)
+    points = backproject(depth, K)[step // 2 :: step, step // 2 :: step].reshape(-1, 3)
     points = points[points[:, 2] > 0] @ world_T_cam[:3, :3].T + world_T_cam[:3, 3]
     if not len(others_K) or not len(points):
         return []

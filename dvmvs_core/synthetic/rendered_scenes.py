@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from dvmvs_core.atomic import replacing
+from dvmvs_core.data.encodings.pictures import colour_depth
 from dvmvs_core.errors import DataError
 from dvmvs_core.importers.dataset import ImportedFrame
 from dvmvs_core.importers.scene_writer import SceneFolder, read_record, writing
@@ -76,7 +77,8 @@ def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int],
             stamp_ns = _FIRST_STAMP_NS + round(number * 1e9 / FRAME_RATE_HZ)
             folder.add(ImportedFrame(image, millimetres, world_T_cam, stamp_ns))
             if number in wanted:
-                columns.append(np.concatenate([image, _coloured(depth)], axis=0))
+                in_colours = colour_depth(depth, _SHEET_NEAREST_M, _SHEET_FARTHEST_M)
+                columns.append(np.concatenate([image, in_colours], axis=0))
             advance(1)
         folder.finish(K, _record(seed, how))
     except BaseException:
@@ -141,11 +143,3 @@ def _write_sheet(folder: Path, sheet: np.ndarray) -> None:
     """Write a BGR contact sheet into a folder."""
     with writing(folder), replacing(folder / CONTACT_SHEET) as unfinished:
         unfinished.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
-
-
-def _coloured(depth: np.ndarray) -> np.ndarray:
-    """Colour depth (H, W) in metres by its inverse, near things red, as (H, W, 3) uint8 RGB."""
-    nearest, farthest = 1.0 / _SHEET_NEAREST_M, 1.0 / _SHEET_FARTHEST_M
-    share = (1.0 / np.maximum(depth, 1e-3) - farthest) / (nearest - farthest)
-    coloured = cv2.applyColorMap((share.clip(0.0, 1.0) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    return cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB)

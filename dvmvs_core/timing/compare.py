@@ -5,14 +5,16 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""One engine beside the plain reference path, frame by frame in the same run, so that other load meets both."""
+"""One engine next to the plain reference path, frame by frame in the same run, so that other load meets both."""
 
 from __future__ import annotations
 
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -23,10 +25,52 @@ from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.runtime.devices import network_precision, resolve_device
-from dvmvs_core.timing.clock import StageClock
-from dvmvs_core.timing.peak_memory import peak_device_mb, peak_resident_mb
-from dvmvs_core.timing.wall_frames import wall_frames
+from dvmvs_core.runtime.wall_frames import wall_frames
+from dvmvs_core.timing.growth import peak_device_mb, peak_resident_mb
 from dvmvs_core.types import DepthPrediction, Frame
+
+
+class StageClock:
+    """A `Timer` that collects milliseconds by stage.
+
+    Attributes:
+        device: its queue is waited for before each reading of the clock; the CPU's is empty.
+    """
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+        self._ms: dict[str, list[float]] = defaultdict(list)
+        self._frame: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count what runs within for the stage."""
+        started = self._now()
+        try:
+            yield
+        finally:
+            self._frame[stage] += (self._now() - started) * 1e3
+
+    def end_frame(self) -> None:
+        """Add up what the last frame took in each stage."""
+        for stage, ms in self._frame.items():
+            self._ms[stage].append(ms)
+        self._frame.clear()
+
+    def clear(self) -> None:
+        """Forget what was collected, as after the warm-up."""
+        self._ms.clear()
+        self._frame.clear()
+
+    def medians(self) -> dict[str, float]:
+        """Return the median of each stage over the frames, in ms."""
+        return {stage: round(statistics.median(ms), 3) for stage, ms in self._ms.items()}
+
+    def _now(self) -> float:
+        """Seconds, after all that was asked of the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
 
 def warm_up_frames(config: EngineConfig) -> int:
@@ -67,7 +111,7 @@ def compare(
     network: PairNet | FusionNet,
     config: EngineConfig,
     keyframes: int,
-    beside_reference: bool = True,
+    with_reference: bool = True,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> dict:
     """Measure an engine, and the reference path on the same keyframes.
@@ -80,7 +124,7 @@ def compare(
         network: what to run.
         config: how.
         keyframes: how many to measure.
-        beside_reference: whether to run the reference path too.
+        with_reference: whether to run the reference path too.
         advance: called with 1 after every keyframe.
 
     Returns:
@@ -101,7 +145,7 @@ def compare(
     if engine.matching is not None:
         engines["network_frame_ms"] = DepthEngine(copy.deepcopy(network), device_config.replace(matching="off"))
     network_name = list(engines)[-1]
-    if beside_reference:
+    if with_reference:
         plain = config.replace(mode="reference", precision="float32", matching="off", confidence=False)
         engines["reference_frame_ms"] = DepthEngine(copy.deepcopy(network), plain)
     if engine.device.type == "cuda":
@@ -112,7 +156,7 @@ def compare(
         timings, differences = _measure(engines, network_name, warm_up, keyframes, advance)
     figures = {"device": str(engine.device), "runs_as": engine.runs_as, "start_s": round(start_s, 2), **memory}
     figures.update({name: timing.summary() for name, timing in timings.items()})
-    if beside_reference:
+    if with_reference:
         reference, own = figures["reference_frame_ms"], figures[network_name]
         figures["speedup"] = round(reference["median"] / own["median"], 2)
         figures["cpu_speedup"] = round(reference["cpu_median"] / own["cpu_median"], 2)
@@ -120,7 +164,7 @@ def compare(
         figures["max_relative_difference"] = float(np.max(differences))
     plain = config.replace(mode="reference", matching="off")
     for name, one in {"stages_ms": config, "reference_stages_ms": plain}.items():
-        if name == "stages_ms" or (beside_reference and config.precision in ("auto", "float32")):
+        if name == "stages_ms" or (with_reference and config.precision in ("auto", "float32")):
             figures[name] = _stages(network, one.replace(confidence=True), max(3, keyframes // 2))
     return figures
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Whether memory grows with the number of keyframes."""
+"""Memory of this process in MiB, and whether it grows with the number of keyframes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,31 @@ import torch
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
-from dvmvs_core.timing.peak_memory import resident_mb
-from dvmvs_core.timing.wall_frames import wall_frames
+from dvmvs_core.process import peak_resident_bytes, resident_bytes
+from dvmvs_core.runtime.wall_frames import wall_frames
+
+_MIB = 2**20
 
 SIZE = (96, 128)
 """Network resolution: what leaks, leaks at any, and this one is fast."""
 
 SETTLED = 0.1
 """Share of the keyframes after which every buffer is filled."""
+
+
+def resident_mb() -> float:
+    """Resident memory now; the peak where the system does not tell."""
+    return resident_bytes() / _MIB
+
+
+def peak_resident_mb() -> float:
+    """Largest resident memory so far."""
+    return peak_resident_bytes() / _MIB
+
+
+def peak_device_mb(device: torch.device) -> float | None:
+    """Largest memory reserved on a CUDA device so far; None on a CPU."""
+    return torch.cuda.max_memory_reserved(device) / _MIB if device.type == "cuda" else None
 
 
 def growth(

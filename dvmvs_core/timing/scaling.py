@@ -17,9 +17,9 @@ from itertools import islice
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
+from dvmvs_core.runtime.wall_frames import wall_frames
 from dvmvs_core.timing.compare import warm_up_frames
-from dvmvs_core.timing.peak_memory import peak_device_mb, resident_mb
-from dvmvs_core.timing.wall_frames import wall_frames
+from dvmvs_core.timing.growth import peak_device_mb, resident_mb
 
 MEASUREMENT_FRAMES = (1, 2, 3, 5, 7)
 PLANES = (32, 64, 96, 128)

@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.evaluation.prediction.depth_pictures import encode_png
 from dvmvs_core.foreign import foreign
 from dvmvs_core.model.checkpoint import save_checkpoint
 from dvmvs_core.model.checkpoint_parts import write_parts

@@ -5,56 +5,63 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What a demo's recording says: counts, latency, depth as `dvmvs predict` writes it, and the published metrics.
+"""What a demo's recording says: counts, latency and the published metrics, and pictures of depth and clouds.
 
-Everything is read from the mcap that another process recorded, and from the player's list of what it sent.
+Depth and statuses are read and scored as the evaluation node does it; when an image was sent, the player has noted.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
+from dvmvs_core.data.bags.bag_images import read_header
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.prediction.prediction_files import PredictionWriter
+from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip
+from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted
+from dvmvs_core.evaluation.report.cloud_picture import Cloud, draw_sides
 from dvmvs_core.evaluation.scoring.metrics import DepthMetrics
 from dvmvs_core.evaluation.scoring.score import score_predictions
+from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeDecision
-from dvmvs_core.types import DepthPrediction
 from dvmvs_ros import recorder_node
-from dvmvs_ros.depth.frame_status import FrameStatus
-from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, stamp_to_ns
+from dvmvs_ros.evaluation.evaluation_report import spread_ms, write_heard
+from dvmvs_ros.evaluation.topics import EvaluationTopics
+from dvmvs_ros.messages.conversions import confidence_from_message, points_from_message
 
+TOPICS = EvaluationTopics(
+    image=f"/{recorder_node.IMAGE}",
+    info=f"/{recorder_node.CAMERA_INFO}",
+    mask=f"/{recorder_node.VALID_MASK}",
+    truth=f"/{recorder_node.SENSOR_DEPTH}",
+    depth=f"/{recorder_node.DEPTH}",
+    status=f"/{recorder_node.STATUS}",
+    points=f"/{recorder_node.POINTS}",
+    poses=(),
+    types={},
+)
+"""What the recorder records, as the evaluation names it."""
 
-@dataclass
-class Recording:
-    """What the recorder received, by the stamp of the image that it belongs to.
+ROWS = 4
+CLOUD_SIZE = (540, 1280)
+CLOUDS = 60
+"""Clouds that are drawn at most, evenly from the first to the last."""
 
-    Attributes:
-        depths: (h, w) float32 metres, 0 = invalid.
-        arrivals_ns: wall-clock time at which each depth image arrived.
-        intrinsics: (3, 3) of each depth image.
-        statuses: what the node said of each image.
-        clouds: stamps of the clouds.
-        images: stamps of the camera's images.
-    """
-
-    depths: dict[int, np.ndarray] = field(default_factory=dict)
-    arrivals_ns: dict[int, int] = field(default_factory=dict)
-    intrinsics: dict[int, np.ndarray] = field(default_factory=dict)
-    statuses: dict[int, FrameStatus] = field(default_factory=dict)
-    clouds: list[int] = field(default_factory=list)
-    images: list[int] = field(default_factory=list)
+MIN_CONFIDENCE = 0.5
+"""Points whose depth is more likely right than not."""
 
 
 @dataclass(frozen=True)
-class Report:
+class DemoReport:
     """The figures of a demo.
 
     Attributes:
@@ -92,31 +99,11 @@ class Report:
         return {**self.__dict__, "metrics": self.metrics.to_dict() if self.metrics else None}
 
 
-def read_recording(path: Path) -> Recording:
-    """Read a recorder's mcap.
-
-    Raises:
-        DataError: if it holds nothing.
-    """
-    files, recording = BagFiles(path), Recording()
-    handlers = {
-        f"/{recorder_node.DEPTH}": _add_depth,
-        f"/{recorder_node.DEPTH_INFO}": _add_depth_info,
-        f"/{recorder_node.STATUS}": _add_status,
-        f"/{recorder_node.POINTS}": lambda r, message, _: r.clouds.append(stamp_to_ns(message.header.stamp)),
-        f"/{recorder_node.IMAGE}": lambda r, message, _: r.images.append(stamp_to_ns(message.header.stamp)),
-    }
-    for raw in files.messages(set(handlers)):
-        message = deserialise(raw.data, files.topics[raw.topic].message_type)
-        handlers[raw.topic](recording, message, raw.log_ns)
-    return recording
-
-
-def make_report(recording: Recording, sent: Path, sequence: FrameSequence, weights: str, predictions: Path) -> Report:
+def make_report(mcap: Path, sent: Path, sequence: FrameSequence, weights: str, predictions: Path) -> DemoReport:
     """Write the received depth to an npz, score it, and gather the figures.
 
     Args:
-        recording: what was received.
+        mcap: what the recorder received.
         sent: the player's JSON of what it sent.
         sequence: what was played.
         weights: the checkpoint, for the report.
@@ -125,29 +112,28 @@ def make_report(recording: Recording, sent: Path, sequence: FrameSequence, weigh
     Raises:
         DataError: if no depth arrived.
     """
-    if not recording.depths:
-        raise DataError(
-            f"no depth image was received for {sequence.name}: {_why_no_depth(recording)}. The logs say more"
-        )
-    _write_predictions(recording, sequence, predictions)
+    try:
+        statuses = write_heard(mcap, TOPICS, sequence, sequence.name, predictions).values()
+    except DataError as error:
+        raise DataError(f"{error}. The logs say more") from error
     frames = json.loads(sent.read_text())["sent"]
     published_ns = {frame["stamp_ns"]: frame["published_ns"] for frame in frames}
-    statuses = recording.statuses.values()
+    files = BagFiles(mcap)
+    arrivals_ns = {read_header(raw.data)[0]: raw.log_ns for raw in files.messages({TOPICS.depth})}
     depths = sum(status.has_depth for status in statuses)
     score = score_predictions(predictions, sequence) if sequence.has_depth else None
-    latencies_ms = [(arrival - published_ns[stamp]) * 1e-6 for stamp, arrival in recording.arrivals_ns.items()]
-    return Report(
+    return DemoReport(
         sequence=sequence.name,
         weights=weights,
         frames_sent=len(frames),
         frames_answered=len(statuses),
         keyframes=depths + sum(status.outcome is KeyframeDecision.FIRST for status in statuses),
         depths=depths,
-        depth_images=len(recording.depths),
-        clouds=len(recording.clouds),
+        depth_images=len(arrivals_ns),
+        clouds=sum(1 for _ in files.messages({TOPICS.points})),
         dropped=dict(Counter(status.outcome.value for status in statuses if status.dropped)),
-        latency_ms=_spread(latencies_ms),
-        inference_ms=_spread([status.inference_ms for status in statuses if status.has_depth]),
+        latency_ms=spread_ms([(arrival - published_ns[stamp]) * 1e-6 for stamp, arrival in arrivals_ns.items()]),
+        inference_ms=spread_ms([status.inference_ms for status in statuses if status.has_depth]),
         metrics=score.mean if score else None,
         constant_abs_relative_error=(
             float(np.mean([metrics.abs_relative_error for metrics in score.constant])) if score else None
@@ -155,47 +141,57 @@ def make_report(recording: Recording, sent: Path, sequence: FrameSequence, weigh
     )
 
 
-def _add_depth(recording: Recording, message: object, log_ns: int) -> None:
-    stamp_ns = stamp_to_ns(message.header.stamp)
-    recording.depths[stamp_ns] = depth_from_message(message)
-    recording.arrivals_ns[stamp_ns] = log_ns
+def write_pictures(predictions: Path, mcap: Path, sequence: FrameSequence, strip: Path, cloud: Path) -> None:
+    """Write a strip of keyframes next to their depth, and the published clouds in the world, from two sides.
+
+    Args:
+        predictions: depth as `make_report` wrote it.
+        mcap: what the recorder received.
+        sequence: what was played; images, poses and the recording's own depth are taken from it.
+        strip: png to write.
+        cloud: png to write.
+    """
+    depth = PredictionReader(predictions)
+    for path, picture in (
+        (strip, _draw_strip(depth, sequence)),
+        (cloud, _draw_clouds(depth.stamp_ns.tolist(), mcap, sequence)),
+    ):
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(encode_png(picture))
 
 
-def _add_depth_info(recording: Recording, message: object, _: int) -> None:
-    recording.intrinsics[stamp_to_ns(message.header.stamp)] = camera_from_message(message).K
+def _draw_strip(predictions: PredictionReader, sequence: FrameSequence) -> np.ndarray:
+    chosen = set(np.linspace(0, len(predictions) - 1, 2 * ROWS + 1).astype(int)[1::2].tolist())
+    depths = {
+        stamp_ns: depth
+        for i, (stamp_ns, depth) in enumerate(zip(predictions.stamp_ns.tolist(), predictions.depths(), strict=True))
+        if i in chosen
+    }
+    rows = []
+    for item in sequence.items():
+        frame, truth = item.frame, item.sensor_depth
+        depth = depths.get(frame.stamp_ns)
+        if depth is None:
+            continue
+        pixels = as_predicted(frame.K, frame.image.shape[:2], depth.shape, predictions.K)
+        image = np.clip(np.rint(pixels.image(frame.image)), 0, 255).astype(np.uint8)
+        truth = None if truth is None else pixels.depth(truth)
+        rows.append(depth_strip(image, depth, truth, legend=True, truth_name=sequence.depth_name))
+    return np.vstack(rows)
 
 
-def _add_status(recording: Recording, message: object, _: int) -> None:
-    status = FrameStatus.from_message(message)
-    recording.statuses[status.stamp_ns] = status
-
-
-def _write_predictions(recording: Recording, sequence: FrameSequence, path: Path) -> None:
-    poses = {pose.stamp_ns: pose for pose in sequence.poses()}
-    with PredictionWriter(path) as writer:
-        for stamp_ns, depth in sorted(recording.depths.items()):
-            pose, status = poses[stamp_ns], recording.statuses[stamp_ns]
-            writer.append(
-                DepthPrediction(
-                    depth=depth,
-                    K=recording.intrinsics[stamp_ns],
-                    image=np.broadcast_to(np.uint8(0), (*depth.shape, 3)),
-                    world_T_cam=pose.world_T_cam,
-                    stamp_ns=stamp_ns,
-                    frame_index=pose.index,
-                    measurement_index=tuple(poses[ns].index for ns in status.measurement_stamps_ns),
-                    measurement_stamps_ns=status.measurement_stamps_ns,
-                    latency_ms=status.inference_ms,
-                )
-            )
-
-
-def _spread(values_ms: list[float]) -> dict[str, float]:
-    return {"median": float(np.median(values_ms)), "p95": float(np.percentile(values_ms, 95))}
-
-
-def _why_no_depth(recording: Recording) -> str:
-    outcomes = Counter(str(getattr(s.outcome, "name", s.outcome)).lower() for s in recording.statuses.values())
-    if not outcomes:
-        return "the node answered no image"
-    return "the node said " + ", ".join(f"{outcome} {count}×" for outcome, count in outcomes.items())
+def _draw_clouds(depth_stamps_ns: list[int], mcap: Path, sequence: FrameSequence) -> np.ndarray:
+    poses = {pose.stamp_ns: pose.world_T_cam for pose in sequence.poses() if is_finite_pose(pose.world_T_cam)}
+    stamps = [stamp_ns for stamp_ns in depth_stamps_ns if stamp_ns in poses]
+    drawn = {stamps[i] for i in np.linspace(0, len(stamps) - 1, min(len(stamps), CLOUDS)).astype(int)}
+    cloud = Cloud()
+    files = BagFiles(mcap)
+    for raw in files.messages({TOPICS.points}):
+        stamp_ns = read_header(raw.data)[0]
+        if stamp_ns in drawn:
+            message = deserialise(raw.data, files.topics[raw.topic].message_type)
+            points, colours = points_from_message(message)
+            confidence = confidence_from_message(message)
+            keep = slice(None) if confidence is None else confidence >= MIN_CONFIDENCE
+            cloud.add(points[keep], colours[keep], poses[stamp_ns])
+    return draw_sides(cloud, [poses[stamp_ns] for stamp_ns in stamps], CLOUD_SIZE)

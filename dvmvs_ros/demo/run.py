@@ -21,8 +21,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -40,12 +39,12 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import DvmvsError
 from dvmvs_core.process import share_cores
+from dvmvs_core.progress import progress
 from dvmvs_ros import recorder_node
-from dvmvs_ros.process.children import ROOT, Child, ProcessError, ros_environment
-from dvmvs_ros.process.domain import own_domain
+from dvmvs_ros.process.children import ROOT, Child, ProcessError, own_domain, ros_environment
 
 if TYPE_CHECKING:
-    from dvmvs_ros.demo.demo_report import Report
+    from dvmvs_ros.demo.demo_report import DemoReport
 
 SILENCE_S = 120.0
 """A demo in which nothing happens for this long has failed."""
@@ -123,13 +122,11 @@ def run(options: Options, console: Console) -> None:
         _play(options, sequence, domain, console)
     with console.status("[3/3] scoring what was recorded, and drawing it"):
         # Imported here: the parts above need neither, and the processes start a second sooner.
-        from dvmvs_ros.demo.demo_pictures import write_pictures
-        from dvmvs_ros.demo.demo_report import make_report, read_recording
+        from dvmvs_ros.demo.demo_report import make_report, write_pictures
 
-        mcap = _keep_mcap(out)
-        recording = read_recording(mcap)
-        report = make_report(recording, out / "logs" / "sent.json", sequence, options.weights, out / "predictions.npz")
-        write_pictures(recording, mcap, sequence, out / "strip.png", out / "cloud.png")
+        mcap, predictions = _keep_mcap(out), out / "predictions.npz"
+        report = make_report(mcap, out / "logs" / "sent.json", sequence, options.weights, predictions)
+        write_pictures(predictions, mcap, sequence, out / "strip.png", out / "cloud.png")
         with replacing(out / "summary.json") as unfinished:
             unfinished.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     _print_table(report, console)
@@ -149,7 +146,7 @@ def _sequence_path(wanted: str | None, console: Console) -> Path:
     console.print(
         f"the office: {SIZE_MB} MB from {office_address()}, kept in {office_folder()}", soft_wrap=True, highlight=False
     )
-    with _bar(console, len(read_manifest()), "fetching what is missing") as advance:
+    with progress("fetching what is missing", len(read_manifest()), console=console) as advance:
         return fetch_office(advance)
 
 
@@ -162,7 +159,10 @@ def _play(options: Options, sequence: FrameSequence, domain: int, console: Conso
         f"{total} images of {sequence.name} through the depth node (ROS domain {domain}, logs in {logs})",
         highlight=False,
     )
-    with ExitStack() as children, _bar(console, total, "[1/3] starting the depth node", PLAYING) as advance:
+    with (
+        ExitStack() as children,
+        progress("[1/3] starting the depth node", total, console=console, once_moving=PLAYING) as advance,
+    ):
 
         def start(module: str, parameters: dict, remap: dict[str, str] | None = None, pipe: bool = False) -> Child:
             child = Child(module, parameters, remap or {}, environment, logs, pipe)
@@ -247,31 +247,14 @@ def _lines(player: Child, watched: tuple[Child, ...]) -> Iterator[str]:
 
 
 def _keep_mcap(out: Path) -> Path:
-    """Move the recording's only file to its final name; an mcap needs no metadata beside it."""
+    """Move the recording's only file to its final name; an mcap needs no metadata next to it."""
     (mcap,) = (out / "recording").glob("*.mcap")
     os.replace(mcap, out / "demo.mcap")
     shutil.rmtree(out / "recording")
     return out / "demo.mcap"
 
 
-@contextmanager
-def _bar(
-    console: Console, total: int, description: str, description_once_moving: str | None = None
-) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs, and give a function that moves it on."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda steps: bar.update(task, advance=steps, description=description_once_moving or description)
-
-
-def _print_table(report: Report, console: Console) -> None:
+def _print_table(report: DemoReport, console: Console) -> None:
     table = Table(title=f"{report.sequence}, weights {Path(report.weights).stem}", title_justify="left")
     table.add_column()
     table.add_column(justify="right")

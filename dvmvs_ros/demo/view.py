@@ -8,7 +8,7 @@
 """The demo's recording in a viewer: rerun, which gets a file of its own, or Foxglove, which opens the mcap.
 
 The rerun file shows the room as the depth node saw it: camera and path, every keyframe's cloud where it belongs, image
-and depth beside each other, and how long the network took.
+and depth next to each other, and how long the network took.
 """
 
 from __future__ import annotations

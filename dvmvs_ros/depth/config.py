@@ -19,7 +19,7 @@ from dvmvs_core.errors import ConfigError
 from dvmvs_core.foreign import quoted
 from dvmvs_ros.depth.settings import FROM_TF, SETTINGS
 from dvmvs_ros.messages.conversions import CloudFilter
-from dvmvs_ros.poses.body_T_camera import parse_mounting
+from dvmvs_ros.poses.pose_messages import parse_body_T_camera
 
 Value = bool | int | float | str
 
@@ -36,7 +36,7 @@ class NodeConfig:
         rectify: "auto", "always" or "never".
         pose_source: "tf", "odometry", "pose" or "pose_with_covariance".
         pose_frame: frame whose pose the messages are, or empty for what they say.
-        mounting: body_T_camera (4, 4) for poses of messages, or None for TF.
+        body_T_camera: (4, 4) for poses of messages, or None for TF.
         world_frame: frame of the poses of TF.
         camera_frame: the camera's optical frame, or None for the image header's.
         image_queue_size: images that may wait for a transform.
@@ -56,7 +56,7 @@ class NodeConfig:
     rectify: str
     pose_source: str
     pose_frame: str
-    mounting: np.ndarray | None
+    body_T_camera: np.ndarray | None
     world_frame: str
     camera_frame: str | None
     image_queue_size: int
@@ -147,8 +147,8 @@ def build_config(values: dict[str, Value]) -> NodeConfig:
         ConfigError: naming the first value that cannot be used.
     """
     live = build_live(values)  # refused here too, so that a node with a bad range is not configured
-    mounting = parse_mounting(values["mounting"]) if values["mounting"] else None
-    if mounting is not None and values["pose_source"] == FROM_TF:
+    body_T_camera = parse_body_T_camera(values["mounting"]) if values["mounting"] else None
+    if body_T_camera is not None and values["pose_source"] == FROM_TF:
         raise ConfigError(
             "mounting is for poses of messages (pose_source odometry, pose or pose_with_covariance); with tf, publish"
             " it as a static transform: ros2 run tf2_ros static_transform_publisher"
@@ -162,13 +162,13 @@ def build_config(values: dict[str, Value]) -> NodeConfig:
             matching=values["matching"],
             keyframes=live.keyframes,
         ),
-        mounting=mounting,
+        body_T_camera=body_T_camera,
         camera_frame=values["camera_frame"] or None,
         cloud_folder=_folder("cloud_folder", values["cloud_folder"]),
         **{
             name: values[name]
             for name in NodeConfig.__dataclass_fields__
-            if name not in ("network", "engine", "mounting", "camera_frame", "cloud_folder")
+            if name not in ("network", "engine", "body_T_camera", "camera_frame", "cloud_folder")
         },
     )
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Which images get depth: keyframes, or every image."""
+"""Which images get depth: keyframes, or every image, at most so many a second."""
 
 from __future__ import annotations
 
@@ -15,14 +15,36 @@ from typing import TYPE_CHECKING, NamedTuple
 from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.depth.config import LiveConfig
-from dvmvs_ros.depth.rate_limit import RateLimit
 from dvmvs_ros.depth.settings import EVERY_IMAGE
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine
 
 
-class Estimate(NamedTuple):
+class RateLimit:
+    """Lets every stamp through that comes long enough after the last one let through; a jump back starts again."""
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+
+    def allows(self, stamp_ns: int, max_rate_hz: float) -> bool:
+        """Return whether this one may pass, and remember it if so.
+
+        A hundredth of the period is forgiven, so that a camera of just that rate passes whole.
+
+        Args:
+            stamp_ns: the image's time.
+            max_rate_hz: the highest rate; 0 lets everything pass.
+        """
+        if max_rate_hz > 0 and self._last_ns is not None:
+            least_ns = 0.99e9 / max_rate_hz
+            if 0 <= stamp_ns - self._last_ns < least_ns:
+                return False
+        self._last_ns = stamp_ns
+        return True
+
+
+class FrameEstimate(NamedTuple):
     """What the engine said of one frame.
 
     Attributes:
@@ -55,7 +77,7 @@ class Estimator:
         self._newer_waits = newer_waits
         self._between_keyframes = RateLimit()
 
-    def __call__(self, frame: Frame, config: LiveConfig, wants_depth: bool, wants_confidence: bool) -> Estimate:
+    def __call__(self, frame: Frame, config: LiveConfig, wants_depth: bool, wants_confidence: bool) -> FrameEstimate:
         """Return the decision on a frame, and its depth if it gets one.
 
         Args:
@@ -72,7 +94,7 @@ class Estimator:
         decision = engine.last_decision
         if decision is KeyframeDecision.TOO_CLOSE and wants_depth and self._is_next(frame, config):
             prediction = engine.predict_without_update(frame)
-        return Estimate(decision, prediction)
+        return FrameEstimate(decision, prediction)
 
     def _is_next(self, frame: Frame, config: LiveConfig) -> bool:
         if config.depth_for != EVERY_IMAGE or self._newer_waits():

@@ -13,14 +13,15 @@ reason. It is a DiagnosticArray, since that carries a stamp (the image's) and ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.keyframes import KeyframeDecision
-from dvmvs_ros.depth.drops import DropReason
+from dvmvs_core.types import DepthPrediction
+from dvmvs_ros.depth.frame_timeline import DropReason, FrameTimeline
 from dvmvs_ros.messages.conversions import ns_to_stamp, stamp_to_ns
 
 
@@ -52,6 +53,19 @@ class FrameStatus:
     def dropped(self) -> bool:
         """Whether the image never got an answer from the engine."""
         return isinstance(self.outcome, DropReason)
+
+    @classmethod
+    def of(cls, timeline: FrameTimeline, detail: str, prediction: DepthPrediction | None) -> FrameStatus:
+        """Return what became of an image by its timeline, until now."""
+        status = cls(timeline.stamp_ns, timeline.outcome, detail, timeline.index, timeline.age_ms)
+        if prediction is None:
+            return status
+        return replace(
+            status,
+            inference_ms=prediction.latency_ms,
+            measurement_stamps_ns=prediction.measurement_stamps_ns,
+            has_depth=True,
+        )
 
     def to_message(self) -> DiagnosticArray:
         """Return it as a message."""

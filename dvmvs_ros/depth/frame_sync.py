@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +23,8 @@ from dvmvs_core.data.lens.camera_info import CameraModel
 from dvmvs_core.errors import FrameError, MessageError, TransformError, TransformExtrapolationError
 from dvmvs_core.foreign import reason
 from dvmvs_core.types import Frame
-from dvmvs_ros.depth.drops import DropReason
-from dvmvs_ros.process.unforeseen import log_unforeseen
+from dvmvs_ros.depth.frame_timeline import DropReason, FrameTimeline
+from dvmvs_ros.process.node_log import log_unforeseen
 
 JUMP_NS = 100_000_000
 """Stamps that go back by less are late deliveries, by more a bag that starts over."""
@@ -37,32 +36,11 @@ View = Callable[[np.ndarray, CameraModel], tuple[np.ndarray, np.ndarray]]
 """(image, its camera) → the image and the intrinsics (3, 3) of the frame, raising MessageError."""
 
 
-@dataclass(frozen=True, eq=False)
-class Arrival:
-    """Everything about an image but its pixels: it follows the image to its answer or its drop.
-
-    Attributes:
-        stamp_ns: the image's time.
-        camera_frame_id: the optical frame of its camera.
-        index: running number of the images received.
-        received_ns: when it arrived, by the clock that `FrameSync` is given.
-        received_s: when it arrived, by `time.perf_counter`.
-        decoded_s: when its pixels were there.
-    """
-
-    stamp_ns: int
-    camera_frame_id: str
-    index: int
-    received_ns: int
-    received_s: float
-    decoded_s: float = 0.0
-
-
-class _Waiting(NamedTuple):
+class _WaitingImage(NamedTuple):
     """An image, (H, W, 3) uint8 RGB, that has no pose yet."""
 
     image: np.ndarray
-    arrival: Arrival
+    timeline: FrameTimeline
 
 
 class _Obstacle(NamedTuple):
@@ -97,8 +75,8 @@ class FrameSync:
         world_frame: str,
         *,
         view: View,
-        on_frame: Callable[[Frame, Arrival], None],
-        on_drop: Callable[[Arrival, DropReason, str], None],
+        on_frame: Callable[[Frame, FrameTimeline], None],
+        on_drop: Callable[[FrameTimeline, DropReason, str], None],
         on_jump: Callable[[], None],
         on_unforeseen: Callable[[Exception, str], None] = log_unforeseen,
         now_ns: Callable[[], int],
@@ -115,7 +93,7 @@ class FrameSync:
         self._now_ns = now_ns
         self._queue_size = queue_size
         self._max_wait_ns = max_wait_ns
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_WaitingImage] = deque()
         self._cameras: OrderedDict[int, CameraModel] = OrderedDict()
         self._camera_fault = ""
         self._newest_stamp_ns: int | None = None
@@ -136,55 +114,55 @@ class FrameSync:
         """Take note of a camera_info that cannot be used, and why; images use an older one if there is one."""
         self._camera_fault = fault
 
-    def add_image(self, image: np.ndarray, arrival: Arrival) -> None:
+    def add_image(self, image: np.ndarray, timeline: FrameTimeline) -> None:
         """Take an image (H, W, 3) uint8 RGB; it comes out as a frame now, later, or never with a reason."""
         newest_ns = self._newest_stamp_ns
-        if newest_ns is not None and arrival.stamp_ns <= newest_ns:
-            if newest_ns - arrival.stamp_ns < JUMP_NS:
-                self._on_drop(arrival, DropReason.OUT_OF_ORDER, "it is not newer than the one before it")
+        if newest_ns is not None and timeline.stamp_ns <= newest_ns:
+            if newest_ns - timeline.stamp_ns < JUMP_NS:
+                self._on_drop(timeline, DropReason.OUT_OF_ORDER, "it is not newer than the one before it")
                 return
             self.clear(DropReason.TIME_JUMP)
             self._on_jump()
-        self._newest_stamp_ns = arrival.stamp_ns
-        self._waiting.append(_Waiting(image, arrival))
+        self._newest_stamp_ns = timeline.stamp_ns
+        self._waiting.append(_WaitingImage(image, timeline))
         self.update()
         if len(self._waiting) > self._queue_size:
             oldest = self._waiting.popleft()
             detail = f"{self._queue_size} others wait already. The oldest: {self._try(oldest).detail}"
-            self._on_drop(oldest.arrival, DropReason.QUEUE_FULL, detail)
+            self._on_drop(oldest.timeline, DropReason.QUEUE_FULL, detail)
 
     def update(self) -> None:
         """Let out every frame that is complete; call it when transforms arrive, and regularly to end the waiting."""
         while self._waiting:
             waiting = self._waiting[0]
             outcome = self._try(waiting)
-            waited_ns = self._now_ns() - waiting.arrival.received_ns
+            waited_ns = self._now_ns() - waiting.timeline.received_ns
             if isinstance(outcome, _Obstacle) and outcome.may_pass and waited_ns < self._max_wait_ns:
                 return
             self._waiting.popleft()
             if isinstance(outcome, Frame):
-                outcome = self._hand_on(outcome, waiting.arrival)
+                outcome = self._hand_on(outcome, waiting.timeline)
             if isinstance(outcome, _Obstacle):
-                self._on_drop(waiting.arrival, outcome.reason, outcome.detail)
+                self._on_drop(waiting.timeline, outcome.reason, outcome.detail)
 
     def clear(self, reason: DropReason) -> None:
         """Drop every waiting image; camera_infos stay, since intrinsics do not depend on time."""
         self._newest_stamp_ns = None
         while self._waiting:
-            self._on_drop(self._waiting.popleft().arrival, reason, "it was still waiting for its transform")
+            self._on_drop(self._waiting.popleft().timeline, reason, "it was still waiting for its transform")
 
     def largest_pixels(self) -> int | None:
         """Return the pixels of the largest image that a camera_info speaks of; None before the first."""
         return max((camera.height * camera.width for camera in self._cameras.values()), default=None)
 
-    def _hand_on(self, frame: Frame, arrival: Arrival) -> _Obstacle | None:
+    def _hand_on(self, frame: Frame, timeline: FrameTimeline) -> _Obstacle | None:
         try:
-            self._on_frame(frame, arrival)
+            self._on_frame(frame, timeline)
         except Exception as error:
             return self._unforeseen(error, "handing a frame on")
         return None
 
-    def _try(self, waiting: _Waiting) -> Frame | _Obstacle:
+    def _try(self, waiting: _WaitingImage) -> Frame | _Obstacle:
         try:
             return self._frame(waiting)
         except Exception as error:
@@ -194,13 +172,13 @@ class FrameSync:
         self._on_unforeseen(error, doing)
         return _Obstacle(DropReason.INTERNAL_ERROR, f"{type(error).__name__}: {reason(error)}", False)
 
-    def _frame(self, waiting: _Waiting) -> Frame | _Obstacle:
-        image, arrival = waiting
+    def _frame(self, waiting: _WaitingImage) -> Frame | _Obstacle:
+        image, timeline = waiting
         if not self._cameras and self._camera_fault:
             return _Obstacle(DropReason.BAD_CAMERA_INFO, self._camera_fault, True)
         if not self._cameras:
             return _Obstacle(DropReason.NO_CAMERA_INFO, "no camera_info was received", True)
-        own = self._cameras.get(arrival.stamp_ns)
+        own = self._cameras.get(timeline.stamp_ns)
         camera = own or next(reversed(self._cameras.values()))
         height, width = image.shape[:2]
         if (camera.height, camera.width) != (height, width):
@@ -211,10 +189,10 @@ class FrameSync:
                 own is None,
             )
         try:
-            world_T_cam = self._lookup(self._world_frame, arrival.camera_frame_id, arrival.stamp_ns)
-            return Frame(*self._view(image, camera), world_T_cam, arrival.stamp_ns, arrival.index)
+            world_T_cam = self._lookup(self._world_frame, timeline.camera_frame_id, timeline.stamp_ns)
+            return Frame(*self._view(image, camera), world_T_cam, timeline.stamp_ns, timeline.index)
         except TransformExtrapolationError as error:
-            gone = error.oldest_ns is not None and arrival.stamp_ns < error.oldest_ns
+            gone = error.oldest_ns is not None and timeline.stamp_ns < error.oldest_ns
             return _Obstacle(DropReason.NO_TRANSFORM, str(error), not gone)
         except TransformError as error:
             return _Obstacle(DropReason.NO_TRANSFORM, str(error), True)

@@ -19,8 +19,10 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.data.lens.camera_view import Rectification
+from dvmvs_core.types import Frame
 from dvmvs_ros.depth.config import NodeConfig
-from dvmvs_ros.depth.input_watch import InputWatch
+from dvmvs_ros.depth.frame_timeline import FrameTimeline
+from dvmvs_ros.depth.input_watch import Input, InputWatch
 from dvmvs_ros.depth.mask_input import MaskInput
 from dvmvs_ros.depth.motion_watch import MotionWatch
 from dvmvs_ros.depth.settings import (
@@ -33,7 +35,7 @@ from dvmvs_ros.depth.settings import (
 )
 from dvmvs_ros.poses.pose_admission import PoseAdmission
 from dvmvs_ros.poses.pose_messages import PoseMessages
-from dvmvs_ros.poses.transform_listener import Transforms, open_transforms
+from dvmvs_ros.poses.transform_listener import TransformListener
 from dvmvs_ros.process.qos import sensor_qos
 
 POSE_TYPES = {FROM_ODOMETRY: Odometry, FROM_POSE: PoseStamped, FROM_POSE_WITH_COVARIANCE: PoseWithCovarianceStamped}
@@ -113,11 +115,17 @@ class Inputs:
             f"images from {self.image.topic_name}, intrinsics from {self.camera_info.topic_name}, poses {self._poses}"
         )
 
-    def note_image(self, camera_frame: str, stamp_ns: int, age_s: float) -> None:
-        """Take note of an image: its optical frame, its time, and how old it was when it arrived, seconds."""
-        self.camera_frame, self.stamp_ns, self.age_s = camera_frame, stamp_ns, age_s
-        if self.admission.note_image(stamp_ns):
-            self.transforms.forget_after(stamp_ns + self.admission.limit_ns)
+    def note_image(self, timeline: FrameTimeline) -> None:
+        """Take note of an image that can be read: its optical frame, its time, and how old it was on arrival."""
+        self.camera_frame, self.stamp_ns = timeline.camera_frame_id, timeline.stamp_ns
+        self.age_s = (timeline.received_ns - timeline.stamp_ns) * 1e-9
+        if self.admission.note_image(timeline.stamp_ns):
+            self.transforms.forget_after(timeline.stamp_ns + self.admission.limit_ns)
+
+    def note_frame(self, frame: Frame) -> None:
+        """Take note of a frame that got its pose."""
+        self.watch.hear(Input.POSE)
+        self.motion.add(frame.stamp_ns, frame.world_T_cam)
 
     def clear_poses(self) -> None:
         """Forget all moving transforms and what time it is."""
@@ -150,8 +158,8 @@ def _open_poses(
     on_change: Callable[[], None],
     warn: Callable[[str], None],
     admission: PoseAdmission,
-) -> Transforms:
-    transforms = open_transforms(node, config.transform_cache_s, on_change, warn, admission)
+) -> TransformListener | PoseMessages:
+    transforms = TransformListener(node, config.transform_cache_s, on_change, warn, admission)
     if config.pose_source == FROM_TF:
         return transforms
     return PoseMessages(
@@ -160,7 +168,7 @@ def _open_poses(
         config.pose_source,
         config.pose_frame,
         config.transform_cache_s,
-        config.mounting,
+        config.body_T_camera,
         transforms,
         on_change,
         warn,

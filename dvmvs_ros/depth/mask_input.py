@@ -23,8 +23,8 @@ from dvmvs_core.data.lens.camera_view import Rectification
 from dvmvs_core.data.lens.valid_mask import VALID_MASK, decode_mask, hidden_percent
 from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign
+from dvmvs_ros.process.node_log import QuietLog
 from dvmvs_ros.process.qos import subscription_qos
-from dvmvs_ros.process.quiet_log import QuietLog
 
 NOTE_PERIOD_S = 30.0
 

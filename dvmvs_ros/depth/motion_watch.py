@@ -18,7 +18,7 @@ from dvmvs_core.geometry import is_finite_pose
 
 WINDOW_NS = 5_000_000_000
 FRAMES = 300
-LEAST_FRAMES = 5
+MIN_FRAMES = 5
 
 FAST_M_S = 15.0
 """Median speed beyond which poses are taken to be in another unit than metres."""
@@ -114,7 +114,7 @@ class MotionWatch:
 
     def motion(self) -> Motion | None:
         """Return how the camera moved; None while there are too few frames to tell."""
-        if len(self._poses) < LEAST_FRAMES:
+        if len(self._poses) < MIN_FRAMES:
             return None
         stamps_ns = np.array([stamp_ns for stamp_ns, _ in self._poses])
         poses = np.stack([world_T_cam for _, world_T_cam in self._poses])

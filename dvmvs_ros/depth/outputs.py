@@ -22,10 +22,11 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range
 from std_msgs.msg import Header
 
+from dvmvs_core.data.encodings.pictures import colour_depth
 from dvmvs_core.data.lens.valid_mask import apply_valid_mask
 from dvmvs_core.types import DepthPrediction, Frame
 from dvmvs_ros.depth.config import LiveConfig, NodeConfig
-from dvmvs_ros.depth.rate_limit import RateLimit
+from dvmvs_ros.depth.estimation import RateLimit
 from dvmvs_ros.depth.settings import INPUT_SIZE, MILLIMETRES
 from dvmvs_ros.messages.compressed_depth import compressed_depth_message
 from dvmvs_ros.messages.conversions import (
@@ -37,7 +38,6 @@ from dvmvs_ros.messages.conversions import (
     raw_depth_message,
     rgb_message,
 )
-from dvmvs_ros.messages.preview import colour_depth
 from dvmvs_ros.messages.upsampling import upsample_depth
 from dvmvs_ros.process.qos import output_qos
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dvmvs_core.atomic import replacing
+from dvmvs_core.data.encodings.ply import write_ply
 from dvmvs_core.errors import DataError
 from dvmvs_core.geometry import backproject
 from dvmvs_core.types import DepthPrediction
@@ -75,19 +75,8 @@ def save_cloud(predictions: list[DepthPrediction], points_kept: CloudFilter, fol
         )
     seconds, nanoseconds = divmod(predictions[-1].stamp_ns, NANOSECONDS)
     path = folder / f"cloud_{seconds}_{nanoseconds:09d}.ply"
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        f"element vertex {len(cloud)}",
-        *(f"property float {name}" for name in ("x", "y", "z")),
-        *(f"property uchar {name}" for name in ("red", "green", "blue")),
-        "property float confidence",
-        "end_header\n",
-    ]
     try:
-        with replacing(path) as unfinished, unfinished.open("wb") as file:
-            file.write("\n".join(header).encode())
-            file.write(cloud.tobytes())
+        write_ply(path, cloud)
     except OSError as error:
         raise DataError(f"the cloud cannot be written to {path}: {error.strerror}. Set cloud_folder") from error
     return path, len(cloud)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
@@ -69,13 +70,15 @@ class Setting:
         return descriptor
 
 
+LiveSetting = partial(Setting, live=True)
+
 SETTINGS = (
     Setting("autostart", True, "Configure and activate without a lifecycle manager.", read_only=True),
     Setting("weights", "small", "A safetensors file, or the name of a shipped checkpoint."),
     Setting(
         "network",
         "",
-        "The network to use where the weights hold both; empty for the weights' own choice.",
+        "Network to use if the weights hold both; empty for their default.",
         choices=("", *NETWORKS),
     ),
     Setting(
@@ -86,22 +89,22 @@ SETTINGS = (
     Setting(
         "precision",
         "auto",
-        "Arithmetic of the networks: float32, float16, bfloat16, or auto for bfloat16 where depth is matched, on CPUs"
-        " that compute in it, else float32. Geometry and depth stay float32.",
+        "Arithmetic of the networks: float32, float16, bfloat16 or auto. auto is float32, but with matching float16 on"
+        " CUDA and bfloat16 on CPUs that support it. Geometry and depth stay float32.",
         choices=PRECISIONS,
     ),
     Setting(
         "mode",
         "auto",
-        "fast: fused kernels and CUDA graphs, or an error; reference: plain torch; auto: the fastest way"
-        " that works here.",
+        "auto: the fastest implementation that works here; fast: compiled kernels and CUDA graphs, or an error;"
+        " reference: plain torch.",
         choices=MODES,
     ),
     Setting(
         "matching",
         "auto",
-        "off for the network's depth alone; fast to match it against 6 past keyframes, full against 12, which takes"
-        " longer; auto is off for weights of preset paper, else fast.",
+        "off: the network's depth alone; fast: match it against 6 past keyframes; full: against 12, which is slower;"
+        " auto: off for weights of preset paper, otherwise fast.",
         choices=MATCHING_MODES,
     ),
     Setting(
@@ -113,8 +116,8 @@ SETTINGS = (
     Setting(
         "rectify",
         AUTO,
-        "Rectify images by camera_info: always, never, or auto: unless camera_info has no distortion or the topic's"
-        " name contains rect, as in image_rect.",
+        "Rectify images with camera_info: always, never or auto. auto rectifies unless camera_info has no distortion or"
+        " the topic's name contains rect, as in image_rect.",
         choices=RECTIFY,
     ),
     Setting(
@@ -127,120 +130,110 @@ SETTINGS = (
     Setting(
         "pose_frame",
         "",
-        "Frame whose pose the messages of odometry or pose are; the camera's place on it comes from TF. Empty for an"
-        " Odometry's child_frame_id, and for the camera itself where there is none.",
+        "Frame that the messages on odometry or pose give the pose of; TF gives the camera's pose in this frame. Empty:"
+        " the child_frame_id of an Odometry, otherwise the camera itself.",
     ),
     Setting(
         "mounting",
         "",
-        "Place of the camera's optical frame on the frame whose pose the messages are, where no TF tells it:"
-        " 'x y z roll pitch yaw' (metres, radians) or 'x y z qx qy qz qw'. Empty for TF.",
+        "Pose of the camera's optical frame in pose_frame, if TF does not have it: 'x y z roll pitch yaw' (metres,"
+        " radians) or 'x y z qx qy qz qw'. Empty: use TF.",
     ),
     Setting(
         "world_frame",
         "odom",
-        "Coordinate frame that camera poses of TF are taken in. It must be continuous: odom, not map, which may jump.",
+        "World frame of the camera poses from TF. It must be continuous: odom, not map, which may jump.",
     ),
     Setting(
-        "camera_frame", "", "Optical frame of the camera (z forward, x right, y down); empty for the image header's."
+        "camera_frame", "", "Optical frame of the camera (z forward, x right, y down); empty: the images' frame_id."
     ),
-    Setting(
+    LiveSetting(
         "depth_for",
         KEYFRAMES,
-        "Images that get depth: keyframes, or every_image (the newest first where the engine is too slow). Keyframes"
-        " and their depth are the same either way.",
+        "Images that get depth: keyframes or every_image (the newest first if the network is too slow). Keyframes and"
+        " their depth are the same either way.",
         choices=DEPTH_FOR,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_rate_hz",
         0.0,
-        "With depth_for every_image, the highest rate of depth between keyframes, in the images' time; 0 for no limit.",
+        "With depth_for every_image, maximum rate of depth between keyframes, by image stamps; 0 for no limit.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "measurement_frames",
         _KEYFRAMES.measurement_frames,
-        "Earlier keyframes that each depth map is measured against.",
+        "Number of earlier keyframes in the network's plane sweep.",
         1,
         8,
-        live=True,
     ),
-    Setting("keyframe_buffer_size", _KEYFRAMES.buffer_size, "Keyframes kept to choose from.", 2, 300),
-    Setting(
+    Setting("keyframe_buffer_size", _KEYFRAMES.buffer_size, "Number of keyframes kept to choose from.", 2, 300),
+    LiveSetting(
         "keyframe_pose_distance",
         _KEYFRAMES.pose_distance,
-        "Least combined pose distance (metres, and about 0.8 × radians) between two keyframes.",
+        "Minimum pose distance between two keyframes: metres and about 0.8 × radians, combined.",
         0.0,
         10.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "optimal_baseline_m",
         _KEYFRAMES.optimal_baseline_m,
-        "Distance between reference and measurement frame that is preferred, metres.",
+        "Preferred distance between reference and measurement frame, metres.",
         0.0,
         100.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_lost_frames",
         _KEYFRAMES.max_lost_frames,
         "Consecutive images without a pose after which all keyframes are discarded.",
         0,
         100_000,
-        live=True,
     ),
     Setting(
         "max_image_pixels",
         MAX_IMAGE_PIXELS,
-        "Largest image that is decoded, pixels; the header is checked before any pixel is read.",
+        "Maximum size of an image, pixels; checked in the header, before any pixel is decoded.",
         1,
         1_000_000_000,
     ),
-    Setting("image_queue_size", 30, "Images that may wait for their transform.", 1, 10_000),
-    Setting("transform_timeout_s", 1.0, "Longest time that an image waits for its transform, seconds.", 0.0, 3600.0),
-    Setting("transform_cache_s", 10.0, "How far back transforms are remembered, seconds.", 0.1, 36_000.0),
+    Setting("image_queue_size", 30, "Maximum number of images that wait for their transform.", 1, 10_000),
+    Setting("transform_timeout_s", 1.0, "Maximum time that an image waits for its transform, seconds.", 0.0, 3600.0),
+    Setting("transform_cache_s", 10.0, "Time that transforms are kept, seconds.", 0.1, 36_000.0),
     Setting(
         "worker_queue_size",
         1,
-        "Frames that may wait while the engine is busy; the newest push the oldest out. 1 gives the least latency.",
+        "Maximum number of frames that wait while the network is busy; new ones replace the oldest. 1: lowest latency.",
         1,
         10_000,
     ),
-    Setting(
+    LiveSetting(
         "input_timeout_s",
         5.0,
-        "Silence of images, camera_info or poses after which the node says so, seconds.",
+        "Time without images, camera_info or poses after which the node reports it, seconds.",
         0.1,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "warn_latency_s",
         1.0,
-        "Age of depth when it is published, from the image's arrival, above which /diagnostics warns, seconds.",
+        "Latency from the arrival of an image to its depth above which /diagnostics warns, seconds.",
         0.001,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "error_latency_s",
         5.0,
-        "Age of depth above which /diagnostics reports an error, seconds.",
+        "Latency above which /diagnostics reports an error, seconds.",
         0.001,
         3600.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "warn_drop_ratio",
         0.5,
-        "Share of the images dropped in the last seconds, for whatever reason, above which /diagnostics warns.",
+        "Ratio of images dropped in the last seconds, for any reason, above which /diagnostics warns.",
         0.0,
         1.0,
-        live=True,
     ),
     Setting(
         "depth_encoding",
@@ -251,85 +244,75 @@ SETTINGS = (
     Setting(
         "depth_size",
         NETWORK_SIZE,
-        "Size of depth image, confidence and preview: network, or input for that of the images, edges guided by them.",
+        "Size of depth image, confidence and preview: network, or input for the size and the edges of the images.",
         choices=DEPTH_SIZES,
     ),
-    Setting(
+    LiveSetting(
         "min_depth_m",
         0.0,
-        "Nearest depth published, metres; what is nearer becomes -Inf (REP 117), or 0 in 16UC1.",
+        "Minimum depth, metres; smaller values become -Inf (REP 117), or 0 in 16UC1.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "max_depth_m",
         1000.0,
-        "Farthest depth published, metres; what is farther becomes +Inf (REP 117), or 0 in 16UC1.",
+        "Maximum depth, metres; larger values become +Inf (REP 117), or 0 in 16UC1.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "depth_min_confidence",
         0.0,
-        "Least confidence, 0 to 1, of the depth image; what has less becomes invalid.",
+        "Minimum confidence, 0 to 1, of the depth image; pixels below it become invalid.",
         0.0,
         1.0,
-        live=True,
     ),
-    Setting(
+    LiveSetting(
         "confidence",
         True,
-        "Estimate confidence where a subscriber needs it; without it, clouds have no field confidence.",
-        live=True,
+        "Estimate confidence if a subscriber needs it; without it, clouds have no field confidence.",
     ),
-    Setting(
+    LiveSetting(
         "points_min_confidence",
         0.5,
-        "Least confidence, 0 to 1, of a point of the cloud; by default only depths that are more likely right than not."
+        "Minimum confidence, 0 to 1, of points in the cloud; by default only depth more likely right than wrong."
         " Without confidence, clouds hold every depth.",
         0.0,
         1.0,
-        live=True,
     ),
-    Setting("points_min_depth_m", 0.0, "Least depth of a point of the cloud, metres.", 0.0, 1000.0, live=True),
-    Setting("points_max_depth_m", 1000.0, "Greatest depth of a point of the cloud, metres.", 0.0, 1000.0, live=True),
-    Setting("points_stride", 1, "The cloud takes every n-th row and column.", 1, 64, live=True),
-    Setting(
+    LiveSetting("points_min_depth_m", 0.0, "Minimum depth of points in the cloud, metres.", 0.0, 1000.0),
+    LiveSetting("points_max_depth_m", 1000.0, "Maximum depth of points in the cloud, metres.", 0.0, 1000.0),
+    LiveSetting("points_stride", 1, "Use every n-th row and column for the cloud.", 1, 64),
+    LiveSetting(
         "points_organized",
         False,
-        "Publish organized clouds: the rows and columns of the network's depth, NaN where there is no point. Otherwise"
-        " one row of valid points.",
-        live=True,
+        "Publish organized clouds: rows and columns of the network's depth, NaN where there is no point. Otherwise one"
+        " row of valid points.",
     ),
-    Setting(
+    LiveSetting(
         "points_max_rate_hz",
         0.0,
-        "Highest rate of clouds, in the images' time; 0 for one with every depth image.",
+        "Maximum rate of clouds, by image stamps; 0 for one with every depth image.",
         0.0,
         1000.0,
-        live=True,
     ),
-    Setting("preview_min_depth_m", 0.5, "Depth that the preview shows in red, metres.", 0.01, 1000.0, live=True),
-    Setting("preview_max_depth_m", 10.0, "Depth that the preview shows in blue, metres.", 0.01, 1000.0, live=True),
-    Setting(
+    LiveSetting("preview_min_depth_m", 0.5, "Depth shown in red by the preview, metres.", 0.01, 1000.0),
+    LiveSetting("preview_max_depth_m", 10.0, "Depth shown in blue by the preview, metres.", 0.01, 1000.0),
+    LiveSetting(
         "preview_max_rate_hz",
         0.0,
-        "Highest rate of previews, in the images' time; 0 for one with every depth image.",
+        "Maximum rate of previews, by image stamps; 0 for one with every depth image.",
         0.0,
         1000.0,
-        live=True,
     ),
     Setting(
         "cloud_folder",
         "~/.ros/dvmvs_clouds",
-        "Folder that the service ~/save_cloud writes to; created when needed. Set at start only, so that nobody on the"
-        " network can have files written elsewhere.",
+        "Folder for the files of ~/save_cloud; created if needed. Set at start only, so that nobody on the network can"
+        " write files elsewhere.",
         at_start=True,
     ),
-    Setting(
-        "cloud_keyframes", 10, "Latest keyframes whose points ~/save_cloud joins into one cloud.", 1, 1000, live=True
-    ),
+    LiveSetting("cloud_keyframes", 10, "Number of latest keyframes in the cloud of ~/save_cloud.", 1, 1000),
 )
 """All parameters."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from dvmvs_ros.process.unforeseen import log_unforeseen
+from dvmvs_ros.process.node_log import log_unforeseen
 
 Job = TypeVar("Job")
 

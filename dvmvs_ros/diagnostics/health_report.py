@@ -18,34 +18,55 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.lifecycle import LifecycleNode
 
-from dvmvs_core.errors import TransformError
+from dvmvs_core.process import resident_bytes
 from dvmvs_ros.depth.config import LiveConfig, NodeConfig
-from dvmvs_ros.depth.drops import BEFORE_POSE, NO_FAULT, DropReason
+from dvmvs_ros.depth.frame_timeline import BEFORE_POSE, NO_FAULT, DropReason
 from dvmvs_ros.depth.input_watch import Input
 from dvmvs_ros.depth.inputs import Inputs
 from dvmvs_ros.depth.mask_input import MaskInput
 from dvmvs_ros.depth.settings import FROM_TF
-from dvmvs_ros.diagnostics.help_sections import section_of
-from dvmvs_ros.diagnostics.memory import memory_values
-from dvmvs_ros.diagnostics.statistics import Happening, Statistics
+from dvmvs_ros.diagnostics.stale_transforms import stale_transforms
+from dvmvs_ros.diagnostics.statistics import Statistics
 from dvmvs_ros.diagnostics.topic_hints import TopicHints
-from dvmvs_ros.poses.pose_messages import PoseMessages
+from dvmvs_ros.process.node_log import QuietLog, Unforeseen
 from dvmvs_ros.process.qos import output_qos
-from dvmvs_ros.process.quiet_log import QuietLog
-from dvmvs_ros.process.unforeseen import Unforeseen
 
 if TYPE_CHECKING:
     from dvmvs_core.engine import DepthEngine
 
 PERIOD_S = 1.0
 REPEAT_S = 30.0
-FRAMES_NAMED = 12
+PAGE = "docs/troubleshooting.md"
 
-SILENT_S = 2.0
-"""Poses come many times a second; after so long without any, they have stopped."""
-
-CLOCKS_APART_S = 60.0
-"""Poses that are this far from the images in time are not late: one of the two has another clock."""
+_SECTIONS = (
+    ("stamps of both of one clock", "clocks-apart"),
+    ("Poses do come, but are refused", "poses-refused"),
+    ("poses refused", "poses-refused"),
+    ("no image on", "no-image"),
+    ("waiting for the first image", "no-image"),
+    ("no camera_info on", "no-camera_info"),
+    ("no usable camera_info", "no-camera_info"),
+    ("no mask on", "mask-not-used"),
+    ("a mask on", "mask-not-used"),
+    ("images dropped in the last seconds", "images-dropped"),
+    ("of the images are dropped", "images-dropped"),
+    ("no pose on", "no-pose"),
+    ("no transform from", "no-pose"),
+    ("world_frame are both", "camera-in-its-own-frame"),
+    ("contradict each other", "poses-contradict"),
+    ("poses look unscaled", "poses-unscaled"),
+    ("images are too far apart", "images-too-far-apart"),
+    ("poses jump", "poses-jump"),
+    ("pure rotation", "pure-rotation"),
+    ("standing still", "standing-still"),
+    ("tracking is lost", "tracking-lost"),
+    ("old when it is published", "depth-late"),
+    ("with one image", "depth-late"),
+    ("slower than the camera", "depth-late"),
+    ("something unforeseen happened", "something-unforeseen"),
+    ("answer every image each", "two-nodes-of-one-name"),
+)
+"""(part of a message, heading of its section); the first that fits counts."""
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -111,7 +132,7 @@ class Diagnostics:
 
     def _input(self, inputs: Inputs) -> DiagnosticStatus:
         statistics, watch, timeout_s = self._statistics, inputs.watch, self._live().input_timeout_s
-        missing = watch.missing(timeout_s)
+        missing, rates_hz = watch.missing(timeout_s), statistics.rates_hz()
         level, text = OK, "images and camera_info come"
         if missing in (Input.IMAGE, Input.CAMERA_INFO):
             subscription = inputs.image if missing is Input.IMAGE else inputs.camera_info
@@ -135,8 +156,8 @@ class Diagnostics:
             {
                 "image topic": inputs.image.topic_name,
                 "camera_info topic": inputs.camera_info.topic_name,
-                "image rate Hz": f"{statistics.rate_hz(Happening.IMAGE):.1f}",
-                "camera_info rate Hz": f"{statistics.rate_hz(Happening.CAMERA_INFO):.1f}",
+                "image rate Hz": f"{rates_hz.images:.1f}",
+                "camera_info rate Hz": f"{rates_hz.camera_info:.1f}",
                 "camera frame": inputs.camera_frame,
                 "age of images on arrival s": f"{inputs.age_s:.3f}",
                 **inputs.mask.values(),
@@ -173,8 +194,8 @@ class Diagnostics:
         level, text = OK, "every image gets its pose" if inputs.watch.ever(Input.POSE) else "no pose was needed yet"
         if any(recent[reason] for reason in BEFORE_POSE) and not recent[DropReason.NO_TRANSFORM]:
             text = "no pose is needed while images are dropped for other reasons"
-        elif inputs.watch.missing(self._live().input_timeout_s) is Input.POSE:
-            level, text = ERROR, self._missing_pose(inputs)
+        elif stale := stale_transforms(inputs, world, self._live().input_timeout_s, self._hints):
+            level, text = ERROR, stale
         elif self._config.pose_source == FROM_TF and camera.removeprefix("/") == world.removeprefix("/"):
             level = WARN
             text = (
@@ -193,53 +214,14 @@ class Diagnostics:
             level, text = WARN, f"poses refused: {admission.refused}, the last because {admission.recent}"
         return self._status("poses", level, text, values)
 
-    def _missing_pose(self, inputs: Inputs) -> str:
-        world, camera, transforms = self._config.world_frame, inputs.camera_frame, inputs.transforms
-        silence_s = inputs.watch.silence_s(Input.POSE)
-        if isinstance(transforms, PoseMessages) and not transforms.heard:
-            why = self._hints.explain_silence(transforms.subscription)
-            return f"no pose on {transforms.topic} for {silence_s:.0f} s. {why}"
-        frames = transforms.frames()
-        named = ", ".join(frames[:FRAMES_NAMED]) if frames else "none, nothing comes on /tf and /tf_static"
-        more = len(frames) - FRAMES_NAMED
-        text = (
-            f"no transform from {camera!r} to {world!r} for {silence_s:.0f} s; frames known: {named}"
-            f"{f' and {more} more' if more > 0 else ''}"
-        )
-        newest_ns = transforms.newest_ns(world, camera)
-        if newest_ns is None and inputs.admission.recent:
-            newest_ns = inputs.admission.latest_stamp_ns
-        if newest_ns is not None and abs(apart_s := (newest_ns - inputs.stamp_ns) * 1e-9) > CLOCKS_APART_S:
-            return (
-                f"{text}. The newest is {abs(apart_s):.0f} s {'after' if apart_s > 0 else 'before'} the last image: are"
-                " the stamps of both of one clock? See use_sim_time, and the clocks of the computers"
-            )
-        text += self._since_when(inputs)
-        try:
-            transforms.lookup(world, camera, inputs.stamp_ns)
-        except TransformError as error:
-            return f"{text}. {error}"
-        return text
-
-    @staticmethod
-    def _since_when(inputs: Inputs) -> str:
-        """Whether poses come at all, and are of no use, or have stopped."""
-        silence_s = inputs.admission.silence_s
-        if silence_s is None:
-            return ""
-        if silence_s > SILENT_S:
-            return f". Poses have stopped coming {silence_s:.0f} s ago"
-        refused = inputs.admission.recent
-        return f". Poses do come, but are refused: {refused}" if refused else ". Poses do come, but not for this time"
-
     def _depth(self) -> DiagnosticStatus:
         statistics = self._statistics
         lost, live = statistics.lost_tracking(), self._live()
         low, high = self._depth_range_m()
-        rate_hz = statistics.rate_hz(Happening.DEPTH)
+        rates_hz = statistics.rates_hz()
         busy = statistics.recent_drops()[DropReason.WORKER_BUSY]
         latency_s, busy_s, dropped = statistics.recent_latency_s(), self._busy_s(), statistics.drop_ratio()
-        level, text = OK, f"{rate_hz:.1f} depth images a second"
+        level, text = OK, f"{rates_hz.depth:.1f} depth images a second"
         if busy:
             text += "; the network is slower than the camera, so it takes the newest image each time"
         if lost:
@@ -261,8 +243,8 @@ class Diagnostics:
                 "busy with one image s": f"{busy_s:.3f}",
                 "images dropped of late %": f"{100 * dropped:.0f}",
                 "depth for": self._live().depth_for,
-                "depth rate Hz": f"{rate_hz:.1f}",
-                "keyframe rate Hz": f"{statistics.rate_hz(Happening.KEYFRAME):.1f}",
+                "depth rate Hz": f"{rates_hz.depth:.1f}",
+                "keyframe rate Hz": f"{rates_hz.keyframes:.1f}",
                 "tracking": "lost" if lost else "good",
                 "measurement frames": str(self._live().keyframes.measurement_frames),
                 "least depth m": f"{low:g}",
@@ -295,7 +277,7 @@ class Diagnostics:
                 "device": device,
                 "precision": config.engine.precision,
                 "mode": f"{config.engine.mode}: {self._engine.runs_as}",
-                **memory_values(device),
+                **_memory_values(device),
             },
         )
 
@@ -313,3 +295,18 @@ class Diagnostics:
             message=text,
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
+
+
+def _memory_values(device: str) -> dict[str, str]:
+    """Memory that this process holds, and of the GPU where the engine's device is one."""
+    values = {"memory MB": f"{resident_bytes() / 1e6:.0f}"}
+    if device.startswith("cuda"):
+        import torch  # loaded by the engine already
+
+        values["GPU memory MB"] = f"{torch.cuda.memory_reserved(device) / 1e6:.0f}"
+    return values
+
+
+def section_of(message: str) -> str | None:
+    """Return the page and anchor that explain a diagnostic's message; None where nothing is wrong."""
+    return next((f"{PAGE}#{anchor}" for part, anchor in _SECTIONS if part in message), None)

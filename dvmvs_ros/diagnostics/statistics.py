@@ -13,12 +13,13 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from enum import Enum
+from itertools import takewhile
+from typing import NamedTuple
 
 import numpy as np
 
 from dvmvs_core.keyframes import KeyframeDecision
-from dvmvs_ros.depth.drops import DropReason
+from dvmvs_ros.depth.frame_timeline import DropReason, FrameStage, FrameTimeline
 
 WINDOW = 1000
 """Times of a stage that the median and the 95th percentile are taken over."""
@@ -29,33 +30,27 @@ RATE_WINDOW_S = 5.0
 LATENCY_WINDOW_S = 30.0
 """How late depth is of late: long enough for a few images where they take seconds each."""
 
+MAX_RECENT = 10_000
+"""Images and camera_infos that are remembered one by one."""
+
 LOST = (KeyframeDecision.TRACKING_LOST, KeyframeDecision.STILL_LOST, KeyframeDecision.INVALID_POSE)
 
 
-class Stage(Enum):
-    """What an image goes through, in order. The values are keys of `/diagnostics`."""
+class Rates(NamedTuple):
+    """How often something happened lately, a second."""
 
-    DECODE = "decode"
-    """Message to pixels."""
-    POSE = "wait for pose"
-    """From there to the frame: the wait for its transform, then rectification."""
-    QUEUE = "wait for engine"
-    """From the frame to the start of the engine."""
-    ENGINE = "engine"
-    """Image to depth."""
-    PUBLISH = "publish"
-    """Depth to messages."""
-    TOTAL = "latency"
-    """From the image's arrival to the end of publication."""
+    images: float
+    camera_info: float
+    depth: float
+    keyframes: float
 
 
-class Happening(Enum):
-    """What is counted by the second."""
+class _Ended(NamedTuple):
+    """An image that was answered or dropped: when, how, and how late its depth was, if it got any."""
 
-    IMAGE = "images"
-    CAMERA_INFO = "camera_info"
-    DEPTH = "depth"
-    KEYFRAME = "keyframes"
+    time_s: float
+    outcome: KeyframeDecision | DropReason
+    latency_ms: float | None
 
 
 class Statistics:
@@ -71,112 +66,104 @@ class Statistics:
         self._clock = clock
         self._lock = threading.Lock()
         self._started_s = clock()
-        self._received = 0
-        self._decisions: Counter[KeyframeDecision] = Counter()
-        self._drops: Counter[DropReason] = Counter()
-        self._recent_drops: deque[tuple[float, DropReason]] = deque(maxlen=WINDOW)
-        self._published = 0
+        self._received = self._published = 0
+        self._outcomes: Counter[KeyframeDecision | DropReason] = Counter()
         self._last_decision: KeyframeDecision | None = None
-        self._stages: dict[Stage, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
-        self._times: dict[Happening, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
-        self._recent_latencies: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._stages: dict[FrameStage, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self._images_s: deque[float] = deque(maxlen=MAX_RECENT)
+        self._camera_infos_s: deque[float] = deque(maxlen=MAX_RECENT)
+        self._ended: deque[_Ended] = deque(maxlen=MAX_RECENT)
 
     def add_received(self) -> int:
         """Count an image, and return its running number, from 0."""
         with self._lock:
             self._received += 1
-            self._note(Happening.IMAGE)
+            self._images_s.append(self._clock())
             return self._received - 1
 
     def add_camera_info(self) -> None:
         """Count a camera_info."""
         with self._lock:
-            self._note(Happening.CAMERA_INFO)
+            self._camera_infos_s.append(self._clock())
 
-    def add_stage(self, stage: Stage, ms: float) -> None:
-        """Note how long a stage of one image took."""
+    def add(self, timeline: FrameTimeline) -> None:
+        """Count an image that was answered or dropped, and the stages that it went through."""
+        outcome, stages_ms = timeline.outcome, timeline.stages_ms()
         with self._lock:
-            self._stages[stage].append(ms)
-
-    def add_decision(self, decision: KeyframeDecision) -> None:
-        """Count an answer of the engine."""
-        with self._lock:
-            self._decisions[decision] += 1
-            self._last_decision = decision
-            if decision is KeyframeDecision.KEYFRAME:
-                self._note(Happening.KEYFRAME)
-
-    def add_drop(self, reason: DropReason) -> None:
-        """Count an image that was dropped."""
-        with self._lock:
-            self._drops[reason] += 1
-            self._recent_drops.append((self._clock(), reason))
-
-    def add_published(self, latency_ms: float) -> None:
-        """Count a depth image, with the time from the image's arrival to its publication."""
-        with self._lock:
-            self._published += 1
-            self._note(Happening.DEPTH)
-            self._stages[Stage.TOTAL].append(latency_ms)
-            self._recent_latencies.append((self._clock(), latency_ms))
+            self._outcomes[outcome] += 1
+            self._ended.append(_Ended(self._clock(), outcome, stages_ms.get(FrameStage.TOTAL)))
+            self._published += FrameStage.TOTAL in stages_ms
+            if isinstance(outcome, KeyframeDecision):
+                self._last_decision = outcome
+            for stage, ms in stages_ms.items():
+                self._stages[stage].append(ms)
 
     def counts(self) -> dict[str, str]:
         """Return all counts that are not zero, as text."""
         with self._lock:
             counts = {"images received": self._received, "depth images published": self._published}
-            counts.update({f"decided {decision.name.lower()}": n for decision, n in self._decisions.items()})
-            counts.update({f"dropped {reason.value}": n for reason, n in self._drops.items()})
+            # Decisions first.
+            for outcome, count in sorted(self._outcomes.items(), key=lambda item: isinstance(item[0], DropReason)):
+                dropped = isinstance(outcome, DropReason)
+                counts[f"dropped {outcome.value}" if dropped else f"decided {outcome.name.lower()}"] = count
         return {key: str(count) for key, count in counts.items()}
 
     def latencies(self) -> dict[str, str]:
         """Return median and 95th percentile of every stage that was seen, as text."""
         with self._lock:
-            stages = {stage: np.array(self._stages[stage]) for stage in Stage if self._stages[stage]}
+            stages = {stage: np.array(self._stages[stage]) for stage in FrameStage if self._stages[stage]}
         values = {}
         for stage, times_ms in stages.items():
             values[f"{stage.value} median ms"] = f"{np.median(times_ms):.1f}"
             values[f"{stage.value} p95 ms"] = f"{np.percentile(times_ms, 95):.1f}"
         return values
 
-    def rate_hz(self, happening: Happening) -> float:
-        """Return how often something happened lately."""
+    def rates_hz(self) -> Rates:
+        """Return how often each came lately."""
         with self._lock:
             now_s = self._clock()
-            recent = sum(now_s - time_s < RATE_WINDOW_S for time_s in self._times[happening])
+            ended = self._recently_ended(RATE_WINDOW_S)
+            keyframes = [one for one in ended if one.outcome is KeyframeDecision.KEYFRAME]
+            depths = [one for one in ended if one.latency_ms is not None]
+            images, infos = (_count_since(now_s - RATE_WINDOW_S, s) for s in (self._images_s, self._camera_infos_s))
             # Right after the start the window is not full yet.
             window_s = min(max(now_s - self._started_s, 1.0), RATE_WINDOW_S)
-        return recent / window_s
+        return Rates(*(count / window_s for count in (images, infos, len(depths), len(keyframes))))
 
     def recent_latency_s(self) -> float:
         """Return the 95th percentile of how late depth came of late, seconds; 0 if none came."""
         with self._lock:
-            now_s = self._clock()
-            recent = [ms for time_s, ms in self._recent_latencies if now_s - time_s < LATENCY_WINDOW_S]
+            recent = [one.latency_ms for one in self._recently_ended(LATENCY_WINDOW_S) if one.latency_ms is not None]
         return float(np.percentile(recent, 95)) * 1e-3 if recent else 0.0
 
     def drop_ratio(self) -> float:
         """Return the share of the images of late that were dropped, for whatever reason."""
         dropped = self.recent_drops().total()
         with self._lock:
-            now_s = self._clock()
-            received = sum(now_s - time_s < RATE_WINDOW_S for time_s in self._times[Happening.IMAGE])
+            received = _count_since(self._clock() - RATE_WINDOW_S, self._images_s)
         return min(1.0, dropped / received) if received else float(dropped > 0)
 
     def recent_drops(self) -> Counter[DropReason]:
         """Return what was dropped lately, by reason."""
         with self._lock:
-            now_s = self._clock()
-            return Counter(reason for time_s, reason in self._recent_drops if now_s - time_s < RATE_WINDOW_S)
+            recent = self._recently_ended(RATE_WINDOW_S)[::-1]
+        return Counter(one.outcome for one in recent if isinstance(one.outcome, DropReason))
 
     def drops(self, reason: DropReason) -> int:
         """Return how many images were dropped for a reason."""
         with self._lock:
-            return self._drops[reason]
+            return self._outcomes[reason]
 
     def lost_tracking(self) -> bool:
         """Return whether the last image that the engine answered had no usable pose."""
         with self._lock:
             return self._last_decision in LOST
 
-    def _note(self, happening: Happening) -> None:
-        self._times[happening].append(self._clock())
+    def _recently_ended(self, window_s: float) -> list[_Ended]:
+        """The images of a time until now, the newest first."""
+        now_s = self._clock()
+        return list(takewhile(lambda one: now_s - one.time_s < window_s, reversed(self._ended)))
+
+
+def _count_since(since_s: float, times_s: deque[float]) -> int:
+    return sum(1 for _ in takewhile(lambda time_s: time_s > since_s, reversed(times_s)))

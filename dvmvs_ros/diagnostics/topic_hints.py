@@ -14,6 +14,7 @@ import time
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 
+from dvmvs_ros.messages.conversions import type_name
 from dvmvs_ros.process.qos import deaf_publishers
 
 TOPICS_NAMED = 6
@@ -43,7 +44,7 @@ class TopicHints:
 
 def _explain_silence(node: Node, subscription: Subscription) -> str:
     topic = subscription.topic_name
-    wanted = _type_name(subscription.msg_type)
+    wanted = type_name(subscription.msg_type)
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
         return f"Nobody publishes it; {_alternatives(node, wanted)}"
@@ -74,9 +75,3 @@ def _alternatives(node: Node, wanted: str) -> str:
     more = len(found) - TOPICS_NAMED
     named = ", ".join(found[:TOPICS_NAMED]) + (f" and {more} more" if more > 0 else "")
     return f"topics of the type {wanted}: {named}. Remap to one of them"
-
-
-def _type_name(message_type: type) -> str:
-    """package/msg/Name, as the ROS graph writes it."""
-    package = message_type.__module__.split(".")[0]
-    return f"{package}/msg/{message_type.__name__}"

@@ -13,6 +13,9 @@ image at a time.
 
 from __future__ import annotations
 
+import math
+import shlex
+import sys
 import tempfile
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -22,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dvmvs_core import environment
+from dvmvs_core.config import KeyframeConfig, matching_preset
 from dvmvs_core.data.bags.bag_files import BagFiles, deserialise
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.open_sequence import open_sequence
@@ -33,12 +38,14 @@ from dvmvs_core.evaluation.report.keyframe_pictures import choose, draw
 from dvmvs_core.evaluation.report.page import write_report
 from dvmvs_core.evaluation.scoring.figures import RunResult, summary
 from dvmvs_core.evaluation.scoring.score import score_predictions
+from dvmvs_core.model.checkpoint import read_info
+from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.types import DepthPrediction
 from dvmvs_ros.depth.frame_status import FrameStatus
 from dvmvs_ros.evaluation.topics import EvaluationTopics
 from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, stamp_to_ns
 
-UNANSWERED = "unanswered"
+UNANSWERED, UNKNOWN = "unanswered", "unknown"
 
 IMAGES_JOINED = 8
 """Depth images whose confidence is waited for."""
@@ -82,47 +89,51 @@ def score_round(
     Raises:
         DataError: if nothing can be compared.
     """
-    sequence = open_sequence(bag, inputs)
+    sequence, path = open_sequence(bag, inputs), folder / PREDICTIONS
+    statuses = write_heard(bag, topics, sequence, name, path)
+    score = score_predictions(path, sequence, *depth_range_m)
+    score.name = name
+    stamps_ns, last_ns = {pose.stamp_ns for pose in sequence.poses()}, int(PredictionReader(path).stamp_ns.max())
+    dropped = Counter(status.outcome.value for status in statuses.values() if status.dropped)
+    silent = len(stamps_ns - statuses.keys())
+    if silent:
+        dropped[UNANSWERED] = silent
+    runs = _runs_of_outcomes(stamps_ns | statuses.keys(), statuses, last_ns)
+    result = RunResult(score, bag, runs, faults=sequence.faults, dropped=dict(dropped.most_common()))
+    return Round(result, statuses, sequence, path)
+
+
+def write_heard(
+    bag: Path, topics: EvaluationTopics, sequence: FrameSequence, name: str, predictions: Path
+) -> dict[int, FrameStatus]:
+    """Write the depth of a recording as `dvmvs predict` does; return what the depth node said of its images, by stamp.
+
+    Args:
+        bag: the recording.
+        topics: its topics.
+        sequence: what the depth node heard; images and poses are numbered as in it.
+        name: what to call it.
+        predictions: the npz to write.
+
+    Raises:
+        DataError: if it holds no depth.
+    """
     files = BagFiles(bag)
     statuses = {status.stamp_ns: status for status in _statuses(files, topics.status)}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / PREDICTIONS
     poses = {pose.stamp_ns: pose for pose in sequence.poses()}
-    with PredictionWriter(path) as writer:
+    with PredictionWriter(predictions) as writer:
         for prediction in _predictions(files, topics, poses, statuses):
             writer.append(prediction)
         if not len(writer):
             raise DataError(f"{name}: no depth was heard; {_outcomes(statuses)}")
-    score = score_predictions(path, sequence, *depth_range_m)
-    score.name = name
-    last_ns = int(PredictionReader(path).stamp_ns.max())
-    dropped = Counter(status.outcome.value for status in statuses.values() if status.dropped)
-    silent = len(poses.keys() - statuses.keys())
-    if silent:
-        dropped[UNANSWERED] = silent
-    result = RunResult(
-        score, bag, _timeline(poses, statuses, last_ns), faults=sequence.faults, dropped=dict(dropped.most_common())
-    )
-    return Round(result, statuses, sequence, path)
+    return statuses
 
 
-def write_rounds(rounds: list[Round], folder: Path, facts: dict[str, object]) -> tuple[Path, dict]:
-    """Write the figures and the page.
-
-    Args:
-        rounds: at least one.
-        folder: where to; made if missing.
-        facts: how the depth came about, as `summary` takes them.
-
-    Returns:
-        The page, and the figures.
-    """
-    figures = summary([one.result for one in rounds], **facts)
-    figures["live"] = [_live(one) for one in rounds]
-    pictures = []
-    for one, part in zip(rounds, figures["sequences"], strict=True):
-        pictures.append(draw(choose(part["per_keyframe"], len(rounds)), one.predictions, one.sequence))
-    return write_report(folder, figures, pictures), figures
+def spread_ms(times_ms: list[float]) -> dict[str, float | None]:
+    """Return the median and the 95th percentile; None where there are no times."""
+    if not times_ms:
+        return {"median": None, "p95": None}
+    return {"median": float(np.median(times_ms)), "p95": float(np.percentile(times_ms, 95))}
 
 
 def report_recordings(
@@ -137,7 +148,7 @@ def report_recordings(
     """Score recordings and write the report.
 
     Args:
-        bags: one for each time that the images started anew.
+        bags: one for each time that the images started again.
         topics: their topics.
         inputs: see `score_round`.
         name: what to call them.
@@ -161,8 +172,13 @@ def report_recordings(
                 failures.append(str(error))
         if not rounds:
             raise DataError("; ".join(failures) or "nothing was heard")
-        page, figures = write_rounds(rounds, folder, facts)
-        return page, figures, failures
+        figures = summary([one.result for one in rounds], **facts)
+        figures["live"] = [_live(one) for one in rounds]
+        pictures = [
+            draw(choose(part["per_keyframe"], len(rounds)), one.predictions, one.sequence)
+            for one, part in zip(rounds, figures["sequences"], strict=True)
+        ]
+        return write_report(folder, figures, pictures), figures, failures
 
 
 def _statuses(files: BagFiles, topic: str) -> Iterator[FrameStatus]:
@@ -214,10 +230,10 @@ def _prediction(part, topics, K, poses, statuses, stamp_ns: int) -> Iterator[Dep
     )
 
 
-def _timeline(poses: dict[int, PoseItem], statuses: dict[int, FrameStatus], last_ns: int) -> list[tuple[str, int]]:
+def _runs_of_outcomes(stamps_ns: set[int], statuses: dict[int, FrameStatus], last_ns: int) -> list[tuple[str, int]]:
     """What became of every image, up to the last that got depth."""
-    stamps = sorted(ns for ns in poses.keys() | statuses.keys() if ns <= last_ns)
-    return [(name, sum(1 for _ in same)) for name, same in groupby(_outcome(statuses.get(ns)) for ns in stamps)]
+    outcomes = (_outcome(statuses.get(ns)) for ns in sorted(stamps_ns) if ns <= last_ns)
+    return [(name, sum(1 for _ in same)) for name, same in groupby(outcomes)]
 
 
 def _outcome(status: FrameStatus | None) -> str:
@@ -243,8 +259,51 @@ def _live(one: Round) -> dict[str, object]:
         "answered": len(statuses),
         "dropped": dict(one.result.dropped),
         "dropped_because": details,
-        "latency_ms": {
-            "median": float(np.median(latencies_ms)) if latencies_ms else None,
-            "p95": float(np.percentile(latencies_ms, 95)) if latencies_ms else None,
-        },
+        "latency_ms": spread_ms(latencies_ms),
+    }
+
+
+def run_facts(node: dict[str, object], depth_range_m: tuple[float, float]) -> dict[str, object]:
+    """Return what `evaluation.figures.summary` takes besides results, as `dvmvs evaluate` gives it.
+
+    Args:
+        node: parameters of the depth node; empty if it did not answer.
+        depth_range_m: least and greatest truth that counted.
+    """
+    weights = str(node.get("weights", UNKNOWN))
+    try:
+        device = resolve_device(str(node.get("device", "auto")))
+    except DvmvsError:  # the node's machine may be another
+        device = resolve_device("cpu")
+    hardware = environment.hardware(device)
+    network = _network(weights, str(node.get("network") or ""))
+    return {
+        "weights": weights,
+        **network,
+        "measurement_frames": node.get("measurement_frames", KeyframeConfig().measurement_frames),
+        "precision": node.get("precision", UNKNOWN),
+        "matching": matching_preset(str(node.get("matching", "auto")), str(network["preset"])),
+        "refined": False,
+        "mask": None,
+        "depth_range_m": [depth_range_m[0], None if math.isinf(depth_range_m[1]) else depth_range_m[1]],
+        "device": hardware.get("gpu", device.type),
+        "command": shlex.join(("evaluation_node", *sys.argv[1:])),
+        "made": environment.now(),
+        "versions": environment.versions(),
+        "hardware": hardware,
+    }
+
+
+def _network(weights: str, network: str) -> dict[str, object]:
+    """What the checkpoint says, if it is here too."""
+    try:
+        info = read_info(weights)
+    except DvmvsError:
+        return {"weights_sha256": UNKNOWN, "network": network or UNKNOWN, "preset": UNKNOWN, "resolution": []}
+    config = info.networks.get(network) or next(iter(info.networks.values()))
+    return {
+        "weights_sha256": environment.fingerprint(info.path),
+        "network": config.network,
+        "preset": config.preset,
+        "resolution": [config.width, config.height],
     }

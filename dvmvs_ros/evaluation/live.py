@@ -24,8 +24,7 @@ from dvmvs_core.data.lens.camera_view import camera_key
 from dvmvs_core.data.lens.raw_depth import rectify_depth
 from dvmvs_core.errors import MessageError
 from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
-from dvmvs_core.evaluation.scoring.metrics import DepthMetrics, evaluate_depth, valid_truth
-from dvmvs_core.evaluation.scoring.running_mean import RunningMean
+from dvmvs_core.evaluation.scoring.metrics import DepthMetrics, RunningMean, evaluate_depth, valid_truth
 
 TRUTHS_HELD, DEPTHS_HELD = 100, 30
 """How many images wait for their counterpart; the truth of an image comes before its depth."""
@@ -53,7 +52,7 @@ class LiveScore:
     Args:
         min_depth_m: pixels whose truth is nearer are left out.
         max_depth_m: pixels whose truth is farther are left out.
-        truth_is_raw: whether the truth lies on the pixels of raw images, to be rectified by their camera's lens.
+        truth_is_raw: whether the truth is on the pixels of raw images, to be rectified by their camera's lens.
 
     Attributes:
         figures: the mean over all that was compared.
@@ -71,7 +70,7 @@ class LiveScore:
         self._depths: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def set_camera(self, camera: CameraModel) -> None:
-        """Take the intrinsics of the colour images, on whose pixels the truth lies."""
+        """Take the intrinsics of the colour images, on whose pixels the truth is."""
         if self._camera is None or camera_key(self._camera) != camera_key(camera):
             self._camera = camera
 

@@ -17,7 +17,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from dvmvs_core.data.lens.valid_mask import is_mask_topic
-from dvmvs_ros.messages.message_log import type_name
+from dvmvs_ros.messages.conversions import type_name
 
 IMAGE, COMPRESSED_IMAGE, POINT_CLOUD = type_name(Image), type_name(CompressedImage), type_name(PointCloud2)
 CAMERA_INFO = type_name(CameraInfo)
@@ -33,7 +33,7 @@ class EvaluationTopics:
         info: their intrinsics.
         mask: which of their pixels show the scene; empty if the depth node hears none.
         truth: true depth.
-        depth: published depth; its camera_info and confidence lie beside it.
+        depth: published depth; its camera_info and confidence are next to it.
         status: what the depth node says of each image.
         points: published clouds.
         poses: topics of poses that the depth node hears.

@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 
 from dvmvs_core.data.encodings.bit_depth import BitDepth
-from dvmvs_core.data.encodings.image_message import decode_compressed, decode_depth, decode_image
+from dvmvs_core.data.encodings.image_message import decode_compressed, decode_depth, decode_image, is_only_depth
 from dvmvs_core.data.encodings.image_size import MAX_IMAGE_PIXELS
 from dvmvs_core.data.lens.camera_info import CameraModel, read_camera_info
 from dvmvs_core.data.point_clouds import POINT_FIELDS, cloud_points_of
@@ -31,10 +31,15 @@ from dvmvs_core.errors import MessageError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.types import DepthPrediction
 
+try:
+    import cv_bridge
+except Exception:  # a cv_bridge built for another numpy or OpenCV raises more than ImportError
+    cv_bridge = None
+
 NANOSECONDS = 1_000_000_000
 
 MAX_MILLIMETRES = 65535
-"""The largest depth that 16UC1 holds; what lies beyond is published as invalid."""
+"""The largest depth that 16UC1 holds; what is beyond is published as invalid."""
 
 
 @dataclass(frozen=True)
@@ -85,34 +90,43 @@ def ns_to_stamp(stamp_ns: int) -> Time:
     return Time(sec=min(max(sec, -(2**31)), 2**31 - 1), nanosec=nanosec)
 
 
+def type_name(message_type: type) -> str:
+    """Return the name of a message's class as the ROS graph and bags write it, as in "sensor_msgs/msg/Image"."""
+    return f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
+
+
 def make_header(stamp_ns: int, frame_id: str) -> Header:
     """Return a header."""
     return Header(stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
 
 
-def image_from_message(message: Image, max_pixels: int = MAX_IMAGE_PIXELS, bits: BitDepth | None = None) -> np.ndarray:
+def image_from_message(
+    message: Image | CompressedImage, max_pixels: int = MAX_IMAGE_PIXELS, bits: BitDepth | None = None
+) -> np.ndarray:
     """Return the pixels as (H, W, 3) uint8 RGB, sharing no memory with the message.
 
+    Where a ROS distribution is there, its cv_bridge decodes the encodings that the core does not know.
+
     Args:
-        message: the image.
+        message: the image; compressed, a JPEG or PNG.
         max_pixels: largest image that is decoded.
         bits: what is known of the camera's bits; None to go by this image alone.
 
     Raises:
-        MessageError: unknown encoding, or fewer bytes than height × step.
+        MessageError: unknown encoding, fewer bytes than height × step, or no JPEG or PNG.
     """
-    return decode_image(*_layout(message), max_pixels, bits)
-
-
-def image_from_compressed_message(
-    message: CompressedImage, max_pixels: int = MAX_IMAGE_PIXELS, bits: BitDepth | None = None
-) -> np.ndarray:
-    """Return the pixels of a JPEG or PNG as (H, W, 3) uint8 RGB; arguments as of `image_from_message`.
-
-    Raises:
-        MessageError: if the bytes are no image.
-    """
-    return decode_compressed(message.format, message.data, max_pixels, bits)
+    if isinstance(message, CompressedImage):
+        return decode_compressed(message.format, message.data, max_pixels, bits)
+    try:
+        return decode_image(*_layout(message), max_pixels, bits)
+    except MessageError:
+        if cv_bridge is None or is_only_depth(message.encoding) or message.height * message.width > max_pixels:
+            raise
+        try:
+            return np.array(cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8"))
+        except Exception:
+            pass  # the core's message says which encodings there are; cv_bridge's does not
+        raise
 
 
 def depth_from_message(message: Image) -> np.ndarray:

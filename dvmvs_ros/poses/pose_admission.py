@@ -21,7 +21,7 @@ from contextlib import suppress
 from dvmvs_core.errors import TransformError
 from dvmvs_core.foreign import quoted
 
-LEAST_LIMIT_S = 1.0
+MIN_LIMIT_S = 1.0
 """How far ahead a stamp may always be: localisation dates its transforms ahead by a second at most."""
 
 FASTEST = 10
@@ -53,7 +53,7 @@ class PoseAdmission:
     """
 
     def __init__(self, cache_s: float, now_ns: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
-        self.limit_ns = round(max(LEAST_LIMIT_S, cache_s / 2) * 1e9)
+        self.limit_ns = round(max(MIN_LIMIT_S, cache_s / 2) * 1e9)
         self.refused = 0
         self.latest = ""
         self.latest_stamp_ns: int | None = None

@@ -22,21 +22,26 @@ from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from scipy.spatial.transform import Rotation
 
 from dvmvs_core.data.poses.contradictions import Contradictions
 from dvmvs_core.data.poses.transforms import TransformTree
-from dvmvs_core.errors import TransformConnectivityError, TransformError, TransformLookupError
+from dvmvs_core.errors import ConfigError, TransformConnectivityError, TransformError, TransformLookupError
+from dvmvs_core.foreign import quoted
 from dvmvs_ros.messages.conversions import stamp_to_ns
 from dvmvs_ros.poses.pose_admission import PoseAdmission
-from dvmvs_ros.poses.transform_listener import Transforms
+from dvmvs_ros.poses.transform_listener import TransformListener
 from dvmvs_ros.process.qos import subscription_qos
 
 CAMERA = "camera"
 """Name for the body of poses that are the camera's own, whatever its frame is called."""
 
+MIN_QUATERNION, MAX_QUATERNION = 0.1, 10.0
+"""Lengths of a quaternion that a person may write for one of length 1, such as 1 1 1 1."""
+
 
 class PoseMessages:
-    """Poses of a topic as `Transforms`. Its lookups ignore the target: the poses' own frame is the world.
+    """Poses of a topic, used as a `TransformListener` is, whose target is ignored: the poses' own frame is the world.
 
     Args:
         node: the node to subscribe with.
@@ -44,7 +49,7 @@ class PoseMessages:
         topic: where they come from.
         body_frame: the frame whose pose they are; empty for an Odometry's child_frame_id, and otherwise the camera.
         cache_s: how far back poses are remembered, seconds.
-        mounting: body_T_camera (4, 4), or None to take it from TF.
+        body_T_camera: (4, 4), or None to take it from TF.
         transforms: TF; closed and cleared together with this.
         on_change: called after each message.
         warn: called with a line for each pose that had to be refused.
@@ -58,8 +63,8 @@ class PoseMessages:
         topic: str,
         body_frame: str,
         cache_s: float,
-        mounting: np.ndarray | None,
-        transforms: Transforms,
+        body_T_camera: np.ndarray | None,
+        transforms: TransformListener,
         on_change: Callable[[], None],
         warn: Callable[[str], None],
         admission: PoseAdmission | None = None,
@@ -67,14 +72,14 @@ class PoseMessages:
         self._node = node
         self._admission = admission or PoseAdmission(cache_s, now_ns=lambda: 0)
         self._body_frame = body_frame
-        self._mounting = mounting
+        self._body_T_camera = body_T_camera
         self._transforms = transforms
         self._on_change = on_change
         self._warn = warn
         self._tree = TransformTree(cache_s)
         self._contradictions = Contradictions("poses")
         self._edge: tuple[str, str] | None = None
-        # Best effort listens to publishers of either kind, and a pose that is lost lies between two others.
+        # Best effort listens to publishers of either kind, and a pose that is lost is between two others.
         self._subscription = node.create_subscription(
             message_type,
             topic,
@@ -98,18 +103,16 @@ class PoseMessages:
         return self._subscription.topic_name
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """Return world_T_camera (4, 4) at a time, for the camera's frame as `source` (see `Transforms.lookup`)."""
+        """Return world_T_camera (4, 4) at a time, for the camera's frame as `source` (see `TransformListener`)."""
         if self._edge is None:
             raise TransformLookupError(f"no pose has come on {self.topic}. Is it published?")
         world, body = self._edge
         world_T_body = self._tree.lookup(world, body, stamp_ns)
-        if self._mounting is not None:
-            body_T_cam = self._mounting
-        elif body in (CAMERA, source):
+        if self._body_T_camera is not None:
+            return world_T_body @ self._body_T_camera
+        if body in (CAMERA, source):
             return world_T_body
-        else:
-            body_T_cam = self._placed(body, source, stamp_ns)
-        return world_T_body @ body_T_cam
+        return world_T_body @ self._body_T_camera_of_tf(body, source, stamp_ns)
 
     def newest_ns(self, target: str, source: str) -> int | None:
         """Return the time of the newest pose; None before the first."""
@@ -120,7 +123,7 @@ class PoseMessages:
         return sorted({*(self._edge or ()), *self._transforms.frames()})
 
     def contradiction(self, target: str, source: str) -> str:
-        """Return what several publishers say of one pose (see `Transforms.contradiction`)."""
+        """Return what several publishers say of one pose (see `TransformListener.contradiction`)."""
         if self._edge is None:
             return ""
         found = self._contradictions.between(self._edge[0], self.topic, of_late=True)
@@ -142,8 +145,7 @@ class PoseMessages:
         self._node.destroy_subscription(self._subscription)
         self._transforms.close()
 
-    def _placed(self, body: str, camera: str, stamp_ns: int) -> np.ndarray:
-        """body_T_camera of TF."""
+    def _body_T_camera_of_tf(self, body: str, camera: str, stamp_ns: int) -> np.ndarray:
         try:
             return self._transforms.lookup(body, camera, stamp_ns)
         except (TransformLookupError, TransformConnectivityError) as error:
@@ -169,3 +171,29 @@ class PoseMessages:
             # Under the topic's name, since two publishers may name different bodies.
             self._contradictions.add(f"{edge[0]} → {said}" if said else edge[0], self.topic, stamp_ns, *place)
         self._on_change()
+
+
+def parse_body_T_camera(text: str) -> np.ndarray:
+    """Return body_T_camera (4, 4) from numbers between spaces or commas.
+
+    Args:
+        text: "x y z roll pitch yaw", metres and radians about fixed axes, as in URDF's `origin`; or
+            "x y z qx qy qz qw".
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    try:
+        numbers = [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (6, 7) or not np.isfinite(numbers).all():
+        raise ConfigError(f"mounting must be 'x y z roll pitch yaw' or 'x y z qx qy qz qw'; got {quoted(text)}")
+    turn = numbers[3:]
+    if len(turn) == 4 and not MIN_QUATERNION < np.hypot.reduce(turn) < MAX_QUATERNION:
+        raise ConfigError(f"mounting's quaternion must have length 1; got {turn}")
+    body_T_camera = np.eye(4)
+    rotation = Rotation.from_quat(turn) if len(turn) == 4 else Rotation.from_euler("xyz", turn)
+    body_T_camera[:3, :3] = rotation.as_matrix()
+    body_T_camera[:3, 3] = numbers[:3]
+    return body_T_camera

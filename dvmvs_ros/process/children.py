@@ -5,21 +5,23 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Nodes as child processes that end together and in order, and with their parent if that is killed."""
+"""Nodes as child processes: in a ROS domain of their own, ended in order, and with a parent that is killed."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from dvmvs_core.errors import DvmvsError
-from dvmvs_ros.process.parent import tied_to_this_process
 
 ROOT = Path(__file__).resolve().parents[2]
 END_S = 15.0
@@ -27,9 +29,54 @@ END_S = 15.0
 
 LOG_LINES = 8
 
+PARENT_PID = "DVMVS_PARENT_PID"
+"""Environment variable: end when the process of this number does."""
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal to get when the parent dies."""
+
+
+DOMAINS = range(10, 100)
+"""Below 10 are those that people choose by hand; above 101 the ports of DDS meet those of outgoing connections."""
+
+FIRST_PORT = 41300
+"""A UDP port per domain, which is the token that it is taken. The ports of DDS itself for these end at 32400."""
+
 
 class ProcessError(DvmvsError):
     """A node ended when it should run."""
+
+
+class DomainError(DvmvsError):
+    """Every domain is taken."""
+
+
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """Hold a ROS domain that no other holder on this machine has, and free it at the end, however that comes.
+
+    A bound port and not a file: the system frees it when the process dies, and containers with one network, whose nodes
+    hear each other, see each other's ports too.
+
+    Yields:
+        The domain's number.
+
+    Raises:
+        DomainError: if all are held.
+    """
+    first = os.getpid() % len(DOMAINS)
+    for domain in (*DOMAINS[first:], *DOMAINS[:first]):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as token:
+            try:
+                token.bind(("127.0.0.1", FIRST_PORT + domain))
+            except OSError:
+                continue
+            yield domain
+            return
+    raise DomainError(
+        f"the ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are all taken: UDP ports {FIRST_PORT + DOMAINS[0]} to"
+        f" {FIRST_PORT + DOMAINS[-1]} of the loopback interface are bound. End other demos or tests, or name a domain"
+    )
 
 
 def ros_environment(domain_id: int) -> dict[str, str]:
@@ -131,3 +178,21 @@ class Child:
         with suppress(OSError):
             return [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         return []
+
+
+def tied_to_this_process(environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a child process whose ROS nodes are to end with this process."""
+    return {**environment, PARENT_PID: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Have this process get SIGTERM when its parent dies, if it was started for that; Linux only.
+
+    Called in the child, since code between fork and exec is not safe in a parent with threads.
+    """
+    parent = os.environ.pop(PARENT_PID, "")  # not for children of this process
+    if not parent or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before that was arranged
+        signal.raise_signal(signal.SIGTERM)

@@ -5,16 +5,19 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""An unforeseen exception costs one message, and never the process.
+"""What goes wrong in a node is said, and ends nothing: an unforeseen exception costs one message, never the process.
 
 rclpy raises what a callback raises out of its executor, which ends the program. A `GuardedNode` wraps whatever is
 registered with it: subscriptions, services, timers, guard conditions and parameter checks, also by rclpy and tf2_ros.
 `guarded_spin` stands around the executor, for what rclpy itself raises over a message before any callback sees it.
+`transition` is for those of the lifecycle: rclpy turns what they raise into an error state, and says nothing.
 """
 
 from __future__ import annotations
 
+import os
 import time
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -22,10 +25,16 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import Executor, ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
+from dvmvs_core.errors import DvmvsError
 from dvmvs_core.foreign import reason
-from dvmvs_ros.process.unforeseen import Unforeseen
+from dvmvs_ros.process.node_log import Unforeseen
+
+RCLError = rclpy_implementation.RCLError
+"""What rclpy raises for whatever the layers below it refuse."""
 
 PAUSE_S = 0.05
 """After an exception of the executor itself, which may come at once again."""
@@ -40,6 +49,10 @@ class GuardedNode(Node):
         if not hasattr(self, "_unforeseen"):  # rclpy registers callbacks before our constructors run
             self._unforeseen = Unforeseen(lambda line: self.get_logger().error(line))
         return self._unforeseen
+
+    def __getitem__(self, name: str) -> bool | int | float | str:
+        """Return a parameter's value."""
+        return self.get_parameter(name).value
 
     def guarded(self, callback: Callable, otherwise: Callable[..., Any] = lambda *arguments: None) -> Callable:
         """Return a callback that raises nothing.
@@ -103,6 +116,50 @@ def guarded_spin(executor: Executor, timeout_s: float, *nodes: Node) -> None:
             raise
         guarded[0].unforeseen.report(error, "the executor")
         time.sleep(PAUSE_S)
+
+
+def transition(method: Callable) -> Callable:
+    """Let a transition fail with one line for what a user can fix, and with a traceback for a defect of ours."""
+
+    @wraps(method)
+    def logged(self: LifecycleNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return method(self, state)
+        except Exception as error:
+            doing = method.__name__.removeprefix("on_")
+            if isinstance(error, DvmvsError):
+                self.get_logger().error(f"cannot {doing}: {error}")
+                return TransitionCallbackReturn.FAILURE
+            if isinstance(error, RCLError):
+                self.get_logger().error(f"cannot {doing}: {refusal_line(error)}")
+                return TransitionCallbackReturn.FAILURE
+            if "qos" in str(error).lower():  # rclpy raises plain RuntimeErrors for them, among others
+                self.get_logger().error(
+                    f"cannot {doing}: {error}. Correct that parameter (qos_overrides) and start the node again"
+                )
+                return TransitionCallbackReturn.FAILURE
+            self.get_logger().error(f"{method.__name__} failed:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    return logged
+
+
+def secured() -> bool:
+    """Return whether SROS 2 is switched on for this process."""
+    return os.environ.get("ROS_SECURITY_ENABLE") == "true"
+
+
+def refusal_line(error: Exception) -> str:
+    """Return an error of the middleware as one line, with what to do where security is on."""
+    said = str(error).split(", at ")[0]  # from there on, the C++ files that it passed through
+    line = "ROS refuses: " + " ".join(said.split()).rstrip(".")
+    if secured():
+        line += (
+            ". Security is on (ROS_SECURITY_ENABLE): ROS_SECURITY_KEYSTORE must hold the process's enclave (--enclave),"
+            " made for this ROS_DOMAIN_ID, and its policy must allow every topic and service under its remapped name;"
+            " docs/security.md shows how"
+        )
+    return line
 
 
 def _failed(error: Exception, request: object, response: Any) -> Any:

@@ -13,11 +13,13 @@ a flag; the node is taken down in order, by the main thread, while everything st
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import rclpy
@@ -26,16 +28,18 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from dvmvs_core.errors import DvmvsError
-from dvmvs_ros.process.guard import guarded_spin
-from dvmvs_ros.process.parent import end_with_parent
-from dvmvs_ros.process.refusals import RCLError, refusal_line, secured
-from dvmvs_ros.process.transport import use_shared_memory_profile
+from dvmvs_ros.process.children import ROOT, end_with_parent
+from dvmvs_ros.process.guard import RCLError, guarded_spin, refusal_line, secured
 
 POLL_S = 0.1
 """A signal is noticed after this long at most; waiting inside ROS cannot be interrupted by Python."""
 
-
 PATIENCE_S = 2.0
+
+PROFILE = "fastdds.xml"
+VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+FAST_DDS_2 = ("humble", "iron", "jazzy")
+"""Distributions whose Fast DDS knows the second of these names only; later ones complain about it."""
 
 
 @contextmanager
@@ -148,3 +152,23 @@ def run_to_its_end(
             executor.shutdown()
             node.destroy_node()
         return 0
+
+
+def use_shared_memory_profile() -> None:
+    """Name our profile in this process's environment, unless one is named already (empty: Fast DDS's own).
+
+    Fast DDS gives a process 512 KiB of shared memory by default; messages beyond go out as UDP fragments, of which best
+    effort loses nearly all at camera rate. config/fastdds.xml enlarges it. It is the publisher's process that needs it,
+    so each of our nodes asks for it itself.
+    """
+    if any(variable in os.environ for variable in VARIABLES):
+        return
+    profile = _profile()
+    if profile is not None:
+        os.environ[VARIABLES[os.environ.get("ROS_DISTRO") in FAST_DDS_2]] = str(profile)
+
+
+def _profile() -> Path | None:
+    """The file in a checkout, or where pip and colcon install it: PREFIX/lib/pythonX.Y/site-packages, PREFIX/share."""
+    folders = (ROOT / "config", ROOT / "../../../share/dvmvs_ros/config")
+    return next((folder.resolve() / PROFILE for folder in folders if (folder / PROFILE).exists()), None)

@@ -20,7 +20,6 @@ from dvmvs_core.geometry import (
     inverse_pose,
     is_finite_pose,
     is_rotation,
-    points_in_view,
     pose_distance,
     project,
     scale_intrinsics,
@@ -99,27 +98,3 @@ def test_scale_intrinsics_leaves_its_argument_alone():
     K = np.array(((100.0, 0, 40.0), (0, 90.0, 30.0), (0, 0, 1)))
     np.testing.assert_allclose(scale_intrinsics(K, 0.5, 2.0), ((50, 0, 20), (0, 180, 60), (0, 0, 1)))
     assert K[0, 0] == 100.0
-
-
-def test_points_in_view_are_before_the_camera_and_inside_of_the_image():
-    K = np.array(((8.0, 0.0, 4.0), (0.0, 8.0, 3.0), (0.0, 0.0, 1.0)))
-    corners = ((0.5, 0.375, 1), (-0.5, -0.375, 1))  # of 9 × 7 pixels, exactly
-    points = np.array(((0, 0, 1), *corners, (0.51, 0, 1), (0, 0.38, 1), (-0.51, 0, 1), (0, 0, -1), (0, 0, 0)))
-    index, pixels = points_in_view(points, K, np.eye(4), (7, 9))
-    assert index.tolist() == [0, 1, 2]
-    assert (pixels == ((4, 3), (8, 6), (0, 0))).all()
-
-
-@given(vectors, vectors)
-def test_points_in_view_move_with_the_camera(rotation_vector, translation):
-    world_T_cam = make_pose(rotation_vector, translation)
-    K = np.array(((8.0, 0.0, 4.0), (0.0, 8.0, 3.0), (0.0, 0.0, 1.0)))
-    points = np.array(((0.1, 0.2, 1), (0.9, 0, 1), (0.2, -0.3, 2), (0, 0, -1)))
-    index, pixels = points_in_view(points @ world_T_cam[:3, :3].T + translation, K, world_T_cam, (7, 9))
-    assert index.tolist() == [0, 2]
-    np.testing.assert_allclose(pixels, ((4.8, 4.6), (4.8, 1.8)), atol=1e-9)
-
-
-def test_no_points_are_in_no_view():
-    index, pixels = points_in_view(np.zeros((0, 3)), np.eye(3), np.eye(4), (7, 9))
-    assert index.shape == (0,) and pixels.shape == (0, 2)

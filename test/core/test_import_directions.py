@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Imports run one way: the rooms of CONTRIBUTING.md, checked on every module of both packages."""
+"""Imports run one way: the table of CONTRIBUTING.md, checked on every module of both packages."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ RANK = {
     "foreign": 0,
     "atomic": 0,
     "process": 0,
+    "progress": 0,
     "geometry": 0,
     "types": 1,
     "config": 1,
@@ -66,7 +67,7 @@ ROS_MAY_IMPORT = {
 }
 # What stands beside the node may also read the card of a checkpoint, name devices and score what it received.
 BESIDE_THE_NODE = re.compile(r"dvmvs_ros\.(demo|evaluation|evaluation_node)(\.\w+)?")
-BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"model", "runtime", "evaluation", "environment"}
+BESIDE_MAY_IMPORT = ROS_MAY_IMPORT | {"progress", "model", "runtime", "evaluation", "environment"}
 
 ROS_LIBRARIES = {"rclpy", "tf2_ros", "tf2_py", "cv_bridge", "launch", "launch_ros", "ament_index_python"}
 
@@ -115,6 +116,15 @@ def room_graph() -> dict[str, dict[str, str]]:
             if room(module) not in (None, imported):
                 graph[room(module)].setdefault(imported, module)
     return graph
+
+
+def test_contributing_has_the_same_table():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.+) \|$", text, re.MULTILINE)
+    assert {name: int(rank) for rank, names in rows for name in re.findall(r"`(\w+)`", names)} == RANK
+    node, beside = re.search(r"`dvmvs_ros` may import (.+?)\. Only(.+?)\.\n", text, re.DOTALL).groups()
+    assert set(re.findall(r"`(\w+)`", node)) == ROS_MAY_IMPORT
+    assert set(re.findall(r"`(\w+)`", beside)) == BESIDE_MAY_IMPORT - ROS_MAY_IMPORT
 
 
 def test_every_module_of_the_core_has_a_room():

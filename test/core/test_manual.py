@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -70,6 +71,21 @@ def commands() -> list[tuple[str, str]]:
 COMMANDS = commands()
 PATTERNS = {"dvmvs import FORMAT IN OUT"}
 """Lines that show a form and are no commands."""
+
+
+EXTERNAL = re.compile(r"\bhttps?://[^\s<>\"'`\])]*")
+HOST = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CITATION.cff", ROOT / "mkdocs.yml"], ids=name_of)
+def test_external_links_are_https_and_well_formed(page):
+    """Whether they answer takes a network, which tests do without."""
+    wrong = []
+    for link in EXTERNAL.findall(page.read_text()):
+        parts = urlsplit(link.rstrip(".,;:"))
+        if parts.scheme != "https" or not HOST.fullmatch(parts.netloc) or "//" in parts.path:
+            wrong.append(link)
+    assert not wrong
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -155,9 +155,9 @@ SCENE_FILES = {"poses": "poses.txt", "intrinsics": "K.txt", "stamps": "stamps.tx
 
 
 def _mounting(rng: Random, data: bytes, folder: Path) -> None:
-    from dvmvs_ros.poses.body_T_camera import parse_mounting
+    from dvmvs_ros.poses.pose_messages import parse_body_T_camera
 
-    parse_mounting(data.decode(errors="replace"))
+    parse_body_T_camera(data.decode(errors="replace"))
 
 
 def _bag_folder(path: Path) -> None:

@@ -26,8 +26,8 @@ from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.cuda_runner import CudaRunner, choose_sweep
 from dvmvs_core.runtime.plain_runner import PlainRunner
 from dvmvs_core.runtime.runner import PreviousKeyframe
+from dvmvs_core.runtime.wall_frames import wall_frames
 from dvmvs_core.temporal_fusion import FusedDepth
-from dvmvs_core.timing.wall_frames import wall_frames
 
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}
 KINDS = [("paper", "fusionnet"), ("paper", "pairnet"), ("small", "fusionnet"), ("small", "pairnet")]

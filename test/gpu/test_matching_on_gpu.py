@@ -22,7 +22,7 @@ from dvmvs_core.matching.gpu.checked_matcher import CheckedMatcher
 from dvmvs_core.matching.gpu.kernels import PLAIN, check_kernels, choose_kernels
 from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
 from dvmvs_core.model.checkpoint import load_network
-from dvmvs_core.timing.wall_frames import wall_frames
+from dvmvs_core.runtime.wall_frames import wall_frames
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +25,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dvmvs_ros.process.domain import own_domain
-from dvmvs_ros.process.parent import tied_to_this_process
+from dvmvs_ros.process.children import own_domain, tied_to_this_process
 
 ROOT = Path(__file__).parents[2]
 # Guards against hanging, which no test that passes waits for.
@@ -32,6 +33,22 @@ STARTUP_S = 240.0
 ANSWER_S = 120.0
 AGAIN_S = 2.0
 """A server answers only a caller that it knows: one that it does not know yet asks again after this long."""
+
+
+class RosModule(pytest.Module):
+    """A module of tests, which is skipped where it cannot be imported since there is no ROS."""
+
+    def collect(self):
+        try:
+            return super().collect()
+        except self.CollectError:
+            if importlib.util.find_spec("rclpy") is None:
+                pytest.skip("there is no rclpy", allow_module_level=True)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> RosModule:
+    return RosModule.from_parent(parent, path=module_path)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +90,29 @@ def tiny_weights(tmp_path_factory) -> Path:
     return path
 
 
+class HandClock:
+    """A clock that goes on only by hand, seconds."""
+
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def engine(tiny_weights):
+    """The network on the CPU, without a node."""
+    from dvmvs_core.config import EngineConfig
+    from dvmvs_core.engine import DepthEngine
+
+    return DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
+
+
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory) -> Path:
     """A scene folder of 14 small images with sensor depth, whose camera walks 6 cm a frame."""
@@ -94,6 +134,17 @@ def scene(tmp_path_factory) -> Path:
         cv2.imwrite(str(folder / "depth" / f"{i:05d}.png"), depth)
     np.savetxt(folder / "poses.txt", poses)
     np.savetxt(folder / "K.txt", Client.K)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def masked_scene(scene, tmp_path_factory) -> Path:
+    """The scene, of a camera that sees its robot's arm."""
+    folder = tmp_path_factory.mktemp("masked") / scene.name
+    shutil.copytree(scene, folder)
+    mask = np.full((48, 64), 255, np.uint8)
+    mask[24:, 16:48] = 0
+    cv2.imwrite(str(folder / "mask.png"), mask)
     return folder
 
 
@@ -199,12 +250,62 @@ def start_node(ros_environment, tmp_path_factory) -> Callable[..., NodeProcess]:
             process.process.wait()
 
 
-class Client:
-    """Camera, odometry and subscriber in one, beside the node under test."""
+@pytest.fixture(scope="session")
+def start_depth_node(start_node, tiny_weights) -> Callable[..., NodeProcess]:
+    """Start a depth node on the CPU that loses nothing of its camera, whose topics may have other names."""
+
+    def start(
+        image: str = "image", camera_info: str = "camera_info", how: dict | None = None, **parameters
+    ) -> NodeProcess:
+        reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in (image, camera_info)}
+        given = {"weights": str(tiny_weights), "device": "cpu", "transform_timeout_s": 60.0, **reliable, **parameters}
+        return start_node("depth_node", given, **(how or {}))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def start_played_node(start_node, tiny_weights) -> Callable[[str], NodeProcess]:
+    """Start a depth node that listens to the images of a player."""
+
+    def start(image: str = "image_rect") -> NodeProcess:
+        return start_node(
+            "depth_node",
+            {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
+            remap=(f"image:=camera/{image}", "camera_info:=camera/camera_info", "valid_mask:=camera/valid_mask"),
+        )
+
+    return start
+
+
+class Answers:
+    """What a depth node says of its images."""
+
+    def __init__(self) -> None:
+        self.statuses: list = []
+
+    def _on_status(self, message) -> None:
+        from dvmvs_ros.depth.frame_status import FrameStatus
+
+        self.statuses.append(FrameStatus.from_message(message))
+
+    def answer(self, stamp_ns: int):
+        """Wait for the status of one image, and return it."""
+
+        def found() -> list:
+            return [status for status in self.statuses if status.stamp_ns == stamp_ns]
+
+        self.wait(found)
+        return found()[0]
+
+
+class Client(Answers):
+    """Camera, odometry and subscriber in one, next to the node under test."""
 
     K = np.array(((60.0, 0.0, 31.5), (0.0, 62.0, 23.5), (0.0, 0.0, 1.0)))
 
     def __init__(self) -> None:
+        super().__init__()
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.executors import SingleThreadedExecutor
@@ -221,7 +322,6 @@ class Client:
         self.image = self.node.create_publisher(Image, "image", qos)
         self.camera_info = self.node.create_publisher(CameraInfo, "camera_info", qos)
         self.tf = self.node.create_publisher(TFMessage, "/tf", qos)
-        self.statuses: list = []
         self.depths: list = []
         self.depth_infos: list = []
         self.clouds: list = []
@@ -232,11 +332,6 @@ class Client:
         subscribe(PointCloud2, "points", self.clouds.append, qos)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.tf_static = self.node.create_publisher(TFMessage, "/tf_static", latched)
-
-    def _on_status(self, message) -> None:
-        from dvmvs_ros.depth.frame_status import FrameStatus
-
-        self.statuses.append(FrameStatus.from_message(message))
 
     def close(self) -> None:
         import rclpy
@@ -301,6 +396,24 @@ class Client:
         self.camera_info.publish(message)
 
     @staticmethod
+    def pose(x_m: float) -> np.ndarray:
+        """The pose of a camera that has moved so far to its right."""
+        world_T_cam = np.eye(4)
+        world_T_cam[0, 3] = x_m
+        return world_T_cam
+
+    def walk(self, frames: int, step_m: float, begin_ns: int, step_ns: int) -> list:
+        """Send frames from left to right, each when that before is answered; returns the answers."""
+        answers = []
+        for i in range(frames):
+            stamp_ns = begin_ns + i * step_ns
+            self.send_pose(stamp_ns, self.pose(i * step_m))
+            self.send_camera_info(stamp_ns)
+            self.send_image(stamp_ns)
+            answers.append(self.answer(stamp_ns))
+        return answers
+
+    @staticmethod
     def picture(stamp_ns: int) -> np.ndarray:
         """The smooth random RGB image of a time."""
         noise = np.random.default_rng(stamp_ns).integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -314,15 +427,6 @@ class Client:
         for name, value in changes.items():
             setattr(message, name, value)
         self.image.publish(message)
-
-    def answer(self, stamp_ns: int, timeout_s: float = ANSWER_S):
-        """Wait for the status of one image, and return it."""
-
-        def found() -> list:
-            return [status for status in self.statuses if status.stamp_ns == stamp_ns]
-
-        self.wait(found, timeout_s)
-        return found()[0]
 
 
 class Manager:
@@ -379,7 +483,7 @@ def make_manager(client) -> Callable[[str], Manager]:
     return lambda name: Manager(client, name)
 
 
-class Camera:
+class Camera(Answers):
     """A camera in a namespace of its own, with the poses and the subscribers of its node.
 
     Args:
@@ -392,10 +496,10 @@ class Camera:
         from rclpy.qos import QoSProfile
         from sensor_msgs.msg import CameraInfo, Image
 
-        self._client = client
+        super().__init__()
+        self._client, self.wait = client, client.wait
         self._name = name
         self.frame = f"{name}_optical"
-        self.statuses: list = []
         qos = QoSProfile(depth=50)
         self.image = client.node.create_publisher(Image, f"/{name}/image", qos)
         self.camera_info = client.node.create_publisher(CameraInfo, f"/{name}/camera_info", qos)
@@ -449,20 +553,6 @@ class Camera:
         info.d = [*distortion, *info.d[len(distortion) :]]
         self.camera_info.publish(info)
         self.image.publish(rgb_message(image, header))
-
-    def answer(self, stamp_ns: int):
-        """Wait for the status of one image, and return it."""
-
-        def found() -> list:
-            return [status for status in self.statuses if status.stamp_ns == stamp_ns]
-
-        self._client.wait(found)
-        return found()[0]
-
-    def _on_status(self, message) -> None:
-        from dvmvs_ros.depth.frame_status import FrameStatus
-
-        self.statuses.append(FrameStatus.from_message(message))
 
 
 @pytest.fixture(scope="module")

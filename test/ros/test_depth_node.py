@@ -14,13 +14,10 @@ import signal
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.drops import DropReason  # noqa: E402
-from dvmvs_ros.messages.conversions import depth_from_message, points_from_message, stamp_to_ns  # noqa: E402
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import Frame
+from dvmvs_ros.depth.frame_timeline import DropReason
+from dvmvs_ros.messages.conversions import depth_from_message, points_from_message, stamp_to_ns
 
 STEP_NS = 33_333_333
 WAIT_S = 5.0
@@ -28,18 +25,9 @@ WAIT_S = 5.0
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights, client):
+def node(start_depth_node, client):
     """An active node, and the client connected to it."""
-    node = start_node(
-        "depth_node",
-        {
-            "weights": str(tiny_weights),
-            "device": "cpu",
-            "transform_timeout_s": WAIT_S,
-            "qos_overrides./image.subscription.reliability": "reliable",
-            "qos_overrides./camera_info.subscription.reliability": "reliable",
-        },
-    )
+    node = start_depth_node(transform_timeout_s=WAIT_S)
     node.wait_for("active: images from")
     client.wait_until_connected()
     yield node
@@ -92,16 +80,13 @@ def walk(client) -> Walk:
     return Walk(client)
 
 
-def test_depth_is_that_of_the_engine_offline(node, client, walk, make_manager, tiny_weights):
-    from dvmvs_core.engine import DepthEngine
-
+def test_depth_is_that_of_the_engine_offline(node, client, walk, make_manager, engine):
     assert make_manager("depth_node").trigger("reset").success
     received = (client.depths, client.depth_infos, client.clouds)
     for messages in received:
         messages.clear()
     first = walk.i + 1
     answers = [walk.good_frame() for _ in range(14)]
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected = {}
     for i, answer in enumerate(answers, start=first):
         frame = Frame(client.picture(answer.stamp_ns), client.K, pose(i), answer.stamp_ns, answer.index)
@@ -216,7 +201,7 @@ def test_a_transform_that_never_comes_is_a_drop_that_names_the_frames(node, clie
     assert not walk.good_frame().dropped
 
 
-def test_a_jump_back_in_time_starts_anew(node, client, walk):
+def test_a_jump_back_in_time_starts_again(node, client, walk):
     walk.good_frame()
     walk.i = -100
     answers = [walk.good_frame() for _ in range(4)]

@@ -17,30 +17,18 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from sensor_msgs.msg import CompressedImage  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_ros.depth.drops import DropReason  # noqa: E402
-from dvmvs_ros.messages.conversions import make_header, transform_message  # noqa: E402
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_ros.depth.frame_timeline import DropReason
+from dvmvs_ros.messages.conversions import make_header, transform_message
 
 STEP_NS = 100_000_000
 HOUR_NS = 3600 * 10**9
-PARAMETERS = {
-    "device": "cpu",
-    "image_transport": "compressed",
-    "transform_timeout_s": 30.0,
-    "warn_latency_s": 0.001,
-    "error_latency_s": 0.002,
-    "qos_overrides./image/compressed.subscription.reliability": "reliable",
-    "qos_overrides./camera_info.subscription.reliability": "reliable",
-}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +37,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights, folder):
-    node = start_node("depth_node", {"weights": str(tiny_weights), "cloud_folder": str(folder), **PARAMETERS})
+def node(start_depth_node, folder):
+    node = start_depth_node(
+        "image/compressed",
+        image_transport="compressed",
+        transform_timeout_s=30.0,
+        warn_latency_s=0.001,
+        error_latency_s=0.002,
+        cloud_folder=str(folder),
+    )
     node.wait_for("active: images from /image/compressed")
     yield node
     assert node.process.poll() is None, node.log()
@@ -80,9 +75,7 @@ class Walk:
         self.stamp_ns = 10_000_000_000
 
     def pose(self, stamp_ns: int) -> None:
-        world_T_cam = np.eye(4)
-        world_T_cam[0, 3] = 0.12 * self.i
-        self.client.send_pose(stamp_ns, world_T_cam)
+        self.client.send_pose(stamp_ns, self.client.pose(0.12 * self.i))
 
     def send(self, data: bytes | None = None, pose: bool = True, d: Sequence[float] = ()) -> int:
         self.i += 1

@@ -5,7 +5,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Compressed raw images and odometry in, every output out, over DDS: the depth is that of the engine offline."""
+"""Compressed raw images and odometry in, every output out, over DDS: the depth is that of the engine offline.
+
+The last test has the node as one of several robots: in a namespace, TF remapped, simulated time, intrinsics once.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,17 @@ import array
 import cv2
 import numpy as np
 import pytest
+from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from nav_msgs.msg import Odometry  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.lens.rectification import Rectifier  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.data.encodings.pictures import colour_depth
+from dvmvs_core.data.lens.rectification import Rectifier
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import Frame
+from dvmvs_ros.messages.conversions import (
     CloudFilter,
     camera_from_message,
     camera_info_message,
@@ -33,11 +35,12 @@ from dvmvs_ros.messages.conversions import (  # noqa: E402
     depth_from_message,
     image_from_message,
     make_header,
+    ns_to_stamp,
     points_from_message,
+    rgb_message,
     stamp_to_ns,
     transform_message,
 )
-from dvmvs_ros.messages.preview import colour_depth  # noqa: E402
 
 STEP_NS = 33_333_333
 COEFFICIENTS = (-0.05, 0.02, 0.0, 0.0)
@@ -47,23 +50,16 @@ BASE_T_CAM = np.array(((0.0, 0, 1, 0.2), (-1, 0, 0, 0), (0, -1, 0, 0.5), (0, 0, 
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights):
+def node(start_depth_node):
     """An active node that takes compressed images of a remapped topic."""
-    node = start_node(
-        "depth_node",
-        {
-            "weights": str(tiny_weights),
-            "device": "cpu",
-            "transform_timeout_s": 60.0,
-            "image_transport": "compressed",
-            "pose_source": "odometry",
-            "depth_encoding": "16UC1",
-            "points_min_confidence": MIN_CONFIDENCE,
-            "preview_max_depth_m": 5.0,
-            "qos_overrides./cam/image_raw/compressed.subscription.reliability": "reliable",
-            "qos_overrides./camera_info.subscription.reliability": "reliable",
-        },
-        remap=("image:=cam/image_raw",),
+    node = start_depth_node(
+        "cam/image_raw/compressed",
+        image_transport="compressed",
+        pose_source="odometry",
+        depth_encoding="16UC1",
+        points_min_confidence=MIN_CONFIDENCE,
+        preview_max_depth_m=5.0,
+        how={"remap": ("image:=cam/image_raw",)},
     )
     node.wait_for("active: images from /cam/image_raw/compressed")
     yield node
@@ -129,15 +125,12 @@ def images(client, node):
 
 
 def test_compressed_raw_images_give_the_depth_of_rectified_ones_and_every_output(
-    node, client, images, camera_message, send_pose, begins_ns, tiny_weights
+    node, client, images, camera_message, send_pose, begins_ns, engine
 ):
-    from dvmvs_core.engine import DepthEngine
-
     confidences, previews = [], []
     client.node.create_subscription(Image, "depth/confidence", confidences.append, QoSProfile(depth=50))
     client.node.create_subscription(Image, "depth/preview", previews.append, QoSProfile(depth=50))
     client.wait_until_known("depth_node")
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     rectifier = Rectifier(camera_from_message(camera_message(1)), (64, 96))
     expected, begin_ns = {}, next(begins_ns)
     for i in range(FRAMES):
@@ -192,3 +185,54 @@ def test_a_lens_that_nobody_knows_is_one_clear_line(node, client, images, camera
     answer = client.answer(stamp_ns)
     assert answer.outcome.value == "bad_camera_info", answer
     assert "got 'omnidirectional'" in answer.detail
+
+
+SECOND = 1_000_000_000
+REMAP = ("__ns:=/robot", "/tf:=tf", "/tf_static:=tf_static", "image:=camera/color/image_rect")
+
+
+class Robot:
+    """Publishes in the namespace /robot what its camera, odometry and simulation do."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        create = client.node.create_publisher
+        qos = QoSProfile(depth=50)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.clock = create(Clock, "/clock", qos)
+        self._tf = create(TFMessage, "/robot/tf", qos)
+        self.image = create(Image, "/robot/camera/color/image_rect", qos)
+        create(CameraInfo, "/robot/camera_info", latched).publish(
+            camera_info_message(client.K, 48, 64, make_header(1, "camera"))
+        )
+
+    def send(self, stamp_ns: int, x_m: float) -> None:
+        """Send clock, pose and image of a time."""
+        self.clock.publish(Clock(clock=ns_to_stamp(stamp_ns)))
+        self._tf.publish(TFMessage(transforms=[transform_message(stamp_ns, "odom", "camera", self._client.pose(x_m))]))
+        self.image.publish(rgb_message(self._client.picture(stamp_ns), make_header(stamp_ns, "camera")))
+
+
+def test_a_namespace_remapped_tf_simulated_time_and_latched_intrinsics(start_depth_node, client, make_camera):
+    answers = make_camera("robot")
+    robot = Robot(client)
+    latched = {"qos_overrides./robot/camera_info.subscription.durability": "transient_local"}
+    topics = "robot/camera/color/image_rect", "robot/camera_info"
+    node = start_depth_node(*topics, use_sim_time=True, how={"remap": REMAP}, **latched)
+    node.wait_for("active: images from /robot/camera/color/image_rect, intrinsics from /robot/camera_info")
+    client.wait(lambda: robot.image.get_subscription_count() and robot.clock.get_subscription_count())
+    client.wait(lambda: client.node.count_publishers("/robot/depth_node/frame_status"))
+    answers.wait_until_known()
+
+    def outcomes(first_ns: int) -> list[KeyframeDecision]:
+        decisions = []
+        for i in range(3):
+            robot.send(first_ns + i * SECOND, 0.2 * i)
+            decisions.append(answers.answer(first_ns + i * SECOND).outcome)
+        return decisions
+
+    walk = [KeyframeDecision.FIRST, KeyframeDecision.KEYFRAME, KeyframeDecision.KEYFRAME]
+    assert outcomes(100 * SECOND) == walk
+    assert outcomes(20 * SECOND) == walk, "the simulation was started again"
+    assert "time went back" in node.log()
+    assert node.stop() == 0 and "Traceback" not in node.log(), node.log()

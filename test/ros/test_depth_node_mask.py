@@ -12,17 +12,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from rclpy.duration import Duration  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-
-from dvmvs_core.data.bags.bag_files import BagFiles  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.data.bags.bag_files import BagFiles
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_ros.messages.conversions import (
     depth_from_message,
     image_from_message,
     make_header,
@@ -46,11 +43,8 @@ def masks(client):
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights, masks):
-    reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in ("image", "camera_info")}
-    node = start_node(
-        "depth_node", {"weights": str(tiny_weights), "device": "cpu", "transform_timeout_s": 60.0, **reliable}
-    )
+def node(start_depth_node, masks):
+    node = start_depth_node()
     node.wait_for("active: images from")
     node.wait_for("depth is hidden where /valid_mask is 0: 25.0 % of the image")
     yield node
@@ -77,9 +71,7 @@ class Walk:
         for _ in range(3):
             self.i += 1
             stamp_ns = self.i * STEP_NS
-            world_T_cam = np.eye(4)
-            world_T_cam[0, 3] = 0.12 * self.i
-            self.client.send_pose(stamp_ns, world_T_cam)
+            self.client.send_pose(stamp_ns, self.client.pose(0.12 * self.i))
             self.client.send_camera_info(stamp_ns)
             self.client.send_image(stamp_ns)
             if self.client.answer(stamp_ns).has_depth:
@@ -188,25 +180,10 @@ def test_a_mask_that_cannot_be_heard_is_said(start_node, client, tiny_weights):
     client.node.destroy_publisher(deaf)
 
 
-@pytest.fixture
-def masked_scene(scene, tmp_path):
-    """The scene, with a mask."""
-    folder = tmp_path / "masked"
-    folder.mkdir()
-    for part in scene.iterdir():
-        (folder / part.name).symlink_to(part)
-    height, width = cv2.imread(str(next((scene / "images").iterdir()))).shape[:2]
-    mask = np.full((height, width), 255, np.uint8)
-    mask[: height // 4] = 0
-    cv2.imwrite(str(folder / "mask.png"), mask)
-    return folder, mask
-
-
 def test_a_recording_is_played_with_its_mask_and_recorded_with_it(start_node, client, masked_scene, tmp_path):
-    folder, mask = masked_scene
     recorder = start_node("recorder_node", {"out": str(tmp_path / "recorded")})
     recorder.wait_for("recording to")
-    player = start_node("replay_node", {"sequence": str(folder), "rate": 2.0, "limit": 4})
+    player = start_node("replay_node", {"sequence": str(masked_scene), "rate": 2.0, "limit": 4})
     client.wait(lambda: player.process.poll() is not None, 200.0)
     assert player.process.returncode == 0, player.log()
     assert recorder.stop() == 0, recorder.log()
@@ -214,13 +191,13 @@ def test_a_recording_is_played_with_its_mask_and_recorded_with_it(start_node, cl
     recorded = list(open_sequence(tmp_path / "recorded").items(depth=False))
     assert len(recorded) == 4
     for item in recorded:
-        np.testing.assert_array_equal(item.valid_mask, mask > 0)
+        np.testing.assert_array_equal(item.valid_mask, ARM > 0)
     # The bag is played as the folder was, to who comes late too.
     heard: list = []
     player = start_node("replay_node", {"sequence": str(tmp_path / "recorded"), "rate": 0.1})
     client.wait(lambda: client.node.count_publishers("/camera/valid_mask"), 100.0)
     client.node.create_subscription(Image, "/camera/valid_mask", heard.append, LATCHED)
     client.wait(lambda: heard)
-    np.testing.assert_array_equal(image_from_message(heard[0])[..., 0], mask)
+    np.testing.assert_array_equal(image_from_message(heard[0])[..., 0], ARM)
     assert stamp_to_ns(heard[0].header.stamp) == recorded[0].frame.stamp_ns
     player.stop()

@@ -14,32 +14,27 @@ import time
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from geometry_msgs.msg import PoseStamped  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range  # noqa: E402
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth  # noqa: E402
-from dvmvs_core.data.lens.camera_info import CameraModel, Lens  # noqa: E402
-from dvmvs_core.data.lens.rectification import Rectifier  # noqa: E402
-from dvmvs_core.engine import DepthEngine  # noqa: E402
-from dvmvs_core.geometry import backproject  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros import depth_nodes  # noqa: E402
-from dvmvs_ros.depth.drops import DropReason  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth
+from dvmvs_core.data.lens.camera_info import CameraModel, Lens
+from dvmvs_core.data.lens.rectification import Rectifier
+from dvmvs_core.geometry import backproject
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import Frame
+from dvmvs_ros import depth_nodes
+from dvmvs_ros.depth.frame_timeline import DropReason
+from dvmvs_ros.messages.conversions import (
     depth_from_message,
     make_header,
     points_from_message,
     stamp_to_ns,
-    transform_message,  # noqa: E402
+    transform_message,
 )
-from dvmvs_ros.messages.upsampling import upsample_depth  # noqa: E402
+from dvmvs_ros.messages.upsampling import upsample_depth
 
 STEP_NS = 33_333_333
 LOST_S = 10.0
@@ -156,14 +151,11 @@ def test_the_network_is_in_memory_once(nodes):
     assert len(nodes.lines("shared with another camera and ready in")) == 3
 
 
-def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(
-    client, walk, front, manager, tiny_weights
-):
+def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine(client, walk, front, manager, engine):
     assert manager.trigger("reset").success
     depths, infos = front.listen(Image, "depth/image"), front.listen(CameraInfo, "depth/camera_info")
     confidences, clouds = front.listen(Image, "depth/confidence"), front.listen(PointCloud2, "points")
     front.wait_until_known()
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected, keyframes = {}, 0
     for _ in range(10):
         stamp_ns, world_T_cam, answer = walk.send()
@@ -327,7 +319,7 @@ def test_diagnostics_tell_the_state(client, walk, front):
     assert parts["engine"]["weights"].endswith("tiny.safetensors") and 50 < float(parts["engine"]["memory MB"]) < 8000
 
 
-def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_camera, tiny_weights):
+def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_camera, engine):
     rear = make_camera("rear")
     rear.wait_until_connected()
     poses = client.node.create_publisher(PoseStamped, "/rear/pose", QoSProfile(depth=50))
@@ -335,7 +327,6 @@ def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_
     depths = rear.listen(Image, "/rear/range_image")
     compressed = rear.listen(CompressedImage, "/rear/range_image/compressedDepth")
     rear.wait_until_known()
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     expected = {}
     for i in range(6):
         stamp_ns = 9_000_000_000 + i * STEP_NS

@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CameraInfo, Image
 
-pytest.importorskip("rclpy")
-
-from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_ros.messages.conversions import (
     camera_info_message,
     make_header,
     metric_depth_message,
@@ -164,26 +161,16 @@ def test_depthimage_to_laserscan_measures_the_distance_to_a_slanted_wall(encodin
 
 
 @pytest.fixture(scope="module")
-def published(start_node, tiny_weights, client) -> tuple:
+def published(start_depth_node, client) -> tuple:
     """Depth image, camera_info, cloud, and the first two by their other names, from a running node."""
-    patient = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in ("image", "camera_info")}
-    patient["transform_timeout_s"] = 60.0
-    # A network that has learnt nothing is sure of nothing.
-    parameters = {"weights": str(tiny_weights), "device": "cpu", "points_min_confidence": 0.0, **patient}
-    node = start_node("depth_node", parameters)
+    node = start_depth_node(points_min_confidence=0.0)  # a network that has learnt nothing is sure of nothing
     node.wait_for("active: images from")
     registered = {"depth_registered/image_rect": (Image, []), "depth_registered/camera_info": (CameraInfo, [])}
     for topic, (message_type, messages) in registered.items():
         client.node.create_subscription(message_type, topic, messages.append, 50)
     client.wait_until_connected()
     client.wait(lambda: client.node.count_publishers("/points") and client.node.count_publishers("/depth/image"))
-    for i in range(4):
-        stamp_ns, world_T_cam = (i + 1) * 100_000_000, np.eye(4)
-        world_T_cam[0, 3] = 0.12 * i
-        client.send_camera_info(stamp_ns)
-        client.send_pose(stamp_ns, world_T_cam)
-        client.send_image(stamp_ns)
-        client.answer(stamp_ns)
+    client.walk(4, 0.12, 100_000_000, 100_000_000)
     received = (client.depths, client.depth_infos, client.clouds, *(messages for _, messages in registered.values()))
     client.wait(lambda: all(received) and len({stamp_to_ns(messages[-1].header.stamp) for messages in received}) == 1)
     yield tuple(messages[-1] for messages in received)

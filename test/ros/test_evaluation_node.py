@@ -5,33 +5,28 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The evaluation node beside a depth node, over DDS: the same figures as offline, whatever way the frames took."""
+"""The evaluation node next to a depth node, over DDS: the same figures as offline, whatever way the frames took."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 
-import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-
-from dvmvs_core.cli.main import main as dvmvs  # noqa: E402
-from dvmvs_core.data.bags.bag_files import BagFiles  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import write_bag  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.evaluation.scoring.metrics import NAMES  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_ros.depth.frame_status import FrameStatus  # noqa: E402
-from dvmvs_ros.messages.conversions import make_header, ns_to_stamp, rgb_message  # noqa: E402
+from dvmvs_core.cli.main import main as dvmvs
+from dvmvs_core.data.bags.bag_files import BagFiles
+from dvmvs_core.data.bags.bag_writer import write_bag
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.evaluation.scoring.metrics import NAMES
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_ros.depth.frame_status import FrameStatus
+from dvmvs_ros.messages.conversions import make_header, ns_to_stamp, rgb_message
 
 TIMES = ("latency_ms", "latencies_ms", "made", "command", "versions", "hardware", "name", "path", "live", "weights")
 
@@ -66,38 +61,20 @@ def evaluate_offline(sequence, weights, folder) -> dict:
 
 
 @pytest.fixture(scope="module")
-def scene(scene, tmp_path_factory):
-    """The scene, of a camera that sees its robot's arm."""
-    masked = tmp_path_factory.mktemp("masked") / scene.name
-    shutil.copytree(scene, masked)
-    mask = np.full((48, 64), 255, np.uint8)
-    mask[24:, 16:48] = 0
-    cv2.imwrite(str(masked / "mask.png"), mask)
-    return masked
-
-
-@pytest.fixture(scope="module")
-def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
-    """Two rounds of the scene in lockstep through the depth node, with the evaluation beside it."""
+def live(start_node, start_played_node, client, masked_scene, tmp_path_factory) -> dict:
+    """Two rounds of the scene in lockstep through the depth node, with the evaluation next to it."""
     folder = tmp_path_factory.mktemp("live")
     heard = {"metrics": [], "error_image": []}
     for name, kind in (("metrics", DiagnosticArray), ("error_image", Image)):
         client.node.create_subscription(kind, f"/evaluation_node/{name}", heard[name].append, QoSProfile(depth=100))
-    node = start_node(
-        "depth_node",
-        {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
-        remap=(
-            *("image:=camera/image_rect", "camera_info:=camera/camera_info"),
-            "valid_mask:=camera/valid_mask",
-        ),
-    )
+    node = start_played_node()
     evaluation = start_node(
         "evaluation_node", {"report_folder": str(folder / "report"), "result_bag": str(folder / "walk")}
     )
     client.wait_until_known("evaluation_node")
     player = start_node(
         "replay_node",
-        {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},
+        {"sequence": str(masked_scene), "rate": 0.0, "lockstep": True, "loops": 2, "subscribers": 2},
     )
     client.wait(lambda: player.process.poll() is not None, 300.0)
     assert player.process.returncode == 0, player.log()
@@ -110,12 +87,12 @@ def live(start_node, client, scene, tiny_weights, tmp_path_factory) -> dict:
 
 
 @pytest.fixture(scope="module")
-def offline(scene, tiny_weights, tmp_path_factory) -> dict:
+def offline(masked_scene, tiny_weights, tmp_path_factory) -> dict:
     """The scene folder, and a bag of it, evaluated without ROS."""
     folder = tmp_path_factory.mktemp("offline")
-    write_bag(open_sequence(scene), folder / "bag", "sqlite3")
+    write_bag(open_sequence(masked_scene), folder / "bag", "sqlite3")
     return {
-        "folder": evaluate_offline(scene, tiny_weights, folder / "from_folder"),
+        "folder": evaluate_offline(masked_scene, tiny_weights, folder / "from_folder"),
         "bag": evaluate_offline(folder / "bag", tiny_weights, folder / "from_bag"),
     }
 
@@ -231,3 +208,25 @@ def test_without_a_depth_node_it_says_so_at_the_end(start_node):
     evaluation.wait_for("waiting for the depth node")
     assert evaluation.stop() == 1
     assert "no depth node was heard that publishes /nobody/frame_status" in evaluation.log()
+
+
+def test_the_recorder_listens_to_images_once_the_depth_node_knows_it(start_node, start_depth_node, client, tmp_path):
+    node = start_depth_node(confidence=False)
+    client.wait_until_connected()
+    node.process.send_signal(signal.SIGSTOP)  # a node that has not yet noticed the recorder, on a busy machine
+    recorder = start_node(
+        "recorder_node",
+        {"out": str(tmp_path / "recording"), "known_to": "/depth_node"},
+        remap=("camera/image_rect:=image", "camera/camera_info:=camera_info"),
+    )
+    client.wait(lambda: client.camera_info.get_subscription_count() == 2)
+    client.idle(1.0)
+    assert client.image.get_subscription_count() == 1
+    node.process.send_signal(signal.SIGCONT)
+    client.wait(lambda: client.image.get_subscription_count() == 2)
+    client.walk(3, 0.2, 10**9, 10**9)
+    assert recorder.stop() == 0, recorder.log()
+    assert node.stop() == 0, node.log()
+    counts = {name: topic.count for name, topic in BagFiles(tmp_path / "recording").topics.items()}
+    assert counts["/depth/image"] == 2, counts  # the first keyframe has none before it
+    assert counts["/depth_node/frame_status"] == 3

@@ -9,10 +9,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-
-pytest.importorskip("rclpy")
 
 STEP_NS = 33_333_333
 FRAMES = 16
@@ -20,31 +17,16 @@ WAYS = ("no driver", "capture", "memory at start", "memory later", "wrong number
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=[] if "later" in way else pytest.mark.slow) for way in WAYS])
-def test_depth_comes_from_the_plain_network_or_the_cpu(start_node, tiny_weights, client, failing_gpu, way):
+def test_depth_comes_from_the_plain_network_or_the_cpu(start_depth_node, client, failing_gpu, way):
     assert set(WAYS) == set(failing_gpu.WARNINGS)
-    parameters = {
-        "weights": str(tiny_weights),
-        "matching": "off",
-        "transform_timeout_s": 60.0,
-        "qos_overrides./image.subscription.reliability": "reliable",
-        "qos_overrides./camera_info.subscription.reliability": "reliable",
-    }
-    node = start_node("depth_node", parameters, launcher=(failing_gpu.__file__, way))
+    node = start_depth_node(device="auto", matching="off", how={"launcher": (failing_gpu.__file__, way)})
     node.wait_for("active: images from")
     client.wait_until_connected()
     client.depths.clear()
     begins_ns = 1_000_000_000_000 * (1 + WAYS.index(way))
-    keyframes = 0
-    for i in range(FRAMES):
-        stamp_ns = begins_ns + i * STEP_NS
-        pose = np.eye(4)
-        pose[0, 3] = 0.12 * i
-        client.send_pose(stamp_ns, pose)
-        client.send_camera_info(stamp_ns)
-        client.send_image(stamp_ns)
-        answer = client.answer(stamp_ns)
-        assert not answer.dropped, answer
-        keyframes += answer.has_depth
+    answers = client.walk(FRAMES, 0.12, begins_ns, STEP_NS)
+    assert not [answer for answer in answers if answer.dropped]
+    keyframes = sum(answer.has_depth for answer in answers)
     client.wait(lambda: len(client.depths) >= keyframes)
     assert keyframes == FRAMES - 1 and "Traceback" not in node.log()
     assert len(node.lines(failing_gpu.WARNINGS[way])) == 1, node.log()

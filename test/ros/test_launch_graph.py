@@ -20,14 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("rclpy")
-
-from lifecycle_msgs.msg import Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import (  # noqa: E402
+from lifecycle_msgs.msg import Transition
+from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
     QoSCompatibility,
@@ -35,14 +29,11 @@ from rclpy.qos import (  # noqa: E402
     ReliabilityPolicy,
     qos_check_compatible,
 )
-from ruamel.yaml import YAML  # noqa: E402
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 NODE = "depth_node"
 CAMERAS = sorted((ROOT / "config" / "cameras").glob("*.yaml"))
-CONFIGURED_S = 240.0
-"""A guard against hanging: the first configuration imports torch, on a machine that may be busy."""
-
 SETTLED_S = 0.5
 """What nobody expects would be in the graph by so long after all that is expected."""
 
@@ -134,40 +125,19 @@ def policy() -> dict[str, set[str]]:
     return allowed
 
 
-class Remote:
-    """Drives the node's parameters and lifecycle from outside."""
-
-    def __init__(self, client) -> None:
-        self._client = client
-        self._set = client.node.create_client(SetParameters, f"{NODE}/set_parameters")
-        self._change = client.node.create_client(ChangeState, f"{NODE}/change_state")
-
-    def change(self, transition: int) -> bool:
-        """Make a transition; returns whether it succeeded."""
-        return self._call(self._change, ChangeState.Request(transition=Transition(id=transition))).success
-
-    def set(self, parameters: dict[str, object]) -> list[str]:
-        """Set parameters; returns the refusals."""
-        request = SetParameters.Request(
-            parameters=[Parameter(name, value=value).to_parameter_msg() for name, value in parameters.items()]
-        )
-        return [result.reason for result in self._call(self._set, request).results if not result.successful]
-
-    def _call(self, service, request):
-        self._client.wait(service.service_is_ready)
-        future = service.call_async(request)
-        self._client.wait(future.done, CONFIGURED_S)
-        return future.result()
-
-
 @pytest.fixture(scope="module")
-def remote(start_node, tiny_weights, client) -> Remote:
-    """An unconfigured node."""
+def remote(start_node, tiny_weights, make_manager):
+    """The manager of an unconfigured node."""
     node = start_node(NODE, {"weights": str(tiny_weights), "device": "cpu", "autostart": False})
-    remote = Remote(client)
-    client.wait_until_known(NODE)
-    yield remote
+    yield make_manager(NODE)
     assert node.stop() == 0, node.log()
+
+
+def set_all(manager, parameters: dict[str, object]) -> None:
+    """Set parameters of the node, none of which may be refused."""
+    for name, value in parameters.items():
+        result = manager.set(name, value)
+        assert result.successful, result.reason
 
 
 @pytest.fixture(scope="module")
@@ -175,27 +145,27 @@ def graph(remote, client) -> Graph:
     """What the node uses, in every way to feed it."""
     found = Graph()
     for way in INPUT_WAYS:
-        assert not remote.set(way)
+        set_all(remote, way)
         assert remote.change(Transition.TRANSITION_CONFIGURE)
         assert remote.change(Transition.TRANSITION_ACTIVATE)
         image = "/image/compressed" if way.get("image_transport") == "compressed" else "/image"
         found.add_all(client, {image, "/camera_info"} | POSES[way.get("pose_source", "tf")])
         assert remote.change(Transition.TRANSITION_DEACTIVATE)
         assert remote.change(Transition.TRANSITION_CLEANUP)
-    assert not remote.set({"image_transport": "raw", "pose_source": "tf"})
+    set_all(remote, {"image_transport": "raw", "pose_source": "tf"})
     return found
 
 
 @pytest.mark.parametrize("path", CAMERAS, ids=lambda path: path.stem)
 def test_the_node_can_be_configured_for_each_camera(remote, path):
     parameters = YAML(typ="safe").load(path)["/**"]["ros__parameters"]
-    assert remote.set(parameters) == []
+    set_all(remote, parameters)
     assert remote.change(Transition.TRANSITION_CONFIGURE)
     assert remote.change(Transition.TRANSITION_CLEANUP)
 
 
 def test_a_parameter_that_the_node_has_not_is_refused(remote):
-    assert remote.set({"word_frame": "odom"})
+    assert not remote.set("word_frame", "odom").successful
 
 
 def test_the_launch_file_connects_topics_that_exist(graph):

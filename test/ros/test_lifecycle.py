@@ -15,20 +15,17 @@ import weakref
 from pathlib import Path
 
 import pytest
+from lifecycle_msgs.msg import State, Transition
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import DescribeParameters, GetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
-pytest.importorskip("rclpy")
-
-from lifecycle_msgs.msg import State, Transition  # noqa: E402
-from rcl_interfaces.msg import ParameterType  # noqa: E402
-from rcl_interfaces.srv import DescribeParameters, GetParameters  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-
-from dvmvs_ros.depth.engines import Engines  # noqa: E402
-from dvmvs_ros.depth.parameters import SETTINGS  # noqa: E402
-from dvmvs_ros.depth_node import DepthNode  # noqa: E402
-from dvmvs_ros.process.refusals import RCLError  # noqa: E402
+from dvmvs_ros.depth.engines import Engines
+from dvmvs_ros.depth.parameters import SETTINGS
+from dvmvs_ros.depth_node import DepthNode
+from dvmvs_ros.process.guard import RCLError
 
 
 @pytest.fixture(scope="module")

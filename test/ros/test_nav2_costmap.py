@@ -17,15 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
-pytest.importorskip("rclpy")
-
-from ruamel.yaml import YAML  # noqa: E402
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.engine import DepthEngine  # noqa: E402
-from dvmvs_core.types import DepthPrediction  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.engine import DepthEngine
+from dvmvs_core.types import DepthPrediction
 
 _SPEC = importlib.util.spec_from_file_location(
     "nav2_costmap", Path(__file__).parents[2] / "benchmarks" / "nav2_costmap.py"

@@ -17,31 +17,28 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from rclpy.duration import Duration  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from rclpy.serialization import deserialize_message  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.bags import bag_messages  # noqa: E402
-from dvmvs_core.data.bags.bag_files import BagFiles, typestore  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import new_bag  # noqa: E402
-from dvmvs_core.data.encodings.bit_depth import BitDepth  # noqa: E402
-from dvmvs_core.data.encodings.inflate import zstd  # noqa: E402
-from dvmvs_core.data.lens.camera_view import AUTO, Rectification  # noqa: E402
-from dvmvs_core.data.lens.raw_depth import rectify_depth  # noqa: E402
-from dvmvs_core.data.lens.valid_mask import apply_valid_mask, decode_mask  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.data.poses.quaternion import pose_matrix  # noqa: E402
-from dvmvs_core.data.poses.transforms import TransformTree  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.frame_sync import Arrival, FrameSync  # noqa: E402
-from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, stamp_to_ns  # noqa: E402
-from dvmvs_ros.poses.transform_listener import decode_image  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.data.bags import bag_messages
+from dvmvs_core.data.bags.bag_files import BagFiles, typestore
+from dvmvs_core.data.bags.bag_writer import new_bag
+from dvmvs_core.data.encodings.bit_depth import BitDepth
+from dvmvs_core.data.encodings.inflate import zstd
+from dvmvs_core.data.lens.camera_view import AUTO, Rectification
+from dvmvs_core.data.lens.raw_depth import rectify_depth
+from dvmvs_core.data.lens.valid_mask import apply_valid_mask, decode_mask
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.poses.quaternion import pose_matrix
+from dvmvs_core.data.poses.transforms import TransformTree
+from dvmvs_core.types import Frame
+from dvmvs_ros.depth.frame_sync import FrameSync
+from dvmvs_ros.depth.frame_timeline import FrameTimeline
+from dvmvs_ros.messages.conversions import camera_from_message, depth_from_message, image_from_message, stamp_to_ns
 
 FRAMES, SIZE = 12, (36, 48)
 MASKS = "/camera/valid_mask"
@@ -258,7 +255,7 @@ def frames_of_the_node(bag: Path, form: Form) -> tuple[list[Frame], list[np.ndar
         else:
             image = deserialize_message(message.data, Image if form.topic == IMAGES else CompressedImage)
             stamp_ns = stamp_to_ns(image.header.stamp)
-            sync.add_image(decode_image(image, bits=bits), Arrival(stamp_ns, "camera", len(frames), 0, 0.0))
+            sync.add_image(image_from_message(image, bits=bits), FrameTimeline(stamp_ns, "camera", len(frames), 0))
     return frames, depths, seen
 
 
@@ -291,18 +288,12 @@ OVER_DDS = ("EXIF", "16 bits, compressed", "compressed", "masked, EXIF")
 
 
 @pytest.fixture(scope="module")
-def node(start_node, tiny_weights):
-    node = start_node(
-        "depth_node",
-        {
-            "weights": str(tiny_weights),
-            "device": "cpu",
-            "transform_timeout_s": 60.0,
-            "image_transport": "compressed",
-            f"qos_overrides.{IMAGES}/compressed.subscription.reliability": "reliable",
-            f"qos_overrides.{INFO}.subscription.reliability": "reliable",
-        },
-        remap=(f"image:={IMAGES}", f"camera_info:={INFO}", f"valid_mask:={MASKS}"),
+def node(start_depth_node, tiny_weights):
+    node = start_depth_node(
+        f"{IMAGES[1:]}/compressed",
+        INFO[1:],
+        image_transport="compressed",
+        how={"remap": (f"image:={IMAGES}", f"camera_info:={INFO}", f"valid_mask:={MASKS}")},
     )
     node.wait_for("active: images from")
     yield node

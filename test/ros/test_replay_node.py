@@ -14,23 +14,20 @@ import json
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
 from scipy.stats import theilslopes
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.data.bags import bag_messages  # noqa: E402
-from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import depth_pixels, new_bag  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.data.poses.quaternion import quaternion_of  # noqa: E402
-from dvmvs_core.data.poses.transforms import TransformTree  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.data.bags import bag_messages
+from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
+from dvmvs_core.data.bags.bag_writer import depth_pixels, new_bag
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.poses.quaternion import quaternion_of
+from dvmvs_core.data.poses.transforms import TransformTree
+from dvmvs_ros.messages.conversions import (
     camera_from_message,
     depth_from_message,
     image_from_message,
@@ -142,9 +139,9 @@ def raw_bag(scene, tmp_path_factory):
     return bag
 
 
-def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(start_node, client, raw_bag, tiny_weights):
-    from dvmvs_core.config import EngineConfig
-    from dvmvs_core.engine import DepthEngine
+def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(
+    start_node, start_played_node, client, raw_bag, engine
+):
     from dvmvs_core.evaluation.prediction.predict_sequence import predict_online
 
     depths, infos = [], []
@@ -152,11 +149,7 @@ def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(start_node, cl
         client.node.create_subscription(Image, "/depth/image", depths.append, QoSProfile(depth=100)),
         client.node.create_subscription(CameraInfo, "/depth/camera_info", infos.append, QoSProfile(depth=100)),
     ]
-    node = start_node(
-        "depth_node",
-        {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
-        remap=("image:=camera/image_raw", "camera_info:=camera/camera_info"),
-    )
+    node = start_played_node("image_raw")
     node.wait_for("active:")
     client.wait_until_known("depth_node")
     player = start_node("replay_node", {"sequence": str(raw_bag), "rate": 0.0, "lockstep": True})
@@ -165,7 +158,6 @@ def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(start_node, cl
     assert node.stop() == 0, node.log()
 
     sequence = open_sequence(raw_bag)
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     offline = list(predict_online(engine, sequence, depth=True))
     client.wait(lambda: min(len(depths), len(infos)) >= len(offline))
     for subscription in subscriptions:
@@ -251,14 +243,10 @@ def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, l
     assert player.wait() == 0, player.log()
 
 
-def test_a_loop_starts_anew_loses_nothing_and_gives_the_same_depth(start_node, client, scene, tiny_weights):
+def test_a_loop_starts_again_loses_nothing_and_gives_the_same_depth(start_node, start_played_node, client, scene):
     depths = []
     subscription = client.node.create_subscription(Image, "/depth/image", depths.append, QoSProfile(depth=100))
-    node = start_node(
-        "depth_node",
-        {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
-        remap=("image:=camera/image_rect", "camera_info:=camera/camera_info"),
-    )
+    node = start_played_node()
     node.wait_for("active:")
     client.wait_until_known("depth_node")
     player = start_node("replay_node", {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2})

@@ -38,6 +38,9 @@ from dvmvs_core.foreign import foreign, reason
 
 logger = logging.getLogger(__name__)
 
+DEPTH_NAME = "dvmvs_depth_name"
+"""Key of metadata.yaml's `custom_data` under which a bag keeps its `FrameSequence.depth_name`."""
+
 STORAGE_SUFFIXES, COMPRESSED_SUFFIXES = (".mcap", ".db3"), (".zstd", ".zst")
 
 
@@ -78,6 +81,7 @@ class BagFiles:
         topics: name → type and number of messages.
         notes: sentences about what could not be read.
         faults: file that could not be read to its end → what is wrong with it.
+        custom_data: what metadata.yaml holds beyond the messages.
 
     Raises:
         DataError: if nothing at all can be read.
@@ -89,6 +93,7 @@ class BagFiles:
         self.faults: dict[str, str] = {}
         self._folder: TemporaryDirectory | None = None
         self._sources = self._open()
+        self.custom_data = getattr(self._sources[0], "custom_data", {})
         self.topics: dict[str, Topic] = {}
         for source in self._sources:
             for name, topic in source.topics.items():
@@ -199,6 +204,7 @@ class _IndexedSource:
 
     Attributes:
         notes: sentences about what of it is not read.
+        custom_data: that of metadata.yaml, where it is a mapping.
     """
 
     def __init__(self, path: Path, files: list[Path]) -> None:
@@ -208,6 +214,8 @@ class _IndexedSource:
         for file in files:
             self._check(file)
         with Reader(path) as reader:
+            custom = reader.storage.metadata.custom
+            self.custom_data = custom if isinstance(custom, dict) else {}
             self.topics = {name: Topic(info.msgtype or "", info.msgcount) for name, info in reader.topics.items()}
             if path.is_dir():
                 self._compare(reader, files)

@@ -23,7 +23,7 @@ import numpy as np
 
 from dvmvs_core.data.bags.bag_cameras import BagCamera
 from dvmvs_core.data.bags.bag_depth import BagDepth
-from dvmvs_core.data.bags.bag_files import BagFiles
+from dvmvs_core.data.bags.bag_files import DEPTH_NAME, BagFiles
 from dvmvs_core.data.bags.bag_images import ImageMessage, image_messages
 from dvmvs_core.data.bags.bag_masks import BagMasks
 from dvmvs_core.data.bags.bag_poses import BagPoses, PoseStream
@@ -31,7 +31,7 @@ from dvmvs_core.data.bags.bag_topics import BagTopics, choose_topics
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.lens.camera_info import CameraModel, Lens
 from dvmvs_core.data.lens.camera_view import AUTO, Rectification, is_raw_topic
-from dvmvs_core.data.sequence import DepthItem, FrameSequence, PoseItem, SequenceItem
+from dvmvs_core.data.sequence import TRUE_DEPTH, DepthItem, FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.errors import DataError, MessageError, TransformError
 from dvmvs_core.foreign import foreign
 from dvmvs_core.preprocess import Preprocessor
@@ -139,6 +139,8 @@ class BagSequence(FrameSequence):
         chosen = choose_topics(self._files, topics)
         self.image_topic, self.camera_info_topic, self.depth_topic = chosen.image, chosen.camera_info, chosen.depth
         super().__init__(path, has_depth=self.depth_topic is not None)
+        if self._files.custom_data.get(DEPTH_NAME) == TRUE_DEPTH:
+            self.depth_name = TRUE_DEPTH
         self.faults = self._files.faults
         image = chosen.images[self.image_topic]
         self.camera_frame = image.frame_id

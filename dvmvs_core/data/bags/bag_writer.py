@@ -24,7 +24,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data.bags import bag_messages
-from dvmvs_core.data.bags.bag_files import typestore
+from dvmvs_core.data.bags.bag_files import DEPTH_NAME, typestore
 from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, IMAGE, TRANSFORMS
 from dvmvs_core.data.lens.valid_mask import MaskChanges, is_mask_topic, mask_topic
 from dvmvs_core.data.poses.quaternion import pose_matrix, quaternion_of
@@ -67,6 +67,7 @@ def write_bag(
         DataError: if `out` exists, or the sequence is broken.
     """
     with new_bag(out, storage) as bag:
+        bag.describe(sequence)
         recorder = SequenceRecorder(bag, sequence.has_depth)
         for item in sequence.items():
             recorder.add(item)
@@ -146,6 +147,10 @@ class OpenBag:
             self._connections[topic] = self._writer.add_connection(
                 topic, message_type, typestore=typestore(), offered_qos_profiles=qos
             )
+
+    def describe(self, sequence: FrameSequence) -> None:
+        """Keep in metadata.yaml (`custom_data`) what messages cannot say: whether depth is a sensor's or rendered."""
+        self._writer.set_custom_data(DEPTH_NAME, sequence.depth_name)
 
     def write(self, topic: str, log_ns: int, message: object | bytes) -> None:
         """Write a message, of `bag_messages` or serialised, on a topic that was opened, with the time of recording."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from dvmvs_core.errors import DataError
+from dvmvs_core.data.encodings.pictures import colour_depth, coloured
 
 LARGEST_ERROR = 0.5
 """Relative error that the error picture shows in its brightest colour."""
@@ -26,35 +26,18 @@ TICKS = 5
 """Values that the legend of a panel names."""
 
 
-def colourise(depth: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
-    """Return depth as RGB, evenly over inverse depth, so that near steps show as clearly as far ones.
-
-    Args:
-        depth: (h, w) metres; 0 or NaN is unknown.
-        near_m: depth of the warmest colour.
-        far_m: depth of the coldest.
-
-    Returns:
-        (h, w, 3) uint8 RGB.
-    """
-    valid = np.isfinite(depth) & (depth > 0)
-    inverse = 1.0 / np.where(valid, depth, 1.0)
-    share = (inverse - 1.0 / far_m) / max(1.0 / near_m - 1.0 / far_m, 1e-9)
-    return _coloured(share, valid, cv2.COLORMAP_TURBO)
-
-
 def colourise_error(depth: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the relative error |depth − truth| / truth as RGB (h, w, 3), black to yellow; unknown truth is grey."""
     valid = np.isfinite(truth) & (truth > 0)
     error = np.abs(depth - truth) / np.where(valid, truth, 1.0)
-    picture = _coloured(error / LARGEST_ERROR, valid, cv2.COLORMAP_INFERNO)
+    picture = coloured(error / LARGEST_ERROR, valid, cv2.COLORMAP_INFERNO)
     picture[~valid] = 70
     return picture
 
 
 def colourise_confidence(confidence: np.ndarray) -> np.ndarray:
     """Return confidence (h, w) in 0…1 as RGB (h, w, 3), dark blue to yellow."""
-    return _coloured(confidence, np.isfinite(confidence), cv2.COLORMAP_VIRIDIS)
+    return coloured(confidence, np.isfinite(confidence), cv2.COLORMAP_VIRIDIS)
 
 
 def depth_strip(
@@ -80,10 +63,13 @@ def depth_strip(
     """
     near_m, far_m = depth_range(depth, truth)
     of_depth = (cv2.COLORMAP_TURBO, _depth_labels(near_m, far_m))
-    panels = [("image", image, None), (f"depth {near_m:.1f}-{far_m:.1f} m", colourise(depth, near_m, far_m), of_depth)]
+    panels = [
+        ("image", image, None),
+        (f"depth {near_m:.1f}-{far_m:.1f} m", colour_depth(depth, near_m, far_m), of_depth),
+    ]
     if truth is not None:
         of_error = (cv2.COLORMAP_INFERNO, [f"{e:.0%}" for e in np.linspace(0, LARGEST_ERROR, 3)])
-        panels.append((truth_name, colourise(truth, near_m, far_m), of_depth))
+        panels.append((truth_name, colour_depth(truth, near_m, far_m), of_depth))
         panels.append((f"error 0-{LARGEST_ERROR:.0%}", colourise_error(depth, truth), of_error))
     if confidence is not None:
         panels.append(("confidence", colourise_confidence(confidence), (cv2.COLORMAP_VIRIDIS, ["0", "0.5", "1"])))
@@ -97,7 +83,7 @@ def depth_strip(
 def depth_panel(caption: str, depth: np.ndarray, near_m: float, far_m: float) -> np.ndarray:
     """Return depth in colours with a caption above it and a legend below it."""
     colours = (cv2.COLORMAP_TURBO, _depth_labels(near_m, far_m))
-    return with_legend(caption, colourise(depth, near_m, far_m), colours)
+    return with_legend(caption, colour_depth(depth, near_m, far_m), colours)
 
 
 def with_legend(caption: str, panel: np.ndarray, colours: tuple[int, Iterable[str]] | None = None) -> np.ndarray:
@@ -116,16 +102,6 @@ def captioned(caption: str, panel: np.ndarray) -> np.ndarray:
     band = np.full((CAPTION_HEIGHT, panel.shape[1], 3), 255, np.uint8)
     cv2.putText(band, caption, (6, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
     return np.vstack((band, panel))
-
-
-def encode_jpeg(picture: np.ndarray, quality: int = 88) -> bytes:
-    """Return an RGB picture (h, w, 3) uint8 as JPEG bytes, a fifth of a PNG's size."""
-    return _encode(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """Return an RGB picture (h, w, 3) uint8 as PNG bytes."""
-    return _encode(picture, ".png", [])
 
 
 def depth_range(depth: np.ndarray, truth: np.ndarray | None) -> tuple[float, float]:
@@ -163,17 +139,3 @@ def _legend(width: int, colormap: int | None, labels: Iterable[str]) -> np.ndarr
         x = int(np.clip(place - text_width / 2, 0, width - text_width))
         cv2.putText(band, label, (x, 29), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, cv2.LINE_AA)
     return band
-
-
-def _encode(picture: np.ndarray, suffix: str, parameters: list[int]) -> bytes:
-    done, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), parameters)
-    if not done:
-        raise DataError(f"a picture of shape {picture.shape} could not be encoded as {suffix}")
-    return data.tobytes()
-
-
-def _coloured(share: np.ndarray, valid: np.ndarray, colormap: int) -> np.ndarray:
-    values = np.clip(np.nan_to_num(share) * 255, 0, 255).astype(np.uint8)
-    picture = cv2.cvtColor(cv2.applyColorMap(values, colormap), cv2.COLOR_BGR2RGB)
-    picture[~valid] = 0
-    return picture

@@ -10,10 +10,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.data.keyframe_index import IndexEntry
@@ -32,6 +32,7 @@ PREDICTIONS = "predictions.npz"
 PICTURES = "pictures"
 
 Advance = Callable[[float], None]
+Item = TypeVar("Item")
 Prediction = tuple[DepthPrediction, SequenceItem]
 """A prediction with the item of its reference frame."""
 
@@ -136,6 +137,39 @@ def predict_indexed(
             return
 
 
+class TwoPasses:
+    """Counts every frame of a sequence by halves, for a bar of two passes of which the second looks far ahead.
+
+    Args:
+        advance: of a bar as long as the sequence.
+    """
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._read = 0.0
+
+    def first(self, frames: float) -> None:
+        """Count frames that have gone through the first pass."""
+        self._read += frames
+        self._advance(frames / 2)
+
+    def second(self, items: Iterable[Item], frame_index: Callable[[Item], int]) -> Iterator[Item]:
+        """Yield what leaves the second pass, and count the frames up to it.
+
+        Args:
+            items: what leaves it; frames that give none are counted with the next that does.
+            frame_index: position in the sequence of the frame that an item is of.
+        """
+        counted = 0
+        for item in items:
+            frames = frame_index(item) + 1
+            if frames > counted:
+                self._advance((frames - counted) / 2)
+                counted = frames
+            yield item
+        self._advance(max(self._read - counted, 0) / 2)
+
+
 def write_predictions(
     predictions: Iterator[Prediction],
     folder: Path,
@@ -179,7 +213,8 @@ def write_predictions(
 
 
 def _write_picture(path: Path, prediction: DepthPrediction, item: SequenceItem, truth_name: str) -> None:
-    from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip, encode_png
+    from dvmvs_core.data.encodings.pictures import encode_png
+    from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip
     from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
 
     truth = item.sensor_depth

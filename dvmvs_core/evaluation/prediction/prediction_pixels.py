@@ -6,14 +6,110 @@
 # governing permissions and limitations under the License.
 
 
-"""Pictures and depth of a camera at the pixels of predictions, cropped and resized as predictions were."""
+"""Predictions on disk with their frames: pictures and depth of a camera at the pixels of predictions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
+from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import DataError
+from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.preprocess import Preprocessor
+
+
+@dataclass(frozen=True, eq=False)
+class StoredKeyframe:
+    """A prediction on disk with its frame, all images of one size.
+
+    Attributes:
+        item: the frame as it was recorded.
+        image: (h, w, 3) uint8 RGB, as the network saw it.
+        depth: (h, w) float32 metres.
+        confidence: (h, w) float32; None if none was stored.
+        truth: (h, w) float32 metres of the sensor, 0 = none; None if the frame has none.
+        K: (3, 3) intrinsics of all.
+    """
+
+    item: SequenceItem
+    image: np.ndarray
+    depth: np.ndarray
+    confidence: np.ndarray | None
+    truth: np.ndarray | None
+    K: np.ndarray
+
+
+class StoredKeyframes:
+    """Predictions by frame, in the order of the frames; an index file may name them in any order.
+
+    Args:
+        path: the npz.
+        wanted: indices of frames; by default all that were predicted.
+
+    Attributes:
+        reader: of the npz.
+        missing: indices of wanted frames that have not come yet.
+    """
+
+    def __init__(self, path: Path, wanted: Collection[int] | None = None) -> None:
+        self.reader = reader = PredictionReader(path)
+        self.missing = set(reader.frame_index.tolist())
+        if wanted is not None:
+            self.missing &= set(wanted)
+        self._held: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._coming = zip(reader.frame_index.tolist(), reader.depths(), reader.confidences(), strict=True)
+
+    def take(self, item: SequenceItem) -> StoredKeyframe | None:
+        """Return the prediction of a frame, or None; later calls must be about later frames.
+
+        Raises:
+            DataError: if the predictions are of another camera.
+        """
+        index = item.frame.index
+        if index not in self.missing:
+            return None
+        while index not in self._held:
+            coming, depth, confidence = next(self._coming)
+            if coming in self.missing:
+                self._held[coming] = depth, confidence
+        self.missing.discard(index)
+        return stored_keyframe(item, *self._held.pop(index), self.reader.K)
+
+    def of(
+        self, sequence: FrameSequence, depth: bool = False, advance: Callable[[int], None] | None = None
+    ) -> Iterator[StoredKeyframe]:
+        """Yield them with the frames of their sequence.
+
+        Args:
+            sequence: what was predicted.
+            depth: read sensor depth.
+            advance: called with 1 after each frame.
+        """
+        for item in sequence.items(depth):
+            if keyframe := self.take(item):
+                yield keyframe
+            if advance:
+                advance(1)
+            if not self.missing:
+                return
+
+
+def stored_keyframe(
+    item: SequenceItem, depth: np.ndarray, confidence: np.ndarray | None, K: np.ndarray
+) -> StoredKeyframe:
+    """Return a prediction (h, w) of intrinsics K (3, 3) with its frame.
+
+    Raises:
+        DataError: if no crop leads from the frame's intrinsics to those of the predictions.
+    """
+    preprocessor = as_predicted(item.frame.K, item.frame.image.shape[:2], depth.shape, K)
+    image = np.clip(np.rint(preprocessor.image(item.frame.image)), 0, 255).astype(np.uint8)
+    truth = None if item.sensor_depth is None else preprocessor.depth(item.sensor_depth)
+    return StoredKeyframe(item, image, depth, confidence, truth, K)
 
 
 def resize_truth(

@@ -20,11 +20,11 @@ from dvmvs_core.keyframes import KeyframeBuffer
 
 KEYFRAME, MEASUREMENT, UNUSED, UNREADABLE = "keyframe", "measurement", "unused", "unreadable"
 
-Stretches = list[tuple[str, int]]
+RunLengths = list[tuple[str, int]]
 """What became of frames, and of how many in a row."""
 
 
-def online_timeline(poses: Iterable[PoseItem], config: KeyframeConfig, unreadable: Collection[int] = ()) -> Stretches:
+def online_timeline(poses: Iterable[PoseItem], config: KeyframeConfig, unreadable: Collection[int] = ()) -> RunLengths:
     """Return what the keyframe buffer decides on each frame: the names of `KeyframeDecision`, in small letters.
 
     Args:
@@ -33,12 +33,12 @@ def online_timeline(poses: Iterable[PoseItem], config: KeyframeConfig, unreadabl
         unreadable: indices of the frames whose images it never got.
     """
     buffer: KeyframeBuffer[None] = KeyframeBuffer(config)
-    return _stretches(
+    return _run_lengths(
         UNREADABLE if pose.index in unreadable else buffer.add(pose.world_T_cam, None).name.lower() for pose in poses
     )
 
 
-def indexed_timeline(frames: int, frame_index: np.ndarray, measurement_index: np.ndarray) -> Stretches:
+def indexed_timeline(frames: int, frame_index: np.ndarray, measurement_index: np.ndarray) -> RunLengths:
     """Return what an index file makes of each frame: a keyframe, only ever a measurement frame, or nothing.
 
     Args:
@@ -49,8 +49,8 @@ def indexed_timeline(frames: int, frame_index: np.ndarray, measurement_index: np
     uses = np.full(frames, UNUSED, dtype=object)
     uses[measurement_index[measurement_index >= 0]] = MEASUREMENT
     uses[frame_index] = KEYFRAME
-    return _stretches(uses)
+    return _run_lengths(uses)
 
 
-def _stretches(names: Iterable[str]) -> Stretches:
+def _run_lengths(names: Iterable[str]) -> RunLengths:
     return [(name, sum(1 for _ in same)) for name, same in groupby(names)]

@@ -39,12 +39,12 @@ class DepthHypotheses:
         self._K = scale_intrinsics(K, 1 / step)
         self._world_T_cam = matrix_tensor(view.world_T_cam)
 
-    def similarity(self, looks: Tensor, others: list[tuple[Tensor, DepthView]], sides: tuple[int, ...]) -> Tensor:
-        """Return how well (1, P, h, w) the looks of the view match those of others at each depth, -1..1.
+    def similarity(self, descriptors: Tensor, others: list[tuple[Tensor, DepthView]], sides: tuple[int, ...]) -> Tensor:
+        """Return how well (1, P, h, w) the descriptors of the view match those of others at each depth, -1..1.
 
         Args:
-            looks: (1, C, h, w) of the pixels that are tried.
-            others: looks (1, C, h, w) of each other view, and the view.
+            descriptors: (1, C, h, w) of the pixels that are tried.
+            others: descriptors (1, C, h, w) of each other view, and the view.
             sides: of the squares, in pixels that are tried, over which matching is averaged; their mean counts. Odd.
         """
         matched = match_along_rays(
@@ -52,7 +52,7 @@ class DepthHypotheses:
             1 / self._depths,
             self._K,
             self._world_T_cam,
-            looks.flatten(2),
+            descriptors.flatten(2),
             [(there, matrix_tensor(other.world_T_cam)) for there, other in others],
         )
         means = NeighbourhoodMeans(*(part.view(self._shape) for part in matched), max(sides))

@@ -22,7 +22,7 @@ from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.prediction.predict_sequence import Advance
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
-from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted, resize_truth
+from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth, stored_keyframe
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.types import DepthPrediction
 
@@ -120,15 +120,9 @@ def stored_views(
         uses[index] -= 1
         if not uses[index]:
             del held[index]
-        image = as_predicted(item.frame.K, item.frame.image.shape[:2], depth.shape, reader.K).image(item.frame.image)
-        yield DepthView(
-            frame_index=index,
-            depth=_confident(depth, confidence, min_confidence),
-            image=np.clip(np.rint(image), 0, 255).astype(np.uint8),
-            K=reader.K,
-            world_T_cam=world_T_cam,
-            sensor_depth=_sensor_depth(item, depth.shape, reader.K),
-        )
+        keyframe = stored_keyframe(item, depth, confidence, reader.K)
+        depth = _confident(depth, confidence, min_confidence)
+        yield DepthView(index, depth, keyframe.image, reader.K, world_T_cam, keyframe.truth)
 
 
 def sensor_views(

@@ -8,7 +8,7 @@
 """Fusing depth images of known pose into one surface, as a truncated signed distance function (TSDF) on voxels.
 
 Every voxel keeps the running mean of min(1, (d − z) / truncation) over the frames that see it, where d is the depth at
-its pixel and z its own; frames in which it lies farther than the truncation behind the surface have no say. The
+its pixel and z its own; frames in which it is farther than the truncation behind the surface do not count. The
 surface is where the mean crosses 0. Voxels exist only near surfaces.
 
 Source: Curless and Levoy, "A Volumetric Method for Building Complex Models from Range Images", 1996.

@@ -19,7 +19,8 @@ a point count while depth is still being chosen).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,12 +28,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
-from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
 from dvmvs_core.model.pinhole import pixel_grid
 from dvmvs_core.model.ray_matching import look_up
 from dvmvs_core.model.warping import sampling_grid
 
-LEAST_ASKED = 3
+View = TypeVar("View")
+
+MIN_ASKED = 3
 """Views that must all speak for a depth to be wholly consistent, where fewer have it in view."""
 
 CHECK_REACH = 4
@@ -41,7 +43,7 @@ CHECK_REACH = 4
 AGREEMENT = 0.03
 """Largest difference of the logarithms of two depths that say the same."""
 
-LEAST_AGREEING = 3
+MIN_AGREEING = 3
 """Keyframes that must."""
 
 
@@ -76,7 +78,39 @@ def consistency(
         in_view = in_view & (there > 0)
         support = support + (1 - difference / tolerance).clamp(min=0) * in_view
         asked = asked + in_view
-    return support / asked.clamp(min=LEAST_ASKED)
+    return support / asked.clamp(min=MIN_ASKED)
+
+
+def with_neighbours(
+    views: Iterable[View], reach: int, is_keyframe: Callable[[View], bool] = lambda view: True
+) -> Iterator[tuple[View, list[View]]]:
+    """Yield every view with the nearest keyframes on either side of it, in order.
+
+    Args:
+        views: in order of time.
+        reach: how many keyframes on either side, fewer at the ends.
+        is_keyframe: which views can be neighbours: others hardly moved.
+    """
+    held: list[View] = []
+    position = 0  # of the next view to yield in `held`
+    for view in views:
+        held.append(view)
+        while sum(map(is_keyframe, held[position + 1 :])) >= reach:
+            yield _surroundings(held, position, reach, is_keyframe)
+            position += 1
+            while sum(map(is_keyframe, held[1:position])) >= reach:
+                del held[0]
+                position -= 1
+    for last in range(position, len(held)):
+        yield _surroundings(held, last, reach, is_keyframe)
+
+
+def _surroundings(
+    held: list[View], position: int, reach: int, is_keyframe: Callable[[View], bool]
+) -> tuple[View, list[View]]:
+    before = [view for view in held[:position] if is_keyframe(view)][-reach:]
+    after = [view for view in held[position + 1 :] if is_keyframe(view)][:reach]
+    return held[position], before + after
 
 
 def agreeing_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
@@ -89,7 +123,7 @@ def agreeing_views(views: Iterable[DepthView]) -> Iterator[DepthView]:
 def confirmed(view: DepthView, neighbours: list[DepthView]) -> np.ndarray:
     """Return at which pixels (h, w) of a view enough of its neighbours have the same depth."""
     # At the ends of a recording there are fewer to ask.
-    needed = min(LEAST_AGREEING, max(1, len(neighbours) - 1))
+    needed = min(MIN_AGREEING, max(1, len(neighbours) - 1))
     return _confirmations(view, neighbours) >= needed
 
 

@@ -14,11 +14,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dvmvs_core.atomic import replacing
+from dvmvs_core.data.encodings.ply import write_ply
 from dvmvs_core.errors import DataError
+from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
+
+if TYPE_CHECKING:
+    from open3d.t.geometry import RaycastingScene
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,41 +71,23 @@ class Mesh:
         weights = np.stack((1 - root, root * (1 - along), root * along), axis=-1)
         return np.einsum("nc,ncx->nx", weights, self.corners()[chosen])
 
-    def coarse(self, cell_m: float) -> Mesh:
-        """Return the mesh with all vertices inside a cube of side `cell_m` merged into their mean.
+    def raycasting_scene(self) -> RaycastingScene:
+        """Return the triangles as Open3D casts rays at them.
 
-        Where that leaves no triangle, the mesh is smaller than a cube and returned as it is.
+        Raises:
+            PackageError: if Open3D is missing.
         """
-        cells = np.floor(self.vertices / cell_m).astype(np.int64)
-        _, first, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
-        cell = cell.reshape(-1)  # numpy 2.0 gives it a second axis
-        counts = np.bincount(cell)
-        vertices = np.stack([np.bincount(cell, weights) / counts for weights in self.vertices.T], axis=1)
-        triangles = cell[self.triangles].astype(np.int32)
-        a, b, c = triangles.T
-        left = triangles[(a != b) & (b != c) & (c != a)]
-        if not len(left):
-            return self
-        return Mesh(vertices.astype(np.float32), self.normals[first], self.colours[first], left)
+        o3d = load_open3d()
+        scene = o3d.t.geometry.RaycastingScene()
+        scene.add_triangles(
+            o3d.core.Tensor(np.ascontiguousarray(self.vertices, dtype=np.float32)),
+            o3d.core.Tensor(np.ascontiguousarray(self.triangles, dtype=np.uint32)),
+        )
+        return scene
 
 
-def write_ply(mesh: Mesh, path: Path) -> None:
+def write_mesh(mesh: Mesh, path: Path) -> None:
     """Write a mesh as binary PLY with normals and colours; a file at `path` is replaced only by a whole one."""
     vertices = np.empty(len(mesh.vertices), dtype=[("position", "<f4", 3), ("normal", "<f4", 3), ("colour", "u1", 3)])
     vertices["position"], vertices["normal"], vertices["colour"] = mesh.vertices, mesh.normals, mesh.colours
-    faces = np.empty(len(mesh.triangles), dtype=[("count", "u1"), ("corners", "<i4", 3)])
-    faces["count"], faces["corners"] = 3, mesh.triangles
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        f"element vertex {len(vertices)}",
-        *(f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")),
-        *(f"property uchar {name}" for name in ("red", "green", "blue")),
-        f"element face {len(faces)}",
-        "property list uchar int vertex_indices",
-        "end_header\n",
-    ]
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
-        file.write("\n".join(header).encode())
-        file.write(vertices.tobytes())
-        file.write(faces.tobytes())
+    write_ply(path, vertices, mesh.triangles)

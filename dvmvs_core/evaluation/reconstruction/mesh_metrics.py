@@ -22,7 +22,6 @@ import numpy as np
 
 from dvmvs_core.evaluation.reconstruction.mesh import Mesh
 from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
-from dvmvs_core.evaluation.reconstruction.raycasting import raycasting_scene
 
 THRESHOLD_M = 0.05
 SAMPLES = 200_000
@@ -81,6 +80,5 @@ def compare_meshes(
 
 def surface_distance(points: np.ndarray, mesh: Mesh) -> np.ndarray:
     """Return the distance (N,) float64 in metres from points (N, 3) to the nearest point on a mesh's triangles."""
-    scene = raycasting_scene(mesh.vertices, mesh.triangles)
     queries = load_open3d().core.Tensor(np.ascontiguousarray(points, dtype=np.float32))
-    return scene.compute_distance(queries).numpy().astype(np.float64)
+    return mesh.raycasting_scene().compute_distance(queries).numpy().astype(np.float64)

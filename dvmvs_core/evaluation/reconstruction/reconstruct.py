@@ -23,15 +23,15 @@ from pathlib import Path
 import numpy as np
 
 from dvmvs_core.atomic import replacing
+from dvmvs_core.data.encodings.pictures import encode_png
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.prediction.depth_pictures import captioned, encode_png
+from dvmvs_core.evaluation.prediction.depth_pictures import captioned
+from dvmvs_core.evaluation.prediction.virtual_camera import VirtualCamera
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig, TsdfVolume
-from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_ply
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_mesh
 from dvmvs_core.evaluation.reconstruction.mesh_metrics import THRESHOLD_M, surface_distance
-from dvmvs_core.evaluation.reconstruction.mesh_painter import MeshPainter
-from dvmvs_core.evaluation.reconstruction.mesh_picture import render
-from dvmvs_core.evaluation.reconstruction.mesh_viewpoint import PICTURE_SIZE, choose_close_views, choose_viewpoint
+from dvmvs_core.evaluation.reconstruction.mesh_picture import PICTURE_SIZE, find_up, render
 
 FAR_OFF_M = 0.2
 """Distance from the true surface that the picture shows in its last colour."""
@@ -40,7 +40,13 @@ DISTANCE_COLOURS = np.array(((86, 166, 120), (240, 214, 92), (214, 62, 52)), np.
 """RGB at distance 0, at the threshold of the F-score, and at `FAR_OFF_M`."""
 
 CLOSE_VIEWS = 3
-"""How many parts of the mesh the picture also shows from nearby."""
+"""How many cameras, spread over the sequence, the picture also shows the mesh from."""
+
+SIDE_DEG = -35.0
+"""Where the whole is looked at from, see `VirtualCamera.of_side`."""
+
+STEP_BACK_M = 0.6
+"""So far behind a camera it is shown from, so that there is what stands around, too."""
 
 UNLIMITED_M = 1000.0
 
@@ -67,7 +73,7 @@ class Reconstruction:
     """A fused surface.
 
     Attributes:
-        mesh: the surface, in the colours of the images that show it best.
+        mesh: the surface, in the mean colours of the images.
         world_T_cams: (N, 4, 4) poses of the fused frames.
         comparison: with the sensor; None where the views have no sensor depth.
     """
@@ -92,14 +98,12 @@ def reconstruct(
         PackageError: if Open3D is missing.
     """
     volume, sensor = TsdfVolume(config), TsdfVolume(config)
-    painter = MeshPainter()
     predicted = TsdfVolume(dataclasses.replace(config, max_depth_m=UNLIMITED_M))
     poses: list[np.ndarray] = []
     pixels = shared = 0
     for view in views:
         colour_and_camera = (view.image, view.K, view.world_T_cam)
         volume.integrate(view.depth, *colour_and_camera)
-        painter.add(*colour_and_camera)
         poses.append(view.world_T_cam)
         if view.sensor_depth is not None:
             known = (view.sensor_depth > 0) & (view.sensor_depth <= config.max_depth_m)
@@ -116,7 +120,6 @@ def reconstruct(
             f"{len(poses)} frames were fused and no surface came out: no depth lies within {config.max_depth_m:g} m"
             f" (--max-depth), or none was seen by {config.min_views} frames (--min-views)"
         )
-    mesh = painter.paint(mesh)
     comparison = Comparison(predicted.mesh(), sensor.mesh(), shared / pixels) if shared else None
     if comparison and not (len(comparison.predicted.triangles) and len(comparison.sensor.triangles)):
         comparison = None
@@ -138,7 +141,7 @@ class ProgressiveMeshes:
     def __call__(self, view: DepthView, volume: TsdfVolume) -> None:
         """Write the mesh if its turn has come."""
         if volume.frames % self._every == 0:
-            write_ply(volume.mesh(), self._folder / f"mesh_{view.frame_index:05d}.ply")
+            write_mesh(volume.mesh(), self._folder / f"mesh_{view.frame_index:05d}.ply")
 
 
 def write_picture(
@@ -147,7 +150,7 @@ def write_picture(
     size: tuple[int, int] = PICTURE_SIZE,
     depth_name: str = "sensor depth",
 ) -> None:
-    """Write a PNG of the mesh in colour and in clay, from above and from beside where cameras stood.
+    """Write a PNG of the mesh in colour and in clay, from above and from behind where cameras stood.
 
     Where there is a comparison, it also shows both of its surfaces, from above.
 
@@ -158,26 +161,26 @@ def write_picture(
         depth_name: what the depth to compare with is, `Sequence.depth_name`.
     """
     mesh, comparison = reconstruction.mesh, reconstruction.comparison
+    poses = reconstruction.world_T_cams
     # The surface to compare with tells best which way is up, and gives every prediction of a sequence the same view.
-    viewpoint = choose_viewpoint(comparison.sensor if comparison else mesh, reconstruction.world_T_cams)
-    close_views = choose_close_views(mesh, reconstruction.world_T_cams, viewpoint.up, CLOSE_VIEWS)
+    known = comparison.sensor if comparison else mesh
+    up = find_up(known, poses)
+    no_ceiling = known.normals @ up > -0.5
+    above = VirtualCamera.of_side(known.vertices[no_ceiling if no_ceiling.any() else ...], poses, SIDE_DEG, size, -up)
+    chosen = np.linspace(0, len(poses) - 1, min(CLOSE_VIEWS, len(poses)) + 2).round().astype(int)[1:-1]
+    close_views = [VirtualCamera.behind(poses[i], STEP_BACK_M, size) for i in np.unique(chosen)]
     rows = [
-        [
-            (f"colour{place}", render(mesh, seen_from, mesh.colours, size)),
-            (f"shape{place}", render(mesh, seen_from, size=size)),
-        ]
-        for place, seen_from in (("", viewpoint), *((", from nearby", close) for close in close_views))
+        [(f"colour{place}", render(mesh, camera, up, mesh.colours)), (f"shape{place}", render(mesh, camera, up))]
+        for place, camera in (("", above), *((", from nearby", close) for close in close_views))
     ]
     if comparison:
         sensor, predicted = comparison.sensor, comparison.predicted
-        distance = surface_distance(predicted.vertices, sensor)
+        colours = distance_colours(surface_distance(predicted.vertices, sensor))
+        cm = f"green 0, yellow {THRESHOLD_M * 100:.0f} cm, red {FAR_OFF_M * 100:.0f} cm or more"
         rows.append(
             [
-                (f"{depth_name} of the same frames", render(sensor, viewpoint, sensor.colours, size)),
-                (
-                    f"distance to it: green 0, yellow {THRESHOLD_M * 100:.0f} cm, red {FAR_OFF_M * 100:.0f} cm or more",
-                    render(predicted, viewpoint, distance_colours(distance), size),
-                ),
+                (f"{depth_name} of the same frames", render(sensor, above, up, sensor.colours)),
+                (f"distance to it: {cm}", render(predicted, above, up, colours)),
             ]
         )
     picture = np.vstack([np.hstack([captioned(caption, panel) for caption, panel in row]) for row in rows])

@@ -9,13 +9,13 @@
 
 1. A plane sweep in a wide range about the predicted depth, against those keyframes before and after that see the same
    points at a good angle.
-2. The same scores once more, with a say for the depth that those keyframes came to: so what one of them cannot decide
-   is decided by those that can, and all come to one surface.
+2. The same scores plus support from the depth that those keyframes came to: so what one of them cannot decide is
+   decided by those that can, and all come to one surface.
 3. Another sweep in a small range about what came out, at every pixel.
 
-Looks are compared as normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the depth before
-that decides where there is nothing to see. Semi-global matching chooses among the depths of a sweep, so that edges of
-depth keep to edges of the image.
+Pixels are compared by descriptors, normalised 3×3 patches, averaged over neighbourhoods, with a small bias towards the
+depth before that decides where there is nothing to see. Semi-global matching chooses among the depths of a sweep, so
+that edges of depth keep to edges of the image.
 
 What is to be fused is also checked: a pixel stays if the keyframes around came to the same depth after the first sweep,
 when none had heard of the others yet.
@@ -38,10 +38,15 @@ from torch.nn import functional
 from dvmvs_core.evaluation.prediction.predict_sequence import Prediction
 from dvmvs_core.evaluation.reconstruction.depth_hypotheses import DepthHypotheses
 from dvmvs_core.evaluation.reconstruction.depth_views import DepthView, predicted_views
-from dvmvs_core.evaluation.reconstruction.geometric_consistency import CHECK_REACH, confirmed, image_tensor
-from dvmvs_core.evaluation.reconstruction.matched_views import best_views
-from dvmvs_core.evaluation.reconstruction.neighbours import with_neighbours
-from dvmvs_core.evaluation.reconstruction.score_aggregation import semi_global_scores
+from dvmvs_core.evaluation.reconstruction.geometric_consistency import (
+    CHECK_REACH,
+    confirmed,
+    image_tensor,
+    with_neighbours,
+)
+from dvmvs_core.matching.gpu.plain_kernels import plain_paths
+from dvmvs_core.matching.gpu.scores import jump_penalties
+from dvmvs_core.matching.view_selection import best_views
 from dvmvs_core.model.patch_matching import full_patch_descriptors, patch_descriptors
 from dvmvs_core.preprocess import normalise
 
@@ -50,6 +55,15 @@ WINDOW = 30
 
 VIEWS = 24
 """Keyframes to match against."""
+
+POINTS_STEP = 16
+"""Pixels between the points by which they are chosen."""
+
+NEXT_DEPTH, OTHER_DEPTH = 0.2, 4.0
+"""Prices of semi-global matching for going to the next depth, and to any other where the image has no edge."""
+
+EDGE = 30.0
+"""Difference of grey levels, of 255, at which the latter has fallen to 1/e of it."""
 
 BIAS = 0.05
 """Similarity that a change of the logarithm of depth by 1 must win."""
@@ -96,11 +110,12 @@ class _Unswept:
 
     Attributes:
         view: with its depth as it came.
-        looks: (1, C, h, w) of the pixels of the wide sweep, if others are matched against it: they take much memory.
+        descriptors: (1, C, h, w) of the pixels of the wide sweep, which take much memory: only if others are matched
+            against it.
     """
 
     view: DepthView
-    looks: Tensor | None
+    descriptors: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,14 +127,14 @@ class _Swept:
         depth: (H, W) that it came to in the sweep, metres.
         scores: (1, P, h, w) float16 of the sweep, of keyframes that had others to match against: a thousand frames may
             lie between two keyframes, and theirs are worked out twice rather than held.
-        looks: (1, C, H, W) of all pixels, if others are matched against it.
+        descriptors: (1, C, H, W) of all pixels, if others are matched against it.
         confirmed: (H, W) where its neighbours came to the same; None if that was not asked.
     """
 
     view: DepthView
     depth: np.ndarray
     scores: Tensor | None
-    looks: Tensor | None
+    descriptors: Tensor | None
     confirmed: np.ndarray | None = None
 
     @property
@@ -148,7 +163,7 @@ def refined_views(views: Iterable[DepthView], checked: bool = False) -> Iterator
             scores = _wide_scores(view, others) if one.scores is None else one.scores.float()
             support = _hypotheses(view, WIDE_SWEEP).support([other.swept_view for other in others], CONTRADICTION)
             view = _best_depth(view, scores + CONSISTENCY * support, WIDE_SWEEP)
-            view = _best_depth(view, _scores(view, one.looks, others, FINE_SWEEP), FINE_SWEEP)
+            view = _best_depth(view, _scores(view, one.descriptors, others, FINE_SWEEP), FINE_SWEEP)
         if checked:
             view = dataclasses.replace(view, depth=np.where(one.confirmed, view.depth, np.float32(0)))
         yield view
@@ -166,14 +181,14 @@ def refined_predictions(predictions: Iterable[Prediction]) -> Iterator[Predictio
 
 
 def _swept_views(views: Iterable[DepthView]) -> Iterator[_Swept]:
-    unswept = (_Unswept(view, _looks(view, WIDE_SWEEP) if view.is_keyframe else None) for view in views)
+    unswept = (_Unswept(view, _descriptors(view, WIDE_SWEEP) if view.is_keyframe else None) for view in views)
     for one, around in with_neighbours(unswept, WINDOW, _is_keyframe):
         view, scores = one.view, None
         if others := _best(view, around):
-            scores = _scores(view, one.looks, others, WIDE_SWEEP)
+            scores = _scores(view, one.descriptors, others, WIDE_SWEEP)
             view = _best_depth(view, scores, WIDE_SWEEP)
             scores = scores.half() if view.is_keyframe else None
-        yield _Swept(one.view, view.depth, scores, _looks(view, FINE_SWEEP) if view.is_keyframe else None)
+        yield _Swept(one.view, view.depth, scores, _descriptors(view, FINE_SWEEP) if view.is_keyframe else None)
 
 
 def _with_confirmation(swept_views: Iterable[_Swept]) -> Iterator[_Swept]:
@@ -188,13 +203,15 @@ def _is_keyframe(one: _Unswept | _Swept) -> bool:
 
 def _best(view: DepthView, around: list[Held]) -> list[Held]:
     """Those of the keyframes around a view that it is matched against."""
-    return [around[index] for index in best_views(view, [other.view for other in around], VIEWS)]
+    intrinsics, poses = ([getattr(other.view, name) for other in around] for name in ("K", "world_T_cam"))
+    chosen = best_views(view.depth, view.K, view.world_T_cam, intrinsics, poses, VIEWS, POINTS_STEP)
+    return [around[index] for index in chosen]
 
 
-def _looks(view: DepthView, sweep: Sweep) -> Tensor:
+def _descriptors(view: DepthView, sweep: Sweep) -> Tensor:
     """What the pixels of a sweep are compared by: (1, C, h, w)."""
-    descriptors = {1: full_patch_descriptors, 2: patch_descriptors}[sweep.step]
-    return descriptors(torch.from_numpy(normalise(view.image))[None])
+    describe = {1: full_patch_descriptors, 2: patch_descriptors}[sweep.step]
+    return describe(torch.from_numpy(normalise(view.image))[None])
 
 
 def _hypotheses(view: DepthView, sweep: Sweep) -> DepthHypotheses:
@@ -205,17 +222,19 @@ def _hypotheses(view: DepthView, sweep: Sweep) -> DepthHypotheses:
     return DepthHypotheses(view, depth * torch.exp(sweep.changes).view(1, -1, 1, 1), sweep.step)
 
 
-def _scores(view: DepthView, looks: Tensor | None, others: list[_Unswept] | list[_Swept], sweep: Sweep) -> Tensor:
-    """How well (1, P, h, w) each depth of a sweep matches the others' looks, less the bias."""
-    looks = _looks(view, sweep) if looks is None else looks
-    looks_there = [(other.looks, other.view) for other in others]
-    similarity = _hypotheses(view, sweep).similarity(looks, looks_there, sweep.neighbourhoods)
+def _scores(view: DepthView, descriptors: Tensor | None, others: list[_Unswept] | list[_Swept], sweep: Sweep) -> Tensor:
+    """How well (1, P, h, w) each depth of a sweep matches the others' descriptors, less the bias."""
+    descriptors = _descriptors(view, sweep) if descriptors is None else descriptors
+    descriptors_there = [(other.descriptors, other.view) for other in others]
+    similarity = _hypotheses(view, sweep).similarity(descriptors, descriptors_there, sweep.neighbourhoods)
     return similarity - BIAS * sweep.changes.abs().view(1, -1, 1, 1)
 
 
 def _wide_scores(view: DepthView, others: list[_Swept]) -> Tensor:
     """What the wide sweep gave, once more."""
-    return _scores(view, None, [_Unswept(other.view, _looks(other.view, WIDE_SWEEP)) for other in others], WIDE_SWEEP)
+    return _scores(
+        view, None, [_Unswept(other.view, _descriptors(other.view, WIDE_SWEEP)) for other in others], WIDE_SWEEP
+    )
 
 
 def _best_depth(view: DepthView, scores: Tensor, sweep: Sweep) -> DepthView:
@@ -226,6 +245,12 @@ def _best_depth(view: DepthView, scores: Tensor, sweep: Sweep) -> DepthView:
         change = functional.interpolate(change, view.depth.shape, mode="bilinear", align_corners=False)
     depth = image_tensor(view.depth) * torch.exp(change)
     return dataclasses.replace(view, depth=depth[0, 0].numpy())
+
+
+def semi_global_scores(scores: Tensor, grey: Tensor) -> Tensor:
+    """Return scores (P, h, w) of P neighbouring depths after semi-global matching, by grey levels (h, w), 0 to 255."""
+    jumps = jump_penalties(grey[..., None], OTHER_DEPTH, NEXT_DEPTH, EDGE)
+    return plain_paths(scores.permute(1, 2, 0), jumps, NEXT_DEPTH).sum(dim=0).permute(2, 0, 1) / 4
 
 
 def _best_change(score: Tensor, changes: Tensor) -> Tensor:

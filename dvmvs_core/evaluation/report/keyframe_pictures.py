@@ -17,21 +17,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dvmvs_core.data.sequence import FrameSequence, SequenceItem
-from dvmvs_core.evaluation.prediction.depth_pictures import (
-    LARGEST_ERROR,
-    colourise,
-    colourise_error,
-    depth_range,
-    encode_jpeg,
-)
-from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
-from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted
+from dvmvs_core.data.encodings.pictures import colour_depth, encode_jpeg
+from dvmvs_core.data.sequence import FrameSequence
+from dvmvs_core.evaluation.prediction.depth_pictures import LARGEST_ERROR, colourise_error, depth_range
+from dvmvs_core.evaluation.prediction.prediction_pixels import StoredKeyframe, StoredKeyframes
 
-MOST_PICTURES = 12
+MAX_PICTURES = 12
 """On each side, over all sequences: pictures make nearly all of the page's size."""
 
-MOST_OF_A_SEQUENCE = 3
+MAX_OF_A_SEQUENCE = 3
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ def choose(per_keyframe: dict[str, list], sequences: int) -> dict[int, tuple[int
     errors = np.array([np.nan if e is None else e for e in per_keyframe["abs_relative_error"]], dtype=np.float64)
     known = np.flatnonzero(np.isfinite(errors))
     ascending = known[np.argsort(errors[known], kind="stable")]
-    wanted = max(1, min(MOST_OF_A_SEQUENCE, MOST_PICTURES // sequences, len(known) // 2))
+    wanted = max(1, min(MAX_OF_A_SEQUENCE, MAX_PICTURES // sequences, len(known) // 2))
     apart = max(1, len(errors) // 10)
     rows: dict[int, bool] = {}
     for best, order in ((True, ascending), (False, ascending[::-1])):
@@ -100,21 +94,11 @@ def draw(
         sequence: what it was made from.
         advance: called with 1 after each frame.
     """
-    reader = PredictionReader(predictions)
-    depths = {
-        index: depth
-        for index, depth in zip(reader.frame_index.tolist(), reader.depths(), strict=True)
-        if index in chosen
-    }
     drawn = {}
-    for item in sequence.items(depth=True):
-        if item.frame.index in depths and item.sensor_depth is not None:
-            row, best = chosen[item.frame.index]
-            drawn[item.frame.index] = _draw(item, depths[item.frame.index], reader.K, row, best)
-        if advance:
-            advance(1)
-        if len(drawn) == len(chosen):
-            break
+    for keyframe in StoredKeyframes(predictions, chosen).of(sequence, True, advance):
+        if keyframe.truth is not None:
+            index = keyframe.item.frame.index
+            drawn[index] = _draw(keyframe, *chosen[index])
     return [drawn[index] for index in chosen if index in drawn]
 
 
@@ -130,20 +114,18 @@ ERROR_SCALE = colour_scale(cv2.COLORMAP_INFERNO)
 ERROR_SCALE_END = LARGEST_ERROR
 
 
-def _draw(item: SequenceItem, depth: np.ndarray, K: np.ndarray, row: int, best: bool) -> KeyframePicture:
-    preprocessor = as_predicted(item.frame.K, item.frame.image.shape[:2], depth.shape, K)
-    truth = preprocessor.depth(item.sensor_depth)
-    image = np.clip(np.rint(preprocessor.image(item.frame.image)), 0, 255).astype(np.uint8)
+def _draw(keyframe: StoredKeyframe, row: int, best: bool) -> KeyframePicture:
+    depth, truth = keyframe.depth, keyframe.truth
     near_m, far_m = depth_range(depth, truth)
     return KeyframePicture(
         best=best,
         row=row,
-        name=item.name,
+        name=keyframe.item.name,
         near_m=near_m,
         far_m=far_m,
-        image=_address(image),
-        depth=_address(colourise(depth, near_m, far_m)),
-        truth=_address(colourise(truth, near_m, far_m)),
+        image=_address(keyframe.image),
+        depth=_address(colour_depth(depth, near_m, far_m)),
+        truth=_address(colour_depth(truth, near_m, far_m)),
         error=_address(colourise_error(depth, truth)),
     )
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Puts the page together, and writes it beside its figures."""
+"""Puts the page together, and writes it next to its figures."""
 
 from __future__ import annotations
 

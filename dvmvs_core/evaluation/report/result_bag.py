@@ -5,16 +5,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Predictions as a rosbag2, beside the frames that they were made from: for RViz, Foxglove, rerun and `ros2 bag`.
+"""Predictions as a rosbag2, with the frames that they were made from: for RViz, Foxglove, rerun and `ros2 bag`.
 
-Topics are those of the node and of the evaluation beside it, so that one layout shows a live robot and this.
+Topics are those of the node and of the evaluation node, so that one layout shows a live robot and this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,24 +20,16 @@ from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_messages import CAMERA_INFO, DIAGNOSTICS, IMAGE, POINT_CLOUD
 from dvmvs_core.data.bags.bag_writer import CAMERA_FRAME, OpenBag, SequenceRecorder, new_bag
 from dvmvs_core.data.point_clouds import cloud_points_of
-from dvmvs_core.data.sequence import FrameSequence, SequenceItem
+from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.evaluation.prediction.depth_pictures import colourise_error
 from dvmvs_core.evaluation.prediction.predict_sequence import Advance
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
-from dvmvs_core.evaluation.prediction.prediction_pixels import as_predicted
-from dvmvs_core.evaluation.scoring.metrics import evaluate_depth
-from dvmvs_core.evaluation.scoring.running_mean import RunningMean
+from dvmvs_core.evaluation.prediction.prediction_pixels import StoredKeyframe, StoredKeyframes
+from dvmvs_core.evaluation.scoring.metrics import RunningMean, evaluate_depth
 from dvmvs_core.types import DepthPrediction
 
 DEPTH, DEPTH_INFO, CONFIDENCE, POINTS = "/depth/image", "/depth/camera_info", "/depth/confidence", "/points"
 METRICS, ERROR_IMAGE = "/evaluation_node/metrics", "/evaluation_node/error_image"
-
-
-class _Stored(NamedTuple):
-    """One prediction on disk, (h, w) each."""
-
-    depth: np.ndarray
-    confidence: np.ndarray | None
 
 
 def write_result_bag(
@@ -50,7 +40,7 @@ def write_result_bag(
     min_depth_m: float = 0.5,
     advance: Advance | None = None,
 ) -> None:
-    """Write all frames of a sequence, and beside its keyframes their depth, confidence, cloud and figures.
+    """Write all frames of a sequence, and with its keyframes their depth, confidence, cloud and figures.
 
     Args:
         sequence: what was predicted.
@@ -63,16 +53,15 @@ def write_result_bag(
     Raises:
         DataError: if `out` exists, or predictions and sequence do not belong together.
     """
-    reader = PredictionReader(predictions)
+    stored = StoredKeyframes(predictions)
     with new_bag(out, storage) as bag:
+        bag.describe(sequence)
         recorder = SequenceRecorder(bag, sequence.has_depth)
-        results = _Results(bag, reader, sequence.has_depth, min_depth_m)
-        stored = _Lookup(reader)
+        results = _Results(bag, stored.reader, sequence.has_depth, min_depth_m)
         for item in sequence.items():
             recorder.add(item)
-            prediction = stored.take(item.frame.index)
-            if prediction is not None:
-                results.add(item, prediction)
+            if keyframe := stored.take(item):
+                results.add(keyframe)
             if advance:
                 advance(1)
     recorder.say_what_was_lost()
@@ -94,15 +83,14 @@ class _Results:
         for topic, message_type in topics.items():
             bag.open(topic, message_type)
 
-    def add(self, item: SequenceItem, stored: _Stored) -> None:
+    def add(self, keyframe: StoredKeyframe) -> None:
         """Write what one keyframe gave."""
-        frame, (depth, confidence) = item.frame, stored
+        frame, depth, confidence = keyframe.item.frame, keyframe.depth, keyframe.confidence
         at = (frame.stamp_ns, CAMERA_FRAME)
-        resized = as_predicted(frame.K, frame.image.shape[:2], depth.shape, self._K)
         prediction = DepthPrediction(
             depth=depth,
             K=self._K,
-            image=np.clip(np.rint(resized.image(frame.image)), 0, 255).astype(np.uint8),
+            image=keyframe.image,
             world_T_cam=frame.world_T_cam,
             stamp_ns=frame.stamp_ns,
             frame_index=frame.index,
@@ -118,8 +106,8 @@ class _Results:
         if confidence is not None:
             self._write(CONFIDENCE, frame.stamp_ns, bag_messages.image(*at, confidence.astype("<f4"), "32FC1"))
         self._write(POINTS, frame.stamp_ns, bag_messages.cloud(*at, cloud_points_of(prediction, valid)))
-        if item.sensor_depth is not None:
-            truth = np.where(valid, resized.depth(item.sensor_depth), np.float32(0))
+        if keyframe.truth is not None:
+            truth = np.where(valid, keyframe.truth, np.float32(0))
             metrics = evaluate_depth(depth, truth, self._min_depth_m)
             self._figures.add(metrics)
             self._write(METRICS, frame.stamp_ns, bag_messages.diagnostics(*at, self._figures.statuses(metrics)))
@@ -128,20 +116,3 @@ class _Results:
 
     def _write(self, topic: str, stamp_ns: int, message: object) -> None:
         self._bag.write(topic, stamp_ns, message)
-
-
-class _Lookup:
-    """Predictions by frame, in the order of the frames; an index file may name them in any order."""
-
-    def __init__(self, reader: PredictionReader) -> None:
-        self._wanted = set(reader.frame_index.tolist())
-        self._held: dict[int, _Stored] = {}
-        self._coming: Iterator = zip(reader.frame_index.tolist(), reader.depths(), reader.confidences(), strict=True)
-
-    def take(self, index: int) -> _Stored | None:
-        """Return the prediction of a frame, or None."""
-        if index not in self._wanted:
-            return None
-        while index not in self._held and (coming := next(self._coming, None)) is not None:
-            self._held[coming[0]] = _Stored(*coming[1:])
-        return self._held.pop(index, None)

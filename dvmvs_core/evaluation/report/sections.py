@@ -42,7 +42,7 @@ HIGHEST_ERROR = 1.0
 
 LATENCY_BINS = 30
 
-MOST_REMARKS = 20
+MAX_REMARKS = 20
 """Remarks of one kind on the page; all of them are in the figures."""
 
 
@@ -222,8 +222,8 @@ def _half(part: dict) -> float:
 
 
 def _remarks(heading: str, lines: list[str]) -> str:
-    shown = "".join(lines[:MOST_REMARKS])
-    more = f"<p class='note'>… and {len(lines) - MOST_REMARKS} more in the figures.</p>" if lines[MOST_REMARKS:] else ""
+    shown = "".join(lines[:MAX_REMARKS])
+    more = f"<p class='note'>… and {len(lines) - MAX_REMARKS} more in the figures.</p>" if lines[MAX_REMARKS:] else ""
     return f"<h3>{escape(heading)}</h3><ul>{shown}</ul>{more}"
 
 

@@ -6,4 +6,4 @@
 # governing permissions and limitations under the License.
 
 
-"""The published metrics and those beside them: how good predictions are, by sensor depth."""
+"""The published metrics and further ones: how good predictions are, by sensor depth."""

@@ -40,7 +40,7 @@ WINDOW_PX = 9
 
 MIN_WINDOW_RANGE = 0.2
 """Range of the true log depth in a window from which on the window holds a true step. A range and not a step between
-neighbours: sensors often see nothing for a few pixels beside an edge."""
+neighbours: sensors often see nothing for a few pixels next to an edge."""
 
 
 def boundary_f1(prediction: np.ndarray, truth: np.ndarray) -> float:

@@ -7,7 +7,7 @@
 
 """Fitting the coefficients of confidence on synthetic worlds, so that it is the probability of being right.
 
-A logistic regression (Newton's method, a little weight decay) says from the cues of a pixel whether its depth is within
+A logistic regression with a little weight decay says from the cues of a pixel whether its depth is within
 10 % of the truth. No recorded image takes part: exact depth is known only of worlds, and a recording that figures are
 reported on must not be fitted to. The last quarter of the clips only checks the fit.
 """
@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from dvmvs_core import confidence
 from dvmvs_core.atomic import replacing
@@ -59,7 +61,7 @@ FARTHEST_M = 20.0
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ConfidenceFit:
     """A fit.
 
     Attributes:
@@ -82,7 +84,7 @@ class _Keyframe:
     truth: np.ndarray  # (N,)
 
 
-def calibrate(engine: DepthEngine, clips: int, advance: Callable[[int], None] | None = None) -> Calibration:
+def calibrate(engine: DepthEngine, clips: int, advance: Callable[[int], None] | None = None) -> ConfidenceFit:
     """Predict synthetic clips and fit confidence to what comes out.
 
     Args:
@@ -113,17 +115,19 @@ def calibrate(engine: DepthEngine, clips: int, advance: Callable[[int], None] | 
     )
     scorer = ConfidenceScorer()
     for one in checked:
-        scorer.add(1 / (1 + np.exp(-(one.cues @ weights + bias))), one.depth, one.truth)
-    return Calibration(bias, dict(zip(_cue_names(engine), weights.tolist(), strict=True)), len(fitted), scorer.score())
+        scorer.add(expit(one.cues @ weights + bias), one.depth, one.truth)
+    return ConfidenceFit(
+        bias, dict(zip(_cue_names(engine), weights.tolist(), strict=True)), len(fitted), scorer.score()
+    )
 
 
-def write_calibration(path: Path, calibration: Calibration, **how: object) -> None:
+def write_calibration(path: Path, fit: ConfidenceFit, **how: object) -> None:
     """Write coefficients as confidence reads them, and how they came about."""
     stored = {
         "within": WITHIN,
-        "bias": calibration.bias,
-        "weights": calibration.weights,
-        "keyframes": calibration.keyframes,
+        "bias": fit.bias,
+        "weights": fit.weights,
+        "keyframes": fit.keyframes,
         **how,
     }
     with replacing(path) as unfinished:
@@ -144,16 +148,15 @@ def fit_logistic(cues: np.ndarray, right: np.ndarray) -> tuple[float, np.ndarray
         raise DataError("the predictions are all right or all wrong, so there is nothing to tell apart")
     mean, deviation = cues.mean(axis=0), cues.std(axis=0) + 1e-9
     design = np.column_stack(((cues - mean) / deviation, np.ones(len(cues))))
-    decay = np.diag([DECAY] * cues.shape[1] + [0.0])
-    solution = np.zeros(design.shape[1])
-    for _ in range(50):
-        probability = 1 / (1 + np.exp(-design @ solution))
-        gradient = design.T @ (probability - right) / len(cues) + decay @ solution
-        curvature = (design.T * (probability * (1 - probability))) @ design / len(cues) + decay
-        step = np.linalg.solve(curvature + 1e-9 * np.eye(len(curvature)), gradient)
-        solution -= step
-        if np.abs(step).max() < 1e-8:
-            break
+    decay = np.append(np.full(cues.shape[1], DECAY), 0.0)
+
+    def loss(solution: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean cross-entropy with decay, and its gradient."""
+        odds = design @ solution
+        value = np.logaddexp(0, odds).mean() - odds[right].sum() / len(odds) + decay @ solution**2 / 2
+        return value, design.T @ (expit(odds) - right) / len(odds) + decay * solution
+
+    solution = minimize(loss, np.zeros(design.shape[1]), jac=True, options={"gtol": 1e-8}).x
     weights = solution[:-1] / deviation
     return float(solution[-1] - mean @ weights), weights
 

@@ -19,10 +19,15 @@ from typing import TYPE_CHECKING
 from dvmvs_core.data.keyframe_index import ONLINE, IndexEntry, IndexFile, dataset_name, match_index_files
 from dvmvs_core.data.sequence import FrameSequence
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.evaluation.prediction.predict_sequence import Advance, Prediction, predict_indexed, predict_online
+from dvmvs_core.evaluation.prediction.predict_sequence import (
+    Advance,
+    Prediction,
+    TwoPasses,
+    predict_indexed,
+    predict_online,
+)
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
-from dvmvs_core.evaluation.prediction.timeline import Stretches, indexed_timeline, online_timeline
-from dvmvs_core.evaluation.prediction.two_passes import TwoPasses
+from dvmvs_core.evaluation.prediction.timeline import RunLengths, indexed_timeline, online_timeline
 from dvmvs_core.evaluation.scoring.published import system_name
 
 if TYPE_CHECKING:
@@ -85,7 +90,7 @@ class Run:
             )
         ]
 
-    def timeline(self, engine: DepthEngine, predictions: Path) -> Stretches:
+    def timeline(self, engine: DepthEngine, predictions: Path) -> RunLengths:
         """Return what became of every frame, up to the last that was predicted."""
         reader = PredictionReader(predictions)
         frames = int(max(reader.frame_index.max(), reader.measurement_index.max())) + 1

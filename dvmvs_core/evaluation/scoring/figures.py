@@ -41,7 +41,7 @@ import numpy as np
 
 from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.prediction.timeline import Stretches
+from dvmvs_core.evaluation.prediction.timeline import RunLengths
 from dvmvs_core.evaluation.scoring.boundaries import DepthSteps
 from dvmvs_core.evaluation.scoring.metrics import NAMES, DepthMetrics, mean_metrics
 from dvmvs_core.evaluation.scoring.score import SequenceScore
@@ -69,7 +69,7 @@ class RunResult:
 
     score: SequenceScore
     path: Path = field(default_factory=Path)
-    timeline: Stretches = field(default_factory=list)
+    timeline: RunLengths = field(default_factory=list)
     sweep: SequenceScore | None = None
     faults: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)

@@ -90,7 +90,50 @@ def evaluate_depth(
 
 def mean_metrics(metrics: Iterable[DepthMetrics]) -> DepthMetrics:
     """Return the mean of each figure over depth maps, leaving out those where it is NaN; NaN if none is left."""
-    table = np.array([dataclasses.astuple(m) for m in metrics], dtype=np.float64).reshape(-1, len(NAMES))
-    counts = np.isfinite(table).sum(axis=0)
-    sums = np.where(np.isfinite(table), table, 0.0).sum(axis=0)
-    return DepthMetrics(*[float(s / n) if n else float("nan") for s, n in zip(sums, counts, strict=True)])
+    mean = RunningMean()
+    for one in metrics:
+        mean.add(one)
+    return mean.mean
+
+
+class RunningMean:
+    """The mean of each figure over depth maps, leaving out those where it is NaN, as `mean_metrics` has it.
+
+    Attributes:
+        count: how many depth maps were added.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums = np.zeros(len(NAMES))
+        self._counts = np.zeros(len(NAMES), np.int64)
+
+    def add(self, metrics: DepthMetrics) -> None:
+        """Add the figures of one depth map."""
+        figures = np.array(dataclasses.astuple(metrics))
+        known = np.isfinite(figures)
+        self._sums += np.where(known, figures, 0.0)
+        self._counts += known
+        self.count += 1
+
+    @property
+    def mean(self) -> DepthMetrics:
+        """The mean; NaN where nothing is known."""
+        with np.errstate(invalid="ignore"):
+            return DepthMetrics(*(self._sums / self._counts).tolist())
+
+    def statuses(self, newest: DepthMetrics) -> dict[str, tuple[str, dict[str, str]]]:
+        """Return what a DiagnosticArray says: name of a status → words and values, for plots."""
+        values = {**_values(self.mean), "images": str(self.count)}
+        return {"depth: this image": (words(newest), _values(newest)), "depth: mean": (words(self.mean), values)}
+
+
+def words(metrics: DepthMetrics) -> str:
+    """Return figures as half a sentence."""
+    if np.isnan(metrics.abs_error):
+        return "no truth in range"
+    return f"{metrics.abs_relative_error:.1%} off, {metrics.ratio_125:.0%} within a factor of 1.25"
+
+
+def _values(metrics: DepthMetrics) -> dict[str, str]:
+    return {name: f"{value:.6g}" for name, value in dataclasses.asdict(metrics).items()}

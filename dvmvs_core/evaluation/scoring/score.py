@@ -26,7 +26,7 @@ from dvmvs_core.evaluation.scoring.metrics import DepthMetrics, evaluate_depth, 
 from dvmvs_core.evaluation.scoring.parallax import parallax_px
 from dvmvs_core.evaluation.scoring.sparsification import ConfidenceScorer
 from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong, sure_and_wrong
-from dvmvs_core.evaluation.scoring.temporal_consistency import DepthView, temporal_disagreement
+from dvmvs_core.evaluation.scoring.temporal_consistency import ComparedDepth, temporal_disagreement
 from dvmvs_core.geometry import is_finite_pose
 
 
@@ -110,7 +110,7 @@ def score_predictions(
             measured = item.sensor_depth if mask is None else _masked(item.sensor_depth, mask)
             truth = resize_truth(measured, item.K, depth.shape, predictions.K)
             truth = np.where(valid_truth(truth, min_depth_m, max_depth_m) & (depth > 0), truth, 0)
-            view = DepthView(depth, truth, predictions.world_T_cam[position])
+            view = ComparedDepth(depth, truth, predictions.world_T_cam[position])
             score.position.append(position)
             score.frame_index.append(item.index)
             score.stamp_ns.append(int(predictions.stamp_ns[position]))

@@ -14,7 +14,7 @@ prediction there:
 
 Only pixels count where the scene lets them agree: the sensor's own depth, moved in the same way, must be within 5 % of
 the sensor's depth now. That leaves out what was hidden, what moved, and what the sensor does not see. A depth that is
-wrong but always in the same way has no disagreement, so the figure stands beside the errors and not in their place.
+wrong but always in the same way has no disagreement, so the figure comes with the errors and not in their place.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from dvmvs_core.geometry import backproject, inverse_pose, project
 SAME_SURFACE = 0.05
 """Relative difference of the two sensor depths up to which both are taken to see the same surface."""
 
-LEAST_SHARE = 0.01
+MIN_SHARE = 0.01
 """Share of the picture that must be comparable; below it the views hardly overlap, and there is no figure."""
 
 
 @dataclass(frozen=True, eq=False)
-class DepthView:
+class ComparedDepth:
     """Predicted and measured depth of one keyframe.
 
     Attributes:
@@ -47,7 +47,7 @@ class DepthView:
     world_T_cam: np.ndarray
 
 
-def temporal_disagreement(previous: DepthView, current: DepthView, K: np.ndarray) -> float:
+def temporal_disagreement(previous: ComparedDepth, current: ComparedDepth, K: np.ndarray) -> float:
     """Return the mean relative disagreement of two predictions; NaN where too few pixels can be compared.
 
     Args:
@@ -60,7 +60,7 @@ def temporal_disagreement(previous: DepthView, current: DepthView, K: np.ndarray
     moved_depth = move_depth(previous.depth, current_T_previous, K)
     same_surface = np.abs(moved_truth - current.truth) <= SAME_SURFACE * current.truth
     comparable = same_surface & (moved_truth > 0) & (current.truth > 0) & (moved_depth > 0)
-    if np.count_nonzero(comparable) < LEAST_SHARE * comparable.size:
+    if np.count_nonzero(comparable) < MIN_SHARE * comparable.size:
         return float("nan")
     now = current.depth[comparable].astype(np.float64)
     return float((np.abs(moved_depth[comparable] - now) / now).mean())

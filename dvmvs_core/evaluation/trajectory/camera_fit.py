@@ -44,7 +44,7 @@ ROTATION, CENTRE, FOCAL = slice(0, 3), slice(3, 5), 5
 MODELS = ((0, 1, 2, 5), (3, 4, 5), (0, 1, 2, 3, 4, 5))
 """Parameters of each model, the simpler ones first: a camera turned, another principal point, both."""
 
-FEWEST_STRETCHES = 2 * len(MODELS[-1])
+MIN_STRETCHES = 2 * len(MODELS[-1])
 """With fewer, errors of the poses that last for a stretch pass for a camera that is turned, and spreads are too small:
 of 11 stretches of a robot arm's poses, 14 ± 4 degrees."""
 
@@ -96,7 +96,7 @@ def fit_camera(pairs: ViewPairs, b_T_a: np.ndarray, focal_factor: float) -> Came
     """
     known = np.isfinite(b_T_a[:, 0, 0])
     pairs, b_T_a = pairs.subset(known), b_T_a[known]
-    if len(np.unique(pairs.stretch)) < FEWEST_STRETCHES:
+    if len(np.unique(pairs.stretch)) < MIN_STRETCHES:
         return None
     fits = [_fit(pairs, b_T_a, np.log(focal_factor), list(free)) for free in MODELS]
     return next(fit for fit in fits if fit.residual_px <= AS_GOOD * fits[-1].residual_px)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dvmvs_core.evaluation.trajectory.camera_fit import FEWEST_STRETCHES as FEWEST_FOR_CAMERA
+from dvmvs_core.evaluation.trajectory.camera_fit import MIN_STRETCHES as MIN_STRETCHES_FOR_CAMERA
 from dvmvs_core.evaluation.trajectory.camera_fit import CameraFit, fit_camera
 from dvmvs_core.evaluation.trajectory.image_tracks import Tracks
 from dvmvs_core.evaluation.trajectory.pose_convention import find_convention
@@ -27,7 +27,7 @@ from dvmvs_core.evaluation.trajectory.view_pairs import ViewPairs, neighbours, w
 LARGEST_OFFSET_S = 0.012
 """Offset between images and poses above which it is said."""
 
-MOST_OFFSET_SPREAD_S = 0.01
+MAX_OFFSET_SPREAD_S = 0.01
 """Standard error of the offset above which it is not known."""
 
 LARGEST_FOCAL_ERROR = 0.025
@@ -36,10 +36,10 @@ LARGEST_FOCAL_ERROR = 0.025
 LARGEST_FOCAL_ERROR_BETWEEN_POSES = 0.08
 """The same where the clock is wrong, too: poses are then interpolated, and between them no camera moves evenly."""
 
-MOST_FOCAL_SPREAD = 0.0125
+MAX_FOCAL_SPREAD = 0.0125
 """Standard error of the focal length above which it is not known."""
 
-MOST_ROTATION_SPREAD_DEG = 1.0
+MAX_ROTATION_SPREAD_DEG = 1.0
 """Standard error of the camera's rotation on its mounting above which it is not known."""
 
 EXPLAINED = 0.85
@@ -48,32 +48,32 @@ EXPLAINED = 0.85
 LARGEST_RESIDUAL_PX = 1.5
 """Median distance of points from where the poses allow them, in images 480 pixels wide, above which it is said."""
 
-MOST_OF_MOTION = 0.25
+MAX_SHARE_OF_MOTION = 0.25
 """The same as a share of the distance that points move in the image."""
 
 STANDS_OUT = 5.0
 """An image is unexplained if its own distance is larger than `LARGEST_RESIDUAL_PX` and so many times the usual one."""
 
-MOST_UNEXPLAINED = 0.02
+MAX_UNEXPLAINED = 0.02
 """Share of such images above which it is said."""
 
-FEWEST_UNEXPLAINED = 2
+MIN_UNEXPLAINED = 2
 """Such images that must be there: a wrong pose shows in the pair before it and in the one after it."""
 
 LARGEST_SCALE_ERROR = 0.1
 """Logarithm of the scale that noise explains; the interval of a wrong one lies beyond it."""
 
-MOST_SCALE_RANGE = 1.3
+MAX_SCALE_RANGE = 1.3
 """Ratio of the ends of its interval above which the scale is not known."""
 
-LEAST_PARALLAX_PX = 3.0
+MIN_PARALLAX_PX = 3.0
 """Parallax below which nothing is known of how the camera changes its place."""
 
-FEWEST_STRETCHES = 5
+MIN_STRETCHES = 5
 """Independent stretches of a recording that a statement about all of it takes."""
 
-LEAST_PARALLAX_RAD = 0.015
-FEWEST_DEPTHS = 40
+MIN_PARALLAX_RAD = 0.015
+MIN_DEPTHS = 40
 
 
 DEPTH_UNITS = (5000, 10_000, 256, 100)
@@ -135,24 +135,24 @@ class ImageAgreement:
         least = LARGEST_FOCAL_ERROR_BETWEEN_POSES if self.has_offset else LARGEST_FOCAL_ERROR
         wrong = abs(np.log(self.fit.focal_factor)) > max(least, 4 * self.fit.focal_spread)
         explains = self._explains(self.fit.without_focal_px) and not self.is_unexplained
-        return wrong and explains and self.stretches >= FEWEST_STRETCHES
+        return wrong and explains and self.stretches >= MIN_STRETCHES
 
     @property
     def is_unexplained(self) -> bool:
         """Whether nothing that was tried makes the poses explain the images."""
-        return self.fit.residual_px > max(LARGEST_RESIDUAL_PX, MOST_OF_MOTION * self.motion_px)
+        return self.fit.residual_px > max(LARGEST_RESIDUAL_PX, MAX_SHARE_OF_MOTION * self.motion_px)
 
     @property
     def knows_scale(self) -> bool:
         """Whether parallax and sensor depth tell the scale."""
-        if self.scale is None or self.is_unexplained or not self._has_parallax or self.stretches < FEWEST_STRETCHES:
+        if self.scale is None or self.is_unexplained or not self._has_parallax or self.stretches < MIN_STRETCHES:
             return False
         low, high = self.scale.interval
-        return high < MOST_SCALE_RANGE * low
+        return high < MAX_SCALE_RANGE * low
 
     @property
     def _has_parallax(self) -> bool:
-        return self.parallax_px > max(LEAST_PARALLAX_PX, 2 * self.fit.residual_px)
+        return self.parallax_px > max(MIN_PARALLAX_PX, 2 * self.fit.residual_px)
 
     def _explains(self, before_px: float) -> bool:
         return self.fit.residual_px < EXPLAINED * before_px
@@ -192,7 +192,7 @@ class ImageAgreement:
             )
         elif not (self.has_offset or self.has_wrong_focal or self.camera_is_wrong or self.convention) and len(
             self.unexplained
-        ) >= max(FEWEST_UNEXPLAINED, MOST_UNEXPLAINED * self.followed):
+        ) >= max(MIN_UNEXPLAINED, MAX_UNEXPLAINED * self.followed):
             yield (
                 f"at {len(self.unexplained)} of {self.followed} images ({some(self.unexplained)}) the pose does not"
                 f" explain how the image moved, points lie {LARGEST_RESIDUAL_PX:g} pixels and more from where they may"
@@ -253,15 +253,15 @@ class ImageAgreement:
         if self.is_unexplained:
             yield "K, clocks and scale: nothing can be told from poses that do not explain the images"
             return
-        if self.stretches < FEWEST_STRETCHES:
+        if self.stretches < MIN_STRETCHES:
             yield f"K and scale: only {self.stretches} stretches of the recording have points to compare"
-        elif fit.focal_spread > MOST_FOCAL_SPREAD and not self.has_wrong_focal:
+        elif fit.focal_spread > MAX_FOCAL_SPREAD and not self.has_wrong_focal:
             yield (
                 f"the focal length to better than ± {2 * fit.focal_spread:.0%}: too little rotation, or poses too rough"
             )
         if fit.offset_spread_s is None:
             yield f"the clocks of images and poses: poses are more than {LONGEST_GAP_S:g} s apart"
-        elif fit.offset_spread_s > MOST_OFFSET_SPREAD_S and not self.has_offset:
+        elif fit.offset_spread_s > MAX_OFFSET_SPREAD_S and not self.has_offset:
             yield (
                 f"the clocks of images and poses to better than ± {2000 * fit.offset_spread_s:.0f} ms: the camera moves"
                 " too evenly, or poses are too rough"
@@ -269,9 +269,9 @@ class ImageAgreement:
         if self.camera is None:
             yield (
                 f"mounting and principal point of the camera: only {self.stretches} stretches of the recording have"
-                f" points to compare, and it takes {FEWEST_FOR_CAMERA}"
+                f" points to compare, and it takes {MIN_STRETCHES_FOR_CAMERA}"
             )
-        elif (spread := float(np.linalg.norm(self.camera.rotation_spread_deg))) > MOST_ROTATION_SPREAD_DEG:
+        elif (spread := float(np.linalg.norm(self.camera.rotation_spread_deg))) > MAX_ROTATION_SPREAD_DEG:
             yield (
                 f"the mounting of the camera to better than ± {2 * spread:.0f}°: too little motion, or poses too rough"
             )
@@ -282,7 +282,7 @@ class ImageAgreement:
             )
         if not self._has_parallax:
             yield (
-                f"direction and scale of movement: points show only {self.parallax_px:.1f} pixels of parallax, beside"
+                f"direction and scale of movement: points show only {self.parallax_px:.1f} pixels of parallax, next to"
                 f" {fit.residual_px:.1f} of error"
             )
         elif self.scale is None:
@@ -332,7 +332,7 @@ def compare_with_images(tracks: Tracks, recorded: PoseTrack) -> ImageAgreement |
         camera=camera,
         without_camera_px=without_camera_px,
         scale=find_scale(pairs, poses, fit.offset_s, fit.focal_factor),
-        scene_depth_m=float(np.median(depths)) if len(depths) >= FEWEST_DEPTHS else None,
+        scene_depth_m=float(np.median(depths)) if len(depths) >= MIN_DEPTHS else None,
         followed=followed,
         unexplained=unexplained,
     )
@@ -373,4 +373,4 @@ def _triangulated(pairs: ViewPairs, b_T_a: np.ndarray, focal_factor: float) -> n
     with np.errstate(invalid="ignore", divide="ignore"):
         depth = (across * moved).sum(-1) / square
         parallax = np.sqrt(square) / np.linalg.norm(x_b, axis=-1) / np.linalg.norm(ray, axis=-1)
-    return depth[(parallax > LEAST_PARALLAX_RAD) & (depth > 0)]
+    return depth[(parallax > MIN_PARALLAX_RAD) & (depth > 0)]

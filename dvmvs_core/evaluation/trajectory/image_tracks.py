@@ -26,7 +26,7 @@ STRETCHES = 40
 FARTHEST = 0.2
 """A stretch ends where its points have moved so far, of the image's width: by then there is parallax, if ever."""
 
-FEWEST_LEFT = 0.5
+MIN_LEFT = 0.5
 """A stretch ends before so few of its points are left."""
 
 POINTS = 150
@@ -40,11 +40,11 @@ WINDOW = {"winSize": (15, 15), "maxLevel": 4}
 RATIO = 0.8
 """A descriptor's best match must be so much nearer than its second best (Lowe, 2004)."""
 
-FEWEST_MATCHED = 15
+MIN_MATCHED = 15
 """Points that two images must have in common."""
 
 RETURN_ERROR = 0.7
-"""Pixels that a point followed forth and back may come to lie beside where it was."""
+"""Largest distance in pixels between a point and where it is after being followed forth and back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ class _Stretch:
             good &= np.linalg.norm(back - before, axis=1) < RETURN_ERROR
             followed[alive[good]] = after[good]
         left = np.isfinite(followed[:, 0])
-        few = left.sum() < FEWEST_LEFT * np.isfinite(self._first[:, 0]).sum()
+        few = left.sum() < MIN_LEFT * np.isfinite(self._first[:, 0]).sum()
         if few and len(self.frames) == 1:
             self._match(item, grey, scale)
         if few:
@@ -154,7 +154,7 @@ class _Stretch:
     def _match(self, item: SequenceItem, grey: np.ndarray, scale: float) -> None:
         """Take points that are matched by descriptors, where they moved or turned too far to be followed."""
         before, after = matched_points(self._grey, grey)
-        if len(before) < FEWEST_MATCHED or grey.shape != self._grey.shape:
+        if len(before) < MIN_MATCHED or grey.shape != self._grey.shape:
             return
         points = np.full((2, POINTS, 2), np.nan, np.float32)
         points[0, : len(before)], points[1, : len(before)] = before, after

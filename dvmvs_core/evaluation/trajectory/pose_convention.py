@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
-from dvmvs_core.evaluation.trajectory.resampling import resampled
-from dvmvs_core.evaluation.trajectory.view_pairs import ViewPairs, robust_cost
+from dvmvs_core.evaluation.trajectory.view_pairs import ViewPairs, resampled, robust_cost
 
 MUCH_BETTER = 0.6
 """Another convention is believed if it leaves less than this share of the residual of the poses as recorded."""

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
-from dvmvs_core.evaluation.trajectory.resampling import refined_minimum, resampled
-from dvmvs_core.evaluation.trajectory.view_pairs import ViewPairs, robust_cost
+from dvmvs_core.evaluation.trajectory.view_pairs import ViewPairs, refined_minimum, resampled, robust_cost
 
 LARGEST_OFFSET_S, COARSE_S, FINE_S = 0.3, 0.02, 0.004
 LARGEST_FACTOR, COARSE_FACTOR, FINE_FACTOR = 2.0, 1.05, 1.01

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
-from dvmvs_core.evaluation.trajectory.resampling import refined_minimum, resampled
-from dvmvs_core.evaluation.trajectory.view_pairs import FEWEST_POINTS, ViewPairs, outlier_cost
+from dvmvs_core.evaluation.trajectory.view_pairs import MIN_POINTS, ViewPairs, outlier_cost, refined_minimum, resampled
 
 LARGEST_SCALE, COARSE_SCALE, FINE_SCALE = 10.0, 1.05, 1.01
 
@@ -56,7 +55,7 @@ def find_scale(
     """
     b_T_a = pairs.relative_poses(poses, offset_s)
     both = np.isfinite(pairs.sensor_depth) & np.isfinite(pairs.rays).all(axis=(0, 3))
-    chosen = (both.sum(axis=1) >= FEWEST_POINTS) & np.isfinite(b_T_a[:, 0, 0])
+    chosen = (both.sum(axis=1) >= MIN_POINTS) & np.isfinite(b_T_a[:, 0, 0])
     if not chosen.any():
         return None
     pairs, b_T_a = pairs.subset(chosen), b_T_a[chosen]

@@ -25,7 +25,7 @@ from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 ROTATION_ONLY_M = 0.02
 """Keyframes closer together than this show no parallax."""
 
-MOST_ROTATION_ONLY = 0.3
+MAX_ROTATION_ONLY = 0.3
 """Share of such keyframes above which it is said."""
 
 JUMP_FACTOR, JUMP_M, JUMP_DEG = 5.0, 0.15, 15.0
@@ -34,7 +34,7 @@ JUMP_FACTOR, JUMP_M, JUMP_DEG = 5.0, 0.15, 15.0
 NEIGHBOURS = 5
 """Steps on either side of one that it is compared with."""
 
-FEWEST_KEYFRAMES = 3
+MIN_KEYFRAMES = 3
 """Fewer keyframes than these show that the camera hardly moves."""
 
 
@@ -139,12 +139,12 @@ def judge(
 
 
 def _findings(check: TrajectoryCheck, depth_range_m: tuple[float, float]) -> Iterable[str]:
-    if check.keyframes < FEWEST_KEYFRAMES:
+    if check.keyframes < MIN_KEYFRAMES:
         yield (
             f"only {check.keyframes} of {check.frames} frames become keyframes: the camera hardly moves, or its poses"
             " do not"
         )
-    if check.rotation_only_share > MOST_ROTATION_ONLY:
+    if check.rotation_only_share > MAX_ROTATION_ONLY:
         yield (
             f"{check.rotation_only_share:.0%} of the keyframes only turn, less than {ROTATION_ONLY_M * 100:.0f} cm from"
             " the one before: without a baseline there is no parallax to measure depth by"

@@ -24,17 +24,20 @@ import numpy as np
 from dvmvs_core.evaluation.trajectory.image_tracks import Tracks
 from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
 
-FEWEST_POINTS = 15
+MIN_POINTS = 15
 """Points that both images of a pair must see."""
 
 CONSISTENT_PX = 1.5
 """Distance from an epipolar line above which a point is a false match."""
 
-LEAST_CONSISTENT = 0.5
+MIN_CONSISTENT = 0.5
 """Share of the points of a pair that must not be false matches."""
 
 OUTLIER_PX = 2.0
 """Distance at which a point counts half: points on moving things and false matches lie far beyond."""
+
+RESAMPLINGS = 200
+"""Of the bootstrap over stretches of the recording: pairs of images of one stretch share their errors."""
 
 NO_TRANSLATION = 1e-9
 """Directions shorter than this, in units of the poses, are none."""
@@ -125,6 +128,30 @@ def outlier_cost(distances_px: np.ndarray) -> np.ndarray:
     return costs / np.maximum(known.sum(axis=1), 1)
 
 
+def resampled(stretch: np.ndarray) -> np.ndarray:
+    """Return how often each pair counts in random choices, with replacement, of as many stretches as there are.
+
+    Args:
+        stretch: (P,) which stretch each pair is from.
+
+    Returns:
+        (B, P) whole numbers; the same at every call.
+    """
+    names, group = np.unique(stretch, return_inverse=True)
+    chosen = np.random.default_rng(0).integers(0, len(names), (RESAMPLINGS, len(names)))
+    return np.array([np.bincount(row, minlength=len(names)) for row in chosen])[:, group]
+
+
+def refined_minimum(values: np.ndarray, costs: np.ndarray) -> float:
+    """Return where the parabola through the least of evenly spaced costs (N,) and its neighbours is lowest."""
+    at = int(np.argmin(costs))
+    if not 0 < at < len(values) - 1:
+        return float(values[at])
+    before, here, after = costs[at - 1 : at + 2]
+    bend = before - 2 * here + after
+    return float(values[at] + (0.5 * (before - after) / bend if bend > 0 else 0.0) * (values[at + 1] - values[at]))
+
+
 def neighbours(tracks: Tracks, poses: PoseTrack) -> ViewPairs:
     """Return the pairs of consecutive images."""
     length = tracks.rays.shape[1]
@@ -152,7 +179,7 @@ def _consistent(pairs: ViewPairs) -> ViewPairs:
         )
         if inlier is not None:
             rays[:, pair, both[inlier[:, 0] == 0]] = np.nan
-            common[pair] = inlier.sum() >= max(FEWEST_POINTS, LEAST_CONSISTENT * len(both))
+            common[pair] = inlier.sum() >= max(MIN_POINTS, MIN_CONSISTENT * len(both))
     return dataclasses.replace(pairs, rays=rays).subset(common)
 
 
@@ -182,7 +209,7 @@ def _pairs(tracks: Tracks, poses: PoseTrack, places: list[tuple]) -> ViewPairs:
         tracks.focal_px,
     )
     both = np.isfinite(pairs.rays).all(axis=(0, 3)).sum(axis=1)
-    usable = (both >= FEWEST_POINTS) & np.isfinite(pairs.stamps_s).all(axis=1)
+    usable = (both >= MIN_POINTS) & np.isfinite(pairs.stamps_s).all(axis=1)
     usable &= pairs.frame_index[:, 0] != pairs.frame_index[:, 1]
     usable &= np.isin(np.arange(len(pairs)), np.unique(pairs.frame_index, axis=0, return_index=True)[1])
     return pairs.subset(usable)

@@ -13,13 +13,12 @@ compared with the CPU's, and what fails later is done again by the CPU.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from itertools import islice
 from weakref import WeakKeyDictionary
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,6 +29,8 @@ from dvmvs_core.matching.descriptors import Descriptors
 from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.matcher import Matcher
+from dvmvs_core.runtime.wall_frames import WALL_M, wall_frames
+from dvmvs_core.types import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,6 @@ WITHIN, MAX_BEYOND = 0.02, 0.05
 precision, and a pixel may take another of two planes that are equally good."""
 
 _KEYFRAMES = 4
-_WALL_M, _STEP_M = 2.0, 0.1
 
 
 class CheckedMatcher:
@@ -144,7 +144,7 @@ def checked_matcher(
 
 
 def _check(on_gpu: TorchMatcher, on_cpu: Matcher, height: int, width: int, device: torch.device) -> None:
-    frames = wall_views(height, width)
+    frames = list(islice(wall_frames((height, width)), _KEYFRAMES))
     found, expected = _walk(on_gpu, frames, device), _walk(on_cpu, frames, torch.device("cpu"))
     for one, other in zip(found, expected, strict=True):
         # NaN is beyond, too.
@@ -154,36 +154,14 @@ def _check(on_gpu: TorchMatcher, on_cpu: Matcher, height: int, width: int, devic
 
 
 @torch.inference_mode()
-def _walk(
-    matcher: TorchMatcher | Matcher, frames: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], device: torch.device
-) -> list[np.ndarray]:
-    """Depth (H, W) of each of the frames: image (H, W, 3) float32, K and pose."""
+def _walk(matcher: TorchMatcher | Matcher, frames: Sequence[Frame], device: torch.device) -> list[np.ndarray]:
+    """Depth (H, W) of each of the frames, of a wall that is nearer than a network says."""
     past: list[MatchingView] = []
     depths = []
-    for image, K, world_T_cam in frames:
-        view = MatchingView(matcher.describe(torch.from_numpy(image).to(device)), K, world_T_cam)
-        matched = matcher.match(view, past, torch.full(image.shape[:2], 1.2 * _WALL_M, device=device))
+    for frame in frames:
+        image = torch.from_numpy(frame.image).to(device).float()
+        view = MatchingView(matcher.describe(image), frame.K, frame.world_T_cam)
+        matched = matcher.match(view, past, torch.full(image.shape[:2], 1.2 * WALL_M, device=device))
         past.append(view.with_depth(matched))
         depths.append(on_host(matched.depth))
     return depths
-
-
-@functools.cache
-def wall_views(height: int, width: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return images (H, W, 3) float32, K (3, 3) and poses (4, 4) of a camera that moves along a textured wall."""
-    K = np.array(((0.9 * width, 0, width / 2), (0, 0.9 * width, height / 2), (0, 0, 1)))
-    shift = K[0, 0] * _STEP_M / _WALL_M
-    noise = np.random.default_rng(0)
-    size = int(width + shift * _KEYFRAMES) + 1, height
-    texture = sum(
-        cv2.resize(noise.standard_normal((cells, 2 * cells, 3)), size, interpolation=cv2.INTER_CUBIC)
-        for cells in (6, 16, 40)
-    )
-    texture = np.clip(128 + 40 * texture, 0, 255).astype(np.float32)
-    views = []
-    for i in range(_KEYFRAMES):
-        world_T_cam = np.eye(4)
-        left = round(shift * i)
-        world_T_cam[0, 3] = left / shift * _STEP_M
-        views.append((np.ascontiguousarray(texture[:, left : left + width]), K, world_T_cam))
-    return views

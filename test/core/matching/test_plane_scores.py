@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.evaluation.reconstruction.score_aggregation import semi_global_scores
+from dvmvs_core.evaluation.reconstruction.view_refinement import semi_global_scores
 from dvmvs_core.matching.plane_scores import add_upsampled, best_planes, box_means
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
 

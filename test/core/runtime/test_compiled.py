@@ -162,7 +162,7 @@ def signatures():
 KEYFRAMES = (
     LOOPS
     + """
-from dvmvs_core.timing.wall_frames import wall_frames
+from dvmvs_core.runtime.wall_frames import wall_frames
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.matching.warm_up import start_compiling

@@ -20,12 +20,12 @@ from dvmvs_core.cli.common_options import EngineOptions
 from dvmvs_core.config import EngineConfig, KeyframeConfig, preset
 from dvmvs_core.geometry import pose_distance
 from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.runtime.wall_frames import wall_frames
 from dvmvs_core.timing import growth as growth_module
 from dvmvs_core.timing import scaling as scaling_module
 from dvmvs_core.timing.compare import compare
 from dvmvs_core.timing.growth import growth
 from dvmvs_core.timing.scaling import scaling
-from dvmvs_core.timing.wall_frames import wall_frames
 
 LEAST_SPEEDUP = 1.5
 """By time on the cores, at a quarter of the usual size; 2.9 to 4.0 was measured."""

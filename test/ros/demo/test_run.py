@@ -19,14 +19,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import write_bag  # noqa: E402
-from dvmvs_core.data.open_sequence import open_sequence  # noqa: E402
-from dvmvs_core.evaluation.prediction.predict_sequence import predict_online, write_predictions  # noqa: E402
-from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader  # noqa: E402
-from dvmvs_core.evaluation.scoring.score import score_predictions  # noqa: E402
+from dvmvs_core.data.bags.bag_writer import write_bag
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.evaluation.prediction.predict_sequence import predict_online, write_predictions
+from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+from dvmvs_core.evaluation.scoring.score import score_predictions
 
 WAIT_S = 250.0
 """A guard against hanging, which no test that passes waits for."""
@@ -34,9 +31,9 @@ WAIT_S = 250.0
 DEMO = (sys.executable, "-m", "dvmvs_ros.demo.run", "--device", "cpu")
 
 
-def test_a_bag_through_the_node_gives_the_depth_of_its_folder_offline(ros_environment, tiny_weights, scene, tmp_path):
-    from dvmvs_core.engine import DepthEngine
-
+def test_a_bag_through_the_node_gives_the_depth_of_its_folder_offline(
+    ros_environment, tiny_weights, engine, scene, tmp_path
+):
     folder = open_sequence(scene)
     write_bag(folder, tmp_path / "bag")
     out = tmp_path / "demo"
@@ -49,7 +46,6 @@ def test_a_bag_through_the_node_gives_the_depth_of_its_folder_offline(ros_enviro
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
-    engine = DepthEngine.from_weights(tiny_weights, config=EngineConfig(device="cpu"))
     write_predictions(predict_online(engine, folder), tmp_path / "offline")
     offline = PredictionReader(tmp_path / "offline" / "predictions.npz")
     through_node = PredictionReader(out / "predictions.npz")

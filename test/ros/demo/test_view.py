@@ -12,36 +12,33 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
 
-pytest.importorskip("rclpy")
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from rosbags.rosbag2 import StoragePlugin, Writer  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-
-from dvmvs_core.data.bags.bag_files import typestore  # noqa: E402
-from dvmvs_core.data.bags.bag_writer import BAG_VERSION  # noqa: E402
-from dvmvs_core.errors import ConfigError, DataError  # noqa: E402
-from dvmvs_core.geometry import backproject  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_core.types import DepthPrediction  # noqa: E402
-from dvmvs_ros import recorder_node  # noqa: E402
-from dvmvs_ros.demo import view as demo_view  # noqa: E402
-from dvmvs_ros.demo.view import check_view, cloud_in_world, open_view, write_rerun  # noqa: E402
-from dvmvs_ros.depth.frame_status import FrameStatus  # noqa: E402
-from dvmvs_ros.messages.conversions import (  # noqa: E402
+from dvmvs_core.errors import ConfigError, DataError
+from dvmvs_core.geometry import backproject
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import DepthPrediction
+from dvmvs_ros import recorder_node
+from dvmvs_ros.demo import view as demo_view
+from dvmvs_ros.demo.view import check_view, cloud_in_world, open_view, write_rerun
+from dvmvs_ros.depth.frame_status import FrameStatus
+from dvmvs_ros.evaluation.recording import RecordedBags
+from dvmvs_ros.messages.conversions import (
     camera_info_message,
     cloud_message,
     make_header,
     metric_depth_message,
     rgb_message,
     transform_message,
+    type_name,
 )
 
 K = np.array(((50.0, 0.0, 15.5), (0.0, 50.0, 11.5), (0.0, 0.0, 1.0)))
@@ -98,16 +95,12 @@ def record(folder: Path, with_pose: bool = True) -> Path:
         f"/{recorder_node.POINTS}": PointCloud2,
         f"/{recorder_node.STATUS}": DiagnosticArray,
     }
-    with Writer(folder, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections = {
-            topic: writer.add_connection(
-                topic, f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}", typestore=typestore()
-            )
-            for topic, kind in kinds.items()
-        }
+    with closing(RecordedBags(folder, True, pytest.fail)) as recording:
+        for topic, kind in kinds.items():
+            recording.open(topic, type_name(kind))
         for i in range(FRAMES):
             for topic, message in messages(i, with_pose):
-                writer.write(connections[topic], (i + 1) * FRAME_NS, serialize_message(message))
+                recording.write(topic, serialize_message(message))
     return next(folder.glob("*.mcap"))
 
 

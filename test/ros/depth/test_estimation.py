@@ -14,15 +14,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.config import EngineConfig  # noqa: E402
-from dvmvs_core.engine import DepthEngine  # noqa: E402
-from dvmvs_core.keyframes import KeyframeDecision  # noqa: E402
-from dvmvs_core.types import Frame  # noqa: E402
-from dvmvs_ros.depth.config import build_live  # noqa: E402
-from dvmvs_ros.depth.estimation import Estimator  # noqa: E402
-from dvmvs_ros.depth.settings import SETTINGS  # noqa: E402
+from dvmvs_core.config import EngineConfig
+from dvmvs_core.engine import DepthEngine
+from dvmvs_core.keyframes import KeyframeDecision
+from dvmvs_core.types import Frame
+from dvmvs_ros.depth.config import build_live
+from dvmvs_ros.depth.estimation import Estimator, RateLimit
+from dvmvs_ros.depth.settings import SETTINGS
 
 K = np.array(((60.0, 0.0, 31.5), (0.0, 62.0, 23.5), (0.0, 0.0, 1.0)))
 STEP_NS = 33_333_333
@@ -96,3 +94,15 @@ def test_the_keyframe_rule_changes_live(make):
     late = [estimate(frame, wide, True, True) for frame in walk[13:]]
     assert [len(e.prediction.measurement_index) for e in early if e.prediction] == [1, 2, 2, 2]
     assert [len(e.prediction.measurement_index) for e in late if e.prediction] == [1, 1], "every sixth frame from here"
+
+
+@pytest.mark.parametrize(("max_rate_hz", "passed"), [(0.0, 60), (30.0, 60), (15.0, 30), (7.0, 12), (1.0, 2)])
+def test_a_camera_of_thirty_hertz(max_rate_hz, passed):
+    limit = RateLimit()
+    assert sum(limit.allows(i * STEP_NS, max_rate_hz) for i in range(60)) == passed
+
+
+def test_a_jump_back_starts_again():
+    limit = RateLimit()
+    assert limit.allows(10**12, 1.0) and not limit.allows(10**12 + STEP_NS, 1.0)
+    assert limit.allows(5, 1.0)

@@ -14,8 +14,8 @@ import pytest
 
 from dvmvs_core.data.lens.camera_info import CameraModel
 from dvmvs_core.errors import MessageError, TransformExtrapolationError, TransformLookupError
-from dvmvs_ros.depth.drops import DropReason
-from dvmvs_ros.depth.frame_sync import Arrival, FrameSync
+from dvmvs_ros.depth.frame_sync import FrameSync
+from dvmvs_ros.depth.frame_timeline import DropReason, FrameTimeline
 
 SECOND = 1_000_000_000
 K = np.array(((50.0, 0.0, 4.0), (0.0, 50.0, 3.0), (0.0, 0.0, 1.0)))
@@ -61,14 +61,14 @@ class Bench:
             raise MessageError(self.refusal)
         return image[:3], camera.K
 
-    def on_frame(self, frame, arrival) -> None:
+    def on_frame(self, frame, timeline) -> None:
         assert frame.image.shape[0] == 3, "the frame holds what the view made of the image"
-        assert frame.stamp_ns == arrival.stamp_ns and frame.index == arrival.index
+        assert frame.stamp_ns == timeline.stamp_ns and frame.index == timeline.index
         assert frame.world_T_cam[0, 3] == pytest.approx(frame.stamp_ns / SECOND)
         self.frames.append(frame.stamp_ns)
 
-    def on_drop(self, arrival, reason, detail) -> None:
-        self.drops.append((arrival.stamp_ns, reason))
+    def on_drop(self, timeline, reason, detail) -> None:
+        self.drops.append((timeline.stamp_ns, reason))
         self.details.append(detail)
 
     def on_jump(self) -> None:
@@ -76,7 +76,7 @@ class Bench:
 
     def image(self, stamp_s: float, height: int = 6, width: int = 8) -> None:
         image = np.zeros((height, width, 3), np.uint8)
-        self.sync.add_image(image, Arrival(int(stamp_s * SECOND), "camera", 0, self.now_ns, 0.0))
+        self.sync.add_image(image, FrameTimeline(int(stamp_s * SECOND), "camera", 0, self.now_ns))
 
     def camera_info(self, stamp_s: float, camera: CameraModel = CAMERA) -> None:
         self.sync.add_camera_info(int(stamp_s * SECOND), camera)
@@ -199,7 +199,7 @@ def test_repeated_and_late_images_are_refused_and_the_stream_goes_on():
     assert bench.frames == [1 * SECOND, int(1.1 * SECOND)] and bench.jumps == 0
 
 
-def test_a_jump_back_in_time_clears_the_queue_and_starts_anew():
+def test_a_jump_back_in_time_clears_the_queue_and_starts_again():
     bench = Bench()
     bench.camera_info(1)
     bench.image(8)
@@ -255,7 +255,7 @@ def test_an_unforeseen_exception_costs_its_image_and_names_it():
     bench.image(1.0)
     assert bench.drops == [(SECOND, DropReason.INTERNAL_ERROR)]
     assert "ZeroDivisionError" in bench.details[0]
-    bench.sync._view, bench.sync._on_frame = whole, lambda frame, arrival: [][0]
+    bench.sync._view, bench.sync._on_frame = whole, lambda frame, timeline: [][0]
     bench.image(2.0)
     assert bench.drops[1] == (2 * SECOND, DropReason.INTERNAL_ERROR)
     bench.sync._on_frame = bench.on_frame

@@ -11,21 +11,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_ros.depth.input_watch import Input, InputWatch  # noqa: E402
-
-
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from dvmvs_ros.depth.input_watch import Input, InputWatch
 
 
 @pytest.fixture
@@ -69,9 +55,7 @@ def test_a_silence_ends_and_begins_again(clock, watch):
     assert watch.missing(5.0) is None
 
 
-def test_silence_does_not_count_while_the_node_is_busy():
-    clock = Clock()
-    watch = InputWatch(clock)
+def test_silence_does_not_count_while_the_node_is_busy(clock, watch):
     watch.hear(Input.IMAGE)
     clock.now_s += 60.0
     watch.excuse()

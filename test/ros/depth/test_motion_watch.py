@@ -13,9 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_ros.depth.motion_watch import MotionWatch  # noqa: E402
+from dvmvs_ros.depth.motion_watch import MotionWatch
 
 SECOND = 1_000_000_000
 

@@ -12,12 +12,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.errors import DataError  # noqa: E402
-from dvmvs_core.types import DepthPrediction  # noqa: E402
-from dvmvs_ros.depth.saved_cloud import RecentKeyframes, save_cloud  # noqa: E402
-from dvmvs_ros.messages.conversions import EVERY_POINT, CloudFilter  # noqa: E402
+from dvmvs_core.errors import DataError
+from dvmvs_core.types import DepthPrediction
+from dvmvs_ros.depth.saved_cloud import RecentKeyframes, save_cloud
+from dvmvs_ros.messages.conversions import EVERY_POINT, CloudFilter
 
 K = np.array(((50.0, 0.0, 3.0), (0.0, 60.0, 2.0), (0.0, 0.0, 1.0)))
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from dvmvs_ros.depth.drops import DropReason
-from dvmvs_ros.diagnostics.help_sections import PAGE, section_of
+from dvmvs_ros.depth.frame_timeline import DropReason
+from dvmvs_ros.diagnostics.health_report import PAGE, section_of
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / PAGE).read_text()
@@ -56,7 +56,8 @@ def messages() -> set[str]:
     """Every text that a diagnostic's message is made of, from the sources."""
     found: set[str] = set()
     for file, functions in (
-        ("diagnostics/health_report.py", {"_input", "_poses", "_missing_pose", "_since_when", "_depth", "_network"}),
+        ("diagnostics/health_report.py", {"_input", "_poses", "_depth", "_network"}),
+        ("diagnostics/stale_transforms.py", {"stale_transforms", "_since_when"}),
         ("depth/motion_watch.py", {"complaint", "remark"}),
     ):
         tree = ast.parse((ROOT / "dvmvs_ros" / file).read_text())

@@ -12,15 +12,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.data.lens.camera_info import camera_model  # noqa: E402
-from dvmvs_core.data.lens.raw_depth import rectify_depth  # noqa: E402
-from dvmvs_core.errors import MessageError  # noqa: E402
-from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth  # noqa: E402
-from dvmvs_core.evaluation.scoring.metrics import evaluate_depth, mean_metrics  # noqa: E402
-from dvmvs_core.preprocess import Preprocessor  # noqa: E402
-from dvmvs_ros.evaluation.live import DEPTHS_HELD, LiveScore  # noqa: E402
+from dvmvs_core.data.lens.camera_info import camera_model
+from dvmvs_core.data.lens.raw_depth import rectify_depth
+from dvmvs_core.errors import MessageError
+from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
+from dvmvs_core.evaluation.scoring.metrics import evaluate_depth, mean_metrics
+from dvmvs_core.preprocess import Preprocessor
+from dvmvs_ros.evaluation.live import DEPTHS_HELD, LiveScore
 
 MS = 1_000_000
 SIZE, SMALL = (36, 48), (32, 64)

@@ -15,11 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth  # noqa: E402
-from dvmvs_ros.messages.compressed_depth import compressed_depth_message  # noqa: E402
-from dvmvs_ros.messages.conversions import make_header  # noqa: E402
+from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth
+from dvmvs_ros.messages.compressed_depth import compressed_depth_message
+from dvmvs_ros.messages.conversions import make_header
 
 HEADER = make_header(7, "camera")
 INVALID = (0.0, np.nan, np.inf, -np.inf, -1.0)

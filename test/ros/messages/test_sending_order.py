@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_ros.messages.sending_order import SendingOrder  # noqa: E402
+from dvmvs_ros.messages.sending_order import SendingOrder
 
 HOLD, LONGEST = 3, 8
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy")
-
-from dvmvs_core.errors import TransformError  # noqa: E402
-from dvmvs_ros.poses.pose_admission import FASTEST, PoseAdmission  # noqa: E402
+from dvmvs_core.errors import TransformError
+from dvmvs_ros.poses.pose_admission import FASTEST, PoseAdmission
 
 SECOND = 10**9
 HOUR = 3600 * SECOND

@@ -12,18 +12,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry
 
-pytest.importorskip("rclpy")
-
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped  # noqa: E402
-from nav_msgs.msg import Odometry  # noqa: E402
-
-from dvmvs_core.errors import TransformExtrapolationError, TransformLookupError  # noqa: E402
-from dvmvs_ros.messages.conversions import make_header, transform_message  # noqa: E402
-from dvmvs_ros.poses.pose_messages import PoseMessages  # noqa: E402
+from dvmvs_core.errors import ConfigError, TransformExtrapolationError, TransformLookupError
+from dvmvs_ros.messages.conversions import make_header, transform_message
+from dvmvs_ros.poses.pose_messages import PoseMessages, parse_body_T_camera
 
 SECOND = 1_000_000_000
 BASE_T_CAM = np.array(((0.0, 0, 1, 0.2), (-1, 0, 0, 0), (0, -1, 0, 0.5), (0, 0, 0, 1)))
+"""Optical axis z along the body's x; the image's right x along its right, −y; the image's down y along −z."""
 
 
 class Topic:
@@ -66,7 +64,7 @@ class Tf:
 
 
 class Bench:
-    def __init__(self, message_type=Odometry, body_frame: str = "", mounting: np.ndarray | None = None) -> None:
+    def __init__(self, message_type=Odometry, body_frame: str = "", body_T_camera: np.ndarray | None = None) -> None:
         self.node, self.tf, self.changes, self.warnings = FakeNode(), Tf(), [], []
         self.poses = PoseMessages(
             self.node,
@@ -74,7 +72,7 @@ class Bench:
             "odometry",
             body_frame,
             10.0,
-            mounting,
+            body_T_camera,
             self.tf,
             lambda: self.changes.append(1),
             self.warnings.append,
@@ -174,7 +172,7 @@ def test_a_mounting_that_nobody_published_is_said():
 
 @pytest.mark.parametrize("frame", ("camera_optical", "camera", "unheard_of"))
 def test_a_mounting_by_parameter_asks_no_tf(frame):
-    odometry, pose = Bench(mounting=BASE_T_CAM), Bench(PoseStamped, mounting=BASE_T_CAM)
+    odometry, pose = Bench(body_T_camera=BASE_T_CAM), Bench(PoseStamped, body_T_camera=BASE_T_CAM)
     odometry.odometry(1.0, body(2.0, 0.5), child="imu")
     pose.pose(1.0, body(2.0, 0.5))
     for bench in (odometry, pose):
@@ -226,3 +224,17 @@ def test_where_poses_agree_the_transforms_of_the_camera_are_asked():
     assert bench.poses.contradiction("odom", "camera_optical") == ""
     bench.odometry(1.0, body(2.0))
     assert bench.poses.contradiction("odom", "camera_optical") == "camera_optical in base_link"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0.2 0 0.5 -1.57079632679 0 -1.57079632679", "0.2, 0, 0.5, -0.5, 0.5, -0.5, 0.5", "0.2 0 0.5 -1 1 -1 1"],
+)
+def test_convention_fixed_axes_and_quaternion_x_y_z_w(text):
+    np.testing.assert_allclose(parse_body_T_camera(text), BASE_T_CAM, atol=1e-9)
+
+
+@pytest.mark.parametrize("text", ["1 2 3", "0 0 0 0 0 north", "0 0 0 0 0 nan", "0 0 0 0 0 0 0", "1 2 3 4 5 6 7 8"])
+def test_what_is_no_place_is_refused(text):
+    with pytest.raises(ConfigError, match="mounting"):
+        parse_body_T_camera(text)

@@ -12,17 +12,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy")
-
-import rclpy  # noqa: E402
-
-from dvmvs_core.errors import TransformLookupError  # noqa: E402
-from dvmvs_ros.messages.conversions import transform_message  # noqa: E402
-from dvmvs_ros.poses import transform_listener as distro  # noqa: E402
-from dvmvs_ros.poses.pose_admission import PoseAdmission  # noqa: E402
-from dvmvs_ros.poses.transform_listener import Tf2Transforms, tf2_frames  # noqa: E402
+from dvmvs_core.errors import TransformLookupError
+from dvmvs_ros.poses import transform_listener
+from dvmvs_ros.poses.transform_listener import Tf2Tree, tf2_frames
 
 SECOND = 10**9
+NO_MOTION = (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)
 YAML = """base_link:\x20
   parent: 'odom'
   broadcaster: 'default_authority'
@@ -46,34 +41,26 @@ def test_every_frame_of_tf2_is_named_the_root_too():
 
 
 @pytest.fixture
-def transforms():
+def tree() -> Tf2Tree:
     """tf2_ros itself, where a distribution has it."""
     pytest.importorskip("tf2_ros")
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context)
-    node = rclpy.create_node("listens", context=context)
-    warned = []
-    made = Tf2Transforms(node, 10.0, lambda: None, warned.append, PoseAdmission(10.0, now_ns=lambda: 0))
-    yield made
-    made.close()
-    node.destroy_node()
-    context.shutdown()
+    return Tf2Tree(10.0)
 
 
-def test_tf2_keeps_what_is_not_later_than_asked(transforms):
-    transforms._add(transform_message(5 * SECOND, "odom", "camera", np.eye(4)), static=False)
-    transforms.forget_after(6 * SECOND)
-    assert transforms.newest_ns("odom", "camera") == 5 * SECOND
-    transforms.forget_after(4 * SECOND)
+def test_tf2_keeps_what_is_not_later_than_asked(tree):
+    tree.set_transform("odom", "camera", 5 * SECOND, *NO_MOTION)
+    tree.forget_after(6 * SECOND)
+    assert tree.newest_ns("odom", "camera") == 5 * SECOND
+    tree.forget_after(4 * SECOND)
     with pytest.raises(TransformLookupError):
-        transforms.lookup("odom", "camera", 5 * SECOND)
+        tree.lookup("odom", "camera", 5 * SECOND)
 
 
-def test_names_without_end_fill_no_buffer_of_tf2_and_static_transforms_stay(transforms, monkeypatch):
-    monkeypatch.setattr(distro, "MAX_FRAMES", 10)
-    transforms._add(transform_message(0, "base", "camera", np.eye(4)), static=True)
+def test_names_without_end_fill_no_buffer_of_tf2_and_static_transforms_stay(tree, monkeypatch):
+    monkeypatch.setattr(transform_listener, "MAX_FRAMES", 10)
+    tree.set_transform("base", "camera", 0, *NO_MOTION, static=True)
     for i in range(100):
-        transforms._add(transform_message(SECOND, "odom", f"f{i}", np.eye(4)), static=False)
-        assert len(transforms.frames()) <= 13
-    transforms._add(transform_message(SECOND, "odom", "base", np.eye(4)), static=False)
-    np.testing.assert_array_equal(transforms.lookup("odom", "camera", SECOND), np.eye(4))
+        tree.set_transform("odom", f"f{i}", SECOND, *NO_MOTION)
+        assert len(tree.frames()) <= 13
+    tree.set_transform("odom", "base", SECOND, *NO_MOTION)
+    np.testing.assert_array_equal(tree.lookup("odom", "camera", SECOND), np.eye(4))

@@ -5,20 +5,23 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Nodes as child processes: they do not outlive the process that started them."""
+"""Nodes as child processes: they have a domain of their own, and do not outlive the process that started them."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("rclpy")
+from dvmvs_ros.process import children
+from dvmvs_ros.process.children import DOMAINS, DomainError, own_domain
 
 PARENT = """
 import sys
@@ -66,3 +69,48 @@ def _is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+HOLDER = """
+import sys
+from dvmvs_ros.process import children
+children.FIRST_PORT = int(sys.argv[1])
+with children.own_domain() as number:
+    print(number, flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def first_port(monkeypatch) -> int:
+    """A range of ports that stands for other domains than those of this machine: a test may take them all."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] % 20_000 + 10_000
+    monkeypatch.setattr(children, "FIRST_PORT", port)
+    return port
+
+
+def test_two_holders_have_two_domains():
+    with own_domain() as first, own_domain() as second:
+        assert first != second
+        assert {first, second} <= set(DOMAINS)
+
+
+def test_a_domain_of_another_process_is_left_alone_until_that_dies(first_port):
+    command = [sys.executable, "-c", HOLDER, str(first_port)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        theirs = int(other.stdout.readline())
+        with ExitStack() as held:
+            ours = []
+            with pytest.raises(DomainError, match="all taken"):
+                while True:
+                    ours.append(held.enter_context(own_domain()))
+            assert theirs not in ours
+            other.kill()
+            other.wait()
+            assert held.enter_context(own_domain()) == theirs
+    finally:
+        other.kill()
+        other.communicate()

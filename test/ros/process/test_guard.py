@@ -5,22 +5,18 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""An unforeseen exception in any callback costs its message, is told once with its traceback, and ends nothing."""
+"""An unforeseen exception in any callback costs its message, and ends nothing."""
 
 from __future__ import annotations
 
 import pytest
+from geometry_msgs.msg import PoseStamped
+from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
+from std_msgs.msg import Int32
+from std_srvs.srv import Trigger
 
-pytest.importorskip("rclpy")
-
-from geometry_msgs.msg import PoseStamped  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from std_msgs.msg import Int32  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
-
-from dvmvs_ros.process.guard import GuardedNode, guarded_spin  # noqa: E402
-from dvmvs_ros.process.unforeseen import Unforeseen  # noqa: E402
+from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 
 
 class Foreign(Exception):
@@ -116,28 +112,6 @@ def test_a_parameter_check_that_raises_refuses_the_change(node):
     (result,) = node.set_parameters([Parameter("folder", value="b")])
     assert not result.successful and "Foreign: what a path" in result.reason
     assert node.get_parameter("folder").value == "a"
-
-
-def test_the_traceback_is_told_once_and_then_a_line():
-    lines = []
-    unforeseen = Unforeseen(lines.append)
-
-    def raise_and_report(value) -> None:
-        try:
-            raise Foreign(value)
-        except Foreign as error:
-            unforeseen.report(error, "a callback")
-
-    for value in range(100):
-        raise_and_report(value)
-    assert unforeseen.count == 100
-    assert len(lines) == 2
-    assert "Traceback" in lines[0] and "Traceback" not in lines[1]
-    try:
-        [][1]
-    except IndexError as error:
-        unforeseen.report(error, "another place")
-    assert "Traceback" in lines[2]
 
 
 @pytest.mark.parametrize("module", ("depth_node", "recorder_node", "replay_node", "evaluation_node"))

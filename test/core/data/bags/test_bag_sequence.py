@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -45,6 +47,26 @@ def test_a_bag_of_a_folder_gives_the_same_frames(make_scene, tmp_path, storage):
     for ours, theirs in zip(bag.sensor_depths({1, 4}), scene.sensor_depths({1, 4}), strict=True):
         assert ours.index == theirs.index
         assert np.array_equal(ours.sensor_depth, theirs.sensor_depth)
+
+
+@pytest.mark.parametrize("name", ("sensor depth", "true depth"))
+def test_a_bag_of_a_rendered_scene_has_true_depth(make_scene, tmp_path, name):
+    scene = make_scene(frames=3)
+    if name == "true depth":
+        (scene / "export.json").write_text('{"made by": "dvmvs synthesize"}')
+    write_bag(open_sequence(scene), tmp_path / "bag")
+    assert open_sequence(tmp_path / "bag").depth_name == name
+    write_bag(open_sequence(tmp_path / "bag"), tmp_path / "again")
+    assert open_sequence(tmp_path / "again").depth_name == name
+
+
+@pytest.mark.parametrize("custom_data", ("true depth", "[true depth]", "{dvmvs_depth_name: [true depth]}", "{1: 2}"))
+def test_custom_data_of_others_do_not_disturb(make_bag, custom_data):
+    metadata = make_bag() / "metadata.yaml"
+    kept = re.sub(r"  custom_data:.*\n(    .*\n)*", "", metadata.read_text())
+    metadata.write_text(f"{kept.rstrip()}\n  custom_data: {custom_data}\n")
+    bag = open_sequence(metadata.parent)
+    assert (bag.depth_name, bag.notes) == ("sensor depth", [])
 
 
 @pytest.mark.parametrize("storage", ("mcap", "sqlite3"))

@@ -10,28 +10,30 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from dvmvs_core.data.encodings.pictures import colour_depth, encode_png
 from dvmvs_core.evaluation.prediction.depth_pictures import (
     CAPTION_HEIGHT,
     GAP,
     LEGEND_HEIGHT,
-    colourise,
     colourise_error,
     depth_strip,
-    encode_png,
 )
 
 
-def test_near_is_red_far_is_blue_and_unknown_is_black():
-    picture = colourise(np.array(((1.0, 5.0, 0.0, np.nan),)), near_m=0.9, far_m=5.5).astype(int)
-    assert picture[0, 0, 0] > picture[0, 0, 2]
-    assert picture[0, 1, 2] > picture[0, 1, 0]
-    assert not picture[0, 2:].any()
+def test_near_is_red_far_is_blue_and_invalid_is_black():
+    depth = np.array(((0.1, 0.5, 10.0, 50.0), (0.0, np.nan, np.inf, -1.0)), np.float32)
+    picture = colour_depth(depth, near_m=0.5, far_m=10.0).astype(int)
+    near, far = picture[0, 1], picture[0, 2]
+    assert near[0] > 2 * near[2] and far[2] > far[0]
+    assert picture[0, 0].tolist() == near.tolist() and picture[0, 3].tolist() == far.tolist(), "clipped at the ends"
+    assert not picture[1].any()
 
 
-def test_depth_outside_the_range_keeps_the_colour_of_the_end():
-    picture = colourise(np.array(((0.1, 1.0, 5.0, 100.0),)), near_m=1.0, far_m=5.0)
-    assert np.array_equal(picture[0, 0], picture[0, 1])
-    assert np.array_equal(picture[0, 2], picture[0, 3])
+def test_a_distance_has_one_colour_whatever_else_the_image_holds():
+    alone = colour_depth(np.array([[2.0]]), 0.5, 10.0)[0, 0]
+    among_others = colour_depth(np.array([[2.0, 0.3, 19.0]]), 0.5, 10.0)[0, 0]
+    assert alone.tolist() == among_others.tolist()
+    assert alone.tolist() != colour_depth(np.array([[2.5]]), 0.5, 10.0)[0, 0].tolist()
 
 
 def test_a_larger_error_is_brighter_and_unknown_truth_is_grey():

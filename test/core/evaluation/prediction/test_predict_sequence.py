@@ -5,6 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
+
 from __future__ import annotations
 
 import cv2
@@ -14,9 +15,16 @@ import pytest
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.data.keyframe_index import IndexEntry, simulate_keyframes
 from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.data.sequence import PoseItem
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.prediction.predict_sequence import predict_indexed, predict_online, write_predictions
+from dvmvs_core.evaluation.prediction.predict_sequence import (
+    TwoPasses,
+    predict_indexed,
+    predict_online,
+    write_predictions,
+)
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+from dvmvs_core.evaluation.prediction.timeline import indexed_timeline, online_timeline
 
 NAMES = [f"{i:05d}.png" for i in range(3, 15)]
 
@@ -157,3 +165,57 @@ def test_a_broken_prediction_file_is_one_clear_error(make_scene, engine, tmp_pat
         path.unlink()
     with pytest.raises(DataError, match="predictions.npz"):
         PredictionReader(path)
+
+
+def test_both_passes_together_count_every_frame_once():
+    """A pass behind by three, over every second frame of eleven; the last gives nothing."""
+    counted: list[float] = []
+    passes = TwoPasses(counted.append)
+
+    def behind():
+        waiting = []
+        for frame in range(11):
+            passes.first(1)
+            waiting += [frame] if frame % 2 else []
+            if len(waiting) > 3:
+                yield waiting.pop(0)
+        yield from waiting
+
+    after_each = [(item, sum(counted)) for item in passes.second(behind(), lambda item: item)]
+    assert [item for item, _ in after_each] == [1, 3, 5, 7, 9]
+    assert after_each[0][1] == pytest.approx(8 / 2 + 2 / 2)  # eight were read when the first two are done
+    assert sum(counted) == pytest.approx(11)
+    assert min(counted) > 0
+
+
+def test_frames_that_come_twice_or_out_of_order_are_counted_once():
+    counted: list[float] = []
+    list(TwoPasses(counted.append).second([4, 2, 4, 9], lambda item: item))
+    assert sum(counted) == pytest.approx(10 / 2)
+
+
+def test_decisions_of_the_buffer_are_run_lengths():
+    poses = [np.eye(4) for _ in range(9)]
+    for i, x in enumerate((0.0, 0.0, 0.2, 0.4)):
+        poses[i][0, 3] = x
+    for pose in poses[4:8]:
+        pose[:] = np.nan
+    items = [PoseItem(i, str(i), i, pose) for i, pose in enumerate(poses)]
+    assert online_timeline(items, KeyframeConfig(max_lost_frames=2)) == [
+        ("first", 1), ("too_close", 1), ("keyframe", 2), ("invalid_pose", 2), ("tracking_lost", 1), ("still_lost", 1),
+        ("first", 1),
+    ]  # fmt: skip
+
+
+def test_frames_that_cannot_be_read_never_reach_the_buffer():
+    poses = np.tile(np.eye(4), (4, 1, 1))
+    poses[:, 0, 3] = (0.0, 0.2, 0.25, 0.45)
+    items = [PoseItem(i, str(i), i, pose) for i, pose in enumerate(poses)]
+    assert online_timeline(items, KeyframeConfig(), unreadable={1}) == [
+        ("first", 1), ("unreadable", 1), ("keyframe", 2),
+    ]  # fmt: skip
+
+
+def test_an_index_uses_frames_as_keyframes_as_measurement_frames_or_not():
+    timeline = indexed_timeline(6, np.array((2, 4)), np.array(((0, -1), (2, 0))))
+    assert [name for name, _ in timeline] == ["measurement", "unused", "keyframe", "unused", "keyframe", "unused"]

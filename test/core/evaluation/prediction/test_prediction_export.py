@@ -64,19 +64,19 @@ def test_points_lie_on_the_plane_that_each_keyframe_saw(predicted, tmp_path):
     reader = PredictionReader(predictions)
     path = export_predictions(sequence, predictions, tmp_path / "ply", "ply")
     header, data = path.read_bytes().split(b"end_header\n", 1)
-    points = np.frombuffer(data, [("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    points = np.frombuffer(data, [("position", "<f4", 3), ("colour", "u1", 3)])
     each = 8 * 16
     assert f"element vertex {len(points):012d}\n".encode() in header
     assert len(points) == each * len(reader)
     for i, world_T_cam in enumerate(reader.world_T_cam):
         cam_T_world = np.linalg.inv(world_T_cam)
-        in_camera = points["xyz"][i * each : (i + 1) * each] @ cam_T_world[:3, :3].T + cam_T_world[:3, 3]
+        in_camera = points["position"][i * each : (i + 1) * each] @ cam_T_world[:3, :3].T + cam_T_world[:3, 3]
         np.testing.assert_allclose(in_camera[:, 2], 2.0, atol=1e-5)
         pixels = in_camera[:, :2] / in_camera[:, 2:] * (reader.K[0, 0], reader.K[1, 1]) + reader.K[:2, 2]
         np.testing.assert_allclose(pixels % 4, 2, atol=1e-3)
     colmap = export_predictions(sequence, predictions, tmp_path / "colmap", "colmap")
     lines = (colmap / "sparse/0/points3D.txt").read_text().splitlines()
-    np.testing.assert_allclose([float(word) for word in lines[0].split()[1:4]], points["xyz"][0], atol=1e-5)
+    np.testing.assert_allclose([float(word) for word in lines[0].split()[1:4]], points["position"][0], atol=1e-5)
     assert len(lines) == len(points)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.errors import DataError
-from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_ply
+from dvmvs_core.evaluation.reconstruction.mesh import Mesh, write_mesh
 
 
 def mesh_of(vertices, triangles) -> Mesh:
@@ -59,17 +59,8 @@ def test_no_surface_has_no_points(triangles):
         mesh_of([(0, 0, 0), (1, 0, 0)], triangles).sample(10)
 
 
-def test_coarse_merges_what_lies_in_one_cube_and_drops_triangles_without_area():
-    corners = [(0.01, 0.01, 0.0), (0.03, 0.01, 0.0), (0.55, 0.0, 0.0), (0.0, 0.55, 0.0)]
-    coarse = mesh_of(corners, [(0, 1, 2), (0, 2, 3), (1, 2, 3)]).coarse(0.1)
-    assert len(coarse.vertices) == 3
-    assert any(np.allclose(vertex, (0.02, 0.01, 0.0)) for vertex in coarse.vertices)
-    assert len(coarse.triangles) == 2
-    assert coarse.area_vectors()[:, 2].min() > 0
-
-
 def test_ply_is_read_back_by_another_program(two_triangles, open3d, tmp_path):
-    write_ply(two_triangles, tmp_path / "new" / "mesh.ply")
+    write_mesh(two_triangles, tmp_path / "new" / "mesh.ply")
     read = open3d.io.read_triangle_mesh(str(tmp_path / "new" / "mesh.ply"))
     assert np.asarray(read.vertices).tolist() == two_triangles.vertices.tolist()
     assert np.asarray(read.triangles).tolist() == two_triangles.triangles.tolist()
@@ -82,6 +73,6 @@ def test_a_failed_write_leaves_the_old_file(two_triangles, tmp_path):
     path.write_text("old")
     broken = Mesh(two_triangles.vertices, two_triangles.normals[:2], two_triangles.colours, two_triangles.triangles)
     with pytest.raises(ValueError):
-        write_ply(broken, path)
+        write_mesh(broken, path)
     assert path.read_text() == "old"
     assert list(Path(tmp_path).iterdir()) == [path]

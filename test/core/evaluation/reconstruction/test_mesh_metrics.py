@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -19,15 +21,10 @@ from dvmvs_core.evaluation.reconstruction.mesh_metrics import compare_meshes, su
 pytestmark = pytest.mark.usefixtures("open3d")
 
 
-def mesh_of(vertices: np.ndarray, triangles: np.ndarray) -> Mesh:
-    vertices = np.asarray(vertices, np.float32)
-    return Mesh(vertices, np.zeros_like(vertices), np.zeros(vertices.shape, np.uint8), np.asarray(triangles, np.int32))
-
-
-def rectangle(width: float, z: float = 0.0) -> Mesh:
-    """1 m high, from x = 0."""
-    corners = [(0, 0, z), (width, 0, z), (width, 1, z), (0, 1, z)]
-    return mesh_of(corners, [(0, 1, 2), (0, 2, 3)])
+@pytest.fixture
+def rectangle(surfaces):
+    """A function that makes a rectangle 1 m high, from x = 0."""
+    return lambda width, z=0.0: surfaces.rectangle((0, 0, z), (width, 0, 0), (0, 1, 0), steps=2)
 
 
 def sphere(radius: float, steps: int = 90) -> Mesh:
@@ -36,10 +33,11 @@ def sphere(radius: float, steps: int = 90) -> Mesh:
     index = np.arange(points[..., 0].size).reshape(theta.shape)
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
     triangles = np.concatenate((np.stack((a, b, c), -1).reshape(-1, 3), np.stack((a, c, d), -1).reshape(-1, 3)))
-    return mesh_of(radius * points.reshape(-1, 3), triangles)
+    vertices = np.float32(radius * points.reshape(-1, 3))
+    return Mesh(vertices, np.zeros_like(vertices), np.zeros(vertices.shape, np.uint8), triangles.astype(np.int32))
 
 
-def test_the_distance_is_to_the_triangle_and_not_to_its_corners():
+def test_the_distance_is_to_the_triangle_and_not_to_its_corners(rectangle):
     points = np.array(((0.5, 0.5, 0.0), (0.3, 0.4, -0.2), (0.5, 1.3, 0.4)))
     assert surface_distance(points, rectangle(1.0)) == pytest.approx([0.0, 0.2, 0.5], abs=1e-6)
 
@@ -51,13 +49,13 @@ def test_a_surface_is_at_no_distance_to_itself():
 
 
 @pytest.mark.parametrize(("z", "share"), ((0.03, 1.0), (0.07, 0.0)))
-def test_a_shifted_surface_is_off_by_the_shift(z, share):
+def test_a_shifted_surface_is_off_by_the_shift(z, share, rectangle):
     metrics = compare_meshes(rectangle(1.0, z), rectangle(1.0), samples=2000)
     assert (metrics.accuracy_m, metrics.completion_m, metrics.chamfer_m) == pytest.approx((z, z, z), abs=1e-6)
     assert (metrics.precision, metrics.recall, metrics.f_score) == (share, share, share)
 
 
-def test_a_missing_half_costs_completion_and_recall_only():
+def test_a_missing_half_costs_completion_and_recall_only(rectangle):
     metrics = compare_meshes(rectangle(1.0), rectangle(2.0), samples=20_000)
     # Half of the truth is covered; the rest is 0 to 1 m away, of which the first 5 cm still count.
     assert metrics.accuracy_m == pytest.approx(0.0, abs=1e-6)
@@ -68,7 +66,7 @@ def test_a_missing_half_costs_completion_and_recall_only():
     assert metrics.f_score == pytest.approx(2 * 0.525 / 1.525, abs=0.01)
 
 
-def test_a_superfluous_half_costs_accuracy_and_precision_only():
+def test_a_superfluous_half_costs_accuracy_and_precision_only(rectangle):
     metrics = compare_meshes(rectangle(2.0), rectangle(1.0), samples=20_000)
     assert metrics.accuracy_m == pytest.approx(0.25, abs=0.01)
     assert metrics.completion_m == pytest.approx(0.0, abs=1e-6)
@@ -84,6 +82,6 @@ def test_concentric_spheres_are_as_far_apart_as_their_radii():
     assert compare_meshes(sphere(1.04), sphere(1.0), threshold_m=0.03, samples=5000).f_score == 0.0
 
 
-def test_an_empty_surface_is_refused():
+def test_an_empty_surface_is_refused(rectangle):
     with pytest.raises(DataError, match="without any surface"):
-        compare_meshes(mesh_of(np.zeros((0, 3)), np.zeros((0, 3))), rectangle(1.0))
+        compare_meshes(dataclasses.replace(rectangle(1.0), triangles=np.zeros((0, 3), np.int32)), rectangle(1.0))

@@ -101,7 +101,7 @@ def test_the_mesh_is_written_as_it_grows(tmp_path, open3d):
     assert areas[0] < areas[1]
 
 
-@pytest.mark.parametrize(("sensor", "rows"), ((None, 2), (2.0, 3)))
+@pytest.mark.parametrize(("sensor", "rows"), ((None, 3), (2.0, 4)))
 def test_the_picture_has_a_row_more_where_there_is_a_sensor(tmp_path, sensor, rows):
     path = tmp_path / "pictures" / "wall.png"
     write_picture(reconstruct([view(i, 2.02, sensor) for i in range(4)], CONFIG), path, size=(90, 120))
@@ -111,7 +111,7 @@ def test_the_picture_has_a_row_more_where_there_is_a_sensor(tmp_path, sensor, ro
     wall = picture[height // 2, width // 2].astype(int)
     assert wall[2] > wall[1] > wall[0]
     if sensor:
-        distance = picture[2 * height + height // 2, width + width // 2].astype(int)
+        distance = picture[3 * height + height // 2, width + width // 2].astype(int)
         assert distance[1] > distance[0]
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from dvmvs_core.evaluation.prediction.virtual_camera import VirtualCamera
 from dvmvs_core.evaluation.report.cloud_picture import (
     BACKGROUND,
     PATH_COLOUR,
     SIDES_DEG,
     Cloud,
-    View,
     draw_cloud,
     draw_sides,
 )
@@ -73,12 +73,12 @@ def test_cubes_of_negative_coordinates_are_told_apart():
 def test_each_side_shows_the_whole_cloud_upright_and_the_path():
     cloud = two_walls()
     for side in SIDES_DEG:
-        picture = draw_cloud(cloud, View.of_side(cloud, poses(), side, SIZE), poses())
+        picture = draw_cloud(cloud, VirtualCamera.of_side(cloud.points, poses(), side, SIZE), poses())
         assert picture.shape == (*SIZE, 3)
         red, blue, path = (pixels_of(picture, colour) for colour in (RED, BLUE, PATH_COLOUR))
         assert len(red) > 300 and len(blue) > 300 and len(path) > 20
         assert red[:, 1].mean() < blue[:, 1].mean()  # left stays left
-        view = View.of_side(cloud, poses(), side, SIZE)
+        view = VirtualCamera.of_side(cloud.points, poses(), side, SIZE)
         top, bottom = view.project(np.array(((0.0, 3.0, 1.5), (0.0, 3.0, 0.5))))[0][:, 1]
         assert top < bottom
         assert (picture[:2] == BACKGROUND).all()  # nothing is cut off
@@ -89,7 +89,7 @@ def test_near_points_cover_far_ones():
     far, near = wall(-1.0, 1.0, RED), wall(-0.2, 0.2, BLUE)
     cloud.add(far[0], far[1], poses()[2])
     cloud.add(near[0] * (0.5, 0.5, 0.5), near[1], poses()[2])
-    view = View.of_side(cloud, poses(), 0.0, SIZE)
+    view = VirtualCamera.of_side(cloud.points, poses(), 0.0, SIZE)
     (x, y), *_ = view.project(np.array(((0.0, 1.5, 1.0),)))[0].round().astype(int)
     assert tuple(draw_cloud(cloud, view, poses())[y, x]) == BLUE
 
@@ -101,5 +101,5 @@ def test_the_two_sides_stand_next_to_each_other():
 
 
 def test_an_empty_cloud_is_a_picture_all_the_same():
-    view = View(np.eye(4), 100.0, np.array((160.0, 120.0)), SIZE)
+    view = VirtualCamera(np.eye(4), 100.0, np.array((160.0, 120.0)), SIZE)
     assert draw_cloud(Cloud(), view, poses()).shape == (*SIZE, 3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvmvs_core.evaluation.scoring.temporal_consistency import DepthView, move_depth, temporal_disagreement
+from dvmvs_core.evaluation.scoring.temporal_consistency import ComparedDepth, move_depth, temporal_disagreement
 
 K = np.array(((40.0, 0.0, 31.5), (0.0, 40.0, 23.5), (0.0, 0.0, 1.0)))
 SIZE = (48, 64)
@@ -47,15 +47,15 @@ def test_points_behind_the_camera_are_not_seen():
 
 
 def test_two_right_predictions_agree_and_a_scaled_one_disagrees_by_its_scale():
-    before = DepthView(plane(2.0), plane(2.0), moved())
-    after = DepthView(plane(1.9), plane(1.9), moved(z=0.1))
+    before = ComparedDepth(plane(2.0), plane(2.0), moved())
+    after = ComparedDepth(plane(1.9), plane(1.9), moved(z=0.1))
     assert temporal_disagreement(before, after, K) == pytest.approx(0.0, abs=1e-9)
-    flickering = DepthView(plane(1.9) / 1.2, plane(1.9), moved(z=0.1))
+    flickering = ComparedDepth(plane(1.9) / 1.2, plane(1.9), moved(z=0.1))
     assert temporal_disagreement(before, flickering, K) == pytest.approx(0.2)
 
 
 def test_a_constant_bias_is_an_error_but_no_flicker():
-    views = [DepthView(plane(2.0) * 1.3, plane(2.0), moved(x)) for x in (0.0, 0.05)]
+    views = [ComparedDepth(plane(2.0) * 1.3, plane(2.0), moved(x)) for x in (0.0, 0.05)]
     assert temporal_disagreement(*views, K) == pytest.approx(0.0, abs=1e-9)
 
 
@@ -65,10 +65,10 @@ def test_what_moved_in_the_scene_does_not_count():
     truth[:, :32] = 1.0
     depth = plane(2.0)
     depth[:, :32] = 7.0
-    before, after = DepthView(plane(2.0), plane(2.0), moved()), DepthView(depth, truth, moved())
+    before, after = ComparedDepth(plane(2.0), plane(2.0), moved()), ComparedDepth(depth, truth, moved())
     assert temporal_disagreement(before, after, K) == 0.0
 
 
 def test_without_overlap_there_is_no_figure():
-    before, after = DepthView(plane(2.0), plane(2.0), moved()), DepthView(plane(2.0), plane(2.0), moved(x=50.0))
+    before, after = ComparedDepth(plane(2.0), plane(2.0), moved()), ComparedDepth(plane(2.0), plane(2.0), moved(x=50.0))
     assert np.isnan(temporal_disagreement(before, after, K))

@@ -5,11 +5,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Why an image that came in gave no answer from the engine."""
+"""What an image goes through in the node, when, and how that ended. No ROS in here."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, field
 from enum import Enum
+
+from dvmvs_core.keyframes import KeyframeDecision
 
 
 class DropReason(Enum):
@@ -48,3 +52,62 @@ BEFORE_POSE = (DropReason.BAD_IMAGE, DropReason.BAD_CAMERA_INFO, DropReason.NO_C
 
 NO_FAULT = (DropReason.WORKER_BUSY, DropReason.STOPPED, DropReason.TIME_JUMP, DropReason.RESET)
 """Losses that nobody needs to be warned of: a slow engine takes the newest image, and whoever stops wants it so."""
+
+
+class FrameStage(Enum):
+    """What an image goes through, in order. The values are keys of `/diagnostics`."""
+
+    DECODE = "decode"
+    """Message to pixels."""
+    POSE = "wait for pose"
+    """From there to the frame: the wait for its transform, then rectification."""
+    QUEUE = "wait for engine"
+    """From the frame to the start of the engine."""
+    ENGINE = "engine"
+    """Image to depth."""
+    PUBLISH = "publish"
+    """Depth to messages."""
+    TOTAL = "latency"
+    """From the image's arrival to the end of publication."""
+
+
+@dataclass(eq=False)
+class FrameTimeline:
+    """Everything about an image but its pixels: it goes with the image from the message to the answer or the drop.
+
+    Attributes:
+        stamp_ns: the image's time.
+        camera_frame_id: the optical frame of its camera.
+        index: running number of the images received.
+        received_ns: when it arrived, by the clock that `FrameSync` is given.
+        outcome: the engine's decision, or why there is none; None while it is on its way.
+        received_s: when it arrived, by `time.perf_counter`.
+        ends_s: when each stage so far was over, by `time.perf_counter`, in order.
+    """
+
+    stamp_ns: int
+    camera_frame_id: str
+    index: int
+    received_ns: int
+    outcome: KeyframeDecision | DropReason | None = None
+    received_s: float = field(default_factory=time.perf_counter)
+    ends_s: dict[FrameStage, float] = field(default_factory=dict)
+
+    def end(self, stage: FrameStage) -> None:
+        """Note that a stage is over."""
+        self.ends_s[stage] = time.perf_counter()
+
+    @property
+    def age_ms(self) -> float:
+        """Time since it arrived."""
+        return (time.perf_counter() - self.received_s) * 1e3
+
+    def stages_ms(self) -> dict[FrameStage, float]:
+        """Return how long each stage took; all of them together, once its depth is published."""
+        begins_s = (self.received_s, *self.ends_s.values())
+        stages = {
+            stage: (end - begin) * 1e3 for begin, (stage, end) in zip(begins_s, self.ends_s.items(), strict=False)
+        }
+        if FrameStage.PUBLISH in stages:
+            stages[FrameStage.TOTAL] = (self.ends_s[FrameStage.PUBLISH] - self.received_s) * 1e3
+        return stages

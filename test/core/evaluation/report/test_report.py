@@ -18,7 +18,7 @@ import pytest
 
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.evaluation.prediction.predict_sequence import predict_online, write_predictions
-from dvmvs_core.evaluation.report.keyframe_pictures import MOST_PICTURES, choose, draw
+from dvmvs_core.evaluation.report.keyframe_pictures import MAX_PICTURES, choose, draw
 from dvmvs_core.evaluation.report.page import make_page, write_report
 from dvmvs_core.evaluation.scoring.boundaries import DepthSteps
 from dvmvs_core.evaluation.scoring.figures import RunResult, read_figures, summary
@@ -247,7 +247,7 @@ def test_best_and_worst_are_apart_and_few():
     every = [row for row, _ in chosen.values()]
     assert min(abs(a - b) for a in every for b in every if a != b) >= 20
     assert all(index == 1000 + row for index, (row, _) in chosen.items())
-    assert len(choose(per_keyframe, MOST_PICTURES)) == 2
+    assert len(choose(per_keyframe, MAX_PICTURES)) == 2
     assert len(choose({"abs_relative_error": [0.3], "frame_index": [7]}, 1)) == 1
 
 

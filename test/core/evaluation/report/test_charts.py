@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvmvs_core.evaluation.report.charts import (
-    MOST_DOTS,
+    MAX_DOTS,
     Bars,
     Line,
     Strip,
@@ -65,7 +65,7 @@ def test_a_missing_value_is_a_gap_and_not_a_zero():
 
 
 def test_many_points_are_a_line_without_dots():
-    n = MOST_DOTS + 1
+    n = MAX_DOTS + 1
     svg = line_chart([Line("a", range(n), [1.0] * n, ["."] * n)], "x", "y")
     assert of_class(svg, "path", "curve")
     assert not of_class(svg, "circle", "dot")

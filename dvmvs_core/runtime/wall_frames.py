@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Frames to measure with: a textured wall seen from a camera that moves on by one keyframe at a time."""
+"""Frames to check and measure with: a textured wall seen from a camera that moves on by one keyframe at a time."""
 
 from __future__ import annotations
 

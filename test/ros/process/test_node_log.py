@@ -5,11 +5,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""A warning repeated thirty times a second is one line."""
+"""A warning repeated thirty times a second is one line, and an unforeseen exception has its traceback once."""
 
 from __future__ import annotations
 
-from dvmvs_ros.process.quiet_log import MAX_KINDS, QuietLog
+from dvmvs_ros.process.node_log import MAX_KINDS, QuietLog, Unforeseen
 
 
 def test_lines_that_differ_in_numbers_only_are_one_kind_and_are_counted():
@@ -37,3 +37,25 @@ def test_memory_is_bounded_whatever_the_lines_say():
     for i in range(10 * MAX_KINDS):
         log("x" * i)
     assert len(log._kinds) <= MAX_KINDS
+
+
+def test_the_traceback_is_told_once_and_then_a_line():
+    lines = []
+    unforeseen = Unforeseen(lines.append)
+
+    def raise_and_report(value) -> None:
+        try:
+            raise ValueError(value)
+        except ValueError as error:
+            unforeseen.report(error, "a callback")
+
+    for value in range(100):
+        raise_and_report(value)
+    assert unforeseen.count == 100
+    assert len(lines) == 2
+    assert "Traceback" in lines[0] and "Traceback" not in lines[1]
+    try:
+        [][1]
+    except IndexError as error:
+        unforeseen.report(error, "another place")
+    assert "Traceback" in lines[2]

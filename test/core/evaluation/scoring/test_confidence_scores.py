@@ -5,6 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
+
 from __future__ import annotations
 
 import json
@@ -12,7 +13,10 @@ import json
 import numpy as np
 import pytest
 
+from dvmvs_core.errors import DataError
+from dvmvs_core.evaluation.scoring.calibration import fit_logistic
 from dvmvs_core.evaluation.scoring.sparsification import LEFT_OUT, ConfidenceScorer
+from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong, sure_and_wrong
 
 TRUTH = np.full(100, 2.0)
 PREDICTION = TRUTH * (1 + np.arange(100) / 100)  # relative errors 0, 0.01, … 0.99
@@ -65,3 +69,41 @@ def test_calibration_gathers_pixels_of_like_confidence():
 
 def test_without_confidence_there_is_no_score():
     assert ConfidenceScorer().score() is None
+
+
+def test_counts_by_hand():
+    confidence = np.array((0.7, 0.9, 0.69, 1.0, 0.8))
+    truth = np.array((2.0, 2.0, 2.0, 2.0, 2.0))
+    prediction = np.array((2.21, 1.79, 9.0, 2.19, 1.81))
+    counts = sure_and_wrong(confidence, prediction, truth)
+    assert counts == SureAndWrong(pixels=5, sure=4, wrong=2)
+    assert (counts.wrong_share, counts.coverage) == (0.5, 0.8)
+
+
+def test_counts_add_up_pixel_by_pixel():
+    total = SureAndWrong(100, 10, 10) + SureAndWrong(100, 90, 0)
+    assert total.to_dict() == {"pixels": 200, "coverage": 0.5, "wrong": pytest.approx(0.1)}
+
+
+def test_where_nothing_is_sure_there_is_no_share():
+    counts = sure_and_wrong(np.array((0.1,)), np.array((1.0,)), np.array((1.0,)))
+    assert counts.coverage == 0.0 and np.isnan(counts.wrong_share)
+    assert counts.to_dict()["wrong"] is None
+    assert SureAndWrong().to_dict() == {"pixels": 0, "coverage": None, "wrong": None}
+
+
+def test_the_fit_finds_the_odds_that_data_were_drawn_with():
+    generator = np.random.default_rng(0)
+    cues = generator.normal((1.0, -2.0, 0.0), (1.0, 0.2, 3.0), (40_000, 3))
+    weights, bias = np.array((1.5, -4.0, 0.0)), -8.0
+    right = generator.random(len(cues)) < 1 / (1 + np.exp(-(cues @ weights + bias)))
+    found_bias, found = fit_logistic(cues, right)
+    assert found == pytest.approx(weights, abs=0.25)
+    assert found_bias == pytest.approx(bias, abs=0.5)
+    probability = 1 / (1 + np.exp(-(cues @ found + found_bias)))
+    assert probability.mean() == pytest.approx(right.mean(), abs=1e-3)
+
+
+def test_nothing_to_tell_apart_is_said():
+    with pytest.raises(DataError, match="all right or all wrong"):
+        fit_logistic(np.zeros((5, 2)), np.ones(5, dtype=bool))
