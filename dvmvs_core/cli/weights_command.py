@@ -44,7 +44,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class ImportOptions:
+class ImportReleased:
     """Convert the files released with the paper to one safetensors file."""
 
     folder: _Folder
@@ -92,19 +92,19 @@ class Calibrate:
 Options = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[ImportOptions, tyro.conf.subcommand("import")]
+    | Annotated[ImportReleased, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Average, tyro.conf.subcommand("average")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
 
-def run(options: List | Info | ImportOptions | Export | Average | Calibrate) -> None:
+def run(options: List | Info | ImportReleased | Export | Average | Calibrate) -> None:
     """Run one of the six."""
     commands = {
         List: _list,
         Info: _info,
-        ImportOptions: _import,
+        ImportReleased: _import,
         Export: _export,
         Average: _average,
         Calibrate: _calibrate,
@@ -137,7 +137,7 @@ def _info(options: Info) -> None:
         _describe(info)
 
 
-def _import(options: ImportOptions) -> None:
+def _import(options: ImportReleased) -> None:
     from dvmvs_core.model.checkpoint import import_released
 
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +19,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from dvmvs_core.config import preset
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, example_inputs, prepared
-from dvmvs_core.synthetic import camera, defects
 from dvmvs_core.synthetic import clips as clips_module
+from dvmvs_core.synthetic import defects
 from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips
 from dvmvs_core.synthetic.renderer import Renderer
 from dvmvs_core.training.augmentation import TrainingClip, augment_clip, draw_clip
@@ -94,10 +96,15 @@ def test_regulariser_step(fake_cuda, on_cuda, precision):
     assert drawing.uploads and not drawing.waits and not drawing.mixed
 
 
+def without_generators(monkeypatch):
+    """There is no generator of random numbers on a fake device."""
+    monkeypatch.setattr(torch, "Generator", lambda device: SimpleNamespace(manual_seed=lambda seed: None))
+
+
 def test_augmentation(fake_cuda, monkeypatch):
     """Its launches do not grow with the clips, and what is drawn is sent from pinned memory."""
     monkeypatch.setattr(defects, "_compressed", lambda image, quality: image)
-    monkeypatch.setattr(defects, "generator", lambda device, seed: None)  # there is none of a fake device
+    without_generators(monkeypatch)
     launches = []
     for clips in (2, 16):
         draws = [draw_clip(np.random.default_rng(number)) for number in range(clips)]
@@ -146,7 +153,7 @@ def listings(monkeypatch):
 
 def test_clips_are_rendered_together(fake_cuda, listings, monkeypatch):
     """The host waits nine times, however many clips: for the lengths of eight lists, and for how far things blur."""
-    monkeypatch.setattr(camera, "generator", lambda device, seed: None)  # there is none of a fake device
+    without_generators(monkeypatch)
     monkeypatch.setattr(clips_module, "_numbers", lambda values: listings.append("blur") or len(values) * [5.0])
     clips = SyntheticClips(HEIGHT, WIDTH, FRAMES, textures=8, device="cuda")
     bank = clips.make_bank()

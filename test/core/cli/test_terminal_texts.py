@@ -51,7 +51,7 @@ def test_no_line_of_help_ends_where_only_the_source_did(dvmvs, monkeypatch, comm
 def _subcommand(options: type) -> str:
     recordings = {known.options: name for name, known in FORMATS.items()}
     name = options.__name__.removesuffix("Options")
-    return recordings.get(options) or {"Everything": "all"}.get(name, name.lower())
+    return recordings.get(options) or {"Everything": "all", "ImportReleased": "import"}.get(name, name.lower())
 
 
 def test_defaults_are_told_once(dvmvs, monkeypatch):
