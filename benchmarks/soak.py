@@ -66,7 +66,7 @@ class World:
     def __init__(self, process: subprocess.Popen, rng: Random) -> None:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
-        from rclpy.qos import QoSProfile
+        from rclpy.qos import DurabilityPolicy, QoSProfile
         from rclpy.signals import SignalHandlerOptions
         from sensor_msgs.msg import CameraInfo, Image
         from tf2_msgs.msg import TFMessage
@@ -77,6 +77,8 @@ class World:
         qos = QoSProfile(depth=100)
         self.images = self.node.create_publisher(Image, "image", qos)
         self.infos = self.node.create_publisher(CameraInfo, "camera_info", qos)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.masks = self.node.create_publisher(Image, "valid_mask", latched)
         self.tf = self.node.create_publisher(TFMessage, "/tf", qos)
         self.answers: Counter[str] = Counter()
         self.depths = self.sent = self.calls = self.unanswered_calls = 0

@@ -19,7 +19,7 @@ from lifecycle_msgs.msg import Transition
 from rclpy.serialization import serialize_message
 from tf2_msgs.msg import TFMessage
 
-from dvmvs_ros.messages.conversions import make_header, rgb_message, transform_message
+from dvmvs_ros.messages.conversions import make_header, mask_message, rgb_message, transform_message
 
 if TYPE_CHECKING:
     from soak import World
@@ -118,6 +118,18 @@ def bad_camera_info(world: World, rng: Random) -> None:
         message.k = [0.0] * 9
         message.p = [0.0] * 12
     world.infos.publish(message)
+
+
+def masks_come_and_go(world: World, rng: Random) -> None:
+    """Send a mask that hides some of the image, or one that cannot be."""
+    mask = np.full(rng.choice(((240, 320), (240, 320), (1, 1), LARGEST)), 255, np.uint8)
+    mask[: rng.randrange(len(mask) + 1)] = 0
+    message = mask_message(mask, make_header(world.stamp_ns, world.frame))
+    if rng.random() < 0.3:
+        message.encoding = rng.choice(("16UC1", "", "moon"))
+    if rng.random() < 0.2:
+        message.height, message.width = 2**32 - 1, 2**32 - 1
+    world.masks.publish(message)
 
 
 def bad_transform(world: World, rng: Random) -> None:
@@ -236,6 +248,12 @@ FAULTS = (
     *(image_an_hour_ahead, images_out_of_order, burst_of_images, pause_of_images, pause_of_poses, time_jump),
     *(bad_camera_info, bad_transform, transform_an_hour_ahead, transform_an_hour_old, flood_of_frames, loop_of_frames),
     *(text_that_is_none, reset, save_cloud, parameters_that_cannot_be, parameters_that_can_be, off_and_on),
-    *(transitions_that_cannot_be, second_node_of_the_name, subscribers_come_and_go, node_stands_still),
+    *(
+        masks_come_and_go,
+        transitions_that_cannot_be,
+        second_node_of_the_name,
+        subscribers_come_and_go,
+        node_stands_still,
+    ),
 )
 """All faults."""
