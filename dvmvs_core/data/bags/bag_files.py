@@ -30,7 +30,7 @@ from dvmvs_core.data.bags.bounded_rosbags import bound_rosbags
 from dvmvs_core.data.bags.mcap_salvage import is_mcap, salvage_mcap
 from dvmvs_core.data.bags.ros1_bag import SUFFIX as ROS1_SUFFIX
 from dvmvs_core.data.bags.ros1_bag import Ros1Bag
-from dvmvs_core.data.bags.sqlite_pages import CutSqlite, journal_of, log_of
+from dvmvs_core.data.bags.sqlite_salvage import CutSqlite, journal_of, log_of
 from dvmvs_core.data.encodings.inflate import inflate_file, inflate_message
 from dvmvs_core.data.file_order import held_kinds, is_clutter, natural_key
 from dvmvs_core.errors import DataError, MessageError

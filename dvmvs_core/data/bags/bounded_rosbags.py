@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.events import AliasEvent
 
 from dvmvs_core.data.bags.mcap_salvage import measure_chunks
-from dvmvs_core.data.bags.sqlite_pages import is_cut, stores_rows
+from dvmvs_core.data.bags.sqlite_salvage import is_cut, stores_rows
 from dvmvs_core.data.encodings.inflate import inflate_message, inflate_whole, inflation_bound, zstd
 from dvmvs_core.errors import DamagedError
 from dvmvs_core.foreign import regular

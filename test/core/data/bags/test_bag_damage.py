@@ -20,7 +20,7 @@ from rosbags.rosbag2 import CompressionMode, Reader, StoragePlugin, Writer
 
 from dvmvs_core.data.bags.bag_files import typestore
 from dvmvs_core.data.bags.mcap_salvage import salvage_mcap
-from dvmvs_core.data.bags.sqlite_pages import is_cut, whole_rows
+from dvmvs_core.data.bags.sqlite_salvage import is_cut, whole_rows
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError, DvmvsError
 
