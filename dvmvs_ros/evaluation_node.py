@@ -85,7 +85,7 @@ QUEUE = 100
 ANSWER_S = 30.0
 """How long the depth node may take to tell its parameters."""
 
-HOLD, LONGEST_HOLD, HAND_ON_S = 5, 100, 0.02
+HOLD, LONGEST_HOLD, FLUSH_PERIOD_S = 5, 100, 0.02
 """Messages wait so many rounds for those that were sent before them, and at most; seconds between rounds."""
 
 NODE_PARAMETERS = (
@@ -123,7 +123,7 @@ class EvaluationNode(GuardedNode):
         self._newest_image_ns: int | None = None
         self._newest_clock_ns: int | None = None
         self._in_order = SendingOrder(HOLD, LONGEST_HOLD)
-        self.create_timer(HAND_ON_S, self._in_order.hand_on, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(FLUSH_PERIOD_S, self._in_order.flush, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._camera_frame = ""
         self._last_arrival_s = time.monotonic()
 
@@ -148,7 +148,7 @@ class EvaluationNode(GuardedNode):
             self._listen(topics.image, topics.types[topics.image], before=self._on_image)
             self.get_logger().info(f"comparing {topics.depth} with {topics.truth}, for the images of {topics.image}")
             spin_until_settled(executor, stop, lambda: self._last_arrival_s)
-            self._in_order.hand_on_all()
+            self._in_order.flush_all()
             self._recording.close()
             self._say()
             if self["report_folder"]:

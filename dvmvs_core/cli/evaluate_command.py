@@ -132,7 +132,7 @@ def _check(options: Options) -> None:
             f" got {options.min_depth} and {options.max_depth}"
         )
     if options.against and not options.report:
-        raise ConfigError("--against sets an earlier run beside this one in a report: name its folder with --report")
+        raise ConfigError("--against compares an earlier run with this one in a report: name its folder with --report")
     if options.published and not options.out:
         raise ConfigError("--published files need a folder: name it with --out")
 

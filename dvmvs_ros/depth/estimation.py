@@ -44,7 +44,7 @@ class RateLimit:
         return True
 
 
-class FrameEstimate(NamedTuple):
+class FrameAnswer(NamedTuple):
     """What the engine said of one frame.
 
     Attributes:
@@ -77,7 +77,7 @@ class Estimator:
         self._newer_waits = newer_waits
         self._between_keyframes = RateLimit()
 
-    def __call__(self, frame: Frame, config: LiveConfig, wants_depth: bool, wants_confidence: bool) -> FrameEstimate:
+    def __call__(self, frame: Frame, config: LiveConfig, wants_depth: bool, wants_confidence: bool) -> FrameAnswer:
         """Return the decision on a frame, and its depth if it gets one.
 
         Args:
@@ -94,7 +94,7 @@ class Estimator:
         decision = engine.last_decision
         if decision is KeyframeDecision.TOO_CLOSE and wants_depth and self._is_next(frame, config):
             prediction = engine.predict_without_update(frame)
-        return FrameEstimate(decision, prediction)
+        return FrameAnswer(decision, prediction)
 
     def _is_next(self, frame: Frame, config: LiveConfig) -> bool:
         if config.depth_for != EVERY_IMAGE or self._newer_waits():

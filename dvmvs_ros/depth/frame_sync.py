@@ -141,7 +141,7 @@ class FrameSync:
                 return
             self._waiting.popleft()
             if isinstance(outcome, Frame):
-                outcome = self._hand_on(outcome, waiting.timeline)
+                outcome = self._pass_on(outcome, waiting.timeline)
             if isinstance(outcome, _Obstacle):
                 self._on_drop(waiting.timeline, outcome.reason, outcome.detail)
 
@@ -155,7 +155,7 @@ class FrameSync:
         """Return the pixels of the largest image that a camera_info speaks of; None before the first."""
         return max((camera.height * camera.width for camera in self._cameras.values()), default=None)
 
-    def _hand_on(self, frame: Frame, timeline: FrameTimeline) -> _Obstacle | None:
+    def _pass_on(self, frame: Frame, timeline: FrameTimeline) -> _Obstacle | None:
         try:
             self._on_frame(frame, timeline)
         except Exception as error:

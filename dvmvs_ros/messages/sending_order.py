@@ -37,13 +37,13 @@ class SendingOrder:
     """Holds every message back for some rounds, and hands those that came meanwhile on in the order of their sending.
 
     That order is told by the clocks of the publishers' hosts. Where rclpy or the middleware does not tell it, messages
-    stay in the order in which they came. Call `hand_on` from a timer of the executor that reads the messages: between
+    stay in the order in which they came. Call `flush` from a timer of the executor that reads the messages: between
     two calls it takes a message of every topic that has one, so a process that was suspended still reads what came
     meanwhile before it hands anything on. Seconds would pass during the suspension, rounds do not. A topic that gave a
     message in a round may have more in its queue, all sent after that one: what was sent later waits for them.
 
     Args:
-        hold: calls of `hand_on` that a message waits for, its own not counted; one that comes later than this behind
+        hold: calls of `flush` that a message waits for, its own not counted; one that comes later than this behind
             its followers is handed on when it comes.
         longest: calls after which a message waits for no queue any longer, since a publisher's clock may be behind.
     """
@@ -78,7 +78,7 @@ class SendingOrder:
 
         return with_info if _TELLS else alone
 
-    def hand_on(self) -> None:
+    def flush(self) -> None:
         """Hand on what has waited long enough, and all that was sent before that."""
         read_until_ns = min(self._read.values(), default=math.inf)
         self._read.clear()
@@ -92,7 +92,7 @@ class SendingOrder:
         while last_ns is not None and self._waiting and self._waiting[0].sent_ns <= last_ns:
             self._next()
 
-    def hand_on_all(self) -> None:
+    def flush_all(self) -> None:
         """Hand on all that waits."""
         while self._waiting:
             self._next()

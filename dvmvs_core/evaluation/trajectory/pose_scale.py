@@ -69,9 +69,9 @@ def find_scale(
         for log in logs:
             point = turned + t * np.exp(-log)
             with np.errstate(invalid="ignore", divide="ignore"):
-                beside = np.linalg.norm(point[..., :2] / point[..., 2:] - x_b, axis=-1)
-            beside = np.where(point[..., 2] > 0, beside, np.where(np.isnan(beside), np.nan, 1.0))
-            found.append(outlier_cost(beside * pairs.focal_px * focal_factor))
+                offset = np.linalg.norm(point[..., :2] / point[..., 2:] - x_b, axis=-1)
+            offset = np.where(point[..., 2] > 0, offset, np.where(np.isnan(offset), np.nan, 1.0))
+            found.append(outlier_cost(offset * pairs.focal_px * focal_factor))
         return np.array(found).T  # (P, L)
 
     logs = np.arange(-np.log(LARGEST_SCALE), np.log(LARGEST_SCALE), np.log(COARSE_SCALE))

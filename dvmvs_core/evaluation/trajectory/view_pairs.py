@@ -99,10 +99,10 @@ class ViewPairs:
             way = t[..., :2] - far * t[..., 2:]
             length = np.linalg.norm(way, axis=-1)
             way = np.where(length[..., None] > NO_TRANSLATION, way / length[..., None], 0.0)
-            beside = x_b - far
-            along = (beside * way).sum(-1)
-            across = beside[..., 0] * way[..., 1] - beside[..., 1] * way[..., 0]
-            whole = np.linalg.norm(beside, axis=-1)
+            offset = x_b - far
+            along = (offset * way).sum(-1)
+            across = offset[..., 0] * way[..., 1] - offset[..., 1] * way[..., 0]
+            whole = np.linalg.norm(offset, axis=-1)
             distance = np.where(along > 0, np.abs(across), whole)
         # What lies behind the later camera should not be seen there at all.
         distance = np.where(turned[..., 2] > 0, distance, np.where(np.isnan(distance), np.nan, 1.0))

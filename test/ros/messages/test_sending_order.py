@@ -31,9 +31,9 @@ def test_an_answer_comes_after_its_question(order, heard):
     answers(b"answer", {"source_timestamp": 2})
     questions(b"question", {"source_timestamp": 1})
     for _ in range(HOLD):
-        order.hand_on()
+        order.flush()
         assert heard == [], "what was sent before may still be on its way"
-    order.hand_on()
+    order.flush()
     assert heard == [b"question", b"answer"]
 
 
@@ -41,12 +41,12 @@ def test_what_was_sent_before_a_message_that_is_due_goes_with_it(order, heard):
     hear = order.callback(heard.append)
     hear(b"second", {"source_timestamp": 2})
     for _ in range(HOLD):
-        order.hand_on()
+        order.flush()
     hear(b"first", {"source_timestamp": 1})
     hear(b"third", {"source_timestamp": 3})
-    order.hand_on()
+    order.flush()
     assert heard == [b"first", b"second"]
-    order.hand_on_all()
+    order.flush_all()
     assert heard[2:] == [b"third"]
 
 
@@ -56,9 +56,9 @@ def test_what_a_queue_still_holds_is_waited_for(order, heard):
     clock = order.callback(heard.append)
     for tick in range(1, 7):
         clock(b"%d" % tick, {"source_timestamp": tick})
-        order.hand_on()
+        order.flush()
     for _ in range(HOLD):
-        order.hand_on()
+        order.flush()
     assert heard == [b"1", b"2", b"3", b"4", b"5", b"image", b"6"]
 
 
@@ -68,14 +68,14 @@ def test_a_host_whose_clock_is_ahead_is_heard(order, heard):
     hear(b"ahead", {"source_timestamp": 10**12})
     for _ in range(LONGEST + 1):
         hear(b"behind", {"source_timestamp": 1})
-        order.hand_on()
+        order.flush()
     assert b"ahead" in heard
 
 
 def test_a_message_is_noticed_when_it_comes_and_not_when_it_is_handed_on(order, heard):
     noticed = []
     order.callback(heard.append, lambda: noticed.append(len(heard)))(b"one", {"source_timestamp": 1})
-    order.hand_on_all()
+    order.flush_all()
     assert (noticed, heard) == ([0], [b"one"])
 
 
@@ -83,5 +83,5 @@ def test_middleware_that_does_not_tell_keeps_the_order_of_arrival(order, heard):
     hear = order.callback(heard.append)
     for message in (b"1", b"2", b"3"):
         hear(message, {"source_timestamp": 0})
-    order.hand_on_all()
+    order.flush_all()
     assert heard == [b"1", b"2", b"3"]
