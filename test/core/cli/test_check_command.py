@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""`dvmvs check`: its words, its exit code and its figures."""
+"""`dvmvs check` and `dvmvs keyframes`, which need no network: words, exit codes, and the published index files."""
 
 from __future__ import annotations
 
@@ -64,3 +64,101 @@ def test_a_process_ends_with_the_same_code_and_with_1_where_it_could_not_check(m
         answer = subprocess.run([sys.executable, "-m", "dvmvs_core", "check", path], capture_output=True, text=True)
         assert answer.returncode == code, answer.stderr
     assert answer.stderr.startswith("dvmvs check: ") and answer.stderr.count("\n") == 1
+
+
+FILES = {
+    "keyframe+hololens-dataset+000+nmeas+1": ("--measurement-frames", 1),
+    "keyframe+hololens-dataset+000+nmeas+2": (),
+    "keyframe+hololens-dataset+000+nmeas+3": ("--measurement-frames", 3),
+    "simple10+hololens-dataset+000+nmeas+2": ("--every", 10),
+    "simple20+hololens-dataset+000+nmeas+2": ("--every", 20),
+}
+
+
+@pytest.fixture(scope="module")
+def whole_scene(reference, tmp_path_factory):
+    """All 373 frames of the sample scene in the published layout: poses and names, and images without content.
+
+    The shipped index files and lists of positions tell the name of every keyframe and of every tenth frame; the others
+    get names in between.
+    """
+    goldens = reference / "goldens"
+    lines = {name: (goldens / "keyframe_indices" / name).read_text().splitlines() for name in FILES}
+    names: dict[int, str] = {}
+    positions = json.loads((goldens / "keyframes_online_nmeas1.json").read_text())["sequence"]
+    for indices, line in zip(positions, lines["keyframe+hololens-dataset+000+nmeas+1"], strict=True):
+        names.update(zip(indices, line.split(), strict=True))
+    for position, line in enumerate(lines["simple10+hololens-dataset+000+nmeas+2"], start=1):
+        names.setdefault(10 * position, line.split()[0])
+    scene = tmp_path_factory.mktemp("published") / "hololens-dataset" / "000"
+    (scene / "images").mkdir(parents=True)
+    poses = (goldens / "hololens-000-poses-all-373.txt").read_text()
+    latest = ""
+    for i in range(len(poses.splitlines())):
+        latest = names.get(i, f"{latest.removesuffix('.png')}_.png")
+        (scene / "images" / latest).touch()
+    (scene / "poses.txt").write_text(poses)
+    np.savetxt(scene / "K.txt", np.diag((500.0, 500.0, 1.0)))
+    return scene
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_shipped_file_is_written_byte_for_byte_under_its_name(dvmvs, reference, whole_scene, tmp_path, name):
+    code, _, err = dvmvs("keyframes", whole_scene, "--published", tmp_path / "indices", *FILES[name])
+    assert (code, err) == (0, "")
+    (written,) = (tmp_path / "indices").iterdir()
+    assert written.name == name
+    assert written.read_bytes() == (reference / "goldens" / "keyframe_indices" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_real_frames_give_the_first_lines_of_each_file(dvmvs, hololens, reference, name):
+    golden = (reference / "goldens" / "keyframe_indices" / name).read_text().splitlines(keepends=True)
+    code, out, _ = dvmvs("keyframes", hololens, *FILES[name])
+    lines = out.splitlines(keepends=True)
+    assert code == 0
+    assert len(lines) == {"keyframe": 146, "simple10": 19, "simple20": 9}[name.split("+")[0]]
+    assert lines == golden[: len(lines)]
+
+
+def test_several_sequences_get_a_file_each(dvmvs, make_scene, tmp_path):
+    scenes = [make_scene(f"mine/{name}", frames=7) for name in ("office", "stairs")]
+    code, out, _ = dvmvs("keyframes", *scenes, "--published", tmp_path / "indices", "--every", 3)
+    assert code == 0
+    assert sorted(f.name for f in (tmp_path / "indices").iterdir()) == [
+        "simple3+mine+office+nmeas+2", "simple3+mine+stairs+nmeas+2",
+    ]  # fmt: skip
+    assert out.count("2 keyframes with measurement frames, of 7 frames") == 2
+    dvmvs("keyframes", scenes[0], "--published", tmp_path / "named", "--dataset", "d", "--scene", "s")
+    assert [f.name for f in (tmp_path / "named").iterdir()] == ["keyframe+d+s+nmeas+2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    (
+        (("--every", 0), "n of at least 1; got 0"),
+        (("--measurement-frames", 0), "measurement_frames must lie between 1"),
+        (("--every", 5, "--measurement-frames", 0), "measurement_frames must lie between 1"),
+        (("--out", "a", "--published", "b"), "give one of them"),
+        (("--published", "b", "--dataset", "my+set"), "must not be empty nor hold '+'"),
+    ),
+)
+def test_what_cannot_be_is_one_line_and_writes_nothing(dvmvs, make_scene, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    scene = make_scene()
+    before = sorted(tmp_path.iterdir())
+    code, out, err = dvmvs("keyframes", scene, *arguments)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert said in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_broken_sequence_leaves_no_file_of_the_good_one(dvmvs, make_scene, tmp_path):
+    good, broken = make_scene("good"), make_scene("broken")
+    (broken / "poses.txt").write_text("1 2 3\n")
+    code, _, err = dvmvs("keyframes", good, broken, "--published", tmp_path / "indices")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "poses.txt, line 1 must hold 16 numbers" in err
+    assert not (tmp_path / "indices").exists()
+    assert "name at least one sequence" in dvmvs("keyframes")[2]
+    assert "--published DIR" in dvmvs("keyframes", good, good)[2]

@@ -5,14 +5,25 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""An engine that needs no network."""
+"""An engine that needs no network, and its predictions on disk."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
+from dvmvs_core.data.keyframe_index import IndexEntry
+from dvmvs_core.data.sequence import FrameSequence
+from dvmvs_core.evaluation.prediction.predict_sequence import (
+    PREDICTIONS,
+    predict_indexed,
+    predict_online,
+    write_predictions,
+)
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.types import DepthPrediction, Frame
@@ -65,3 +76,20 @@ class PlaneEngine:
 @pytest.fixture
 def engine() -> PlaneEngine:
     return PlaneEngine()
+
+
+@pytest.fixture
+def predict(engine, tmp_path) -> Callable[..., Path]:
+    """A function that predicts a sequence into a folder, and returns the npz.
+
+    By the keyframe rule, or pairs of a reference and a measurement frame.
+    """
+
+    def write(sequence: FrameSequence, folder: str = "out", pairs: tuple[tuple[int, int], ...] = ()) -> Path:
+        names = [pose.name for pose in sequence.poses()]
+        entries = [IndexEntry(names[reference], (names[measured],)) for reference, measured in pairs]
+        predictions = predict_indexed(engine, sequence, entries) if pairs else predict_online(engine, sequence)
+        write_predictions(predictions, tmp_path / folder)
+        return tmp_path / folder / PREDICTIONS
+
+    return write

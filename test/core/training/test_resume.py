@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""A run that is killed goes on to the same losses, to the last bit."""
+"""A run that is killed goes on to the same losses; one with a deadline ends before it, with its weights written."""
 
 from __future__ import annotations
 
@@ -16,9 +16,20 @@ import subprocess
 import sys
 import time
 
+import pytest
+import torch
+
 from dvmvs_core.cli.main import main
+from dvmvs_core.errors import ConfigError, WeightsError
+from dvmvs_core.model.checkpoint import load_network, read_info
+from dvmvs_core.model.checkpoint_parts import join_parts, write_parts
+from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.synthetic.clips import SyntheticClips
 from dvmvs_core.training import clip_sources as data
+from dvmvs_core.training import stopping as module
+from dvmvs_core.training.loop import LoopConfig, Trainer
+from dvmvs_core.training.stages import Stage
+from dvmvs_core.training.stopping import FIRST_RESERVE_S, Deadline, process_age_s
 
 STEPS = 10
 # The same run in another process, for this one to kill.
@@ -72,3 +83,111 @@ def test_killed_run_goes_on_to_the_same_losses(tmp_path, monkeypatch) -> None:
     assert losses(killed) == losses(whole)
     assert list(losses(killed)) == list(range(1, STEPS + 1))
     assert entries(killed)[-1]["validation"] == entries(whole)[-1]["validation"]
+
+
+STAGES = (Stage("everything", 1.0),)
+
+
+@pytest.fixture
+def age(monkeypatch):
+    """List with the age of the process, to be set."""
+    now = [0.0]
+    monkeypatch.setattr(module, "process_age_s", lambda: now[0])
+    return now
+
+
+def test_the_age_of_a_process_grows_and_counts_its_start():
+    before = process_age_s()
+    time.sleep(0.05)
+    assert 0.03 <= process_age_s() - before <= 60 and before > 0.0
+
+
+def test_time_for_an_export_is_kept(age):
+    deadline = Deadline(100.0)
+    assert deadline.left_s() == 100.0 - FIRST_RESERVE_S
+    age[0] = 30.0
+    deadline.note_export(4.0)
+    deadline.note_export(2.0)
+    assert deadline.left_s() == pytest.approx(100.0 - 30.0 - 1.5 * 4.0)
+    age[0] = 99.0
+    assert deadline.left_s() == 0.0
+
+
+@pytest.mark.parametrize("start_s", [40.0, 79.0, 500.0])
+def test_a_run_ends_in_time_with_its_weights(age, tiny, wall_stream, held_out, tmp_path, start_s):
+    """Each step takes 10 s here, and starting took a while."""
+    age[0] = start_s
+    steps = []
+
+    def clips(step):
+        for batch in wall_stream(step):
+            age[0] += 10.0
+            steps.append(age[0])
+            yield batch
+
+    config = LoopConfig(deadline_s=100.0, log_steps=1, part_mib=1)
+    trainer = Trainer(build_network(tiny), clips, held_out, STAGES, config, tmp_path)
+    assert trainer.run() and trainer.progress == 1.0
+    assert steps == {40.0: [50.0, 60.0, 70.0, 80.0], 79.0: [89.0], 500.0: []}[start_s]
+    assert read_info(tmp_path / "pairnet.safetensors").metadata["finished"]
+    assert (tmp_path / "pairnet.safetensors.part1of1").exists()
+
+
+def test_progress_goes_from_0_to_1_so_that_the_learning_rate_falls(age, tiny, wall_stream, held_out, tmp_path):
+    config = LoopConfig(deadline_s=100.0)
+    trainer = Trainer(build_network(tiny), wall_stream, held_out, STAGES, config, tmp_path)
+    assert trainer.progress == 0.0
+    trainer.elapsed_s, trainer._left_s = 30.0, 10.0
+    assert trainer.progress == 0.75
+
+
+def test_steps_end_before_their_deadline_or_at_it(age, tiny, wall_stream, held_out, tmp_path):
+    for steps, reached in ((2, 2), (1000, None)):
+        config = LoopConfig(steps=steps, deadline_s=100.0)
+        trainer = Trainer(build_network(tiny), wall_stream, held_out, STAGES, config, tmp_path / str(steps))
+        if reached is None:
+            age[0] = 90.0
+        assert trainer.run() and trainer.step == (reached or 0)
+
+
+def test_a_run_has_one_length():
+    with pytest.raises(ConfigError, match="either steps or minutes or a deadline"):
+        LoopConfig(minutes=3, deadline_s=5.0)
+    with pytest.raises(ConfigError, match="longer than 0; got -1"):
+        LoopConfig(deadline_s=-1.0)
+    with pytest.raises(ConfigError, match="at least 1 MiB; got 0"):
+        LoopConfig(steps=1, part_mib=0)
+
+
+@pytest.fixture
+def weights(tiny, tmp_path):
+    from dvmvs_core.model.checkpoint import save_checkpoint
+
+    torch.manual_seed(0)
+    path = tmp_path / "one.safetensors"
+    save_checkpoint(path, {"pairnet": build_network(tiny)}, {})
+    return path
+
+
+def test_parts_are_small_and_load_as_the_whole(weights):
+    expected, size = load_network(weights)[0].state_dict(), weights.stat().st_size
+    write_parts(weights, size // 5)
+    parts = write_parts(weights, size // 2 + 1)
+    assert len(list(weights.parent.glob("*.part*"))) == len(parts) == 2
+    assert max(part.stat().st_size for part in parts) <= size // 2 + 1
+    weights.unlink()
+    for name, value in load_network(weights)[0].state_dict().items():
+        assert torch.equal(value, expected[name])
+
+
+def test_missing_or_mixed_parts_are_one_clear_line(weights):
+    parts = write_parts(weights, weights.stat().st_size // 3 + 1)
+    weights.unlink()
+    kept = parts[1].read_bytes()
+    parts[1].unlink()
+    with pytest.raises(WeightsError, match="part 2 missing"):
+        load_network(weights)
+    weights.with_name(f"{weights.name}.part2of2").write_bytes(kept)
+    with pytest.raises(WeightsError, match="mixed"):
+        join_parts(weights)
+    assert not join_parts(weights.with_name("other.safetensors"))

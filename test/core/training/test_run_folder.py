@@ -5,19 +5,27 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Nothing that was written well is lost: full disks, half files, logs of steps that are done again."""
+"""What a run leaves to look at, and that nothing written well is lost: full disks, half files, repeated steps."""
 
 from __future__ import annotations
 
+import builtins
 import json
 import resource
 from contextlib import contextmanager
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.errors import DataError
+from dvmvs_core.errors import DataError, PackageError
+from dvmvs_core.model.dvmvs import build_network
+from dvmvs_core.training.contact_sheets import ROWS, contact_sheet
+from dvmvs_core.training.loop import LoopConfig, Trainer
+from dvmvs_core.training.monitoring import FOLDER_NAME, Board
 from dvmvs_core.training.run_folder import LOG_NAME, RunFolder
+from dvmvs_core.training.stages import Stage
 
 
 @contextmanager
@@ -63,3 +71,49 @@ def test_folder_that_cannot_be_made_is_named(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot make the run folder"):
         RunFolder(tmp_path / "file" / "run")
+
+
+EVERYTHING = (Stage("everything", 1.0),)
+
+
+@pytest.mark.parametrize("network", ["pairnet", "fusionnet"])
+def test_sheet_has_a_row_a_clip_and_shows_its_last_frame(tiny, wall_clips, network) -> None:
+    torch.manual_seed(0)
+    model = build_network(tiny.replace(network=network)).eval()
+    batches = [wall_clips(seed) for seed in (1, 2)]
+    sheet = contact_sheet(model, batches, measurement_frames=2)
+    height = sheet.shape[0] // 4
+    assert sheet.dtype == np.uint8
+    for row, image in enumerate(torch.cat([batch.image[:, -1] for batch in batches])):
+        shown = sheet[(row + 1) * height - 64 : (row + 1) * height, :96]
+        np.testing.assert_array_equal(shown, image.permute(1, 2, 0).numpy())
+    many = contact_sheet(model, [wall_clips(1)] * 10, measurement_frames=2)
+    assert many.shape[0] == ROWS * height
+
+
+def test_every_validation_leaves_a_picture_and_curves(tiny, wall_stream, held_out, tmp_path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    torch.manual_seed(0)
+    config = LoopConfig(steps=2, log_steps=1, validate_minutes=0.0)
+    Trainer(build_network(tiny), wall_stream, held_out, EVERYTHING, config, tmp_path, tensorboard=True).run()
+    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert pictures == ["00000001.png", "00000002.png"]
+    shown = cv2.imread(str(tmp_path / "pictures" / "00000002.png"))
+    events = accumulator.EventAccumulator(str(tmp_path / FOLDER_NAME)).Reload()
+    assert [point.step for point in events.Scalars("training/loss")] == [1, 2]
+    assert [point.step for point in events.Scalars("validation/l1-inv")] == [1, 2]
+    image = events.Images("validation")[-1]
+    assert (image.height, image.width) == shown.shape[:2]
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch) -> None:
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name == "torch.utils.tensorboard":
+            raise ImportError("No module named 'tensorboard'")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(PackageError, match="pip install tensorboard"):
+        Board(tmp_path)

@@ -12,15 +12,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from dvmvs_core.data.keyframe_index import IndexEntry
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.prediction.predict_sequence import (
-    PREDICTIONS,
     predict_every_frame,
-    predict_indexed,
-    predict_online,
-    write_predictions,
 )
 from dvmvs_core.evaluation.reconstruction.depth_views import predicted_views, sensor_views, stored_views
 
@@ -37,12 +32,12 @@ def same(a, b) -> bool:
     )
 
 
-def test_predictions_from_disk_give_the_views_that_came_from_the_engine(make_scene, engine, tmp_path):
+def test_predictions_from_disk_give_the_views_that_came_from_the_engine(make_scene, engine, predict):
     sequence = open_sequence(make_scene(frames=9))
-    write_predictions(predict_online(engine, sequence), tmp_path)
+    predictions = predict(sequence)
     now = list(predicted_views(keyframes_of(engine, sequence, depth=True)))
     steps: list[int] = []
-    before = list(stored_views(tmp_path / PREDICTIONS, sequence, advance=steps.append))
+    before = list(stored_views(predictions, sequence, advance=steps.append))
     assert [view.frame_index for view in now] == [2, 4, 6, 8]
     assert sum(steps) == 9
     assert all(map(same, now, before))
@@ -60,33 +55,30 @@ def test_every_frame_gives_views_and_says_which_are_of_keyframes(make_scene, eng
     ]  # fmt: skip
 
 
-def test_predictions_may_be_of_any_frames_in_any_order(make_scene, engine, tmp_path):
+def test_predictions_may_be_of_any_frames_in_any_order(make_scene, predict):
     sequence = open_sequence(make_scene(frames=9, depth=False))
-    names = [pose.name for pose in sequence.poses()]
-    entries = [IndexEntry(names[i], (names[j],)) for i, j in ((3, 1), (7, 3), (2, 8), (7, 6))]
-    write_predictions(predict_indexed(engine, sequence, entries), tmp_path)
-    views = list(stored_views(tmp_path / PREDICTIONS, sequence))
+    views = list(stored_views(predict(sequence, pairs=((3, 1), (7, 3), (2, 8), (7, 6))), sequence))
     assert [view.frame_index for view in views] == [3, 7, 2, 7]
     items = {item.frame.index: item for item in sequence.items()}
     assert all(np.array_equal(view.world_T_cam, items[view.frame_index].frame.world_T_cam) for view in views)
     assert views[0].sensor_depth is None
 
 
-def test_predictions_of_another_sequence_are_refused(make_scene, engine, tmp_path):
-    write_predictions(predict_online(engine, open_sequence(make_scene("long", frames=9))), tmp_path)
+def test_predictions_of_another_sequence_are_refused(make_scene, predict):
+    predictions = predict(open_sequence(make_scene("long", frames=9)))
     with pytest.raises(DataError, match="frame 6 at .* s, which .*short lacks: it belongs to another sequence"):
-        list(stored_views(tmp_path / PREDICTIONS, open_sequence(make_scene("short", frames=5))))
+        list(stored_views(predictions, open_sequence(make_scene("short", frames=5))))
 
 
-def test_depth_of_too_little_confidence_is_left_out(make_scene, engine, tmp_path):
+def test_depth_of_too_little_confidence_is_left_out(make_scene, engine, predict):
     sequence = open_sequence(make_scene(frames=5))
     with pytest.raises(ConfigError, match="these predictions lack"):
         list(predicted_views(keyframes_of(engine, sequence), min_confidence=0.5))
     engine.confidence = 0.6
-    write_predictions(predict_online(engine, sequence), tmp_path)
+    predictions = predict(sequence)
     for least, depth in ((0.5, 2.0), (0.7, 0.0)):
         now = list(predicted_views(keyframes_of(engine, sequence), least))
-        before = list(stored_views(tmp_path / PREDICTIONS, sequence, least))
+        before = list(stored_views(predictions, sequence, least))
         assert all((view.depth == depth).all() for view in (*now, *before))
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.open_sequence import open_sequence
-from dvmvs_core.evaluation.prediction.predict_sequence import predict_online, write_predictions
 from dvmvs_core.evaluation.report.keyframe_pictures import MAX_PICTURES, choose, draw
 from dvmvs_core.evaluation.report.page import make_page, write_report
 from dvmvs_core.evaluation.scoring.boundaries import DepthSteps
@@ -111,11 +110,10 @@ class Checker(HTMLParser):
 
 
 @pytest.fixture
-def pictures(make_scene, engine, tmp_path):
+def pictures(make_scene, predict):
     sequence = open_sequence(make_scene(frames=20))
-    write_predictions(predict_online(engine, sequence), tmp_path / "out")
     chosen = choose(made_up_figures()["sequences"][0]["per_keyframe"], 1)
-    return draw(chosen, tmp_path / "out" / "predictions.npz", sequence)
+    return draw(chosen, predict(sequence), sequence)
 
 
 def test_the_page_needs_nothing_besides_itself(pictures):
@@ -251,14 +249,13 @@ def test_best_and_worst_are_apart_and_few():
     assert len(choose({"abs_relative_error": [0.3], "frame_index": [7]}, 1)) == 1
 
 
-def test_pictures_show_the_frame_that_they_name(make_scene, engine, tmp_path):
+def test_pictures_show_the_frame_that_they_name(make_scene, predict):
     scene = make_scene(frames=7, size=(32, 64))
     blue = np.zeros((32, 64, 3), np.uint8)
     blue[..., 0] = 200
     cv2.imwrite(str(scene / "images" / "00007.png"), blue)
     sequence = open_sequence(scene)
-    write_predictions(predict_online(engine, sequence), tmp_path / "out")
-    (picture,) = draw({4: (1, False)}, tmp_path / "out" / "predictions.npz", sequence)
+    (picture,) = draw({4: (1, False)}, predict(sequence), sequence)
     assert (picture.name, picture.row, picture.best) == ("00007.png", 1, False)
     data = np.frombuffer(base64.b64decode(picture.image.split(",")[1]), np.uint8)
     assert cv2.imdecode(data, cv2.IMREAD_COLOR).mean(axis=(0, 1)) == pytest.approx((200, 0, 0), abs=3)

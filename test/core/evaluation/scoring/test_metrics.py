@@ -5,6 +5,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
+"""Metrics of one depth map, by hand: errors, bins of errors, boundaries and depth steps."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvmvs_core.evaluation.scoring.boundaries import CONTOUR_RATIOS, DepthSteps, boundary_f1, compare_steps
 from dvmvs_core.evaluation.scoring.metrics import NAMES, DepthMetrics, evaluate_depth, mean_metrics
 
 PUBLISHED = NAMES[:8]
@@ -82,3 +85,126 @@ def test_figures_are_consistent_with_each_other(pairs):
     assert m.ratio_105 <= m.ratio_125 <= m.ratio_125_2 <= m.ratio_125_3 <= 1.0
     perfect = evaluate_depth(truth, truth)
     assert (perfect.abs_error, perfect.rmse, perfect.ratio_105) == (0.0, 0.0, 1.0)
+
+
+def halves(left: float, right: float, border: int = 10, size: tuple[int, int] = (20, 20)) -> np.ndarray:
+    """Two surfaces side by side, the right one from column `border` on."""
+    depth = np.full(size, left)
+    depth[:, border:] = right
+    return depth
+
+
+def test_boundary_f1_of_the_truth_is_one_at_any_scale():
+    truth = np.random.default_rng(0).uniform(1, 5, (12, 15))
+    assert boundary_f1(truth, truth) == 1.0
+    assert boundary_f1(3.7 * truth, truth) == pytest.approx(1.0)
+
+
+def test_boundary_f1_by_hand():
+    # Two true contours of 4 pixels, one of which the prediction has; it has another of 4 where there is none.
+    truth, prediction = np.ones((4, 12)), np.ones((4, 12))
+    truth[:, 3:] = 2.0
+    truth[:, 6:] = 4.0
+    prediction[:, 3:] = 2.0
+    prediction[:, 9:] = 4.0
+    assert boundary_f1(prediction, truth) == pytest.approx(0.5)  # precision and recall are 1/2
+    prediction[:, 9:] = 2.0
+    assert boundary_f1(prediction, truth) == pytest.approx(2 / 3)  # precision 1, recall 1/2
+    assert boundary_f1(np.ones((4, 12)), truth) == 0.0
+
+
+def test_high_thresholds_weigh_more():
+    # The predicted step of 13 % is a contour for the first four of the ten thresholds.
+    assert (CONTOUR_RATIOS < 1.13).tolist() == [True] * 4 + [False] * 6
+    expected = CONTOUR_RATIOS[:4].sum() / CONTOUR_RATIOS.sum()
+    assert boundary_f1(halves(1.0, 1.13), halves(1.0, 2.0)) == pytest.approx(expected)
+    assert expected < 0.4
+
+
+def test_a_threshold_without_a_true_contour_is_left_out():
+    assert boundary_f1(halves(1.0, 1.13), halves(1.0, 1.13)) == 1.0
+    assert np.isnan(boundary_f1(halves(1.0, 2.0), halves(1.0, 1.04)))
+
+
+def test_a_contour_counts_in_its_own_direction_only():
+    truth = halves(1.0, 2.0)
+    assert boundary_f1(halves(2.0, 1.0), truth) == 0.0
+    assert boundary_f1(halves(1.0, 2.0, border=11), truth) == 0.0
+    assert boundary_f1(truth.T, truth.T) == 1.0
+    assert boundary_f1(truth.T, truth) == 0.0
+
+
+def test_blur_lowers_precision_and_recall():
+    truth, blurred = halves(1.0, 2.0), halves(1.0, 2.0)
+    blurred[:, 8:12] = (2**0.2, 2**0.4, 2**0.6, 2**0.8)  # five steps of 15 %, one of them at the true place
+    # Precision 1/5 and recall 1 below 15 %, nothing above.
+    there = CONTOUR_RATIOS < 2**0.2
+    expected = CONTOUR_RATIOS[there].sum() / CONTOUR_RATIOS.sum() * 2 * 0.2 / 1.2
+    assert boundary_f1(blurred, truth) == pytest.approx(expected)
+
+
+def test_pixels_without_truth_take_part_in_no_pair():
+    truth, prediction = halves(1.0, 2.0), halves(1.0, 2.0)
+    truth[:, 4] = 0.0  # invalid: no contour to either side
+    prediction[:, 4] = 9.0  # nor one of the prediction
+    assert boundary_f1(prediction, truth) == 1.0
+    truth[:, 9] = 0.0
+    assert np.isnan(boundary_f1(prediction, truth))
+    assert np.isnan(boundary_f1(prediction, np.zeros_like(truth)))
+
+
+def test_steps_by_hand():
+    truth, prediction = halves(1.0, np.e**0.5), halves(2.0, 2 * np.e**0.1)
+    steps = compare_steps(prediction, truth)
+    assert (steps.pairs, steps.true_sum, steps.predicted_sum) == (20, pytest.approx(10.0), pytest.approx(2.0))
+    assert steps.size_ratio == pytest.approx(0.2)
+    # Windows of 9 pixels whose centre is in columns 6 to 13 contain both sides; the step of 0.1 is too small to show.
+    assert (steps.windows, steps.windows_shown) == (20 * 8, 0)
+    assert compare_steps(truth, truth).shown == 1.0
+
+
+def test_a_step_the_wrong_way_counts_negative():
+    assert compare_steps(halves(2.0, 1.0), halves(1.0, 2.0)).size_ratio == pytest.approx(-1.0)
+
+
+def test_a_slope_has_no_true_step():
+    slope = np.exp(np.tile(np.arange(20) * 0.14, (20, 1)))
+    steps = compare_steps(slope, slope)
+    assert steps.pairs == 0 and np.isnan(steps.size_ratio)
+
+
+@pytest.mark.parametrize("axis", (0, 1))
+@pytest.mark.parametrize("place", range(5, 16))
+def test_a_window_shows_a_step_only_between_two_of_its_own_pixels(axis, place):
+    # The true step makes windows with centres 6 to 13 count; the prediction's, at `place`, is inside a window from
+    # centre − 4 to centre + 4 if both of its pixels, place − 1 and place, are.
+    truth, prediction = halves(1.0, 2.0), halves(1.0, 1.5, border=place)
+    if axis == 0:
+        truth, prediction = truth.T, prediction.T
+    steps = compare_steps(prediction, truth)
+    expected = sum(centre - 4 <= place - 1 and place <= centre + 4 for centre in range(6, 14))
+    assert (steps.windows, steps.windows_shown) == (160, 20 * expected)
+
+
+def test_a_window_holds_a_step_across_pixels_without_truth():
+    truth = halves(1.0, 2.0)
+    truth[:, 9:11] = 0.0
+    steps = compare_steps(halves(1.0, 2.0), truth)
+    assert steps.pairs == 0
+    assert (steps.windows, steps.windows_shown) == (20 * 4, 20 * 4)  # centres 7, 8, 11 and 12 see both sides
+    assert compare_steps(truth, np.zeros_like(truth)) == DepthSteps()
+
+
+def test_unknown_prediction_shows_nothing():
+    truth = halves(1.0, 2.0)
+    truth[:, 9:11] = 0.0
+    prediction = np.where(truth > 0, 1.5, 0.0)
+    assert compare_steps(prediction, truth).windows_shown == 0
+
+
+def test_steps_add_up_and_go_into_json():
+    a, b = DepthSteps(2, 1.0, 0.5, 10, 4), DepthSteps(1, 0.5, 0.1, 5, 1)
+    assert a + b == DepthSteps(3, 1.5, 0.6, 15, 5)
+    assert (a + b).to_dict()["shown"] == pytest.approx(1 / 3)
+    nothing = json.loads(json.dumps(DepthSteps().to_dict(), allow_nan=False))
+    assert nothing["shown"] is None and nothing["size_ratio"] is None

@@ -5,6 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
+"""What two views of a scene give: parallax, and depth that agrees over time."""
 
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ import pytest
 
 from dvmvs_core.evaluation.scoring.bins import BinnedErrors
 from dvmvs_core.evaluation.scoring.parallax import parallax_px
+from dvmvs_core.evaluation.scoring.temporal_consistency import ComparedDepth, move_depth, temporal_disagreement
 from dvmvs_core.geometry import backproject, inverse_pose, project
 
-K = np.array(((100.0, 0, 20), (0, 100.0, 10), (0, 0, 1)))
+PARALLAX_K = np.array(((100.0, 0, 20), (0, 100.0, 10), (0, 0, 1)))
 
 
 def camera(x: float = 0.0, z: float = 0.0, turned: float = 0.0) -> np.ndarray:
@@ -29,20 +31,20 @@ def camera(x: float = 0.0, z: float = 0.0, turned: float = 0.0) -> np.ndarray:
 
 def test_a_camera_to_the_side_by_hand():
     # f b / d at 2 m and at 2.5 m: 100 · 0.1 / 2 = 5 px and 4 px.
-    parallax = parallax_px(np.full((21, 41), 2.0), K, camera(), [camera(x=0.1)])
+    parallax = parallax_px(np.full((21, 41), 2.0), PARALLAX_K, camera(), [camera(x=0.1)])
     assert parallax[:, 5:] == pytest.approx(np.full((21, 36), 1.0))
 
 
 def test_the_largest_of_several_frames_counts():
     depth = np.full((21, 41), 2.0)
-    parallax = parallax_px(depth, K, camera(), [camera(x=0.1), camera(x=0.3), camera(x=0.2)])
+    parallax = parallax_px(depth, PARALLAX_K, camera(), [camera(x=0.1), camera(x=0.3), camera(x=0.2)])
     assert parallax[10, 30] == pytest.approx(3.0)
 
 
 def test_turning_gives_none_and_going_forward_gives_more_at_the_border():
     depth = np.full((21, 41), 2.0)
-    assert parallax_px(depth, K, camera(), [camera(turned=0.05)]).max() == pytest.approx(0.0, abs=1e-9)
-    forward = parallax_px(depth, K, camera(), [camera(z=-0.5)])
+    assert parallax_px(depth, PARALLAX_K, camera(), [camera(turned=0.05)]).max() == pytest.approx(0.0, abs=1e-9)
+    forward = parallax_px(depth, PARALLAX_K, camera(), [camera(z=-0.5)])
     assert forward[10, 20] == pytest.approx(0.0, abs=1e-9)
     # 20 px from the centre: 20 · 2 / 2.5 against 20 · 2.5 / 3.
     assert forward[10, 40] == pytest.approx(20 * 2.5 / 3 - 16)
@@ -50,17 +52,17 @@ def test_turning_gives_none_and_going_forward_gives_more_at_the_border():
 
 def test_a_frame_that_does_not_see_the_point_gives_none():
     depth = np.full((21, 41), 2.0)
-    parallax = parallax_px(depth, K, camera(), [camera(x=0.1)])
+    parallax = parallax_px(depth, PARALLAX_K, camera(), [camera(x=0.1)])
     # 5 px to the left: the points of the first five columns are outside.
     assert not parallax[:, :5].any() and parallax[:, 5:].all()
-    assert not parallax_px(depth, K, camera(), [camera(z=3.0)]).any()  # behind the camera
-    assert not parallax_px(depth, K, camera(), []).any()
+    assert not parallax_px(depth, PARALLAX_K, camera(), [camera(z=3.0)]).any()  # behind the camera
+    assert not parallax_px(depth, PARALLAX_K, camera(), []).any()
 
 
 def test_invalid_depth_gives_zero():
     depth = np.full((21, 41), 2.0)
     depth[3, 30] = 0.0
-    parallax = parallax_px(depth, K, camera(), [camera(x=0.1)])
+    parallax = parallax_px(depth, PARALLAX_K, camera(), [camera(x=0.1)])
     assert parallax[3, 30] == 0.0 and parallax[3, 31] > 0
 
 
@@ -69,12 +71,13 @@ def test_it_is_what_projecting_both_points_gives():
     reference, measurement = camera(0.3, 0.1, 0.2), camera(0.2, -0.3, 0.25)
     meas_T_ref = inverse_pose(measurement) @ reference
     pixels = [
-        project(backproject(factor * depth, K) @ meas_T_ref[:3, :3].T + meas_T_ref[:3, 3], K) for factor in (1, 1.25)
+        project(backproject(factor * depth, PARALLAX_K) @ meas_T_ref[:3, :3].T + meas_T_ref[:3, 3], PARALLAX_K)
+        for factor in (1, 1.25)
     ]
     inside = ((pixels[0] >= 0) & (pixels[0] <= (40, 20))).all(axis=2)
     distance = np.hypot(*np.moveaxis(pixels[1] - pixels[0], 2, 0))
     assert 0 < inside.mean() < 1
-    assert parallax_px(depth, K, reference, [measurement]) == pytest.approx(np.where(inside, distance, 0.0))
+    assert parallax_px(depth, PARALLAX_K, reference, [measurement]) == pytest.approx(np.where(inside, distance, 0.0))
 
 
 def test_errors_by_hand_fall_into_their_bins():
@@ -107,3 +110,65 @@ def test_adding_in_parts_is_adding_at_once():
     left.include(right)
     for a, b in zip(left.bins(), whole.bins(), strict=True):
         assert list(a.__dict__.values()) == pytest.approx(list(b.__dict__.values()))
+
+
+K = np.array(((40.0, 0.0, 31.5), (0.0, 40.0, 23.5), (0.0, 0.0, 1.0)))
+SIZE = (48, 64)
+
+
+def moved(x: float = 0.0, z: float = 0.0) -> np.ndarray:
+    pose = np.eye(4)
+    pose[(0, 2), 3] = x, z
+    return pose
+
+
+def plane(depth_m: float) -> np.ndarray:
+    return np.full(SIZE, depth_m)
+
+
+def test_a_plane_comes_nearer_by_what_the_camera_moves_towards_it():
+    b_T_a = moved(z=-0.5)  # b stands half a metre before a
+    seen = move_depth(plane(2.0), b_T_a, K)
+    assert set(np.unique(seen)) == {0.0, 1.5}  # enlarged, so some pixels get no point
+    assert (seen > 0).mean() > 0.4
+
+
+def test_the_nearest_of_several_points_is_seen():
+    depth = plane(0.0)
+    depth[24, 32], depth[24, 36] = 4.0, 2.0
+    b_T_a = moved(x=-0.4)  # shifts 40·0.4/4 = 4 pixels at 4 m, 8 pixels at 2 m: both to column 28
+    seen = move_depth(depth, b_T_a, K)
+    assert seen[24, 28] == 2.0
+    assert np.count_nonzero(seen) == 1
+
+
+def test_points_behind_the_camera_are_not_seen():
+    assert not move_depth(plane(1.0), moved(z=-1.5), K).any()
+
+
+def test_two_right_predictions_agree_and_a_scaled_one_disagrees_by_its_scale():
+    before = ComparedDepth(plane(2.0), plane(2.0), moved())
+    after = ComparedDepth(plane(1.9), plane(1.9), moved(z=0.1))
+    assert temporal_disagreement(before, after, K) == pytest.approx(0.0, abs=1e-9)
+    flickering = ComparedDepth(plane(1.9) / 1.2, plane(1.9), moved(z=0.1))
+    assert temporal_disagreement(before, flickering, K) == pytest.approx(0.2)
+
+
+def test_a_constant_bias_is_an_error_but_no_flicker():
+    views = [ComparedDepth(plane(2.0) * 1.3, plane(2.0), moved(x)) for x in (0.0, 0.05)]
+    assert temporal_disagreement(*views, K) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_moved_in_the_scene_does_not_count():
+    """An object appears at 1 m in the left half; the prediction there is wrong, and must not be held against it."""
+    truth = plane(2.0)
+    truth[:, :32] = 1.0
+    depth = plane(2.0)
+    depth[:, :32] = 7.0
+    before, after = ComparedDepth(plane(2.0), plane(2.0), moved()), ComparedDepth(depth, truth, moved())
+    assert temporal_disagreement(before, after, K) == 0.0
+
+
+def test_without_overlap_there_is_no_figure():
+    before, after = ComparedDepth(plane(2.0), plane(2.0), moved()), ComparedDepth(plane(2.0), plane(2.0), moved(x=50.0))
+    assert np.isnan(temporal_disagreement(before, after, K))
