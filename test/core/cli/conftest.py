@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
 from dvmvs_core.cli.main import main
@@ -35,6 +38,57 @@ def dvmvs(capsys):
             code = leaving.code
         out, err = capsys.readouterr()
         return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def ran(dvmvs):
+    """A function that runs `dvmvs ARGUMENTS`, which must end well, and returns what it printed."""
+
+    def run(*arguments: object) -> str:
+        code, out, err = dvmvs(*arguments)
+        assert code == 0, err
+        return out
+
+    return run
+
+
+@pytest.fixture
+def refused(dvmvs):
+    """A function that runs `dvmvs COMMAND ARGUMENTS`, which must fail, and returns the lines of stderr.
+
+    The last one says why; before it are those of what was done until then.
+    """
+
+    def run(command: str, *arguments: object) -> list[str]:
+        code, _, err = dvmvs(command, *arguments)
+        lines = err.splitlines()
+        assert code == 1 and "Traceback" not in err and lines[-1].startswith(f"dvmvs {command}: "), err
+        return lines
+
+    return run
+
+
+@pytest.fixture
+def predicted(ran, weights, tmp_path):
+    """A function that runs `dvmvs predict SEQUENCE ARGUMENTS` into a folder, and returns the arrays in it."""
+
+    def run(sequence, *arguments: object, folder: str = "o") -> dict[str, np.ndarray]:
+        ran("predict", sequence, "--out", tmp_path / folder, "--weights", weights, *arguments)
+        with np.load(tmp_path / folder / "predictions.npz") as arrays:
+            return dict(arrays)
+
+    return run
+
+
+@pytest.fixture
+def evaluated(ran, weights, tmp_path):
+    """A function that runs `dvmvs evaluate ARGUMENTS`, and returns its figures and what it printed."""
+
+    def run(*arguments: object) -> tuple[dict, str]:
+        out = ran("evaluate", *arguments, "--weights", weights, "--json", tmp_path / "figures.json")
+        return json.loads((tmp_path / "figures.json").read_text()), out
 
     return run
 

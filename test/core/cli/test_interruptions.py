@@ -124,14 +124,13 @@ def test_a_bag_on_a_full_disk_is_one_line(make_scene, tmp_path, storage):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scene"]
 
 
-def test_a_bag_is_not_written_to_where_something_lies_be_it_a_link_to_nothing(dvmvs, make_scene, tmp_path):
+def test_a_bag_is_not_written_to_where_something_lies_be_it_a_link_to_nothing(refused, make_scene, tmp_path):
     out = tmp_path / "bag"
     out.symlink_to(tmp_path / "nowhere")
     scene = make_scene(frames=4)
     for image in (scene / "images").iterdir():
         image.write_bytes(b"")
-    code, _, err = dvmvs("bag", scene, out)
-    assert code == 1 and "exists already" in err, "it is refused before the first frame is read"
+    assert "exists already" in refused("bag", scene, out)[-1], "it is refused before the first frame is read"
     with pytest.raises(DataError, match="exists already"):
         check_new(out)
 
@@ -198,23 +197,19 @@ def test_a_read_only_folder_is_one_line_before_anything_is_done(make_scene, tmp_
 
 
 @pytest.mark.parametrize("command", OUTPUTS)
-def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(dvmvs, tmp_path, command):
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(refused, tmp_path, command):
     """The scene is not there, and yet it is the place that is named."""
     (tmp_path / "file").write_text("x")
     arguments = in_places(command, tmp_path / "nothing", tmp_path / "free")
-    code, _, err = dvmvs(*arguments, tmp_path / "file" / "out")
-    assert code == 1
-    assert err == (
-        f"dvmvs {arguments[0]}: {tmp_path}/file/out cannot be written: {tmp_path}/file: Not a directory."
-        " Name another place\n"
-    )
+    (line,) = refused(*arguments, tmp_path / "file" / "out")
+    place = f"{tmp_path}/file/out cannot be written: {tmp_path}/file: Not a directory. Name another place"
+    assert line == f"dvmvs {arguments[0]}: {place}"
 
 
 @pytest.mark.parametrize("command", OUTPUTS)
-def test_what_is_no_file_or_no_folder_is_not_written_over(dvmvs, tmp_path, command):
+def test_what_is_no_file_or_no_folder_is_not_written_over(refused, tmp_path, command):
     os.mkfifo(tmp_path / "pipe")
     arguments = in_places(command, tmp_path / "nothing", tmp_path / "free")
-    code, _, err = dvmvs(*arguments, tmp_path / "pipe")
-    assert (code, err.count("\n")) == (1, 1)
-    assert "exists already as something else" in err
+    (line,) = refused(*arguments, tmp_path / "pipe")
+    assert "exists already as something else" in line
     assert (tmp_path / "pipe").is_fifo()

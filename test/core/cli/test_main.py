@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 from typing import get_args
+from unittest import mock
 
 import docstring_parser
 import pytest
@@ -111,44 +112,33 @@ def test_a_missing_option_is_named_with_code_2(dvmvs, tmp_path):
     assert "--out" in err
 
 
-def test_a_known_failure_is_one_line_and_code_1(dvmvs, tmp_path):
-    code, out, err = dvmvs("keyframes", tmp_path / "nothing")
-    assert (code, out) == (1, "")
-    assert err.startswith("dvmvs keyframes: ")
-    assert err.count("\n") == 1
+@pytest.fixture
+def failing(monkeypatch):
+    """A function that lets every command fail with an exception."""
+    return lambda error: monkeypatch.setattr(main_module, "_run", mock.Mock(side_effect=error))
 
 
-def test_a_failure_of_the_system_is_one_line_too(dvmvs, make_scene, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    code, _, err = dvmvs("keyframes", make_scene(), "--out", tmp_path / "file" / "index")
-    assert code == 1
-    assert err.count("\n") == 1
-    assert str(tmp_path / "file") in err
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    (
+        (DataError("first\n  second"), (1, "", "dvmvs bag: first second\n")),
+        (
+            PermissionError(13, "Permission denied", "/closed"),
+            (1, "", "dvmvs bag: [Errno 13] Permission denied: '/closed'\n"),
+        ),
+        (KeyboardInterrupt(), (130, "", "dvmvs: interrupted\n")),
+    ),
+    ids=("known, of several lines", "of the system", "Ctrl-C"),
+)
+def test_a_failure_is_one_line(failing, dvmvs, error, answer):
+    failing(error)
+    assert dvmvs("bag") == answer
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
-    def break_down(command, arguments):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(main_module, "_run", break_down)
+def test_a_defect_of_ours_keeps_its_traceback(failing, dvmvs):
+    failing(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        main_module.main(["keyframes"])
-
-
-def test_ctrl_c_is_no_traceback(monkeypatch, dvmvs):
-    def interrupt(command, arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(main_module, "_run", interrupt)
-    assert dvmvs("keyframes") == (130, "", "dvmvs: interrupted\n")
-
-
-def test_an_error_of_several_lines_is_joined(monkeypatch, dvmvs):
-    def fail(command, arguments):
-        raise DataError("first\n  second")
-
-    monkeypatch.setattr(main_module, "_run", fail)
-    assert dvmvs("bag")[2] == "dvmvs bag: first second\n"
+        dvmvs("keyframes")
 
 
 def test_a_reader_that_stops_early_is_no_failure_to_complain_about(make_scene):

@@ -17,6 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
+from dvmvs_core.data.open_sequence import open_sequence
+from dvmvs_core.evaluation.reconstruction import reconstruct
+
 POSES = np.tile(np.eye(4), (9, 1, 1))
 POSES[:, 0, 3] = 0.06 * np.arange(9)
 
@@ -43,8 +46,6 @@ def textured_wall(wall):
 
 
 def keyframes(scene) -> list:
-    from dvmvs_core.data.open_sequence import open_sequence
-
     return [item for item in open_sequence(scene).items() if item.frame.index in (2, 4, 6, 8)]
 
 
@@ -65,104 +66,98 @@ def write_keyframes(path, items, **images: np.ndarray) -> None:
 @pytest.fixture
 def small_picture(monkeypatch):
     """A picture of the full size takes longer than all else here."""
-    from dvmvs_core.evaluation.reconstruction import reconstruct
-
     monkeypatch.setattr(reconstruct, "write_picture", partial(reconstruct.write_picture, size=(60, 80)))
+
+
+@pytest.fixture
+def reconstructed(ran, tmp_path):
+    """A function that runs `dvmvs reconstruct SCENE ARGUMENTS`, and returns its figures and what it printed."""
+
+    def run(scene, *arguments: object, out: str = "mesh.ply") -> tuple[dict, str]:
+        said = ran("reconstruct", scene, "--out", tmp_path / out, "--json", tmp_path / "figures.json", *arguments)
+        return json.loads((tmp_path / "figures.json").read_text()), said
+
+    return run
 
 
 @pytest.mark.usefixtures("open3d", "small_picture")
 class TestWithOpen3D:
-    def test_sensor_depth_becomes_a_mesh_a_picture_and_figures(self, dvmvs, wall, open3d, tmp_path):
-        out, figures = tmp_path / "new" / "mesh.ply", tmp_path / "figures.json"
-        code, said, err = dvmvs("reconstruct", wall, "--sensor", "--out", out, "--json", figures, "--progressive",
-                                tmp_path / "growing", "--progressive-every", 2)  # fmt: skip
-        assert code == 0, err
-        mesh = open3d.io.read_triangle_mesh(str(out))
+    def test_sensor_depth_becomes_a_mesh_a_picture_and_figures(self, reconstructed, wall, open3d, tmp_path):
+        growing = ("--progressive", tmp_path / "growing", "--progressive-every", 2)
+        read, said = reconstructed(wall, "--sensor", *growing, out="new/mesh.ply")
+        mesh = open3d.io.read_triangle_mesh(str(tmp_path / "new" / "mesh.ply"))
         assert np.asarray(mesh.vertices)[:, 2] == pytest.approx(2.0, abs=0.025)
         assert cv2.imread(str(tmp_path / "new" / "mesh.png")).shape[1] == 160
         assert "4 frames" in said and "m²" in said and "F-score" not in said
-        read = json.loads(figures.read_text())
         assert (read["frames"], read["depth"], read["against_sensor"]) == (4, {"source": "sensor"}, None)
         assert read["mesh"]["area_m2"] == pytest.approx(mesh.get_surface_area(), rel=1e-3)
         assert read["fusion"]["voxel_size_m"] == 0.015
         assert [file.name for file in sorted((tmp_path / "growing").iterdir())] == ["mesh_00004.ply", "mesh_00008.ply"]
 
-    def test_every_frame_and_a_limit(self, dvmvs, wall, tmp_path):
-        code, said, _ = dvmvs("reconstruct", wall, "--sensor", "--every-frame", "--out", tmp_path / "a.ply")
-        assert code == 0
-        assert "9 frames" in said
-        code, said, _ = dvmvs("reconstruct", wall, "--sensor", "--limit", 3, "--min-views", 3, "--out",
-                           tmp_path / "b.ply")  # fmt: skip
-        assert code == 0
-        assert "3 frames" in said
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [(("--every-frame",), "9 frames"), (("--limit", 3, "--min-views", 3), "3 frames")],
+    )
+    def test_every_frame_and_a_limit(self, reconstructed, wall, arguments, said):
+        assert said in reconstructed(wall, "--sensor", *arguments)[1]
 
-    def test_the_network_and_its_stored_predictions_give_the_same_figures(self, dvmvs, wall, weights, tmp_path):
+    def test_the_network_and_its_stored_predictions_give_the_same_figures(
+        self, reconstructed, predicted, wall, weights, tmp_path
+    ):
         # An untrained network sees surface anywhere within its 20 m.
         common = ("--raw", "--min-confidence", 0, "--max-depth", 20, "--voxel-size", 0.1, "--min-views", 1)
         engine = ("--weights", weights, "--device", "cpu")
-        code, said, err = dvmvs("reconstruct", wall, "--out", tmp_path / "now.ply", *common, *engine, "--json",
-                                tmp_path / "now.json")  # fmt: skip
-        assert code == 0, err
+        now, said = reconstructed(wall, *common, *engine)
         assert "F-score at 5 cm" in said
-        assert dvmvs("predict", wall, "--out", tmp_path / "out", "--pictures", 0, *engine)[0] == 0
-        code, _, err = dvmvs("reconstruct", wall, "--out", tmp_path / "before.ply", *common, "--predictions",
-                             tmp_path / "out" / "predictions.npz", "--json", tmp_path / "before.json")  # fmt: skip
-        assert code == 0, err
-        now, before = (json.loads((tmp_path / name).read_text()) for name in ("now.json", "before.json"))
+        predicted(wall, "--pictures", 0, "--device", "cpu")
+        before, _ = reconstructed(wall, *common, "--predictions", tmp_path / "o" / "predictions.npz")
         assert now["depth"]["network"] == "fusionnet"
         assert before["depth"]["source"] == "predictions"
         for name in ("accuracy_m", "completion_m", "precision", "recall", "compared_pixels"):
             assert now["against_sensor"][name] == pytest.approx(before["against_sensor"][name], abs=0.02), name
-        code, said, err = dvmvs("reconstruct", wall, "--out", tmp_path / "all.ply", *common, *engine, "--every-frame")
-        assert code == 0, err
+        _, said = reconstructed(wall, *common, *engine, "--every-frame")
         assert "from 8 frames" in said  # the first has nothing to be measured against
 
-    def test_sensor_depth_as_prediction_is_perfect(self, dvmvs, wall, tmp_path):
+    def test_sensor_depth_as_prediction_is_perfect(self, reconstructed, wall, tmp_path):
         """The whole way, with figures that are known."""
         items = keyframes(wall)
         depth = np.stack([item.sensor_depth for item in items])
-        for name, offset_m in (("right", 0.0), ("wrong", 0.1)):
-            write_keyframes(tmp_path / name, items, depth=(depth + offset_m).astype(np.float32))
-            code, _, err = dvmvs("reconstruct", wall, "--raw", "--predictions", tmp_path / f"{name}.npz", "--out",
-                                 tmp_path / f"{name}.ply", "--json", tmp_path / f"{name}.json")  # fmt: skip
-            assert code == 0, err
-        right, wrong = (json.loads((tmp_path / f"{n}.json").read_text())["against_sensor"] for n in ("right", "wrong"))
+        scores = []
+        for offset_m in (0.0, 0.1):
+            write_keyframes(tmp_path / "p.npz", items, depth=(depth + offset_m).astype(np.float32))
+            figures, _ = reconstructed(wall, "--raw", "--predictions", tmp_path / "p.npz")
+            assert figures["fusion"]["min_confidence"] == 0.0
+            scores.append(figures["against_sensor"])
+        right, wrong = scores
         assert (right["f_score"], right["compared_pixels"]) == (1.0, 1.0)
         assert right["chamfer_m"] < 1e-5
         assert wrong["f_score"] == 0.0
-        assert json.loads((tmp_path / "right.json").read_text())["fusion"]["min_confidence"] == 0.0
         assert wrong["chamfer_m"] == pytest.approx(0.1, abs=0.01)
 
-    def test_refinement_brings_a_wall_to_its_place(self, dvmvs, textured_wall, tmp_path):
+    def test_refinement_brings_a_wall_to_its_place(self, reconstructed, textured_wall, tmp_path):
         items = keyframes(textured_wall)
         wrong = np.full((4, 36, 48), 1.7, np.float32)
         write_keyframes(tmp_path / "wrong", items, depth=wrong)
         scores = {}
         for name, more in (("raw", ("--raw",)), ("refined", ())):
-            code, said, err = dvmvs("reconstruct", textured_wall, "--predictions", tmp_path / "wrong.npz", "--out",
-                                    tmp_path / "mesh.ply", "--json", tmp_path / "figures.json", *more)  # fmt: skip
-            assert code == 0, err
+            figures, said = reconstructed(textured_wall, "--predictions", tmp_path / "wrong.npz", *more)
             assert f"{name} depth against sensor depth" in said
-            figures = json.loads((tmp_path / "figures.json").read_text())
             assert figures["fusion"]["refined"] == (name == "refined")
             scores[name] = figures["against_sensor"]
         assert scores["raw"]["precision"] < 0.05
         assert scores["refined"]["precision"] > 0.8
 
-    def test_depth_that_was_refined_before_is_not_refined_again(self, dvmvs, textured_wall, tmp_path):
+    def test_depth_that_was_refined_before_is_not_refined_again(self, reconstructed, textured_wall, tmp_path):
         """It stands in the wrong place, where another refinement would not leave it."""
         items = keyframes(textured_wall)
         depth = np.full((4, 36, 48), 1.7, np.float32)
         write_keyframes(tmp_path / "wrong", items, depth=depth, refined=np.ones(4, bool))
         for more in ((), ("--raw",)):
-            code, said, err = dvmvs("reconstruct", textured_wall, "--predictions", tmp_path / "wrong.npz", "--out",
-                                    tmp_path / "mesh.ply", "--json", tmp_path / "figures.json", *more)  # fmt: skip
-            assert code == 0, err
+            figures, said = reconstructed(textured_wall, "--predictions", tmp_path / "wrong.npz", *more)
             assert "refined depth against sensor depth" in said
-            figures = json.loads((tmp_path / "figures.json").read_text())
             assert figures["fusion"]["refined"] and figures["against_sensor"]["precision"] < 0.05
 
-    def test_depth_of_little_confidence_is_left_out_unless_it_is_wanted(self, dvmvs, wall, tmp_path):
+    def test_depth_of_little_confidence_is_left_out_unless_it_is_wanted(self, reconstructed, wall, tmp_path):
         items = keyframes(wall)
         depth = np.full((4, 36, 48), 2.0, np.float32)
         depth[..., 24:] = 1.5
@@ -170,16 +165,14 @@ class TestWithOpen3D:
         write_keyframes(tmp_path / "predictions", items, depth=depth, confidence=confidence)
         areas = []
         for more in ((), ("--min-confidence", 0)):
-            code, _, err = dvmvs("reconstruct", wall, "--raw", "--predictions", tmp_path / "predictions.npz", "--out",
-                                 tmp_path / "mesh.ply", "--json", tmp_path / "figures.json", *more)  # fmt: skip
-            assert code == 0, err
-            areas.append(json.loads((tmp_path / "figures.json").read_text())["mesh"]["area_m2"])
+            figures, _ = reconstructed(wall, "--raw", "--predictions", tmp_path / "predictions.npz", *more)
+            areas.append(figures["mesh"]["area_m2"])
         assert areas[1] > 1.3 * areas[0]
 
-    def test_a_failure_leaves_no_file(self, dvmvs, wall, tmp_path):
-        code, _, err = dvmvs("reconstruct", wall, "--sensor", "--max-depth", 1, "--out", tmp_path / "out" / "mesh.ply")
-        assert code == 1
-        assert "no surface came out: no depth lies within 1 m" in err
+    def test_a_failure_leaves_no_file(self, refused, wall, tmp_path):
+        out = tmp_path / "out" / "mesh.ply"
+        said = refused("reconstruct", wall, "--sensor", "--max-depth", 1, "--out", out)[-1]
+        assert "no surface came out: no depth lies within 1 m" in said
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize(
@@ -193,22 +186,15 @@ class TestWithOpen3D:
             (("--predictions", "nowhere.npz"), "nowhere.npz cannot be read as predictions"),
         ],
     )
-    def test_a_wrong_option_is_one_line_before_any_work(self, dvmvs, wall, tmp_path, arguments, said):
-        code, _, err = dvmvs("reconstruct", wall, "--out", tmp_path / "mesh.ply", *arguments)
-        assert code == 1
-        assert err.splitlines()[-1].startswith("dvmvs reconstruct: ")
-        assert said in err
+    def test_a_wrong_option_is_one_line_before_any_work(self, refused, wall, tmp_path, arguments, said):
+        assert said in refused("reconstruct", wall, "--out", tmp_path / "mesh.ply", *arguments)[-1]
         assert not (tmp_path / "mesh.ply").exists()
 
 
-def test_another_file_format_is_refused(dvmvs, wall, tmp_path):
-    code, _, err = dvmvs("reconstruct", wall, "--sensor", "--out", tmp_path / "mesh.obj")
-    assert (code, err.count("\n")) == (1, 1)
-    assert "--out must name a .ply file" in err
-
-
-def test_without_open3d_one_line_says_how_to_install_it(dvmvs, wall, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("out", "said"), [("mesh.obj", "--out must name a .ply file"), ("mesh.ply", "pip install 'dvmvs_ros[reconstruct]'")]
+)
+def test_another_file_format_or_no_open3d_is_one_line(refused, wall, tmp_path, monkeypatch, out, said):
     monkeypatch.setitem(sys.modules, "open3d", None)
-    code, _, err = dvmvs("reconstruct", wall, "--sensor", "--out", tmp_path / "mesh.ply")
-    assert (code, err.count("\n")) == (1, 1)
-    assert "pip install 'dvmvs_ros[reconstruct]'" in err
+    (line,) = refused("reconstruct", wall, "--sensor", "--out", tmp_path / out)
+    assert said in line

@@ -17,10 +17,14 @@ import pytest
 import torch
 
 from dvmvs_core.config import ModelConfig, preset
+from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.synthetic.clips import ClipBatch
 from dvmvs_core.training.clip_sources import HeldOut
+from dvmvs_core.training.loop import LoopConfig, Trainer
+from dvmvs_core.training.stages import Stage
 
 HEIGHT, WIDTH = 64, 96
+EVERYTHING = (Stage("everything", 1.0),)
 
 
 def _wall_clips(seed: int, batch: int = 2, frames: int = 3) -> ClipBatch:
@@ -76,6 +80,25 @@ def tiny() -> ModelConfig:
 def held_out() -> HeldOut:
     """Clips of seeds that no test trains on."""
     return HeldOut(calibration=[_wall_clips(10_001)], validation=[_wall_clips(10_002)])
+
+
+@pytest.fixture
+def make_trainer(tiny, wall_stream, held_out, tmp_path) -> Callable[..., Trainer]:
+    """A function that makes trainers from the same weights, which differ only in what they are asked."""
+
+    def make(
+        clips=wall_stream,
+        stages=EVERYTHING,
+        network="pairnet",
+        folder=tmp_path / "run",
+        tensorboard=False,
+        **config,
+    ) -> Trainer:
+        torch.manual_seed(0)
+        built = build_network(tiny.replace(network=network))
+        return Trainer(built, clips, held_out, stages, LoopConfig(**config), folder, tensorboard=tensorboard)
+
+    return make
 
 
 @pytest.fixture

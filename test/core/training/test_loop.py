@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import resource
@@ -30,23 +31,15 @@ STAGES = (Stage("decoder", 0.5, ("decoder",)), Stage("everything", 0.5, batch_no
 
 
 @pytest.fixture
-def trainer(tiny, wall_stream, held_out, tmp_path):
-    """Makes trainers that differ only in what they are asked."""
-
-    def make(clips=wall_stream, stages=STAGES, network="pairnet", folder=tmp_path / "run", **config) -> Trainer:
-        torch.manual_seed(0)
-        return Trainer(
-            build_network(tiny.replace(network=network)), clips, held_out, stages, LoopConfig(**config), folder
-        )
-
-    return make
+def trainer(make_trainer):
+    """Makes trainers of two stages."""
+    return functools.partial(make_trainer, stages=STAGES)
 
 
 @pytest.mark.parametrize("network", ["pairnet", "fusionnet"])
-def test_loss_falls_on_a_batch_seen_again_and_again(trainer, wall_clips, network) -> None:
+def test_loss_falls_on_a_batch_seen_again_and_again(make_trainer, wall_clips, network) -> None:
     batch = wall_clips(0)
-    everything = (Stage("everything", 1.0),)
-    training = trainer(stages=everything, network=network, steps=24, learning_rate=5e-3, warm_up_steps=5)
+    training = make_trainer(network=network, steps=24, learning_rate=5e-3, warm_up_steps=5)
     losses = [training.train_step(batch) for _ in range(24)]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
@@ -128,10 +121,21 @@ def test_resume_refuses_what_it_cannot_go_on_from(trainer, tiny, wall_stream, he
         training.resume()
 
 
-@pytest.mark.parametrize("length", [{}, {"steps": 3, "minutes": 1.0}, {"steps": 0}, {"minutes": -1.0}])
-def test_a_run_must_have_one_end(length) -> None:
-    with pytest.raises(ConfigError):
-        LoopConfig(**length)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "either steps or minutes or a deadline"),
+        ({"steps": 3, "minutes": 1.0}, "either steps or minutes or a deadline"),
+        ({"minutes": 3, "deadline_s": 5.0}, "either steps or minutes or a deadline"),
+        ({"steps": 0}, "longer than 0; got 0"),
+        ({"minutes": -1.0}, "longer than 0; got -1"),
+        ({"deadline_s": -1.0}, "longer than 0; got -1"),
+        ({"steps": 1, "part_mib": 0}, "at least 1 MiB; got 0"),
+    ],
+)
+def test_a_run_has_one_end_and_parts_that_hold_something(settings, said) -> None:
+    with pytest.raises(ConfigError, match=said):
+        LoopConfig(**settings)
 
 
 def _first(count, batches):
@@ -198,33 +202,22 @@ def test_log_tells_where_the_time_went(trainer, tmp_path) -> None:
     assert entry["seconds"]["forward"] > 0
 
 
-EVERYTHING = (Stage("everything", 1.0),)
 STEPS = 10  # float16 skips the first ones, until its scale fits
 
 
-def trained(tiny, wall_clips, held_out, folder, precision, network="pairnet", steps=STEPS):
-    torch.manual_seed(0)
-    config = LoopConfig(steps=STEPS, learning_rate=5e-3, warm_up_steps=2, precision=precision)
-    built = build_network(tiny.replace(network=network))
-    trainer = Trainer(built, lambda step: iter(()), held_out, EVERYTHING, config, folder)
-    batch = wall_clips(0)
-    return trainer, [trainer.train_step(batch) for _ in range(steps)]
-
-
 @pytest.mark.parametrize(("precision", "network"), [("bfloat16", "fusionnet"), ("float16", "pairnet")])
-def test_short_arithmetic_learns_too(tiny, wall_clips, held_out, tmp_path, precision, network) -> None:
-    _, losses = trained(tiny, wall_clips, held_out, tmp_path / "short", precision, network)
-    _, exact = trained(tiny, wall_clips, held_out, tmp_path / "exact", "float32", network, steps=1)
-    assert losses[0] == pytest.approx(exact[0], rel=0.02)
-    assert losses[0] != exact[0]
+def test_short_arithmetic_learns_too(make_trainer, wall_clips, precision, network) -> None:
+    how = {"network": network, "steps": STEPS, "learning_rate": 5e-3, "warm_up_steps": 2}
+    short, batch = make_trainer(**how, precision=precision), wall_clips(0)
+    losses = [short.train_step(batch) for _ in range(STEPS)]
+    exact = make_trainer(**how).train_step(batch)
+    assert losses[0] == pytest.approx(exact, rel=0.02)
+    assert losses[0] != exact
     assert losses[-1] < 0.95 * losses[0]
 
 
-def test_scale_of_float16_is_part_of_the_checkpoint(tiny, held_out, tmp_path) -> None:
-    config = LoopConfig(steps=2, precision="float16")
-    trainer, again = (
-        Trainer(build_network(tiny), lambda step: iter(()), held_out, EVERYTHING, config, tmp_path) for _ in range(2)
-    )
+def test_scale_of_float16_is_part_of_the_checkpoint(make_trainer) -> None:
+    trainer, again = (make_trainer(steps=2, precision="float16") for _ in range(2))
     trainer._arithmetic.scaler.load_state_dict({**trainer._arithmetic.scaler.state_dict(), "scale": 128.0})
     trainer.save()
     again.resume()
@@ -233,9 +226,8 @@ def test_scale_of_float16_is_part_of_the_checkpoint(tiny, held_out, tmp_path) ->
 
 def test_only_float16_scales_its_loss() -> None:
     device = torch.device("cpu")
-    assert Arithmetic("float16", device).scaler.is_enabled()
-    assert not Arithmetic("bfloat16", device).scaler.is_enabled()
-    assert not Arithmetic("float32", device).scaler.is_enabled()
+    enabled = {name: Arithmetic(name, device).scaler.is_enabled() for name in ("float16", "bfloat16", "float32")}
+    assert enabled == {"float16": True, "bfloat16": False, "float32": False}
 
 
 def test_compiled_parts_compute_the_same_and_keep_their_names(tiny) -> None:

@@ -20,18 +20,16 @@ import pytest
 import torch
 
 from dvmvs_core.cli.main import main
-from dvmvs_core.errors import ConfigError, WeightsError
+from dvmvs_core.errors import WeightsError
 from dvmvs_core.model.checkpoint import load_network, read_info
 from dvmvs_core.model.checkpoint_parts import join_parts, write_parts
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.synthetic.clips import SyntheticClips
 from dvmvs_core.training import clip_sources as data
 from dvmvs_core.training import stopping as module
-from dvmvs_core.training.loop import LoopConfig, Trainer
-from dvmvs_core.training.stages import Stage
 from dvmvs_core.training.stopping import FIRST_RESERVE_S, Deadline, process_age_s
 
-STEPS = 10
+STEPS = 6
 # The same run in another process, for this one to kill.
 PROGRAM = """
 import os, signal, sys
@@ -85,9 +83,6 @@ def test_killed_run_goes_on_to_the_same_losses(tmp_path, monkeypatch) -> None:
     assert entries(killed)[-1]["validation"] == entries(whole)[-1]["validation"]
 
 
-STAGES = (Stage("everything", 1.0),)
-
-
 @pytest.fixture
 def age(monkeypatch):
     """List with the age of the process, to be set."""
@@ -114,7 +109,7 @@ def test_time_for_an_export_is_kept(age):
 
 
 @pytest.mark.parametrize("start_s", [40.0, 79.0, 500.0])
-def test_a_run_ends_in_time_with_its_weights(age, tiny, wall_stream, held_out, tmp_path, start_s):
+def test_a_run_ends_in_time_with_its_weights(age, make_trainer, wall_stream, tmp_path, start_s):
     """Each step takes 10 s here, and starting took a while."""
     age[0] = start_s
     steps = []
@@ -125,38 +120,25 @@ def test_a_run_ends_in_time_with_its_weights(age, tiny, wall_stream, held_out, t
             steps.append(age[0])
             yield batch
 
-    config = LoopConfig(deadline_s=100.0, log_steps=1, part_mib=1)
-    trainer = Trainer(build_network(tiny), clips, held_out, STAGES, config, tmp_path)
+    trainer = make_trainer(clips, folder=tmp_path, deadline_s=100.0, log_steps=1, part_mib=1)
     assert trainer.run() and trainer.progress == 1.0
     assert steps == {40.0: [50.0, 60.0, 70.0, 80.0], 79.0: [89.0], 500.0: []}[start_s]
     assert read_info(tmp_path / "pairnet.safetensors").metadata["finished"]
     assert (tmp_path / "pairnet.safetensors.part1of1").exists()
 
 
-def test_progress_goes_from_0_to_1_so_that_the_learning_rate_falls(age, tiny, wall_stream, held_out, tmp_path):
-    config = LoopConfig(deadline_s=100.0)
-    trainer = Trainer(build_network(tiny), wall_stream, held_out, STAGES, config, tmp_path)
+def test_progress_goes_from_0_to_1_so_that_the_learning_rate_falls(age, make_trainer):
+    trainer = make_trainer(deadline_s=100.0)
     assert trainer.progress == 0.0
     trainer.elapsed_s, trainer._left_s = 30.0, 10.0
     assert trainer.progress == 0.75
 
 
-def test_steps_end_before_their_deadline_or_at_it(age, tiny, wall_stream, held_out, tmp_path):
-    for steps, reached in ((2, 2), (1000, None)):
-        config = LoopConfig(steps=steps, deadline_s=100.0)
-        trainer = Trainer(build_network(tiny), wall_stream, held_out, STAGES, config, tmp_path / str(steps))
-        if reached is None:
-            age[0] = 90.0
-        assert trainer.run() and trainer.step == (reached or 0)
-
-
-def test_a_run_has_one_length():
-    with pytest.raises(ConfigError, match="either steps or minutes or a deadline"):
-        LoopConfig(minutes=3, deadline_s=5.0)
-    with pytest.raises(ConfigError, match="longer than 0; got -1"):
-        LoopConfig(deadline_s=-1.0)
-    with pytest.raises(ConfigError, match="at least 1 MiB; got 0"):
-        LoopConfig(steps=1, part_mib=0)
+@pytest.mark.parametrize(("steps", "age_s", "reached"), [(2, 0.0, 2), (1000, 90.0, 0)])
+def test_steps_end_before_their_deadline_or_at_it(age, make_trainer, steps, age_s, reached):
+    trainer = make_trainer(steps=steps, deadline_s=100.0)
+    age[0] = age_s
+    assert trainer.run() and trainer.step == reached
 
 
 @pytest.fixture

@@ -22,10 +22,8 @@ import torch
 from dvmvs_core.errors import DataError, PackageError
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.training.contact_sheets import ROWS, contact_sheet
-from dvmvs_core.training.loop import LoopConfig, Trainer
 from dvmvs_core.training.monitoring import FOLDER_NAME, Board
 from dvmvs_core.training.run_folder import LOG_NAME, RunFolder
-from dvmvs_core.training.stages import Stage
 
 
 @contextmanager
@@ -73,9 +71,6 @@ def test_folder_that_cannot_be_made_is_named(tmp_path) -> None:
         RunFolder(tmp_path / "file" / "run")
 
 
-EVERYTHING = (Stage("everything", 1.0),)
-
-
 @pytest.mark.parametrize("network", ["pairnet", "fusionnet"])
 def test_sheet_has_a_row_a_clip_and_shows_its_last_frame(tiny, wall_clips, network) -> None:
     torch.manual_seed(0)
@@ -91,11 +86,9 @@ def test_sheet_has_a_row_a_clip_and_shows_its_last_frame(tiny, wall_clips, netwo
     assert many.shape[0] == ROWS * height
 
 
-def test_every_validation_leaves_a_picture_and_curves(tiny, wall_stream, held_out, tmp_path) -> None:
+def test_every_validation_leaves_a_picture_and_curves(make_trainer, tmp_path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    torch.manual_seed(0)
-    config = LoopConfig(steps=2, log_steps=1, validate_minutes=0.0)
-    Trainer(build_network(tiny), wall_stream, held_out, EVERYTHING, config, tmp_path, tensorboard=True).run()
+    make_trainer(folder=tmp_path, tensorboard=True, steps=2, log_steps=1, validate_minutes=0.0).run()
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert pictures == ["00000001.png", "00000002.png"]
     shown = cv2.imread(str(tmp_path / "pictures" / "00000002.png"))

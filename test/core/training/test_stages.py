@@ -19,7 +19,6 @@ from dvmvs_core.model.checkpoint import load_network, save_checkpoint
 from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.training import setup
 from dvmvs_core.training.augmentation import prepare_clip
-from dvmvs_core.training.loop import LoopConfig, Trainer
 from dvmvs_core.training.optimisation import recompute_batch_norm
 from dvmvs_core.training.passes import predictions
 from dvmvs_core.training.stages import (
@@ -52,22 +51,17 @@ def changed_modules(network: torch.nn.Module, before: dict[str, torch.Tensor]) -
         (Stage("all", 1.0), {"feature_extractor", "feature_pyramid", "encoder", "lstm_fusion", "decoder"}),
     ],
 )
-def test_only_the_modules_of_the_stage_change(tiny, wall_stream, held_out, tmp_path, stage, learns) -> None:
-    torch.manual_seed(0)
-    network = build_network(tiny.replace(network="fusionnet"))
-    trainer = Trainer(network, wall_stream, held_out, (stage,), LoopConfig(steps=2), tmp_path)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
+def test_only_the_modules_of_the_stage_change(make_trainer, wall_stream, stage, learns) -> None:
+    trainer = make_trainer(network="fusionnet", stages=(stage,), steps=2)
+    before = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     for _, batch in zip(range(2), wall_stream(0), strict=False):
         trainer.train_step(batch)
-    assert changed_modules(network, before) == learns
+    assert changed_modules(trainer.network, before) == learns
 
 
-def test_frozen_batch_norm_keeps_statistics_and_affine_weights(tiny, wall_stream, held_out, tmp_path) -> None:
-    torch.manual_seed(0)
-    network = build_network(tiny)
-    stage = Stage("all", 1.0, batch_norm=False)
-    trainer = Trainer(network, wall_stream, held_out, (stage,), LoopConfig(steps=1), tmp_path)
-    layers = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+def test_frozen_batch_norm_keeps_statistics_and_affine_weights(make_trainer, wall_stream) -> None:
+    trainer = make_trainer(stages=(Stage("all", 1.0, batch_norm=False),), steps=1)
+    layers = [m for m in trainer.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     before = [{k: v.clone() for k, v in layer.state_dict().items()} for layer in layers]
     trainer.train_step(next(wall_stream(0)))
     for layer, old in zip(layers, before, strict=True):
@@ -114,10 +108,9 @@ def test_a_stage_that_trains_nothing_is_refused(tiny) -> None:
         enter_stage(build_network(tiny), Stage("memory", 1.0, ("lstm_fusion",)))
 
 
-def test_calibrating_stage_starts_from_statistics_of_the_held_out_clips(tiny, wall_stream, held_out, tmp_path) -> None:
-    torch.manual_seed(0)
+def test_calibrating_stage_starts_from_statistics_of_the_held_out_clips(make_trainer, wall_stream, held_out) -> None:
     stages = (Stage("all", 0.5), Stage("fixed", 0.5, batch_norm=False, calibrate=True))
-    trainer = Trainer(build_network(tiny), wall_stream, held_out, stages, LoopConfig(steps=4), tmp_path)
+    trainer = make_trainer(stages=stages, steps=4)
     batches = wall_stream(0)
     for _ in range(2):
         trainer.train_step(next(batches))
