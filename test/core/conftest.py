@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import cv2
@@ -72,6 +74,22 @@ def make_bag(make_scene, tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def files_end_at() -> Callable[[int], AbstractContextManager]:
+    """A context in which no file grows beyond so many bytes, as on a full disk; pytest may write to one, so be short."""
+
+    @contextmanager
+    def limit(size: int):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -31,17 +29,6 @@ def damaged(make_scene):
     lines[10] = " ".join(["nan"] * 16)
     (scene / "poses.txt").write_text("\n".join(lines))
     return scene
-
-
-@contextmanager
-def files_end_at(size: int):
-    """No file grows beyond `size` bytes, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def files_in(folder):
@@ -108,7 +95,9 @@ def test_a_scene_without_anything_readable_is_an_error(refused, make_scene, weig
         ("evaluate", "--out", "place"),
     ),
 )
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(refused, make_scene, weights, tmp_path, arguments):
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    refused, files_end_at, make_scene, weights, tmp_path, arguments
+):
     scene = make_scene(frames=9)
     command, *rest = (str(tmp_path / one) if str(one).startswith("place") else one for one in arguments)
     with files_end_at(20_000):
@@ -119,7 +108,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(refused, make_s
     assert not (tmp_path / "place").exists() or files_in(tmp_path / "place") == []
 
 
-def test_a_full_disk_leaves_the_files_of_the_run_before(ran, refused, make_scene, weights, tmp_path):
+def test_a_full_disk_leaves_the_files_of_the_run_before(ran, refused, files_end_at, make_scene, weights, tmp_path):
     arguments = ("predict", make_scene(frames=9), "--weights", weights, "--out", tmp_path / "o")
     ran(*arguments)
     before = {name: (tmp_path / "o" / name).read_bytes() for name in files_in(tmp_path / "o")}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,19 +103,29 @@ def make_trainer(tiny, wall_stream, held_out, tmp_path) -> Callable[..., Trainer
 
 
 @pytest.fixture
-def training_folder(tmp_path):
-    """Two recordings in the training layout: walls at 2 m to train on, at 3 m to validate on."""
-    for name, depth_mm in (("s0", 2000), ("s1", 3000)):
-        (tmp_path / name).mkdir()
-        poses = np.tile(np.eye(4), (16, 1, 1))
-        poses[:, 0, 3] = 0.1 * np.arange(16)
-        np.savetxt(tmp_path / name / "poses.txt", poses.reshape(-1, 16))
-        np.savetxt(tmp_path / name / "K.txt", [[80.0, 0, 48], [0, 80.0, 32], [0, 0, 1]])
-        rng = np.random.default_rng(depth_mm)
-        for frame in range(16):
-            image = rng.integers(0, 256, (64, 96, 3), np.uint8)
-            depth = np.full((64, 96), depth_mm, np.uint16)
-            np.savez(tmp_path / name / f"{frame:06d}.npz", image=image, depth=depth)
+def write_scene(tmp_path) -> Callable[..., Path]:
+    """A function that writes a camera on a rail before a wall, 48×80 pixels, whose frame i is grey of value i."""
+
+    def write(name: str, frames: int = 24, step_m: float = 0.1, depth_mm: int = 2000) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        poses = np.tile(np.eye(4), (frames, 1, 1))
+        poses[:, 0, 3] = step_m * np.arange(frames)
+        np.savetxt(folder / "poses.txt", poses.reshape(-1, 16), fmt="%.8e")
+        np.savetxt(folder / "K.txt", [[60.0, 0, 40], [0, 60.0, 24], [0, 0, 1]])
+        for i in range(frames):
+            image, depth = np.full((48, 80, 3), i, np.uint8), np.full((48, 80), depth_mm, np.uint16)
+            np.savez(folder / f"{i:06d}.npz", image=image, depth=depth)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def training_folder(write_scene, tmp_path):
+    """Two recordings in the training layout, one line a list: walls at 2 m to train on, at 3 m to validate on."""
+    write_scene("s0")
+    write_scene("s1", frames=16, depth_mm=3000)
     (tmp_path / "train.txt").write_text("s0\n")
-    (tmp_path / "validation.txt").write_text("s1\n")
+    (tmp_path / "validation.txt").write_text("s1")
     return tmp_path

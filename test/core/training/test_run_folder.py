@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import builtins
 import json
-import resource
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -26,21 +24,10 @@ from dvmvs_core.training.monitoring import FOLDER_NAME, Board
 from dvmvs_core.training.run_folder import LOG_NAME, RunFolder
 
 
-@contextmanager
-def small_files(size: int):
-    """Every file ends at a few bytes, as on a full disk; no longer than needed, since pytest may write to one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_full_disk_leaves_the_last_good_checkpoint(tmp_path) -> None:
+def test_full_disk_leaves_the_last_good_checkpoint(files_end_at, tmp_path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.save({"step": 1, "weights": torch.zeros(10_000)})
-    with small_files(10_000), pytest.raises(DataError, match="the checkpoint before it is still whole"):
+    with files_end_at(10_000), pytest.raises(DataError, match="the checkpoint before it is still whole"):
         folder.save({"step": 2, "weights": torch.ones(10_000)})
     state = folder.load()
     assert state["step"] == 1

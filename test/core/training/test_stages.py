@@ -125,12 +125,22 @@ def test_calibrating_stage_starts_from_statistics_of_the_held_out_clips(make_tra
         torch.testing.assert_close(trainer.network.get_buffer(name), value)
 
 
+def saved(path, *networks: torch.nn.Module):
+    save_checkpoint(path, {network.config.network: network for network in networks}, {}, half=False)
+    return path
+
+
 @pytest.fixture
 def pairnet_file(tiny, tmp_path):
-    """A PairNet in a file."""
     torch.manual_seed(7)
-    save_checkpoint(tmp_path / "pairnet.safetensors", {"pairnet": build_network(tiny)}, {}, half=False)
-    return tmp_path / "pairnet.safetensors"
+    return saved(tmp_path / "pairnet.safetensors", build_network(tiny))
+
+
+@pytest.fixture
+def fusionnet_file(tiny, tmp_path):
+    """Without a fine sweep."""
+    torch.manual_seed(8)
+    return saved(tmp_path / "fusionnet.safetensors", build_network(tiny.replace(network="fusionnet")))
 
 
 def test_fusionnet_takes_all_but_its_memory_from_a_pairnet(pairnet_file) -> None:
@@ -147,10 +157,10 @@ def test_fusionnet_takes_all_but_its_memory_from_a_pairnet(pairnet_file) -> None
 
 def test_a_network_goes_on_from_its_own_weights_where_a_file_holds_both(tiny, tmp_path) -> None:
     both = {name: build_network(tiny.replace(network=name)) for name in ("fusionnet", "pairnet")}
-    save_checkpoint(tmp_path / "both.safetensors", both, {}, half=False)
-    for name, saved in both.items():
-        network, companions = setup.initial_network(name, "small", str(tmp_path / "both.safetensors"), None, None)
-        assert all(torch.equal(value, saved.state_dict()[key]) for key, value in network.state_dict().items())
+    file = saved(tmp_path / "both.safetensors", *both.values())
+    for name, original in both.items():
+        network, companions = setup.initial_network(name, "small", str(file), None, None)
+        assert all(torch.equal(value, original.state_dict()[key]) for key, value in network.state_dict().items())
         assert list(companions) == (["pairnet"] if name == "fusionnet" else [])
 
 
@@ -167,11 +177,9 @@ def test_preset_is_used_without_weights() -> None:
     assert companions == {}
 
 
-def test_pairnet_cannot_start_from_a_fusionnet(tiny, tmp_path) -> None:
-    fusionnet = build_network(tiny.replace(network="fusionnet"))
-    save_checkpoint(tmp_path / "f.safetensors", {"fusionnet": fusionnet}, {})
+def test_pairnet_cannot_start_from_a_fusionnet(fusionnet_file) -> None:
     with pytest.raises(ConfigError, match="needs a pairnet to start from"):
-        setup.initial_network("pairnet", "small", str(tmp_path / "f.safetensors"), None, None)
+        setup.initial_network("pairnet", "small", str(fusionnet_file), None, None)
 
 
 def test_last_stage_needs_a_fusionnet(tiny, pairnet_file) -> None:
@@ -180,15 +188,6 @@ def test_last_stage_needs_a_fusionnet(tiny, pairnet_file) -> None:
             setup.stages_of(tiny.replace(network="fusionnet"), init, last_stage=True)
     with pytest.raises(ConfigError, match="no memory"):
         setup.schedule_of("last-stage", "pairnet")
-
-
-@pytest.fixture
-def fusionnet_file(tiny, tmp_path):
-    """A FusionNet without a fine sweep in a file."""
-    torch.manual_seed(8)
-    network = build_network(tiny.replace(network="fusionnet"))
-    save_checkpoint(tmp_path / "fusionnet.safetensors", {"fusionnet": network}, {}, half=False)
-    return tmp_path / "fusionnet.safetensors"
 
 
 def test_a_fine_sweep_joins_a_fusionnet_and_learns_alone_at_first(fusionnet_file) -> None:
@@ -205,8 +204,7 @@ def test_a_fine_sweep_joins_a_fusionnet_and_learns_alone_at_first(fusionnet_file
 
 def test_a_fine_sweep_that_is_there_stays(fusionnet_file, tmp_path) -> None:
     network, _ = setup.initial_network("fusionnet", "small", str(fusionnet_file), None, None, refinement_channels=4)
-    save_checkpoint(tmp_path / "refined.safetensors", {"fusionnet": network}, {}, half=False)
-    refined = str(tmp_path / "refined.safetensors")
+    refined = str(saved(tmp_path / "refined.safetensors", network))
     again, _ = setup.initial_network("fusionnet", "small", refined, None, None)
     assert again.config.refinement_channels == 4
     assert torch.equal(again.fine_sweep.fine.weight, network.fine_sweep.fine.weight)

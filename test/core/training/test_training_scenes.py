@@ -20,30 +20,6 @@ from dvmvs_core.training.training_scenes import SceneClips, open_training_scene
 FRAMES, HEIGHT, WIDTH = 24, 48, 80
 
 
-def write_scene(root, name, frames=FRAMES, step_m=0.1):
-    """A camera on a rail before a wall at 2 m, whose frame i is grey of value i."""
-    folder = root / name
-    folder.mkdir(parents=True)
-    poses = np.tile(np.eye(4), (frames, 1, 1))
-    poses[:, 0, 3] = step_m * np.arange(frames)
-    np.savetxt(folder / "poses.txt", poses.reshape(-1, 16), fmt="%.8e")
-    np.savetxt(folder / "K.txt", [[60.0, 0, 40], [0, 60.0, 24], [0, 0, 1]])
-    for i in range(frames):
-        image = np.full((HEIGHT, WIDTH, 3), i, np.uint8)
-        np.savez(folder / f"{i:06d}.npz", image=image, depth=np.full((HEIGHT, WIDTH), 2000, np.uint16))
-    return folder
-
-
-@pytest.fixture
-def root(tmp_path):
-    """One scene to train with, one to validate with: one line a list."""
-    write_scene(tmp_path, "s0")
-    write_scene(tmp_path, "s1", frames=16)
-    (tmp_path / "train.txt").write_text("s0\n")
-    (tmp_path / "validation.txt").write_text("s1")
-    return tmp_path
-
-
 def clips_of(root, split="train", length=3, seed=0):
     return SceneClips(root, split, 32, 32, length, seed)
 
@@ -53,16 +29,16 @@ def frames_of(batch):
     return batch.image[:, :, 0, 0, 0].tolist()
 
 
-def test_a_list_of_one_scene_is_read(root):
-    clips = clips_of(root)
+def test_a_list_of_one_scene_is_read(training_folder):
+    clips = clips_of(training_folder)
     assert [scene.name for scene in clips.scenes] == ["s0"]
-    assert [scene.name for scene in clips_of(root, "validation").scenes] == ["s1"]
+    assert [scene.name for scene in clips_of(training_folder, "validation").scenes] == ["s1"]
     assert len(clips) > 4
     assert not clips.skipped
 
 
-def test_clip_is_cropped_with_its_intrinsics_and_in_metres(root):
-    clips = clips_of(root)
+def test_clip_is_cropped_with_its_intrinsics_and_in_metres(training_folder):
+    clips = clips_of(training_folder)
     batch = clips.batch(2, 0)
     assert (batch.image.shape, batch.image.dtype) == ((2, 3, 3, 32, 32), torch.uint8)
     assert (batch.depth == 2.0).all()
@@ -73,8 +49,8 @@ def test_clip_is_cropped_with_its_intrinsics_and_in_metres(root):
         torch.testing.assert_close(poses[:, 0, 3], 0.1 * torch.tensor(frames, dtype=torch.float32))
 
 
-def test_an_epoch_shows_every_sample_once_and_each_in_an_order_of_its_own(root):
-    clips = clips_of(root)
+def test_an_epoch_shows_every_sample_once_and_each_in_an_order_of_its_own(training_folder):
+    clips = clips_of(training_folder)
     count = len(clips)
     epochs = [
         [tuple(frames_of(clips.batch(1, index))[0]) for index in range(epoch * count, (epoch + 1) * count)]
@@ -83,18 +59,18 @@ def test_an_epoch_shows_every_sample_once_and_each_in_an_order_of_its_own(root):
     expected = sorted(sample.frames for sample in clips.samples)
     assert sorted(epochs[0]) == sorted(epochs[1]) == expected
     assert epochs[0] != epochs[1]
-    assert frames_of(clips_of(root, seed=1).batch(4, 0)) != frames_of(clips.batch(4, 0))
+    assert frames_of(clips_of(training_folder, seed=1).batch(4, 0)) != frames_of(clips.batch(4, 0))
 
 
-def test_batches_depend_on_nothing_but_their_number(root):
-    clips = clips_of(root)
+def test_batches_depend_on_nothing_but_their_number(training_folder):
+    clips = clips_of(training_folder)
     later = clips.batch(3, 5)
-    for ours, theirs in zip(later, clips_of(root).batch(3, 5), strict=True):
+    for ours, theirs in zip(later, clips_of(training_folder).batch(3, 5), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_corrupt_frame_and_empty_depth_are_skipped_named_and_counted(root):
-    s0 = root / "s0"
+def test_corrupt_frame_and_empty_depth_are_skipped_named_and_counted(training_folder):
+    s0 = training_folder / "s0"
     (s0 / "000003.npz").write_bytes((s0 / "000003.npz").read_bytes()[:200])
     np.savez(s0 / "000005.npz", image=np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     for i in range(8, FRAMES):
@@ -103,7 +79,7 @@ def test_corrupt_frame_and_empty_depth_are_skipped_named_and_counted(root):
             image=np.full((HEIGHT, WIDTH, 3), i, np.uint8),
             depth=np.zeros((HEIGHT, WIDTH), np.uint16),
         )
-    clips = clips_of(root)
+    clips = clips_of(training_folder)
     seen = [frames for index in range(len(clips)) for frames in frames_of(clips.batch(1, index))]
     assert seen
     assert all(not {3, 5} & set(frames) and min(frames) < 8 for frames in seen)
@@ -114,64 +90,64 @@ def test_corrupt_frame_and_empty_depth_are_skipped_named_and_counted(root):
     assert len(clips.skipped) + len({tuple(frames) for frames in seen}) == len(clips)
 
 
-def test_frame_of_another_type_is_named(root):
+def test_frame_of_another_type_is_named(training_folder):
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    np.savez(root / "s0" / "000002.npz", image=image, depth=np.ones((HEIGHT, WIDTH), np.float32))
-    clips = clips_of(root)
+    np.savez(training_folder / "s0" / "000002.npz", image=image, depth=np.ones((HEIGHT, WIDTH), np.float32))
+    clips = clips_of(training_folder)
     for index in range(len(clips)):
         clips.batch(1, index)
     assert any("depth must be uint16" in reason for reason in clips.skipped.values())
 
 
-def test_broken_scenes_are_left_out_and_named(root):
-    (root / "train.txt").write_text("s0\nmissing\nshort\n")
-    write_scene(root, "short", frames=5)
-    (root / "short" / "000004.npz").unlink()
-    clips = clips_of(root)
+def test_broken_scenes_are_left_out_and_named(training_folder, write_scene):
+    (training_folder / "train.txt").write_text("s0\nmissing\nshort\n")
+    write_scene("short", frames=5)
+    (training_folder / "short" / "000004.npz").unlink()
+    clips = clips_of(training_folder)
     assert [scene.name for scene in clips.scenes] == ["s0"]
     assert set(clips.skipped) == {"missing", "short"}
     assert "got 4 for 5 lines" in clips.skipped["short"]
 
 
-def test_folder_that_gives_nothing_is_refused(root):
-    (root / "train.txt").write_text("missing\n")
+def test_folder_that_gives_nothing_is_refused(training_folder, write_scene):
+    (training_folder / "train.txt").write_text("missing\n")
     with pytest.raises(DataError, match="none of the 1 scenes"):
-        clips_of(root)
-    write_scene(root, "still", step_m=0.0)
-    (root / "train.txt").write_text("still\n")
+        clips_of(training_folder)
+    write_scene("still", step_m=0.0)
+    (training_folder / "train.txt").write_text("still\n")
     with pytest.raises(DataError, match="gives no clip of 3 frames"):
-        clips_of(root)
-    for file in (root / "s1").glob("*.npz"):
+        clips_of(training_folder)
+    for file in (training_folder / "s1").glob("*.npz"):
         file.write_bytes(b"")
     with pytest.raises(DataError, match="can be read; the last"):
-        clips_of(root, "validation").batch(1, 0)
-    (root / "train.txt").unlink()
+        clips_of(training_folder, "validation").batch(1, 0)
+    (training_folder / "train.txt").unlink()
     with pytest.raises(DataError, match=r"train\.txt cannot be read"):
-        clips_of(root)
+        clips_of(training_folder)
 
 
-def test_frames_with_a_lost_pose_are_left_out(root):
-    lines = (root / "s0" / "poses.txt").read_text().splitlines()
+def test_frames_with_a_lost_pose_are_left_out(training_folder):
+    lines = (training_folder / "s0" / "poses.txt").read_text().splitlines()
     lines[1] = " ".join(["nan"] * 16)
-    (root / "s0" / "poses.txt").write_text("\n".join(lines))
-    scene = open_training_scene(root / "s0")
+    (training_folder / "s0" / "poses.txt").write_text("\n".join(lines))
+    scene = open_training_scene(training_folder / "s0")
     assert len(scene.frames) == len(scene.poses) == FRAMES - 1
     assert scene.frames[1].name == "000002.npz"
 
 
-def test_spread_takes_each_clip_once(root):
-    clips = clips_of(root)
+def test_spread_takes_each_clip_once(training_folder):
+    clips = clips_of(training_folder)
     batches = clips.spread(batch_size=2, batches=1000)
     seen = [tuple(frames) for batch in batches for frames in frames_of(batch)]
     assert sorted(seen) == sorted(sample.frames for sample in clips.samples)
     assert len(clips.spread(2, 2)) == 2
 
 
-def test_many_scenes_are_searched_by_several_processes(root):
+def test_many_scenes_are_searched_by_several_processes(training_folder, write_scene):
     for number in range(9):
-        write_scene(root, f"m{number}", frames=10)
-    (root / "train.txt").write_text("".join(f"m{number}\n" for number in range(9)))
-    clips = clips_of(root)
+        write_scene(f"m{number}", frames=10)
+    (training_folder / "train.txt").write_text("".join(f"m{number}\n" for number in range(9)))
+    clips = clips_of(training_folder)
     by_scene = [[s.frames for s in clips.samples if s.scene == number] for number in range(9)]
     assert by_scene[0]
     assert all(samples == by_scene[0] for samples in by_scene)

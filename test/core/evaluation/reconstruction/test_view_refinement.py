@@ -210,19 +210,17 @@ def test_depth_that_all_others_have_is_wholly_consistent_and_support_falls_with_
     assert (support[[0, 4]] == 0).all()
 
 
-def test_each_other_view_has_one_voice(walls):
-    support = supported(walls, [1.5, 2.0, 2.5], [2.0, 2.0, 2.0, 1.5])
-    assert support == pytest.approx(np.array(((0.25, 0.25), (0.75, 0.75), (0, 0))), abs=1e-5)
-
-
-def test_views_without_depth_there_are_not_asked(walls):
-    support = supported(walls, [2.0], [2.0, 2.0, 2.0, 0.0])
-    assert support == pytest.approx(1, abs=1e-5)
-
-
-def test_fewer_than_three_views_count_for_less(walls):
-    assert supported(walls, [2.0], [2.0, 2.0]) == pytest.approx(2 / 3, abs=1e-5)
-    assert supported(walls, [2.0], []) == pytest.approx(0)
+@pytest.mark.parametrize(
+    ("tried_m", "others_m", "support"),
+    [
+        pytest.param([1.5, 2.0, 2.5], [2.0, 2.0, 2.0, 1.5], [0.25, 0.75, 0], id="each has one voice"),
+        pytest.param([2.0], [2.0, 2.0, 2.0, 0.0], [1], id="without depth there, not asked"),
+        pytest.param([2.0], [2.0, 2.0], [2 / 3], id="fewer than three count for less"),
+        pytest.param([2.0], [], [0], id="none"),
+    ],
+)
+def test_each_other_view_that_has_depth_there_speaks_for_it(walls, tried_m, others_m, support):
+    assert supported(walls, tried_m, others_m) == pytest.approx(np.repeat(support, 2).reshape(-1, 2), abs=1e-5)
 
 
 def test_views_that_look_elsewhere_are_not_asked(walls):

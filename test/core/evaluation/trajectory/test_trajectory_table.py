@@ -118,14 +118,14 @@ def scaled(factor: float):
     return with_poses(change)
 
 
+def with_tracks(change):
+    """The recording with other tracks: `change` gives the parts that differ."""
+    return lambda recording: (recording[0], dataclasses.replace(recording[1], **change(recording[1])))
+
+
 def focal(factor: float):
     """K with its focal lengths so many times the true ones."""
-
-    def spoil(recording: Recording) -> Recording:
-        items, tracks = recording
-        return items, dataclasses.replace(tracks, rays=tracks.rays / factor, focal_px=tracks.focal_px * factor)
-
-    return spoil
+    return with_tracks(lambda tracks: {"rays": tracks.rays / factor, "focal_px": tracks.focal_px * factor})
 
 
 def late(offset_s: float):
@@ -140,9 +140,7 @@ def late(offset_s: float):
     return spoil
 
 
-def without_depth(recording: Recording) -> Recording:
-    items, tracks = recording
-    return items, dataclasses.replace(tracks, sensor_depth=np.full_like(tracks.sensor_depth, np.nan))
+without_depth = with_tracks(lambda tracks: {"sensor_depth": np.full_like(tracks.sensor_depth, np.nan)})
 
 
 def transform(rows) -> np.ndarray:
@@ -159,12 +157,7 @@ def turned(*degrees: float):
 
 def centre(x: float, y: float):
     """K whose principal point is so many focal lengths off."""
-
-    def spoil(recording: Recording) -> Recording:
-        items, tracks = recording
-        return items, dataclasses.replace(tracks, rays=tracks.rays - np.array((x, y)))
-
-    return spoil
+    return with_tracks(lambda tracks: {"rays": tracks.rays - np.array((x, y))})
 
 
 OPENGL = transform(np.diag((1.0, -1.0, -1.0)))
