@@ -78,7 +78,7 @@ def make_bag(make_scene, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def files_end_at() -> Callable[[int], AbstractContextManager]:
-    """A context in which no file grows beyond so many bytes, as on a full disk; pytest may write to one, so be short."""
+    """A context in which no file grows beyond so many bytes, as on a full disk; keep it short, pytest writes too."""
 
     @contextmanager
     def limit(size: int):
