@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dvmvs_core.cli.common_options import BagOptions, NewFolder, SequencePath
+from dvmvs_core.cli.tables import print_faults
+from dvmvs_core.progress import progress
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Write the bag and say where it lies."""
-    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.data.bags.bag_writer import write_bag
-    from dvmvs_core.progress import progress
 
     sequence = options.bag.open(options.sequence)
     with progress(f"writing {options.out}", len(sequence)) as advance:

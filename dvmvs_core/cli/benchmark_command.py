@@ -14,12 +14,17 @@ in benchmarks/results.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.cli.common_options import Count, EngineOptions, OptionalCount, OutputFile
+from dvmvs_core.cli.tables import print_table
+from dvmvs_core.config import preset
+from dvmvs_core.progress import progress
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,9 @@ class Options:
 
 def run(options: Options) -> None:
     """Measure, print tables and write what was asked for."""
-    import json
-
     import torch
 
-    from dvmvs_core.atomic import replacing
     from dvmvs_core.environment import command_line, hardware, now, versions
-    from dvmvs_core.progress import progress
     from dvmvs_core.runtime.devices import resolve_device
     from dvmvs_core.timing.compare import compare, describe
     from dvmvs_core.timing.growth import growth
@@ -91,7 +92,6 @@ def run(options: Options) -> None:
 def _network(options: Options):
     import torch
 
-    from dvmvs_core.config import preset
     from dvmvs_core.model.checkpoint import load_network
     from dvmvs_core.model.dvmvs import build_network
 
@@ -102,8 +102,6 @@ def _network(options: Options):
 
 
 def _print_comparison(figures: dict) -> None:
-    from dvmvs_core.cli.tables import print_table
-
     width, height = figures["resolution"]
     title = (
         f"{figures['preset']} {figures['network']}, {width}x{height}, {figures['measurement_frames']} measurement"
@@ -125,8 +123,6 @@ def _print_comparison(figures: dict) -> None:
 
 
 def _print_scaling(rows: list[dict]) -> None:
-    from dvmvs_core.cli.tables import print_table
-
     cells = [(f"{r['axis']} {r['value']}", _ms(r["frame_ms"]), _ms(r["cpu_ms"]), f"{r['memory_mb']:.0f}") for r in rows]
     print_table("scaling", ("", "ms", "ms on all cores", "MiB"), cells)
 

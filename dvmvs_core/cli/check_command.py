@@ -18,6 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dvmvs_core.cli.common_options import BagOptions, OutputFile, SequencePaths
+from dvmvs_core.cli.tables import print_faults
+from dvmvs_core.config import KeyframeConfig, ModelConfig
+from dvmvs_core.progress import progress
 
 EXIT_WRONG = 3
 
@@ -35,8 +38,6 @@ class Options:
 
 def run(options: Options) -> int:
     """Check each recording and return the exit code."""
-    from dvmvs_core.cli.tables import print_faults
-    from dvmvs_core.config import KeyframeConfig, ModelConfig
     from dvmvs_core.evaluation.scoring.figures import write_figures
 
     model = ModelConfig()
@@ -64,7 +65,6 @@ def print_check(
         step: numbers the description of the bar.
     """
     from dvmvs_core.evaluation.trajectory.trajectory_check import check_trajectory
-    from dvmvs_core.progress import progress
 
     with progress(step(f"checking the trajectory of {sequence.name}"), len(sequence)) as advance:
         check = check_trajectory(sequence, keyframes, depth_range_m, advance)

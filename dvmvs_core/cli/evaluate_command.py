@@ -14,12 +14,15 @@ with plots and pictures.
 
 from __future__ import annotations
 
+import math
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from dvmvs_core.cli.check_command import print_check
 from dvmvs_core.cli.common_options import (
     BagOptions,
     EngineOptions,
@@ -32,9 +35,12 @@ from dvmvs_core.cli.common_options import (
     OutputFolder,
     SequencePaths,
 )
+from dvmvs_core.cli.progress_bars import Steps, counted, predict_with_bar
+from dvmvs_core.cli.tables import print_faults, print_figures
+from dvmvs_core.errors import ConfigError, DataError
+from dvmvs_core.progress import progress
 
 if TYPE_CHECKING:
-    from dvmvs_core.cli.progress_bars import Steps
     from dvmvs_core.evaluation.scoring.figures import RunResult
 
 
@@ -79,10 +85,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Predict each sequence to disk, score what is on disk, print the table and write what was asked for."""
-    import tempfile
-
-    from dvmvs_core.cli.progress_bars import Steps
-    from dvmvs_core.cli.tables import print_faults, print_figures
     from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
     from dvmvs_core.evaluation.scoring.figures import read_figures, write_figures
 
@@ -97,7 +99,9 @@ def run(options: Options) -> None:
         options.dataset,
         options.limit,
     )
-    _check_depth(runs)
+    for one in runs:
+        if not one.sequence.has_depth:
+            raise DataError(f"{one.sequence.path} has no sensor depth to score against; use dvmvs predict instead")
     of_each = 2 + 2 * options.baselines + options.check_trajectory + (options.report is not None)
     step = Steps(1 + len(runs) * of_each)
     engine = options.engine.build(step(f"loading {options.engine.weights}"))
@@ -113,7 +117,8 @@ def run(options: Options) -> None:
         figures = _figures(options, engine, runs, results)
         if options.check_trajectory:
             for one, part in zip(runs, figures["sequences"], strict=True):
-                part["trajectory"] = _trajectory(engine, one, step)
+                depth_range_m = (engine.model_config.min_depth_m, engine.model_config.max_depth_m)
+                part["trajectory"] = print_check(one.sequence, engine.config.keyframes, depth_range_m, step)
         print_figures(figures)
         for one in runs:
             print_faults(one.name, one.sequence)
@@ -124,8 +129,6 @@ def run(options: Options) -> None:
 
 
 def _check(options: Options) -> None:
-    from dvmvs_core.errors import ConfigError
-
     if not 0 <= options.min_depth < options.max_depth:
         raise ConfigError(
             f"the range of depth must satisfy 0 <= --min-depth < --max-depth;"
@@ -137,16 +140,7 @@ def _check(options: Options) -> None:
         raise ConfigError("--published files need a folder: name it with --out")
 
 
-def _check_depth(runs) -> None:
-    from dvmvs_core.errors import DataError
-
-    for one in runs:
-        if not one.sequence.has_depth:
-            raise DataError(f"{one.sequence.path} has no sensor depth to score against; use dvmvs predict instead")
-
-
 def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path, step: Steps) -> RunResult:
-    from dvmvs_core.cli.progress_bars import predict_with_bar
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
     from dvmvs_core.evaluation.scoring.figures import RunResult
     from dvmvs_core.evaluation.scoring.published import write_published
@@ -162,28 +156,12 @@ def _evaluate(options: Options, engine, one, folder: Path, sweep_folder: Path, s
         sweep_path = _sweep(engine, one, path, sweep_folder, step)
         sweep = _score(options, sweep_path, one, step(f"scoring the plane sweep of {one.name}"), len(latencies))
     timeline = one.timeline(engine, path)
-    return RunResult(
-        score,
-        one.sequence.path,
-        timeline,
-        sweep,
-        one.sequence.faults,
-        one.sequence.dropped,
-        one.sequence.depth_name,
-    )
-
-
-def _trajectory(engine, one, step: Steps) -> dict:
-    """Print what is wrong with the trajectory of a sequence, and return the figures."""
-    from dvmvs_core.cli.check_command import print_check
-
-    depth_range = (engine.model_config.min_depth_m, engine.model_config.max_depth_m)
-    return print_check(one.sequence, engine.config.keyframes, depth_range, step)
+    sequence = one.sequence
+    return RunResult(score, sequence.path, timeline, sweep, sequence.faults, sequence.dropped, sequence.depth_name)
 
 
 def _score(options: Options, path: Path, one, description: str, keyframes: int):
     from dvmvs_core.evaluation.scoring.score import score_predictions
-    from dvmvs_core.progress import progress
 
     with progress(description, keyframes) as advance:
         mask = _read_mask(options.mask) if options.mask else None
@@ -200,10 +178,8 @@ def _read_mask(path: Path):
 
 def _sweep(engine, one, path: Path, folder: Path, step: Steps) -> Path:
     """Run the classical plane sweep on the keyframes and measurement frames that the network had."""
-    from dvmvs_core.cli.progress_bars import counted
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS, predict_indexed, write_predictions
     from dvmvs_core.evaluation.scoring.classical_plane_sweep import PlaneSweep
-    from dvmvs_core.progress import progress
 
     sweep = PlaneSweep(engine.model_config, engine.device, engine.config.crop)
     entries = one.entries_of(path)
@@ -213,8 +189,6 @@ def _sweep(engine, one, path: Path, folder: Path, step: Steps) -> Path:
 
 
 def _figures(options: Options, engine, runs, results) -> dict:
-    import math
-
     from dvmvs_core import environment
     from dvmvs_core.evaluation.scoring.figures import summary
     from dvmvs_core.model.checkpoint import read_info
@@ -246,7 +220,6 @@ def _report(options: Options, runs, folders: list[Path], figures: dict, against:
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
     from dvmvs_core.evaluation.report.keyframe_pictures import choose, draw
     from dvmvs_core.evaluation.report.page import write_report
-    from dvmvs_core.progress import progress
 
     pictures = []
     for one, folder, part in zip(runs, folders, figures["sequences"], strict=True):

@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
 
 import tyro
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.cli.common_options import NewFolder, OutputFile
+from dvmvs_core.cli.tables import print_table
+from dvmvs_core.errors import DataError
 from dvmvs_core.importers.formats import FORMATS, ImportOptions
 
 if TYPE_CHECKING:
@@ -71,8 +74,6 @@ def run(options: Import) -> None:
         DataError: if there is nothing to import, or a scene could not be.
         OutputError: if OUT cannot be written.
     """
-    from dvmvs_core.atomic import replacing
-    from dvmvs_core.errors import DataError
     from dvmvs_core.importers.formats import open_dataset
     from dvmvs_core.importers.import_runner import import_scenes
 
@@ -122,8 +123,6 @@ def _scene_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _print_summary(summary: ImportSummary) -> None:
-    from dvmvs_core.cli.tables import print_table
-
     rows = [
         (
             scene.name,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.cli.common_options import (
     BagOptions,
     Count,
@@ -27,6 +28,9 @@ from dvmvs_core.cli.common_options import (
     OutputFolder,
     SequencePaths,
 )
+from dvmvs_core.cli.tables import print_faults
+from dvmvs_core.config import KeyframeConfig
+from dvmvs_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from dvmvs_core.data.keyframe_index import IndexEntry
@@ -56,9 +60,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Write or print the index."""
-    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.data.keyframe_index import format_index
-    from dvmvs_core.errors import ConfigError
 
     if options.out and options.published:
         raise ConfigError("--out names the file and --published the folder to write to; give one of them")
@@ -80,7 +82,6 @@ def run(options: Options) -> None:
 
 
 def _choose(options: Options, sequence: FrameSequence):
-    from dvmvs_core.config import KeyframeConfig
     from dvmvs_core.data.keyframe_index import every_nth_keyframe, simulate_keyframes
 
     if options.every is not None:
@@ -97,7 +98,6 @@ def _file_name(options: Options, sequence: FrameSequence) -> str:
 
 
 def _write(path: Path, sequence: FrameSequence, entries: list[IndexEntry]) -> None:
-    from dvmvs_core.atomic import replacing
     from dvmvs_core.data.keyframe_index import format_index
 
     with replacing(path) as unfinished:

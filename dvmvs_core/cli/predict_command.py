@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.cli.common_options import (
     BagOptions,
     Count,
@@ -31,9 +32,10 @@ from dvmvs_core.cli.common_options import (
     SequencePaths,
 )
 from dvmvs_core.cli.outputs import Output
-
-if TYPE_CHECKING:
-    from dvmvs_core.cli.progress_bars import Steps
+from dvmvs_core.cli.progress_bars import Steps, predict_with_bar
+from dvmvs_core.cli.tables import print_faults
+from dvmvs_core.errors import ConfigError
+from dvmvs_core.progress import progress
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Predict and say where the results lie."""
-    from dvmvs_core.cli.progress_bars import Steps
-    from dvmvs_core.cli.tables import print_faults
     from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
 
     runs = plan_runs(
@@ -86,7 +86,8 @@ def run(options: Options) -> None:
     )
     bags = _result_bags(options, runs)
     _check_formats(options, runs)
-    step = Steps(1 + len(runs) * (1 + bool(bags) + len(options.format)) + _scored(options, runs))
+    scored = sum(one.sequence.has_depth for one in runs) if options.published else 0
+    step = Steps(1 + len(runs) * (1 + bool(bags) + len(options.format)) + scored)
     engine = options.engine.build(step(f"loading {options.engine.weights}"))
     for one in runs:
         if options.published:
@@ -102,15 +103,9 @@ def run(options: Options) -> None:
         print_faults(one.name, one.sequence)
 
 
-def _scored(options: Options, runs) -> int:
-    """How many runs --published scores."""
-    return sum(one.sequence.has_depth for one in runs) if options.published else 0
-
-
 def _result_bags(options: Options, runs) -> dict[str, Path]:
     """Where the bag of each run goes; refused now rather than after the prediction."""
     from dvmvs_core.data.bags.bag_writer import check_new
-    from dvmvs_core.errors import ConfigError
 
     if options.result_bag is None:
         return {}
@@ -124,7 +119,6 @@ def _result_bags(options: Options, runs) -> dict[str, Path]:
 
 def _write_result_bag(one, predictions: Path, bag: Path, step: Steps) -> None:
     from dvmvs_core.evaluation.report.result_bag import write_result_bag
-    from dvmvs_core.progress import progress
 
     with progress(step(f"writing {bag}"), len(one.sequence)) as advance:
         write_result_bag(one.sequence, predictions, bag, advance=advance)
@@ -134,7 +128,6 @@ def _write_result_bag(one, predictions: Path, bag: Path, step: Steps) -> None:
 def _check_formats(options: Options, runs) -> None:
     """Refuse what --format could not write, before the prediction."""
     from dvmvs_core.data.bags.bag_writer import check_new
-    from dvmvs_core.errors import ConfigError
 
     if not 0 <= options.min_confidence <= 1:
         raise ConfigError(f"--min-confidence must be from 0 to 1; got {options.min_confidence}")
@@ -147,7 +140,6 @@ def _check_formats(options: Options, runs) -> None:
 
 def _export(one, predictions: Path, folder: Path, form: str, min_confidence: float, step: Steps) -> None:
     from dvmvs_core.evaluation.prediction.prediction_export import export_predictions
-    from dvmvs_core.progress import progress
 
     with progress(step(f"writing {folder}"), len(one.sequence)) as advance:
         written = export_predictions(one.sequence, predictions, folder, form, min_confidence, advance)
@@ -155,7 +147,6 @@ def _export(one, predictions: Path, folder: Path, form: str, min_confidence: flo
 
 
 def _predict(options: Options, engine, one, folder: Path, pictures: int, step: Steps) -> tuple[Path, list[float]]:
-    from dvmvs_core.cli.progress_bars import predict_with_bar
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
 
     latencies = predict_with_bar(one, engine, folder, pictures, options.refine, step(f"predicting {one.name}"))
@@ -163,11 +154,9 @@ def _predict(options: Options, engine, one, folder: Path, pictures: int, step: S
 
 
 def _predict_published(options: Options, engine, one, step: Steps) -> None:
-    from dvmvs_core.atomic import unfinished_folder
     from dvmvs_core.evaluation.prediction.predict_sequence import PREDICTIONS
     from dvmvs_core.evaluation.scoring.published import write_published
     from dvmvs_core.evaluation.scoring.score import score_predictions
-    from dvmvs_core.progress import progress
 
     with unfinished_folder(options.out / PREDICTIONS) as unfinished:
         path, latencies = _predict(options, engine, one, unfinished, 0, step)

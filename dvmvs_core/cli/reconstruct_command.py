@@ -14,7 +14,8 @@ completion, chamfer distance, precision, recall and F-score at 5 cm. Needs the e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,12 +33,17 @@ from dvmvs_core.cli.common_options import (
     SequencePath,
 )
 from dvmvs_core.cli.outputs import Output
+from dvmvs_core.cli.progress_bars import Steps, counted
+from dvmvs_core.cli.tables import print_faults, print_table
+from dvmvs_core.errors import ConfigError
+from dvmvs_core.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dvmvs_core.data.sequence import FrameSequence
     from dvmvs_core.engine import DepthEngine
+    from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
     from dvmvs_core.evaluation.reconstruction.depth_views import DepthView
 
 
@@ -83,17 +89,12 @@ class Options:
 
 def run(options: Options) -> None:
     """Fuse, write mesh and picture, and print the figures."""
-    from dataclasses import asdict
-    from itertools import islice
-
-    from dvmvs_core.cli.progress_bars import Steps, counted
-    from dvmvs_core.cli.tables import print_faults
+    from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
     from dvmvs_core.evaluation.reconstruction.fusion import FusionConfig
     from dvmvs_core.evaluation.reconstruction.mesh import write_mesh
     from dvmvs_core.evaluation.reconstruction.open3d_loader import load_open3d
     from dvmvs_core.evaluation.reconstruction.reconstruct import ProgressiveMeshes, reconstruct, write_picture
     from dvmvs_core.evaluation.scoring.figures import write_figures
-    from dvmvs_core.progress import progress
 
     _check(options)
     config = FusionConfig(options.voxel_size, options.truncation, options.max_depth, options.min_views)
@@ -102,8 +103,9 @@ def run(options: Options) -> None:
     predicts = not (options.sensor or options.predictions)
     step = Steps(2 + predicts)
     engine = options.engine.build(step(f"loading {options.engine.weights}")) if predicts else None
-    already_refined = _already_refined(options)
-    min_confidence = _min_confidence(options, engine)
+    stored = PredictionReader(options.predictions) if options.predictions else None
+    already_refined = stored is not None and stored.refined  # by `dvmvs predict --refine`
+    min_confidence = _min_confidence(options, engine, stored)
     meshes = ProgressiveMeshes(options.progressive, options.progressive_every) if options.progressive else None
     with progress(step(f"fusing {sequence.name}"), options.limit or len(sequence)) as advance:
         of_frames = advance if options.limit is None else lambda frames: None
@@ -127,8 +129,6 @@ def run(options: Options) -> None:
 
 
 def _check(options: Options) -> None:
-    from dvmvs_core.errors import ConfigError
-
     if options.sensor and options.predictions:
         raise ConfigError("--sensor and --predictions name two sources of depth; give one of them")
     if options.every_frame and options.predictions:
@@ -143,18 +143,14 @@ def _check(options: Options) -> None:
         raise ConfigError(f"--min-confidence must lie between 0 and 1; got {options.min_confidence:g}")
 
 
-def _min_confidence(options: Options, engine: DepthEngine | None) -> float:
-    from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
+def _min_confidence(options: Options, engine: DepthEngine | None, stored: PredictionReader | None) -> float:
     from dvmvs_core.evaluation.reconstruction.depth_views import USUAL_MIN_CONFIDENCE
 
     if options.min_confidence is not None:
         return options.min_confidence
     if not options.raw:  # what is wrong is refined, or found out by the views around
         return 0.0
-    if options.predictions:
-        has_confidence = PredictionReader(options.predictions).has_confidence
-    else:
-        has_confidence = engine is not None and engine.config.confidence
+    has_confidence = stored.has_confidence if stored is not None else engine is not None and engine.config.confidence
     return USUAL_MIN_CONFIDENCE if has_confidence else 0.0
 
 
@@ -186,18 +182,9 @@ def _views(
     return views if options.raw else agreeing_views(views)
 
 
-def _already_refined(options: Options) -> bool:
-    """Whether `dvmvs predict --refine` wrote the depth."""
-    from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
-
-    return options.predictions is not None and PredictionReader(options.predictions).refined
-
-
 def _figures(
     options: Options, engine: DepthEngine | None, sequence: FrameSequence, fusion: dict, reconstruction
 ) -> dict:
-    from dataclasses import asdict
-
     from dvmvs_core.environment import command_line
     from dvmvs_core.evaluation.reconstruction.mesh_metrics import SAMPLES, THRESHOLD_M, compare_meshes
 
@@ -236,8 +223,6 @@ def _figures(
 
 
 def _print(options: Options, picture: Path, figures: dict) -> None:
-    from dvmvs_core.cli.tables import print_table
-
     mesh, score = figures["mesh"], figures["against_sensor"]
     if score:
         depth = "refined" if figures["fusion"]["refined"] else "raw"

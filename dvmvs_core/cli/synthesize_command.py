@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dvmvs_core.cli.common_options import Count, NewFolder, OptionalCount
+from dvmvs_core.progress import progress
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Render and say where it lies."""
-    from dvmvs_core.progress import progress
     from dvmvs_core.synthetic.rendered_scenes import CONTACT_SHEET, SceneFormat, write_scene, write_scenes
 
     how = SceneFormat(options.frames, options.height, options.width, options.samples, options.npz)

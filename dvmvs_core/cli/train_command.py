@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from dvmvs_core.atomic import replacing
 from dvmvs_core.cli.common_options import Count, OptionalCount, OptionalFile, OutputFile, RequiredFolder
 
 if TYPE_CHECKING:
@@ -235,13 +236,9 @@ def _train_regulariser(options: RegulariserOptions) -> bool:
 
     rate = options.learning_rate or (training.TUNING_RATE if options.init else training.LEARNING_RATE)
     names = ("minutes", "steps", "seed", "precision", "log_steps", "save_minutes", "validate_minutes")
-    loop = LoopConfig(
-        learning_rate=rate, deadline_s=options.deadline, **{name: getattr(options, name) for name in names}
-    )
+    loop = LoopConfig(learning_rate=rate, deadline_s=options.deadline, **_values(options, *names))
     names = ("out", "init", "height", "width", "workers", "clips", "held_out", "device")
-    plan = training.RegulariserPlan(
-        loop=loop, commands=(_command(),), **{name: getattr(options, name) for name in names}
-    )
+    plan = training.RegulariserPlan(loop=loop, commands=(_command(),), **_values(options, *names))
     trainer = training.RegulariserTrainer(plan)
     if options.resume:
         trainer.resume()
@@ -266,7 +263,6 @@ def _train_everything(options: Everything, processes: Processes) -> bool:
 
 
 def _measure(options: Pairnet | Fusionnet, processes: Processes) -> bool:
-    from dvmvs_core.atomic import replacing
     from dvmvs_core.training.speed import measure_speed, speed_report
 
     steps = options.steps or SPEED_STEPS
@@ -283,16 +279,12 @@ def _measure(options: Pairnet | Fusionnet, processes: Processes) -> bool:
 def _plan(options: _Common, loop: dict[str, Any]) -> RunPlan:
     from dvmvs_core.training.training_run import RunPlan
 
-    shared = {
-        name: getattr(options, name)
-        for name in ("out", "preset", "height", "width", "data", "workers", "held_out_batches", "tensorboard")
-    }
-    common = {
-        name: getattr(options, name)
-        for name in ("minutes", "steps", "seed", "precision", "compile", "save_minutes", "validate_minutes")
-    }
+    names = ("out", "preset", "height", "width", "data", "workers", "held_out_batches", "tensorboard")
+    shared = _values(options, *names)
+    names = ("minutes", "steps", "seed", "precision", "compile", "save_minutes", "validate_minutes")
+    common = _values(options, *names)
     if isinstance(options, _Network):
-        shared |= {name: getattr(options, name) for name in ("init", "schedule", "epoch_steps", "batch_size", "frames")}
+        shared |= _values(options, "init", "schedule", "epoch_steps", "batch_size", "frames")
     if isinstance(options, Fusionnet):
         shared["refinement_channels"] = options.refinement_channels
     network = "fusionnet" if isinstance(options, Fusionnet) else "pairnet"
@@ -303,5 +295,8 @@ def _network_loop(options: _Network) -> dict[str, Any]:
     from dvmvs_core.training.losses import DepthLoss
 
     names = ("measurement_frames", "edge_weight", "learning_rate", "warm_up_steps", "log_steps", "part_mib")
-    loop = {name: getattr(options, name) for name in names}
-    return {**loop, "deadline_s": options.deadline, "loss": DepthLoss(options.loss)}
+    return {**_values(options, *names), "deadline_s": options.deadline, "loss": DepthLoss(options.loss)}
+
+
+def _values(options: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}

@@ -14,6 +14,7 @@ DVMVS_CACHE_DIR), loops compiled by numba next to the package (or in NUMBA_CACHE
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from dvmvs_core.cli.common_options import EngineOptions
@@ -28,8 +29,6 @@ class Options:
 
 def run(options: Options) -> None:
     """Build the engine and run it on noise, which compiles all that it calls."""
-    import time
-
     started = time.perf_counter()
     engine = options.engine.build()
     print(f"{options.engine.weights} is ready in {time.perf_counter() - started:.0f} s: {engine.runs_as}")

@@ -18,7 +18,9 @@ import tyro
 
 from dvmvs_core.cli.common_options import Count, EngineOptions, OutputFile
 from dvmvs_core.cli.outputs import Output
+from dvmvs_core.cli.tables import print_table
 from dvmvs_core.errors import WeightsError
+from dvmvs_core.progress import progress
 
 _Weights = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|NAME")]
 _Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
@@ -120,7 +122,6 @@ def _list(options: List) -> None:
     if options.json:
         print(json.dumps([as_dict(info) for info in infos], indent=2))
         return
-    from dvmvs_core.cli.tables import print_table
 
     print_table("shipped checkpoints", LIST_HEADER, map(list_row, infos))
     print("`dvmvs weights info NAME` says more")
@@ -165,11 +166,9 @@ def _average(options: Average) -> None:
 
 
 def _calibrate(options: Calibrate) -> None:
-    from dvmvs_core.cli.tables import print_table
     from dvmvs_core.environment import command_line, fingerprint
     from dvmvs_core.evaluation.scoring.calibration import calibrate, coefficients_path, write_calibration
     from dvmvs_core.model.checkpoint import read_info
-    from dvmvs_core.progress import progress
 
     engine = options.engine.build()
     with progress("walking through worlds", options.clips) as advance:

@@ -34,8 +34,8 @@ MOMENTS = {
 """What Python is about to import or open when the signal comes, by the name of its audit event."""
 
 
-def start(*arguments: object, signal_at: tuple[int, str, str] = (0, "", ""), **options):
-    """`dvmvs ARGUMENTS` as a program, which gets a signal at a moment once its first lines are done."""
+def ended(*arguments: object, signal_at: tuple[int, str, str] = (0, "", ""), **options) -> tuple[int, str]:
+    """Exit code and stderr of `dvmvs ARGUMENTS` as a program, which gets a signal at a moment after its first lines."""
     number, event, part = signal_at
     code = (
         "import os, sys, signal\n"
@@ -56,13 +56,9 @@ def start(*arguments: object, signal_at: tuple[int, str, str] = (0, "", ""), **o
         "sys.argv[0] = 'dvmvs'\n"
         "sys.exit(program.main())\n"
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, **options)
+    return process.returncode, process.stderr
 
 
 @pytest.mark.parametrize(
@@ -81,9 +77,8 @@ def start(*arguments: object, signal_at: tuple[int, str, str] = (0, "", ""), **o
 def test_a_signal_at_any_moment_is_one_line(make_scene, weights, tmp_path, number, moment):
     scene, out = make_scene(frames=30), tmp_path / "out"
     signal_at = (int(number), *MOMENTS[moment])
-    process = start("predict", scene, "--weights", weights, "--out", out, signal_at=signal_at)
-    _, err = process.communicate()
-    assert process.returncode == 128 + number, err
+    code, err = ended("predict", scene, "--weights", weights, "--out", out, signal_at=signal_at)
+    assert code == 128 + number, err
     assert "Traceback" not in err and "Error" not in err, err
     assert err.splitlines()[-1] == ("dvmvs: interrupted" if number == signal.SIGINT else "dvmvs: ended by SIGTERM")
     assert not (out / "predictions.npz").exists()
@@ -93,20 +88,17 @@ def test_a_signal_at_any_moment_is_one_line(make_scene, weights, tmp_path, numbe
 @pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGTERM))
 @pytest.mark.parametrize("moment", ("take", "leave"))
 def test_a_signal_as_signals_are_taken_or_left_is_one_line(number, moment):
-    process = start("--version", signal_at=(int(number), moment, ""))
-    _, err = process.communicate()
     said = "dvmvs: interrupted\n" if number == signal.SIGINT else "dvmvs: ended by SIGTERM\n"
-    assert (process.returncode, err) == (128 + number, said)
+    assert ended("--version", signal_at=(int(number), moment, "")) == (128 + number, said)
 
 
 def test_too_little_memory_is_one_line(make_scene, weights, tmp_path):
     def little():
         resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000))
 
-    process = start("predict", make_scene(frames=4), "--weights", weights, "--out", tmp_path / "out", preexec_fn=little)
-    _, err = process.communicate()
-    assert process.returncode == 1
-    assert "Traceback" not in err
+    command = ("predict", make_scene(frames=4), "--weights", weights, "--out", tmp_path / "out")
+    code, err = ended(*command, preexec_fn=little)
+    assert code == 1 and "Traceback" not in err
     assert err.splitlines()[-1].startswith("dvmvs predict: there is too little memory, or a library cannot be loaded")
 
 
@@ -116,10 +108,8 @@ def test_a_bag_on_a_full_disk_is_one_line(make_scene, tmp_path, storage):
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    process = start("bag", make_scene(frames=15), tmp_path / "bag", "--storage", storage, preexec_fn=full)
-    _, err = process.communicate()
-    assert process.returncode == 1
-    assert "Traceback" not in err
+    code, err = ended("bag", make_scene(frames=15), tmp_path / "bag", "--storage", storage, preexec_fn=full)
+    assert code == 1 and "Traceback" not in err
     assert err.splitlines()[-1].startswith("dvmvs bag: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scene"]
 
@@ -190,10 +180,8 @@ def test_a_read_only_folder_is_one_line_before_anything_is_done(make_scene, tmp_
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     arguments = in_places("keyframes SCENE --published", make_scene(frames=4), tmp_path / "free")
-    process = start(*arguments, closed / "below" / "out", preexec_fn=as_anybody)
-    _, err = process.communicate()
     said = f"dvmvs keyframes: {closed}/below/out cannot be written: {closed}: Permission denied. Name another place\n"
-    assert (process.returncode, err) == (1, said)
+    assert ended(*arguments, closed / "below" / "out", preexec_fn=as_anybody) == (1, said)
 
 
 @pytest.mark.parametrize("command", OUTPUTS)

@@ -55,17 +55,22 @@ def test_a_world_without_furniture_is_a_bare_room():
     assert (world.centre[:, 2] < 0).all()
 
 
+def check_bounds(made: Builder, low: float, high: float, farthest: float) -> None:
+    """All that was built at (1, -2) stands between two heights, and no farther away."""
+    solids = made.boxes + made.ellipsoids + made.cylinders
+    assert solids
+    for solid in solids:
+        reach = np.abs(solid.rotation[2]) @ solid.half
+        assert solid.centre[2] - reach > low and solid.centre[2] + reach < high
+        assert np.linalg.norm(solid.centre[:2] - [1.0, -2.0]) < farthest
+
+
 @pytest.mark.parametrize("maker", [*FURNITURE, kitchen, dining_set], ids=lambda maker: maker.__name__)
 def test_assemblies_stand_on_the_floor_under_the_ceiling(maker):
     for seed in range(5):
         builder = Builder(np.random.default_rng(seed))
         maker(builder, Place(1.0, -2.0, 0.7), 1.4, 0.5, 2.4)
-        solids = builder.boxes + builder.ellipsoids + builder.cylinders
-        assert solids
-        for solid in solids:
-            reach = np.abs(solid.rotation[2]) @ solid.half
-            assert solid.centre[2] - reach > -0.16 and solid.centre[2] + reach < 2.46  # a tilted corner may sink in
-            assert np.linalg.norm(solid.centre[:2] - [1.0, -2.0]) < 1.6
+        check_bounds(builder, -0.16, 2.46, 1.6)  # a tilted corner may sink in
 
 
 def test_chairs_stand_on_both_sides_of_their_table_and_face_it():
@@ -136,13 +141,8 @@ def test_what_glows_comes_first_so_that_mirrors_find_it():
 def test_things_stand_on_their_surface_and_fit_under_the_next(maker):
     for seed in range(6):
         builder = Builder(np.random.default_rng(seed))
-        maker(builder, Place(1.0, 2.0, 0.3), 0.75, 0.5)
-        solids = builder.boxes + builder.ellipsoids + builder.cylinders
-        assert solids
-        for solid in solids:
-            reach = np.abs(solid.rotation[2]) @ solid.half
-            assert solid.centre[2] - reach > 0.75 - 0.03 and solid.centre[2] + reach < 1.35
-            assert np.linalg.norm(solid.centre[:2] - [1.0, 2.0]) < 0.75
+        maker(builder, Place(1.0, -2.0, 0.3), 0.75, 0.5)
+        check_bounds(builder, 0.75 - 0.03, 1.35, 0.75)
 
 
 def test_a_rod_runs_from_start_to_end():

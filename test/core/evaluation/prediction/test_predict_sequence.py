@@ -18,6 +18,7 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.sequence import PoseItem
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.predict_sequence import (
+    PREDICTIONS,
     TwoPasses,
     predict_indexed,
     predict_online,
@@ -70,11 +71,10 @@ def test_progress_counts_every_frame(make_scene, engine):
 
 
 def test_predictions_come_back_from_the_file(make_scene, engine, tmp_path):
-    sequence = open_sequence(make_scene(frames=9))
+    sequence, path = open_sequence(make_scene(frames=9)), tmp_path / "out" / PREDICTIONS
     expected = [p for p, _ in predict_online(engine, sequence)]
-    latencies = write_predictions(predict_online(engine, sequence), tmp_path / "out")
-    assert latencies == [12.0, 14.0, 16.0, 18.0]
-    with np.load(tmp_path / "out" / "predictions.npz") as arrays:
+    assert write_predictions(predict_online(engine, sequence), tmp_path / "out") == [12.0, 14.0, 16.0, 18.0]
+    with np.load(path) as arrays:
         assert arrays["depth"].dtype == np.float32
         assert arrays["depth"].shape == (4, 32, 64)
         assert "confidence" not in arrays.files
@@ -82,7 +82,7 @@ def test_predictions_come_back_from_the_file(make_scene, engine, tmp_path):
         assert arrays["K"] == pytest.approx(expected[0].K)
         assert np.array_equal(arrays["world_T_cam"], np.stack([p.world_T_cam for p in expected]))
         assert arrays["stamp_ns"].tolist() == [p.stamp_ns for p in expected]
-    reader = PredictionReader(tmp_path / "out" / "predictions.npz")
+    reader = PredictionReader(path)
     assert len(reader) == 4 and not reader.refined
     for depth, p in zip(reader.depths(), expected, strict=True):
         assert np.array_equal(depth, p.depth)
@@ -102,23 +102,21 @@ def test_pictures_show_one_keyframe_in_so_many(make_scene, engine, tmp_path):
     assert cv2.imread(str(pictures[0])).shape[1] == 4 * 64 + 3 * 4
 
 
-def test_a_failure_half_way_leaves_the_old_file(make_scene, engine, tmp_path):
+def test_a_failure_half_way_leaves_the_old_file(make_scene, engine, predict):
     scene = make_scene(frames=12)
-    write_predictions(predict_online(engine, open_sequence(scene)), tmp_path / "out")
-    before = (tmp_path / "out" / "predictions.npz").read_bytes()
+    path = predict(open_sequence(scene))
+    before = path.read_bytes()
     for file in (scene / "depth").iterdir():
         cv2.imwrite(str(file), np.zeros((9, 9), np.uint16))
     with pytest.raises(DataError, match="00003.png must have the size of its image"):
-        write_predictions(predict_online(engine, open_sequence(scene), depth=True), tmp_path / "out")
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.npz"]
-    assert (tmp_path / "out" / "predictions.npz").read_bytes() == before
+        write_predictions(predict_online(engine, open_sequence(scene), depth=True), path.parent)
+    assert list(path.parent.iterdir()) == [path] and path.read_bytes() == before
 
 
-def test_a_frame_that_cannot_be_read_is_as_if_it_had_never_been(make_scene, engine, tmp_path):
+def test_a_frame_that_cannot_be_read_is_as_if_it_had_never_been(make_scene, predict):
     scene = make_scene(frames=12)
     (scene / "images" / "00009.png").write_bytes(b"")
-    write_predictions(predict_online(engine, open_sequence(scene)), tmp_path)
-    reader = PredictionReader(tmp_path / "predictions.npz")
+    reader = PredictionReader(predict(open_sequence(scene)))
     # Every second frame is a keyframe: 2, 4, then 7 in place of 6, 9 and 11.
     assert reader.frame_index.tolist() == [2, 4, 7, 9, 11]
     assert reader.measurement_index[2].tolist() == [4, 2]
@@ -144,25 +142,25 @@ def test_an_index_goes_on_without_frames_that_cannot_be_read(make_scene, engine)
     assert [(p.frame_index, p.measurement_index) for p in predicted] == [(3, (0,)), (6, (10, 3)), (8, (3,))]
 
 
-def test_a_camera_that_stands_still_is_told_so(make_scene, engine, tmp_path):
+def test_a_camera_that_stands_still_is_told_so(make_scene, predict, tmp_path):
     still = make_scene(frames=3, poses=np.tile(np.eye(4), (3, 1, 1)))
     with pytest.raises(DataError, match="no frame became a keyframe"):
-        write_predictions(predict_online(engine, open_sequence(still)), tmp_path / "out")
-    assert not (tmp_path / "out" / "predictions.npz").exists()
+        predict(open_sequence(still))
+    assert not (tmp_path / "out" / PREDICTIONS).exists()
 
 
-@pytest.mark.parametrize("damage", ("cut", "garbage", "lacking", "missing"))
-def test_a_broken_prediction_file_is_one_clear_error(make_scene, engine, tmp_path, damage):
-    write_predictions(predict_online(engine, open_sequence(make_scene())), tmp_path)
-    path = tmp_path / "predictions.npz"
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-100])
-    elif damage == "garbage":
-        path.write_bytes(b"nothing of the kind")
-    elif damage == "lacking":
-        np.savez(path, depth=np.zeros((1, 2, 2)))
-    else:
-        path.unlink()
+@pytest.mark.parametrize(
+    "damage",
+    (
+        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-100]), id="cut"),
+        pytest.param(lambda path: path.write_bytes(b"nothing of the kind"), id="garbage"),
+        pytest.param(lambda path: np.savez(path, depth=np.zeros((1, 2, 2))), id="lacking"),
+        pytest.param(lambda path: path.unlink(), id="missing"),
+    ),
+)
+def test_a_broken_prediction_file_is_one_clear_error(make_scene, predict, damage):
+    path = predict(open_sequence(make_scene()))
+    damage(path)
     with pytest.raises(DataError, match="predictions.npz"):
         PredictionReader(path)
 
