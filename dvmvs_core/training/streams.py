@@ -135,35 +135,26 @@ class ClipStream:
         )
 
 
+@dataclass(frozen=True, eq=False)
 class _MadeAhead(IterableDataset):
     """One part's batches for one training process; each of its workers makes every n-th."""
 
-    def __init__(
-        self,
-        source: ClipSource,
-        make: Callable[[int, int], Any],
-        number: int,
-        weights: Sequence[Fraction],
-        batch_size: int,
-        first: int,
-        stride: int,
-    ) -> None:
-        self._source = source
-        self._make = make
-        self._number = number
-        self._weights = weights
-        self._batch_size = batch_size
-        self._first = first
-        self._stride = stride
+    source: ClipSource
+    make: Callable[[int, int], Any]
+    number: int
+    weights: Sequence[Fraction]
+    batch_size: int
+    first: int
+    stride: int
 
     def __iter__(self) -> Iterator[tuple[Any, dict[str, str]]]:
         worker = get_worker_info()
         turn, turns = (worker.id, worker.num_workers) if worker else (0, 1)
-        mixed = (mix(index, self._weights) for index in itertools.count(self._first, self._stride))
-        own = (before for number, before in mixed if number == self._number)
+        mixed = (mix(index, self.weights) for index in itertools.count(self.first, self.stride))
+        own = (before for number, before in mixed if number == self.number)
         for index in itertools.islice(own, turn, None, turns):
-            batch = self._make(self._batch_size, index)
-            yield batch, dict(getattr(self._source, "skipped", {}))
+            batch = self.make(self.batch_size, index)
+            yield batch, dict(getattr(self.source, "skipped", {}))
 
 
 def _unchanged(made: Any) -> Any:

@@ -215,11 +215,9 @@ def write_predictions(
 def _write_picture(path: Path, prediction: DepthPrediction, item: SequenceItem, truth_name: str) -> None:
     from dvmvs_core.data.encodings.pictures import encode_png
     from dvmvs_core.evaluation.prediction.depth_pictures import depth_strip
-    from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
+    from dvmvs_core.evaluation.prediction.prediction_pixels import sensor_depth_of
 
-    truth = item.sensor_depth
-    if truth is not None:
-        truth = resize_truth(truth, item.frame.K, prediction.depth.shape, prediction.K)
+    truth = sensor_depth_of(prediction, item)
     strip = depth_strip(
         prediction.image, prediction.depth, truth, prediction.confidence, legend=True, truth_name=truth_name
     )

@@ -20,6 +20,7 @@ from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.types import DepthPrediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,13 @@ def stored_keyframe(
     image = np.clip(np.rint(preprocessor.image(item.frame.image)), 0, 255).astype(np.uint8)
     truth = None if item.sensor_depth is None else preprocessor.depth(item.sensor_depth)
     return StoredKeyframe(item, image, depth, confidence, truth, K)
+
+
+def sensor_depth_of(prediction: DepthPrediction, item: SequenceItem) -> np.ndarray | None:
+    """Return the sensor depth of a prediction's frame at its pixels (h, w); None if it has none."""
+    if item.sensor_depth is None:
+        return None
+    return resize_truth(item.sensor_depth, item.frame.K, prediction.depth.shape, prediction.K)
 
 
 def resize_truth(

@@ -22,7 +22,7 @@ from dvmvs_core.data.sequence import FrameSequence, SequenceItem
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.prediction.predict_sequence import Advance
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
-from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth, stored_keyframe
+from dvmvs_core.evaluation.prediction.prediction_pixels import sensor_depth_of, stored_keyframe
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.types import DepthPrediction
 
@@ -73,7 +73,7 @@ def predicted_views(
             image=prediction.image,
             K=prediction.K,
             world_T_cam=prediction.world_T_cam,
-            sensor_depth=_sensor_depth(item, prediction.depth.shape, prediction.K),
+            sensor_depth=sensor_depth_of(prediction, item),
             is_keyframe=is_keyframe,
         )
 
@@ -151,9 +151,3 @@ def _confident(depth: np.ndarray, confidence: np.ndarray | None, min_confidence:
     if confidence is None:
         raise ConfigError("--min-confidence needs confidence, which these predictions lack; predict them again")
     return np.where(confidence >= min_confidence, depth, np.float32(0))
-
-
-def _sensor_depth(item: SequenceItem, size: tuple[int, int], K: np.ndarray) -> np.ndarray | None:
-    if item.sensor_depth is None:
-        return None
-    return resize_truth(item.sensor_depth, item.frame.K, size, K)

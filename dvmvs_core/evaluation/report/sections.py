@@ -228,18 +228,11 @@ def _remarks(heading: str, lines: list[str]) -> str:
 
 
 def _error_line(css: str, table: dict) -> Line:
+    names = ("frame_index", "time_s", "abs_relative_error", "ratio_125", "parallax_px", "temporal_disagreement")
     hints = [
         f"frame {index} · {time_s:.2f} s · relative error {_text(error)} · within 1.25 {_text(ratio, '.0%')}"
         f" · parallax {_text(parallax, '.1f')} px · flicker {_text(flicker)}"
-        for index, time_s, error, ratio, parallax, flicker in zip(
-            table["frame_index"],
-            table["time_s"],
-            table["abs_relative_error"],
-            table["ratio_125"],
-            table["parallax_px"],
-            table["temporal_disagreement"],
-            strict=True,
-        )
+        for index, time_s, error, ratio, parallax, flicker in zip(*(table[name] for name in names), strict=True)
     ]
     return Line(css, table["frame_index"], table["abs_relative_error"], hints)
 
@@ -291,11 +284,10 @@ def _strip(picture: KeyframePicture, part: dict, other: dict | None, truth: str)
         said.insert(0, f"against {_text(error)}")
     panels = "".join(
         f'<div><img alt="{caption} of frame {index}" src="{address}">{caption}</div>'
-        for caption, address in (
-            ("image", picture.image),
-            ("depth", picture.depth),
-            (truth, picture.truth),
-            ("error", picture.error),
+        for caption, address in zip(
+            ("image", "depth", truth, "error"),
+            (picture.image, picture.depth, picture.truth, picture.error),
+            strict=True,
         )
     )
     return f"""<div class="strip"><div class="head"><b>frame {index}: relative error

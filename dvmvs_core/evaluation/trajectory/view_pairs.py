@@ -184,28 +184,16 @@ def _consistent(pairs: ViewPairs) -> ViewPairs:
 
 
 def _pairs(tracks: Tracks, poses: PoseTrack, places: list[tuple]) -> ViewPairs:
-    number = np.arange(len(tracks.frame_index))
+    stretches = len(tracks.frame_index)
+    stretch = np.tile(np.arange(stretches), len(places))
+    first, last = (np.ravel([np.broadcast_to(end, stretches) for end in ends]) for ends in zip(*places, strict=True))
     stamps_s = poses.stamps_of(tracks.frame_index)
-    parts = []
-    for first, last in places:
-        first, last = np.broadcast_arrays(first, last, number)[:2]
-        depth = np.where((first == 0)[:, None], tracks.sensor_depth, np.nan)
-        parts.append(
-            (
-                number,
-                np.stack((tracks.frame_index[number, first], tracks.frame_index[number, last]), -1),
-                np.stack((stamps_s[number, first], stamps_s[number, last]), -1),
-                np.stack((tracks.rays[number, first], tracks.rays[number, last])),
-                depth,
-            )
-        )
-    stretch, index, stamps, rays, depth = zip(*parts, strict=True)
     pairs = ViewPairs(
-        np.concatenate(stretch),
-        np.concatenate(index),
-        np.concatenate(stamps),
-        np.concatenate(rays, axis=1),
-        np.concatenate(depth),
+        stretch,
+        np.stack((tracks.frame_index[stretch, first], tracks.frame_index[stretch, last]), -1),
+        np.stack((stamps_s[stretch, first], stamps_s[stretch, last]), -1),
+        np.stack((tracks.rays[stretch, first], tracks.rays[stretch, last])),
+        np.where((first == 0)[:, None], tracks.sensor_depth[stretch], np.nan),
         tracks.focal_px,
     )
     both = np.isfinite(pairs.rays).all(axis=(0, 3)).sum(axis=1)

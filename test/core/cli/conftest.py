@@ -13,8 +13,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from dvmvs_core.cli.main import main
+from dvmvs_core.config import preset
+from dvmvs_core.model.checkpoint import save_checkpoint
+from dvmvs_core.model.dvmvs import build_network
 
 TINY = {
     "height": 64,
@@ -96,12 +100,6 @@ def evaluated(ran, weights, tmp_path):
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     """A checkpoint of both networks, tiny and untrained."""
-    import torch
-
-    from dvmvs_core.config import preset
-    from dvmvs_core.model.checkpoint import save_checkpoint
-    from dvmvs_core.model.dvmvs import build_network
-
     torch.manual_seed(0)
     networks = {name: build_network(preset("small", network=name, **TINY)) for name in ("fusionnet", "pairnet")}
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"

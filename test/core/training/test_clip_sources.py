@@ -171,9 +171,9 @@ def test_another_process_renders_the_same_worlds() -> None:
 
 
 def test_worlds_drawn_elsewhere_are_rendered_here() -> None:
-    """As for a GPU: other processes draw worlds and paths, and the batches are those of the source."""
+    """As for a GPU: another process draws worlds and paths, and the batches are those of the source."""
     source = SyntheticClips(32, 32, 2, seed=5, textures=8)
-    stream = ClipStream([StreamPart(source, Fraction(1), workers=2, rendered_here=True)], 1)
+    stream = ClipStream([StreamPart(source, Fraction(1), rendered_here=True)], 1)
     for index, batch in zip((3, 4, 5), itertools.islice(stream(3), 3), strict=True):
         expected = source.batch(1, index)
         for ours, theirs in zip(batch, expected, strict=True):

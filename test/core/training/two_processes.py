@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What each of two processes does in test_processes.py; torchrun starts it."""
+"""What each of two processes does in test_program.py; torchrun starts it."""
 
 from __future__ import annotations
 

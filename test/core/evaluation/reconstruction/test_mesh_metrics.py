@@ -58,23 +58,16 @@ def test_a_shifted_surface_is_off_by_the_shift(z, share, rectangle):
     assert (metrics.precision, metrics.recall, metrics.f_score) == (share, share, share)
 
 
-def test_a_missing_half_costs_completion_and_recall_only(rectangle):
-    metrics = compare_meshes(rectangle(1.0), rectangle(2.0), samples=20_000)
+def test_a_missing_half_costs_completion_and_recall_and_a_superfluous_one_accuracy_and_precision(rectangle):
+    missing, superfluous = (compare_meshes(rectangle(a), rectangle(3 - a), samples=20_000) for a in (1.0, 2.0))
     # Half of the truth is covered; the rest is 0 to 1 m away, of which the first 5 cm still count.
-    assert metrics.accuracy_m == pytest.approx(0.0, abs=1e-6)
-    assert metrics.completion_m == pytest.approx(0.25, abs=0.01)
-    assert metrics.chamfer_m == pytest.approx(0.125, abs=0.005)
-    assert metrics.precision == 1.0
-    assert metrics.recall == pytest.approx(0.525, abs=0.01)
-    assert metrics.f_score == pytest.approx(2 * 0.525 / 1.525, abs=0.01)
-
-
-def test_a_superfluous_half_costs_accuracy_and_precision_only(rectangle):
-    metrics = compare_meshes(rectangle(2.0), rectangle(1.0), samples=20_000)
-    assert metrics.accuracy_m == pytest.approx(0.25, abs=0.01)
-    assert metrics.completion_m == pytest.approx(0.0, abs=1e-6)
-    assert metrics.precision == pytest.approx(0.525, abs=0.01)
-    assert metrics.recall == 1.0
+    for distance_m, lost_m in ((missing.accuracy_m, missing.completion_m),
+                               (superfluous.completion_m, superfluous.accuracy_m)):  # fmt: skip
+        assert distance_m == pytest.approx(0.0, abs=1e-6) and lost_m == pytest.approx(0.25, abs=0.01)
+    assert missing.chamfer_m == pytest.approx(0.125, abs=0.005)
+    assert missing.precision == superfluous.recall == 1.0
+    assert missing.recall == pytest.approx(0.525, abs=0.01) == superfluous.precision
+    assert missing.f_score == pytest.approx(2 * 0.525 / 1.525, abs=0.01)
 
 
 def test_concentric_spheres_are_as_far_apart_as_their_radii():

@@ -119,18 +119,12 @@ K = np.array(((40.0, 0.0, 31.5), (0.0, 40.0, 23.5), (0.0, 0.0, 1.0)))
 SIZE = (48, 64)
 
 
-def moved(x: float = 0.0, z: float = 0.0) -> np.ndarray:
-    pose = np.eye(4)
-    pose[(0, 2), 3] = x, z
-    return pose
-
-
 def plane(depth_m: float) -> np.ndarray:
     return np.full(SIZE, depth_m)
 
 
 def test_a_plane_comes_nearer_by_what_the_camera_moves_towards_it():
-    b_T_a = moved(z=-0.5)  # b stands half a metre before a
+    b_T_a = camera(z=-0.5)  # b stands half a metre before a
     seen = move_depth(plane(2.0), b_T_a, K)
     assert set(np.unique(seen)) == {0.0, 1.5}  # enlarged, so some pixels get no point
     assert (seen > 0).mean() > 0.4
@@ -139,26 +133,26 @@ def test_a_plane_comes_nearer_by_what_the_camera_moves_towards_it():
 def test_the_nearest_of_several_points_is_seen():
     depth = plane(0.0)
     depth[24, 32], depth[24, 36] = 4.0, 2.0
-    b_T_a = moved(x=-0.4)  # shifts 40·0.4/4 = 4 pixels at 4 m, 8 pixels at 2 m: both to column 28
+    b_T_a = camera(x=-0.4)  # shifts 40·0.4/4 = 4 pixels at 4 m, 8 pixels at 2 m: both to column 28
     seen = move_depth(depth, b_T_a, K)
     assert seen[24, 28] == 2.0
     assert np.count_nonzero(seen) == 1
 
 
 def test_points_behind_the_camera_are_not_seen():
-    assert not move_depth(plane(1.0), moved(z=-1.5), K).any()
+    assert not move_depth(plane(1.0), camera(z=-1.5), K).any()
 
 
 def test_two_right_predictions_agree_and_a_scaled_one_disagrees_by_its_scale():
-    before = ComparedDepth(plane(2.0), plane(2.0), moved())
-    after = ComparedDepth(plane(1.9), plane(1.9), moved(z=0.1))
+    before = ComparedDepth(plane(2.0), plane(2.0), camera())
+    after = ComparedDepth(plane(1.9), plane(1.9), camera(z=0.1))
     assert temporal_disagreement(before, after, K) == pytest.approx(0.0, abs=1e-9)
-    flickering = ComparedDepth(plane(1.9) / 1.2, plane(1.9), moved(z=0.1))
+    flickering = ComparedDepth(plane(1.9) / 1.2, plane(1.9), camera(z=0.1))
     assert temporal_disagreement(before, flickering, K) == pytest.approx(0.2)
 
 
 def test_a_constant_bias_is_an_error_but_no_flicker():
-    views = [ComparedDepth(plane(2.0) * 1.3, plane(2.0), moved(x)) for x in (0.0, 0.05)]
+    views = [ComparedDepth(plane(2.0) * 1.3, plane(2.0), camera(x)) for x in (0.0, 0.05)]
     assert temporal_disagreement(*views, K) == pytest.approx(0.0, abs=1e-9)
 
 
@@ -168,12 +162,15 @@ def test_what_moved_in_the_scene_does_not_count():
     truth[:, :32] = 1.0
     depth = plane(2.0)
     depth[:, :32] = 7.0
-    before, after = ComparedDepth(plane(2.0), plane(2.0), moved()), ComparedDepth(depth, truth, moved())
+    before, after = ComparedDepth(plane(2.0), plane(2.0), camera()), ComparedDepth(depth, truth, camera())
     assert temporal_disagreement(before, after, K) == 0.0
 
 
 def test_without_overlap_there_is_no_figure():
-    before, after = ComparedDepth(plane(2.0), plane(2.0), moved()), ComparedDepth(plane(2.0), plane(2.0), moved(x=50.0))
+    before, after = (
+        ComparedDepth(plane(2.0), plane(2.0), camera()),
+        ComparedDepth(plane(2.0), plane(2.0), camera(x=50.0)),
+    )
     assert np.isnan(temporal_disagreement(before, after, K))
 
 
@@ -194,8 +191,7 @@ def wall() -> np.ndarray:
 def view(wall: np.ndarray, x: float, depth_m: float, index: int) -> Frame:
     """What a camera at x sees of a wall at that depth: the texture moved by whole pixels."""
     shift = round(SWEEP_K[0, 0] * x / depth_m)
-    world_T_cam = np.eye(4)
-    world_T_cam[0, 3] = shift * depth_m / SWEEP_K[0, 0]
+    world_T_cam = camera(x=shift * depth_m / SWEEP_K[0, 0])
     left = SWEEP_SIZE[1] + shift
     return Frame(wall[:, left : left + SWEEP_SIZE[1]].copy(), SWEEP_K, world_T_cam, stamp_ns=index + 1, index=index)
 
