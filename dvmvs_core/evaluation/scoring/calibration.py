@@ -29,7 +29,7 @@ from dvmvs_core.atomic import replacing
 from dvmvs_core.confidence import WITHIN
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.evaluation.scoring.sparsification import ConfidenceScore, ConfidenceScorer
+from dvmvs_core.evaluation.scoring.confidence_scores import ConfidenceScore, ConfidenceScorer
 from dvmvs_core.matching import matched_confidence as matching_confidence
 from dvmvs_core.matching.keyframe import MatchedDepth
 from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame

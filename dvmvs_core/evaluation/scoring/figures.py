@@ -19,7 +19,7 @@ Everything in them is a plain dictionary that JSON can hold; NaN is None. "seque
     temporal_disagreement   flicker, mean over keyframes, see `consistency`
     by_distance             errors of all pixels by sensor depth in metres, see `bins.ErrorBin`
     by_parallax             the same by parallax in pixels at the network's resolution, see `parallax`
-    confidence              sparsification and calibration, see `sparsification.ConfidenceScore`
+    confidence              sparsification and calibration, see `confidence_scores.ConfidenceScore`
     sure_and_wrong          of the pixels with confidence from 0.7: "coverage", their share of all pixels, and "wrong",
                             the share of them that is off by more than 10 %; None without confidence
     baselines               the metrics of "constant_median", and of "plane_sweep" where it was run
@@ -43,9 +43,9 @@ from dvmvs_core.atomic import replacing
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.timeline import RunLengths
 from dvmvs_core.evaluation.scoring.boundaries import DepthSteps
+from dvmvs_core.evaluation.scoring.confidence_scores import SureAndWrong
 from dvmvs_core.evaluation.scoring.metrics import NAMES, DepthMetrics, mean_metrics
 from dvmvs_core.evaluation.scoring.score import SequenceScore
-from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong
 from dvmvs_core.foreign import foreign, regular
 
 CONSTANT_MEDIAN, PLANE_SWEEP = "constant_median", "plane_sweep"

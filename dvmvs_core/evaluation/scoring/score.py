@@ -22,10 +22,9 @@ from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
 from dvmvs_core.evaluation.scoring.bins import DISTANCE_EDGES_M, PARALLAX_EDGES_PX, BinnedErrors
 from dvmvs_core.evaluation.scoring.boundaries import DepthSteps, boundary_f1, compare_steps
+from dvmvs_core.evaluation.scoring.confidence_scores import ConfidenceScorer, SureAndWrong, sure_and_wrong
 from dvmvs_core.evaluation.scoring.metrics import DepthMetrics, evaluate_depth, mean_metrics, valid_truth
 from dvmvs_core.evaluation.scoring.parallax import parallax_px
-from dvmvs_core.evaluation.scoring.sparsification import ConfidenceScorer
-from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong, sure_and_wrong
 from dvmvs_core.evaluation.scoring.temporal_consistency import ComparedDepth, temporal_disagreement
 from dvmvs_core.geometry import is_finite_pose
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from dvmvs_core.evaluation.scoring.confidence_scores import SureAndWrong, sure_and_wrong
 from dvmvs_core.evaluation.scoring.metrics import DepthMetrics, evaluate_depth, mean_metrics
-from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong, sure_and_wrong
 from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, prepared
 from dvmvs_core.training.regulariser.clip_files import FARTHEST_TRUTH_M, Keyframes
 

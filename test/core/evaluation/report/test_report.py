@@ -20,10 +20,10 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.evaluation.report.keyframe_pictures import MAX_PICTURES, choose, draw
 from dvmvs_core.evaluation.report.page import make_page, write_report
 from dvmvs_core.evaluation.scoring.boundaries import DepthSteps
+from dvmvs_core.evaluation.scoring.confidence_scores import SureAndWrong
 from dvmvs_core.evaluation.scoring.figures import RunResult, read_figures, summary
 from dvmvs_core.evaluation.scoring.metrics import evaluate_depth
 from dvmvs_core.evaluation.scoring.score import SequenceScore
-from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong
 
 
 def made_up_score(name: str, keyframes: int, error: float, confidence: bool = False) -> SequenceScore:

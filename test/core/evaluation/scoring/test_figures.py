@@ -21,11 +21,11 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.prediction.predict_sequence import write_predictions
 from dvmvs_core.evaluation.scoring.boundaries import DepthSteps
+from dvmvs_core.evaluation.scoring.confidence_scores import SureAndWrong
 from dvmvs_core.evaluation.scoring.evaluation_runs import plan_runs
 from dvmvs_core.evaluation.scoring.figures import RunResult, read_figures, summary, write_figures
 from dvmvs_core.evaluation.scoring.metrics import NAMES
 from dvmvs_core.evaluation.scoring.score import score_predictions
-from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong
 
 INDEX = "00005.png 00003.png\nTRACKING LOST\n00007.png 00005.png 00003.png\n00008.png 00005.png\n"
 

@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.scoring.boundaries import CONTOUR_RATIOS, DepthSteps, boundary_f1, compare_steps
 from dvmvs_core.evaluation.scoring.calibration import fit_logistic
+from dvmvs_core.evaluation.scoring.confidence_scores import LEFT_OUT, ConfidenceScorer, SureAndWrong, sure_and_wrong
 from dvmvs_core.evaluation.scoring.metrics import NAMES, DepthMetrics, evaluate_depth, mean_metrics
-from dvmvs_core.evaluation.scoring.sparsification import LEFT_OUT, ConfidenceScorer
-from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong, sure_and_wrong
 
 PUBLISHED = NAMES[:8]
 

@@ -18,11 +18,11 @@ from dvmvs_core.errors import DataError
 from dvmvs_core.evaluation.prediction.prediction_files import PredictionReader
 from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
 from dvmvs_core.evaluation.scoring.boundaries import boundary_f1, compare_steps
+from dvmvs_core.evaluation.scoring.confidence_scores import SureAndWrong, sure_and_wrong
 from dvmvs_core.evaluation.scoring.metrics import NAMES, evaluate_depth
 from dvmvs_core.evaluation.scoring.parallax import parallax_px
 from dvmvs_core.evaluation.scoring.published import write_published
 from dvmvs_core.evaluation.scoring.score import score_predictions
-from dvmvs_core.evaluation.scoring.sure_and_wrong import SureAndWrong, sure_and_wrong
 from dvmvs_core.preprocess import Preprocessor
 
 PLANE = np.full((32, 64), 2.0)

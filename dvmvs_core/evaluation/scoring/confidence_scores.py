@@ -5,11 +5,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Whether confidence knows where depth is wrong: sparsification and calibration.
+"""Whether confidence knows where depth is wrong: sparsification, calibration, and confident pixels that are wrong.
 
 Sparsification leaves out the least confident pixels, a twentieth more at each step, and asks for the mean relative
 error of the rest. If confidence is any good the error falls; the oracle, which leaves out the largest errors, shows
 how far it could. The area between the two curves (AUSE, area under the sparsification error) is 0 for perfect order.
+
+Sure and wrong: what a consumer of depth meets that keeps only the confident pixels.
 
 Source: Ilg et al., "Uncertainty Estimates and Multi-Hypotheses Networks for Optical Flow", ECCV 2018, section 5; here
 the error is the relative one, curves are means over keyframes, and they are not normalised by their first value.
@@ -25,6 +27,12 @@ LEFT_OUT = np.arange(20) / 20
 """Shares of pixels left out, 0 to 0.95."""
 
 CONFIDENCE_BINS = 10
+
+SURE = 0.7
+"""Confidence from which on a pixel counts as sure."""
+
+WRONG = 0.1
+"""Relative error |prediction − truth| / truth above which it is wrong."""
 
 
 @dataclass(frozen=True)
@@ -128,3 +136,53 @@ def _means_of_rest(ordered: np.ndarray) -> np.ndarray:
     """The mean of the first values, without the shares `LEFT_OUT` at the end; at least one value is kept."""
     kept = np.maximum(1, len(ordered) - len(ordered) * np.arange(len(LEFT_OUT)) // len(LEFT_OUT))
     return np.cumsum(ordered)[kept - 1] / kept
+
+
+@dataclass(frozen=True)
+class SureAndWrong:
+    """Counts of pixels, so that those of several keyframes can be added.
+
+    Attributes:
+        pixels: pixels with a valid truth.
+        sure: those with a confidence of 0.7 or more.
+        wrong: those of the sure ones that are off by more than 10 %.
+    """
+
+    pixels: int = 0
+    sure: int = 0
+    wrong: int = 0
+
+    def __add__(self, other: SureAndWrong) -> SureAndWrong:
+        """Return the counts of both."""
+        return SureAndWrong(self.pixels + other.pixels, self.sure + other.sure, self.wrong + other.wrong)
+
+    @property
+    def wrong_share(self) -> float:
+        """Share of the sure pixels that are wrong; NaN if none is sure."""
+        return self.wrong / self.sure if self.sure else float("nan")
+
+    @property
+    def coverage(self) -> float:
+        """Share of the pixels that are sure; NaN if there is no pixel."""
+        return self.sure / self.pixels if self.pixels else float("nan")
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Return the figures as JSON holds them."""
+        return {
+            "pixels": self.pixels,
+            "coverage": self.coverage if self.pixels else None,
+            "wrong": self.wrong_share if self.sure else None,
+        }
+
+
+def sure_and_wrong(confidence: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> SureAndWrong:
+    """Count the pixels of one keyframe.
+
+    Args:
+        confidence: (N,) in 0…1.
+        prediction: (N,) metres.
+        truth: (N,) metres, valid.
+    """
+    sure = confidence >= SURE
+    wrong = np.abs(prediction[sure] - truth[sure]) > WRONG * truth[sure]
+    return SureAndWrong(truth.size, int(np.count_nonzero(sure)), int(np.count_nonzero(wrong)))
