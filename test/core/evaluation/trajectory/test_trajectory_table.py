@@ -23,6 +23,7 @@ from dvmvs_core.data.sequence import FrameSequence, PoseItem, SequenceItem
 from dvmvs_core.evaluation.trajectory.image_tracks import Tracks, follow_points
 from dvmvs_core.evaluation.trajectory.pose_track import PoseTrack
 from dvmvs_core.evaluation.trajectory.trajectory_check import TrajectoryCheck, judge
+from dvmvs_core.evaluation.trajectory.view_pairs import wide_pairs
 from dvmvs_core.synthetic.clips import SyntheticClips, render_sequence
 from dvmvs_core.synthetic.paths import CameraPath
 from dvmvs_core.types import Frame
@@ -240,6 +241,14 @@ def test_a_camera_that_is_too_slow_is_said_and_not_called_right():
     found = check(own_path(moves=0.004, turns=0.002))
     assert "the camera hardly moves" in found.findings[0]
     assert len(found.findings) == 1 and found.not_checked
+
+
+def test_sensor_depth_belongs_to_the_first_images_of_stretches_alone(walk):
+    items, tracks = walk
+    pairs = wide_pairs(tracks, PoseTrack(items))
+    is_first = pairs.frame_index[:, 0] == tracks.frame_index[pairs.stretch, 0]
+    assert np.isfinite(pairs.sensor_depth[is_first]).any(axis=1).all() and 0 < is_first.mean() < 1
+    assert np.isnan(pairs.sensor_depth[~is_first]).all()
 
 
 def test_images_far_apart_in_time_keep_all_figures(walk):
