@@ -70,7 +70,7 @@ class OwnPath(SyntheticClips):
     """Clips whose cameras are on the way that they would go, at this share of it."""
 
     def __init__(self, moves: float, turns: float, length: int) -> None:
-        super().__init__(HEIGHT, WIDTH, length, seed=5, textures=32, pose_noise=0.0, motion_blur=0.0)
+        super().__init__(HEIGHT // 2, WIDTH // 2, length, seed=5, textures=32, pose_noise=0.0, motion_blur=0.0)
         self._moves, self._turns = moves, turns
 
     def draw_path(self, rng, world, K):
