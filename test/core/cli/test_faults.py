@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_the_files_of_the_run_before(ran, refused, files_end_
     assert {name: (tmp_path / "o" / name).read_bytes() for name in files_in(tmp_path / "o")} == before
 
 
-@pytest.mark.parametrize(("kind", "more"), (("scene", ("--baselines",)), ("bag", ())))
+@pytest.mark.parametrize(("kind", "more"), (("scene", ("--baselines",)), ("bag", ())), ids=("scene", "bag"))
 def test_the_same_command_gives_the_same_figures_but_for_times(evaluated, make_scene, make_bag, kind, more):
     recording, runs = {"scene": make_scene, "bag": make_bag}[kind](frames=9), []
     for _ in range(2):

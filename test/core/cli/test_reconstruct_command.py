@@ -97,6 +97,7 @@ class TestWithOpen3D:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [(("--every-frame",), "9 frames"), (("--limit", 3, "--min-views", 3), "3 frames")],
+        ids=("every frame", "limit"),
     )
     def test_every_frame_and_a_limit(self, reconstructed, wall, arguments, said):
         assert said in reconstructed(wall, "--sensor", *arguments)[1]
@@ -192,7 +193,9 @@ class TestWithOpen3D:
 
 
 @pytest.mark.parametrize(
-    ("out", "said"), [("mesh.obj", "--out must name a .ply file"), ("mesh.ply", "pip install 'dvmvs_ros[reconstruct]'")]
+    ("out", "said"),
+    [("mesh.obj", "--out must name a .ply file"), ("mesh.ply", "pip install 'dvmvs_ros[reconstruct]'")],
+    ids=("another format", "no Open3D"),
 )
 def test_another_file_format_or_no_open3d_is_one_line(refused, wall, tmp_path, monkeypatch, out, said):
     monkeypatch.setitem(sys.modules, "open3d", None)

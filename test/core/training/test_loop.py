@@ -134,6 +134,7 @@ def test_resume_refuses_what_it_cannot_go_on_from(trainer, tiny, wall_stream, he
         ({"deadline_s": -1.0}, "longer than 0; got -1"),
         ({"steps": 1, "part_mib": 0}, "at least 1 MiB; got 0"),
     ],
+    ids=("no end", "two ends", "two times", "no step", "minutes below 0", "deadline below 0", "empty parts"),
 )
 def test_a_run_has_one_end_and_parts_that_hold_something(settings, said) -> None:
     with pytest.raises(ConfigError, match=said):

@@ -134,7 +134,7 @@ def test_progress_goes_from_0_to_1_so_that_the_learning_rate_falls(age, make_tra
     assert trainer.progress == 0.75
 
 
-@pytest.mark.parametrize(("steps", "age_s", "reached"), [(2, 0.0, 2), (1000, 90.0, 0)])
+@pytest.mark.parametrize(("steps", "age_s", "reached"), [(2, 0.0, 2), (1000, 90.0, 0)], ids=("before", "at"))
 def test_steps_end_before_their_deadline_or_at_it(age, make_trainer, steps, age_s, reached):
     trainer = make_trainer(steps=steps, deadline_s=100.0)
     age[0] = age_s
