@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_inputs as small
 
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.open_sequence import open_sequence
@@ -32,16 +33,15 @@ ICL = IclNuim(False, IclNuimOptions())
 
 
 @pytest.fixture
-def root(tmp_path, tools):
+def root(tmp_path):
     """Three scenes of 4 frames; the pose of frame 1 is lost."""
     root = tmp_path / "in"
     for name in ("a", "b", "c"):
         blocks = []
         for i in range(4):
-            tools.write_image(root / f"{name}-color/{i:05d}.jpg", tools.image(i))
-            tools.write_depth(root / f"{name}-depth-clean/{i:05d}.png", tools.depth(i))
-            pose = np.full((4, 4), np.nan) if i == 1 else tools.pose(i)
-            blocks.append(f"{i} {i} {i + 1}\n" + "\n".join(" ".join(map(str, row)) for row in pose) + "\n")
+            small.write(root / f"{name}-color/{i:05d}.jpg", small.image(i))
+            small.write(root / f"{name}-depth-clean/{i:05d}.png", small.depth(i))
+            blocks.append(f"{i} {i} {i + 1}\n" + small.saved(np.full((4, 4), np.nan) if i == 1 else small.pose(i)))
         (root / f"{name}-traj.txt").write_text("".join(blocks))
     return root
 
@@ -50,11 +50,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_scene_folder_has_the_parts_of_one(root, tmp_path, tools):
+def test_a_scene_folder_has_the_parts_of_one(root, tmp_path):
     out = tmp_path / "out"
     import_scenes(ICL, root, out, ImportOptions(), scenes=("a",))
-    images = [f"a/{part}/00000{i}.png" for part in ("images", "depth") for i in range(4)]
-    assert tools.files(out) == sorted([*images, "a/K.txt", "a/export.json", "a/poses.txt"])
+    assert small.files(out) == small.scene_files("a", 4)
     record = json.loads((out / "a/export.json").read_text())
     assert record == {
         "dataset": "augmented ICL-NUIM",
@@ -70,7 +69,7 @@ def test_a_scene_folder_has_the_parts_of_one(root, tmp_path, tools):
     assert np.isnan(np.loadtxt(out / "a/poses.txt")[1]).all()
 
 
-def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, tmp_path, tools):
+def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, tmp_path):
     out = tmp_path / "out"
     import_scenes(ICL, root, out, ImportOptions(training=True, frame_skip=3))
     assert sorted(path.name for path in (out / "b").iterdir()) == [
@@ -81,9 +80,9 @@ def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, tmp_pa
         "poses.txt",
     ]
     with np.load(out / "b/000001.npz") as frame:
-        np.testing.assert_array_equal(frame["depth"], tools.depth(3))
-        np.testing.assert_array_equal(frame["image"], tools.read_image(root / "b-color/00003.jpg"))
-    np.testing.assert_allclose(np.loadtxt(out / "b/poses.txt")[1].reshape(4, 4), tools.pose(3), rtol=1e-8)
+        np.testing.assert_array_equal(frame["depth"], small.depth(3))
+        np.testing.assert_array_equal(frame["image"], small.read(root / "b-color/00003.jpg"))
+    np.testing.assert_allclose(np.loadtxt(out / "b/poses.txt")[1].reshape(4, 4), small.pose(3), rtol=1e-8)
     train, validation = ((out / name).read_text().split() for name in ("train.txt", "validation.txt"))
     assert (len(train), len(validation)) == (2, 1)
     assert sorted(train + validation) == ["a", "b", "c"]
@@ -184,8 +183,8 @@ def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, tmp_pat
 
 
 @pytest.mark.parametrize("training", (False, True))
-def test_depth_of_another_size_is_none(root, tmp_path, tools, training):
-    tools.write_depth(root / "a-depth-clean/00002.png", tools.depth(0, 6, 8))
+def test_depth_of_another_size_is_none(root, tmp_path, training):
+    small.write(root / "a-depth-clean/00002.png", small.depth(0, 6, 8))
     (report,) = import_scenes(ICL, root, tmp_path / "out", ImportOptions(training=training), scenes=("a",)).scenes
     assert [item.reason for item in report.without_depth] == ["depth is 8×6 and its image 16×12: not one camera"]
     assert report.skipped == (report.without_depth if training else ())
@@ -303,22 +302,15 @@ K = np.array(((20.0, 0, 7.5), (0, 21.0, 5.5), (0, 0, 1)))
 
 
 @pytest.fixture
-def sens_file(tmp_path, tools):
-    frames = [
-        tools.pack_frame(
-            np.full((4, 4), -np.inf) if i == 2 else tools.pose(i),
-            tools.png(tools.image(i)),
-            tools.zlib_depth(tools.depth(i)),
-            1_000_000 + 33_000 * i,
-        )
-        for i in range(4)
-    ]
+def sens_file(tmp_path):
+    poses = [small.pose(0), small.pose(1), np.full((4, 4), -np.inf), small.pose(3)]
+    frames = [small.pack_frame(pose, i, 1_000_000 + 33_000 * i) for i, pose in enumerate(poses)]
     path = tmp_path / "scene0000_00.sens"
-    path.write_bytes(tools.pack_sens(frames, K, K, (12, 16), (12, 16))[:-5])
+    path.write_bytes(small.pack_sens(frames, K, K)[:-5])
     return path
 
 
-def test_an_exported_scene_is_a_sequence(sens_file, tmp_path, tools, capsys):
+def test_an_exported_scene_is_a_sequence(sens_file, tmp_path, capsys):
     out, figures = tmp_path / "out", tmp_path / "figures.json"
     assert main(["export", "scannet", str(sens_file), str(out), "--json", str(figures), "--workers", "1"]) == 0
     assert "scene0000_00: left out frames 3 to 3: scene0000_00.sens is cut off there" in capsys.readouterr().out
@@ -328,8 +320,8 @@ def test_an_exported_scene_is_a_sequence(sens_file, tmp_path, tools, capsys):
     items = list(sequence.items())
     assert [item.frame.stamp_ns for item in items] == [1_000_000_000, 1_033_000_000, 1_066_000_000]
     for i, item in enumerate(items):
-        np.testing.assert_array_equal(item.frame.image, tools.image(i))
-        np.testing.assert_allclose(item.sensor_depth, tools.depth(i) / 1000, rtol=1e-6)
+        np.testing.assert_array_equal(item.frame.image, small.image(i))
+        np.testing.assert_allclose(item.sensor_depth, small.depth(i) / 1000, rtol=1e-6)
         assert np.isfinite(item.frame.world_T_cam).all() == (i != 2)
 
 
@@ -342,25 +334,28 @@ def test_training_frames_and_published_are_flags(sens_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "looked_for"),
-    [
-        ("scannet", "looked for *.sens"),
-        ("7scenes", "looked for SCENE/seq-XX folders"),
-        ("tum-rgbd", "looked for rgb.txt"),
-        ("icl-nuim", "looked for NAME-color"),
-        ("rgbd-scenes", "looked for imgs/scene_XX"),
-    ],
+    ("arguments", "said"),
+    (
+        ("scannet in", "holds no ScanNet scene: looked for *.sens in it and in its subfolders"),
+        ("7scenes in", "holds no 7-Scenes sequence: looked for SCENE/seq-XX folders"),
+        ("tum-rgbd in", "holds no TUM RGB-D sequence: looked for rgb.txt in it"),
+        ("tum-rgbd missing", "missing does not exist; it must hold TUM RGB-D as it was downloaded"),
+        ("icl-nuim in", "holds no ICL-NUIM scene: looked for NAME-color, NAME-depth-clean"),
+        ("icl-nuim in --published", "holds no ICL-NUIM scene of livingroom1, livingroom2, office1, office2"),
+        ("rgbd-scenes in", "holds no RGB-D Scenes v2 scene: looked for imgs/scene_XX and pc/XX.pose"),
+    ),
 )
-def test_a_wrong_folder_is_one_line_that_says_what_was_looked_for(dataset, looked_for, tmp_path, capsys):
-    (tmp_path / "in").mkdir()
-    assert main(["export", dataset, str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+def test_a_wrong_folder_is_one_line_that_says_what_was_looked_for(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    assert main(["export", *arguments.split(), "out"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("dvmvs import: ") and looked_for in error
-    assert not (tmp_path / "out").exists()
+    assert error.startswith("dvmvs import: ") and said in error
+    assert not Path("out").exists()
 
 
-def test_a_scene_that_fails_is_named_and_the_exit_code_says_so(sens_file, tmp_path, tools, capsys):
-    (tmp_path / "scene0001_00.sens").write_bytes(tools.pack_sens([], K, K, (12, 16), (12, 16), depth_compression=2))
+def test_a_scene_that_fails_is_named_and_the_exit_code_says_so(sens_file, tmp_path, capsys):
+    (tmp_path / "scene0001_00.sens").write_bytes(small.pack_sens([], K, K, depth_compression=2))
     out = tmp_path / "out"
     assert main(["export", "scannet", str(tmp_path), str(out), "--workers", "1"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
