@@ -422,8 +422,3 @@ def test_an_image_that_is_a_pipe_or_a_link_to_itself_costs_that_image(make_scene
     sequence = open_sequence(folder)
     assert [item.frame.index for item in sequence.items()] == [0, 2, 4, 5]
     assert set(sequence.faults) == {"images/00004.png", "images/00006.png"}
-
-
-def test_a_device_is_no_sequence():
-    with pytest.raises(DataError, match="neither a file nor a folder"):
-        open_sequence("/dev/null")

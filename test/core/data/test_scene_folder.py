@@ -266,11 +266,25 @@ def test_a_cut_off_jpeg_is_left_out_although_opencv_fills_it_with_grey(make_scen
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    (("nothing", "does not exist"), ("empty", "neither a scene folder"), ("old.bag", "cannot be read as a ROS 1 bag")),
+    (
+        ("nothing", "does not exist"),
+        ("empty", "neither a scene folder"),
+        ("old.bag", "cannot be read as a ROS 1 bag"),
+        ("none.bag", "cannot be read as a ROS 1 bag"),
+        ("/dev/null", "neither a file nor a folder"),
+        (
+            "another",
+            r"nor a rosbag2 \(metadata.yaml, \*.mcap or \*.db3\); it holds 2 .txt, 1 .heic\..*dvmvs import",
+        ),
+    ),
 )
 def test_what_is_no_sequence_is_told_what_would_be_one(tmp_path, name, said):
     (tmp_path / "empty").mkdir()
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    (tmp_path / "none.bag").write_bytes(b"nothing")
+    (tmp_path / "another").mkdir()
+    for file in ("rgb.txt", "groundtruth.txt", "a.heic", ".DS_Store", "._x.mcap"):
+        (tmp_path / "another" / file).touch()
     with pytest.raises(DataError, match=said):
         open_sequence(tmp_path / name)
 

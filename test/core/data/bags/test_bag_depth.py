@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bag_recordings import MILLISECOND, SECOND
 
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.errors import DataError
 
-MILLISECOND = 1_000_000
 CLOUD = "sensor_msgs/msg/PointCloud2"
 
 
 @pytest.fixture
 def rig(recording):
     """A colour camera that moves 1 m a second to the right, with an image at 100 ms; f = 5, centre (3, 2)."""
-    recording.info(0)
-    recording.image(100 * MILLISECOND)
-    for stamp_ms in (0, 1000):
-        recording.transform(stamp_ms * MILLISECOND, x=stamp_ms / 1000)
-    return recording
+    return recording.info(0).image(100 * MILLISECOND).transform(0).transform(SECOND, x=1.0)
 
 
 def depth_of(bag, index=0):
@@ -79,9 +75,8 @@ def test_depth_of_the_same_camera_at_half_its_size_is_moved_by_its_intrinsics(ri
             "/depth/image cannot be moved to the colour camera: the frame 'depth_camera' is not known",
         ),
         (
-            lambda b: (
-                b.info(0, "/depth/camera_info", width=12, height=4, frame_id="depth_camera"),
-                b.transform(0, parent="camera", child="depth_camera", static=True),
+            lambda b: b.info(0, "/depth/camera_info", width=12, height=4, frame_id="depth_camera").transform(
+                0, parent="camera", child="depth_camera", static=True
             ),
             "/depth/camera_info must be of the size of /depth/image, 6×4; got 12×4",
         ),

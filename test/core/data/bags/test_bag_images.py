@@ -14,6 +14,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from bag_recordings import MILLISECOND, SECOND
 
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.lens.camera_info import camera_model
@@ -22,8 +23,7 @@ from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.errors import DataError
 from dvmvs_core.preprocess import Preprocessor
 
-MILLISECOND = 1_000_000
-
+STAMP = SECOND + 10 * MILLISECOND
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 MILLIMETRES = np.arange(24, dtype=np.uint16).reshape(4, 6) * 100
 
@@ -32,17 +32,9 @@ def encoded(suffix, pixels) -> bytes:
     return cv2.imencode(suffix, pixels)[1].tobytes()
 
 
-@pytest.fixture
-def posed(recording):
-    recording.info(0)
-    recording.transform(0)
-    recording.transform(100 * MILLISECOND)
-    return recording
-
-
 def test_png_keeps_every_pixel_and_its_camera_info_lies_beside_the_raw_topic(posed):
     posed.info(0, "/other/camera_info", focal=9.0)
-    posed.compressed(10 * MILLISECOND, encoded(".png", RGB[..., ::-1]), "rgb8; png compressed bgr8")
+    posed.compressed(STAMP, encoded(".png", RGB[..., ::-1]), "rgb8; png compressed bgr8")
     bag = posed.open()
     assert (bag.image_topic, bag.camera_info_topic) == ("/camera/image_rect/compressed", "/camera/camera_info")
     (item,) = bag.items()
@@ -51,14 +43,14 @@ def test_png_keeps_every_pixel_and_its_camera_info_lies_beside_the_raw_topic(pos
 
 def test_jpeg_is_what_opencv_decodes(posed):
     data = encoded(".jpg", RGB[..., ::-1])
-    posed.compressed(10 * MILLISECOND, data, "jpeg")
+    posed.compressed(STAMP, data, "jpeg")
     (item,) = posed.open().items()
     assert np.array_equal(item.frame.image, cv2.imdecode(np.frombuffer(data, np.uint8), 1)[..., ::-1])
 
 
 def test_the_raw_image_is_preferred_to_its_compressed_copy(posed):
-    posed.image(10 * MILLISECOND, RGB)
-    posed.compressed(10 * MILLISECOND, encoded(".jpg", RGB), "jpeg")
+    posed.image(STAMP, RGB)
+    posed.compressed(STAMP, encoded(".jpg", RGB), "jpeg")
     bag = posed.open()
     assert bag.image_topic == "/camera/image_rect"
     bag = posed.open(BagTopics(image_topic="/camera/image_rect/compressed"))
@@ -67,8 +59,8 @@ def test_the_raw_image_is_preferred_to_its_compressed_copy(posed):
 
 def test_a_cut_off_compressed_image_is_left_out_and_counted(posed):
     whole = encoded(".png", RGB)
-    for stamp_ms, data in ((10, whole), (20, whole[:20]), (30, b""), (40, whole)):
-        posed.compressed(stamp_ms * MILLISECOND, data, "png")
+    for i, data in enumerate((whole, whole[:20], b"", whole)):
+        posed.compressed(STAMP + i, data, "png")
     bag = posed.open()
     assert [item.frame.index for item in bag.items()] == [0, 3]
     assert bag.dropped == {"damaged message": 2}
@@ -82,9 +74,9 @@ def test_a_cut_off_compressed_image_is_left_out_and_counted(posed):
     ),
 )
 def test_compressed_depth_equals_raw_depth(posed, image_format, data):
-    posed.image(10 * MILLISECOND, RGB)
-    posed.image(10 * MILLISECOND, MILLIMETRES, "/camera/depth", "16UC1")
-    posed.compressed(10 * MILLISECOND, data, image_format, "/camera/depth/compressedDepth")
+    posed.image(STAMP, RGB)
+    posed.image(STAMP, MILLIMETRES, "/camera/depth", "16UC1")
+    posed.compressed(STAMP, data, image_format, "/camera/depth/compressedDepth")
     bag = posed.open()
     assert bag.depth_topic == "/camera/depth"
     (raw,) = bag.items()
@@ -100,16 +92,16 @@ def test_quantised_compressed_depth_is_found_by_its_format(posed):
     a, b = 1000.0, 1.0
     metres = np.full((4, 6), 2.0, np.float32)
     q = np.rint(a / metres + b).astype(np.uint16)
-    posed.image(10 * MILLISECOND, RGB)
+    posed.image(STAMP, RGB)
     data = struct.pack("<iff", 0, a, b) + encoded(".png", q)
-    posed.compressed(10 * MILLISECOND, data, "32FC1; compressedDepth png", "/camera/depth/compressedDepth")
+    posed.compressed(STAMP, data, "32FC1; compressedDepth png", "/camera/depth/compressedDepth")
     (item,) = posed.open().items()
     assert np.allclose(item.sensor_depth, metres)
 
 
 def test_two_compressed_cameras_are_one_clear_error(posed):
     for side in ("left", "right"):
-        posed.compressed(10 * MILLISECOND, encoded(".png", RGB), "png", f"/{side}/image/compressed")
+        posed.compressed(STAMP, encoded(".png", RGB), "png", f"/{side}/image/compressed")
     with pytest.raises(DataError, match="several colour images, /left/image/compressed, /right/image/compressed"):
         posed.open()
 
@@ -127,19 +119,17 @@ METRES = (RAW_MILLIMETRES / 1000.0).astype(np.float32)
 
 
 @pytest.fixture
-def record(recording):
+def record(posed):
     """A function that records an image of the camera with depth; returns the bag's only frame."""
 
     def make(image_topic="/camera/image_raw", depth_topic="/camera/depth", rectify="auto", depth_info=None, size=None):
         info = {"width": 48, "height": 36, "k": RAW_K, "p": P}
-        recording.info(0, d=LENS, **info)
-        recording.transform(0)
-        recording.transform(20 * MILLISECOND)
-        recording.image(10 * MILLISECOND, IMAGE, image_topic)
-        recording.image(10 * MILLISECOND, RAW_MILLIMETRES, depth_topic, "16UC1")
+        posed.info(1, d=LENS, **info)
+        posed.image(STAMP, IMAGE, image_topic)
+        posed.image(STAMP, RAW_MILLIMETRES, depth_topic, "16UC1")
         if depth_info is not None:
-            recording.info(0, "/depth/camera_info", **{**info, **depth_info})
-        bag = recording.open(BagTopics(rectify=rectify))
+            posed.info(0, "/depth/camera_info", **{**info, **depth_info})
+        bag = posed.open(BagTopics(rectify=rectify))
         (item,) = (bag if size is None else bag.fitted(size, crop=False)).items()
         (depth,) = bag.sensor_depths({0})
         assert size is not None or np.array_equal(item.sensor_depth, depth.sensor_depth)
@@ -184,19 +174,18 @@ def test_always_rectifies_in_spite_of_the_name(record):
     np.testing.assert_array_equal(item.frame.image, Rectifier(CAMERA, SIZE).image(IMAGE))
 
 
-def test_depth_that_is_rectified_already_is_left_alone(record):
-    item, _ = record(depth_topic="/camera/depth_rect")
-    np.testing.assert_array_equal(item.sensor_depth, METRES)
-
-
-def test_depth_with_intrinsics_of_its_own_is_as_raw_as_they_say(record):
-    item, _ = record("/camera/image_rect", "/depth/image", depth_info={"d": LENS})
-    np.testing.assert_array_equal(item.sensor_depth, rectify_depth(METRES, CAMERA))
-
-
-def test_depth_without_a_lens_beside_a_raw_image_is_left_alone(record):
-    item, _ = record("/camera/image_raw", "/depth/image", depth_info={"d": ()})
-    np.testing.assert_array_equal(item.sensor_depth, METRES)
+@pytest.mark.parametrize(
+    ("arguments", "rectified"),
+    (
+        ({"depth_topic": "/camera/depth_rect"}, False),
+        ({"image_topic": "/camera/image_rect", "depth_topic": "/depth/image", "depth_info": {"d": LENS}}, True),
+        ({"depth_topic": "/depth/image", "depth_info": {"d": ()}}, False),
+    ),
+    ids=("rectified by its name", "raw by intrinsics of its own", "without a lens next to a raw image"),
+)
+def test_depth_is_rectified_where_it_is_raw(record, arguments, rectified):
+    item, _ = record(**arguments)
+    np.testing.assert_array_equal(item.sensor_depth, rectify_depth(METRES, CAMERA) if rectified else METRES)
 
 
 def test_depth_of_another_lens_is_moved_ray_by_ray(record):
