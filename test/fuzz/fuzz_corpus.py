@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import tempfile
 import zlib
 from functools import cache
@@ -22,6 +21,7 @@ import lz4.frame
 import numpy as np
 import safetensors.torch
 import torch
+from format_writers import encode_rvl, pack_frame, pack_sens
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 
 from dvmvs_core.config import preset
@@ -70,38 +70,16 @@ def images() -> list[bytes]:
     ]
 
 
-def rvl(values: np.ndarray) -> bytes:
-    """A depth image as RVL: see `dvmvs_core.data.encodings.rvl`."""
-    nibbles: list[int] = []
-
-    def put(number: int) -> None:
-        while True:
-            digit, number = number & 7, number >> 3
-            nibbles.append(digit | (8 if number else 0))
-            if not number:
-                return
-
-    flat, at, before = values.ravel().astype(int).tolist(), 0, 0
-    while at < len(flat):
-        zeros = next((i for i, value in enumerate(flat[at:]) if value), len(flat) - at)
-        at += zeros
-        others = next((i for i, value in enumerate(flat[at:]) if not value), len(flat) - at)
-        put(zeros)
-        put(others)
-        for value in flat[at : at + others]:
-            step, before = value - before, value
-            put(2 * step if step >= 0 else -2 * step - 1)
-        at += others
-    nibbles += [0] * (-len(nibbles) % 8)
-    words = [int("".join(f"{nibble:x}" for nibble in nibbles[i : i + 8]), 16) for i in range(0, len(nibbles), 8)]
-    return struct.pack("<II", values.shape[1], values.shape[0]) + struct.pack(f"<{len(words)}I", *words)
-
-
 @cache
 def compressed_depths() -> list[bytes]:
     """What follows a format in compressedDepth: PNG of millimetres, of quantised inverse depth, and RVL."""
     header = HEADER.pack(0, 100.0, 1.0)
-    return [header + encoded(depth(), ".png"), header + rvl(depth()), encoded(depth(), ".png"), rvl(depth())]
+    return [
+        header + encoded(depth(), ".png"),
+        header + encode_rvl(depth()),
+        encoded(depth(), ".png"),
+        encode_rvl(depth()),
+    ]
 
 
 def transform(stamp_ns: int, parent: str, child: str, x: float = 0.0) -> object:
@@ -271,21 +249,15 @@ def npy(array: np.ndarray) -> bytes:
 def sens() -> list[bytes]:
     """ScanNet recordings: colour as JPEG and raw, depth as zlib and raw."""
     made = []
-    for colour, depth_compression in ((2, 1), (0, 0), (1, 1)):
-        header = struct.pack("<I", 4) + struct.pack("<Q", 6) + b"Sensor"
-        for matrix in (K, np.eye(4), K, np.eye(4)):
-            whole = np.eye(4)
-            whole[: len(matrix), : len(matrix)] = matrix
-            header += whole.astype("<f4").tobytes()
-        header += struct.pack("<ii4IfQ", colour, depth_compression, SIZE[1], SIZE[0], SIZE[1], SIZE[0], 1000.0, FRAMES)
-        frames = b""
+    for compression in ((2, 1), (0, 0), (1, 1)):
+        frames = []
         for i in range(FRAMES):
-            image = {0: picture(i).tobytes(), 1: encoded(picture(i), ".png"), 2: encoded(picture(i), ".jpg")}[colour]
+            colour = (picture(i).tobytes(), encoded(picture(i), ".png"), encoded(picture(i), ".jpg"))[compression[0]]
             values = depth(i).tobytes()
-            values = zlib.compress(values) if depth_compression else values
-            pose = np.eye(4, dtype="<f4")
-            frames += pose.tobytes() + struct.pack("<4Q", i * 1000, i * 1000, len(image), len(values)) + image + values
-        made.append(header + frames)
+            frames.append(pack_frame(np.eye(4), colour, zlib.compress(values) if compression[1] else values, i * 1000))
+        sizes = {"colour_size": SIZE, "depth_size": SIZE}
+        colour, values = compression
+        made.append(pack_sens(frames, K, K, **sizes, colour_compression=colour, depth_compression=values))
     return made
 
 

@@ -153,7 +153,7 @@ def mutated_sens(rng: Random, data: bytes) -> bytes:
     """Return a ScanNet recording, damaged in its header for the most part."""
     if rng.random() < 0.5:
         return mutated(rng, data)
-    head = 4 + 8 + 6 + 4 * 64 + 36
+    head = 4 + 8 + len("StructureSensor") + 4 * 64 + 36
     damaged = bytearray(data)
     at = rng.randrange(0, head - 8)
     struct.pack_into(rng.choice(("<I", "<Q")), damaged, at, rng.choice(NUMBERS) & 0xFFFFFFFF)

@@ -22,6 +22,7 @@ import fuzz_corpus as corpus
 import fuzz_imports as imports
 import fuzz_mutations as mutations
 import numpy as np
+from format_writers import encode_rvl
 
 from dvmvs_core.data import scene_folder as scene
 from dvmvs_core.data.bags import bag_files
@@ -217,7 +218,7 @@ TARGETS = {
         ),
     ),
     "rvl": Target(
-        lambda: [corpus.rvl(corpus.depth())], mutations.mutated, lambda rng, data, folder: rvl.decode_rvl(data)
+        lambda: [encode_rvl(corpus.depth())], mutations.mutated, lambda rng, data, folder: rvl.decode_rvl(data)
     ),
     "message": Target(corpus.messages, _mutated_message, _message),
     "mcap": Target(lambda: corpus.bags()[".mcap"], mutations.mutated_mcap, _in_file("bag.mcap", _sequence)),

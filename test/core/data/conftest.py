@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # of bag_recordings
+sys.path += [
+    str(Path(__file__).parent),
+    str(Path(__file__).parents[2] / "fuzz"),
+]  # of bag_recordings and format_writers
 
 
 @pytest.fixture

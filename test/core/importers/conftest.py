@@ -19,7 +19,7 @@ from dvmvs_core.cli.main import main
 from dvmvs_core.importers.formats import ImportOptions
 from dvmvs_core.importers.import_runner import import_scenes
 
-sys.path.insert(0, str(Path(__file__).parent))  # of small_inputs and written_recordings
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[2] / "fuzz")]  # of small_inputs, format_writers
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@
 from __future__ import annotations
 
 import io
-import struct
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+from format_writers import pack_frame
 from scipy.spatial.transform import Rotation
 
 
@@ -52,39 +52,10 @@ def read(path: Path) -> np.ndarray:
     return pixels[..., ::-1] if pixels.ndim == 3 else pixels
 
 
-def pack_frame(pose, seed=0, time_us=0, colour=None, size=(12, 16)):
+def frame(pose, seed=0, time_us=0, colour=None, size=(12, 16)):
     """The bytes of one frame of a .sens file, with the colour image as PNG unless its bytes are given."""
     colour = cv2.imencode(".png", image(seed, *size)[..., ::-1])[1].tobytes() if colour is None else colour
-    values = zlib.compress(depth(seed).astype("<u2").tobytes())
-    lengths = struct.pack("<4Q", time_us, time_us + 7, len(colour), len(values))
-    return np.asarray(pose, "<f4").tobytes() + lengths + colour + values
-
-
-def pack_sens(
-    frames,
-    K_colour,
-    K_depth,
-    colour_size=(12, 16),
-    depth_size=(12, 16),
-    common_T_colour=None,
-    common_T_depth=None,
-    colour_compression=1,
-    depth_compression=1,
-    depth_shift=1000.0,
-    count=None,
-    version=4,
-):
-    """The bytes of a .sens file; `frames` are packed already."""
-    name = b"StructureSensor"
-    data = struct.pack("<IQ", version, len(name)) + name
-    for matrix in (K_colour, common_T_colour, K_depth, common_T_depth):
-        full = np.eye(4, dtype="<f4")
-        if matrix is not None:
-            full[: len(matrix), : len(matrix)] = matrix
-        data += full.tobytes()
-    sizes = (*colour_size[::-1], *depth_size[::-1])
-    data += struct.pack("<ii4If", colour_compression, depth_compression, *sizes, depth_shift)
-    return data + struct.pack("<Q", len(frames) if count is None else count) + b"".join(frames)
+    return pack_frame(pose, colour, zlib.compress(depth(seed).tobytes()), time_us)
 
 
 def register_slowly(depth, K_depth, colour_T_depth, K_colour, size):

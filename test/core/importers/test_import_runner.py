@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_inputs as small
+from format_writers import pack_sens
 
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.open_sequence import open_sequence
@@ -304,9 +305,9 @@ K = np.array(((20.0, 0, 7.5), (0, 21.0, 5.5), (0, 0, 1)))
 @pytest.fixture
 def sens_file(tmp_path):
     poses = [small.pose(0), small.pose(1), np.full((4, 4), -np.inf), small.pose(3)]
-    frames = [small.pack_frame(pose, i, 1_000_000 + 33_000 * i) for i, pose in enumerate(poses)]
+    frames = [small.frame(pose, i, 1_000_000 + 33_000 * i) for i, pose in enumerate(poses)]
     path = tmp_path / "scene0000_00.sens"
-    path.write_bytes(small.pack_sens(frames, K, K)[:-5])
+    path.write_bytes(pack_sens(frames, K, K)[:-5])
     return path
 
 
@@ -355,7 +356,7 @@ def test_a_wrong_folder_is_one_line_that_says_what_was_looked_for(arguments, sai
 
 
 def test_a_scene_that_fails_is_named_and_the_exit_code_says_so(sens_file, tmp_path, capsys):
-    (tmp_path / "scene0001_00.sens").write_bytes(small.pack_sens([], K, K, depth_compression=2))
+    (tmp_path / "scene0001_00.sens").write_bytes(pack_sens([], K, K, depth_compression=2))
     out = tmp_path / "out"
     assert main(["export", "scannet", str(tmp_path), str(out), "--workers", "1"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]

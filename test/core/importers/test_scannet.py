@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import small_inputs as small
+from format_writers import pack_sens
 
 from dvmvs_core.errors import DataError
 from dvmvs_core.importers import sens
@@ -34,7 +35,7 @@ def write_sens(tmp_path):
 
     def write(frames, cut=0, **header):
         path = tmp_path / "scene0000_00.sens"
-        data = small.pack_sens(frames, **{"K_colour": K, "K_depth": K + np.eye(3), **header})
+        data = pack_sens(frames, **{"K_colour": K, "K_depth": K + np.eye(3), **header})
         path.write_bytes(data[: len(data) - cut])
         return path
 
@@ -42,7 +43,7 @@ def write_sens(tmp_path):
 
 
 def frame(seed, time_us=0):
-    return small.pack_frame(small.pose(seed), seed, time_us)
+    return small.frame(small.pose(seed), seed, time_us)
 
 
 @pytest.fixture
@@ -50,14 +51,12 @@ def write_scene(tmp_path):
     def write(name="scene0000_00", poses=None, first_us=5_000_000, broken=None, **header):
         poses = [small.pose(i) for i in range(4)] if poses is None else poses
         frames = [
-            small.pack_frame(
-                pose, i, first_us and first_us + 33_333 * i, b"no png" if i == broken else None, COLOUR_SIZE
-            )
+            small.frame(pose, i, first_us and first_us + 33_333 * i, b"no png" if i == broken else None, COLOUR_SIZE)
             for i, pose in enumerate(poses)
         ]
         path = tmp_path / "in" / name / f"{name}.sens"
         path.parent.mkdir(parents=True)
-        path.write_bytes(small.pack_sens(frames, K_COLOUR, K_DEPTH, COLOUR_SIZE, DEPTH_SIZE, **header))
+        path.write_bytes(pack_sens(frames, K_COLOUR, K_DEPTH, COLOUR_SIZE, DEPTH_SIZE, **header))
         return tmp_path / "in"
 
     return write

@@ -12,13 +12,13 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from format_writers import encode_rvl
 
 from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth, is_compressed_depth
+from dvmvs_core.data.encodings.rvl import decode_rvl
 from dvmvs_core.errors import MessageError
 
 MILLIMETRES = np.array(((0, 1, 1234), (2001, 65535, 800)), np.uint16)
-
-
 RVL = bytes.fromhex("03000000020000004ece2a158fb92cff30cffe3d")
 """What rvl_codec of compressed_depth_image_transport makes of them, with their size in front."""
 
@@ -93,3 +93,49 @@ def test_what_is_not_depth_is_refused(image_format, data, said):
 def test_colour_is_no_depth():
     assert not is_compressed_depth("rgb8; jpeg compressed bgr8")
     assert not is_compressed_depth("jpeg")
+
+
+RANDOM = np.random.default_rng(0)
+IMAGES = {
+    "nothing": np.zeros((4, 6), np.uint16),
+    "one pixel": np.full((1, 1), 7, np.uint16),
+    "noise": RANDOM.integers(0, 65536, (24, 40), dtype=np.uint16),
+    "smooth": (2000 + 300 * np.sin(np.arange(960).reshape(24, 40) / 50)).astype(np.uint16),
+    "holes": RANDOM.integers(500, 4000, (24, 40), dtype=np.uint16) * (RANDOM.random((24, 40)) < 0.5).astype(np.uint16),
+    "largest steps": np.array([[65535, 1, 65535, 0, 0, 1, 32768, 1]], np.uint16),
+    "ends with zeros": np.array([[5, 6, 0, 0, 0]], np.uint16),
+}
+
+
+def test_the_encoder_of_these_tests_makes_the_bytes_of_the_transports_own_codec():
+    assert encode_rvl(MILLIMETRES) == RVL
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_pixel_comes_back_from_rvl(name):
+    image = decode_rvl(encode_rvl(IMAGES[name]))
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image, IMAGES[name])
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_rvl_that_is_cut_off_is_refused_wherever_it_is(name):
+    data = encode_rvl(IMAGES[name])
+    for size in {0, 3, 8, *range(8, len(data) - 3, max(1, len(data) // 20))}:
+        with pytest.raises(MessageError, match="cut off|8 bytes of size"):
+            decode_rvl(data[:size])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    (
+        (struct.pack("<III", 0, 5, 0), "its header says 0×5"),
+        (struct.pack("<III", 1 << 31, 1 << 31, 0), "must have 1 to"),
+        (struct.pack("<III", 4, 4, 0), "runs that fill it"),
+        (struct.pack("<III", 4, 4, 0x70000000), "ends after 7|runs that fill it"),
+        (struct.pack("<IIIII", 4, 4, 0xFFFFFFFF, 0xFFFFFFFF, 0), "at most 10 digits"),
+    ),
+)
+def test_rvl_that_contradicts_itself_is_one_clear_error(data, said):
+    with pytest.raises(MessageError, match=said):
+        decode_rvl(data)
