@@ -5,14 +5,20 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Writers of formats that the package itself only reads: RVL, and the .sens files of ScanNet."""
+"""Writers of formats that the package itself only reads: encoded images, RVL, and the .sens files of ScanNet."""
 
 from __future__ import annotations
 
 import struct
 from itertools import groupby
 
+import cv2
 import numpy as np
+
+
+def encoded(suffix: str, pixels: np.ndarray, *options: int) -> bytes:
+    """Return an image of one channel, or BGR, as a file of OpenCV."""
+    return cv2.imencode(suffix, pixels, options)[1].tobytes()
 
 
 def encode_rvl(image: np.ndarray) -> bytes:

@@ -21,8 +21,9 @@ import lz4.frame
 import numpy as np
 import safetensors.torch
 import torch
-from format_writers import encode_rvl, pack_frame, pack_sens
-from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
+from bag_recordings import Recording, storage_file
+from format_writers import encode_rvl, encoded, pack_frame, pack_sens
+from rosbags.rosbag2 import CompressionMode
 
 from dvmvs_core.config import preset
 from dvmvs_core.data.bags import bag_messages
@@ -51,22 +52,17 @@ def depth(seed: int = 0) -> np.ndarray:
     return values
 
 
-def encoded(image: np.ndarray, suffix: str, *options: int) -> bytes:
-    """An image as a file."""
-    return cv2.imencode(suffix, image, options)[1].tobytes()
-
-
 @cache
 def images() -> list[bytes]:
     """JPEGs and PNGs of every kind that cameras send."""
     return [
-        encoded(picture(), ".jpg"),
-        encoded(picture(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
-        encoded(picture()[..., 0], ".jpg"),
-        encoded(picture(), ".png"),
-        encoded(picture()[..., 0], ".png"),
-        encoded(np.dstack((picture(), picture(1)[..., :1])), ".png"),
-        encoded(depth(), ".png"),
+        encoded(".jpg", picture()),
+        encoded(".jpg", picture(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        encoded(".jpg", picture()[..., 0]),
+        encoded(".png", picture()),
+        encoded(".png", picture()[..., 0]),
+        encoded(".png", np.dstack((picture(), picture(1)[..., :1]))),
+        encoded(".png", depth()),
     ]
 
 
@@ -75,16 +71,11 @@ def compressed_depths() -> list[bytes]:
     """What follows a format in compressedDepth: PNG of millimetres, of quantised inverse depth, and RVL."""
     header = HEADER.pack(0, 100.0, 1.0)
     return [
-        header + encoded(depth(), ".png"),
+        header + encoded(".png", depth()),
         header + encode_rvl(depth()),
-        encoded(depth(), ".png"),
+        encoded(".png", depth()),
         encode_rvl(depth()),
     ]
-
-
-def transform(stamp_ns: int, parent: str, child: str, x: float = 0.0) -> object:
-    """A TFMessage of one transform."""
-    return bag_messages.transform(stamp_ns, parent, child, (x, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
 @cache
@@ -102,57 +93,34 @@ def messages() -> list[tuple[str, bytes]]:
         ("sensor_msgs/msg/CameraInfo", bag_messages.camera_info(SECOND, "camera", K, SIZE)),
         ("sensor_msgs/msg/CompressedImage", compressed),
         ("sensor_msgs/msg/PointCloud2", bag_messages.cloud(SECOND, "lidar", points)),
-        ("tf2_msgs/msg/TFMessage", transform(SECOND, "odom", "camera")),
+        ("tf2_msgs/msg/TFMessage", bag_messages.transform(SECOND, "odom", "camera", (0, 0, 0), (0, 0, 0, 1))),
     ]
     return [(kind, bytes(typestore().serialize_cdr(message, kind))) for kind, message in made]
 
 
-def _write_bag(path: Path, storage: StoragePlugin, compressed: bool, images_too: bool = False) -> None:
-    writer = Writer(path, version=8, storage_plugin=storage)
-    if compressed:
-        writer.compression_mode = CompressionMode.STORAGE
-    with writer:
-        connections = {}
-
-        def write(topic: str, kind: str, stamp_ns: int, message: object) -> None:
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
-            writer.write(connections[topic], stamp_ns, typestore().serialize_cdr(message, kind))
-
-        write("/tf_static", "tf2_msgs/msg/TFMessage", 0, transform(0, "base", "camera"))
-        for i in range(FRAMES):
-            stamp_ns = SECOND + i * SECOND // 10
-            write("/tf", "tf2_msgs/msg/TFMessage", stamp_ns, transform(stamp_ns, "odom", "base", 0.1 * i))
-            info = bag_messages.camera_info(stamp_ns, "camera", K, SIZE)
-            write("/camera/camera_info", "sensor_msgs/msg/CameraInfo", stamp_ns, info)
-            if images_too:
-                data = np.frombuffer(images()[i], np.uint8)
-                header = bag_messages.header(stamp_ns, "camera")
-                message = bag_messages.new("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=data)
-                write("/camera/image_rect/compressed", "sensor_msgs/msg/CompressedImage", stamp_ns, message)
-            else:
-                image = bag_messages.image(stamp_ns, "camera", picture(i), "rgb8")
-                write("/camera/image_rect", "sensor_msgs/msg/Image", stamp_ns, image)
-            image = bag_messages.image(stamp_ns, "camera", depth(i), "16UC1")
-            write("/camera/depth", "sensor_msgs/msg/Image", stamp_ns, image)
+def _write_bag(path: Path, storage: str, mode: CompressionMode, images_too: bool = False) -> Path:
+    bag = Recording(path, storage, mode).transform(0, parent="base", child="camera", static=True)
+    for i in range(FRAMES):
+        stamp_ns = SECOND + i * SECOND // 10
+        bag.transform(stamp_ns, x=0.1 * i, child="base").info(stamp_ns, width=SIZE[1], height=SIZE[0], k=K.ravel())
+        if images_too:
+            bag.compressed(stamp_ns, images()[i], "jpeg")
+        else:
+            bag.image(stamp_ns, picture(i))
+        bag.image(stamp_ns, depth(i), "/camera/depth", "16UC1")
+    bag.close()
+    return path
 
 
 @cache
 def bags() -> dict[str, list[bytes]]:
-    """Bag files, by their suffix: mcap plain and in chunks of zstd and lz4, and sqlite3."""
+    """Bag files, by their suffix: mcap plain and in chunks of zstd, and sqlite3."""
+    plain, chunks = CompressionMode.NONE, CompressionMode.STORAGE
+    ways = (("mcap", plain), ("mcap", chunks), ("mcap", chunks, True), ("sqlite3", plain))
     made: dict[str, list[bytes]] = {".mcap": [], ".db3": []}
     with tempfile.TemporaryDirectory() as folder:
-        for i, (storage, compressed, images_too) in enumerate(
-            (
-                (StoragePlugin.MCAP, False, False),
-                (StoragePlugin.MCAP, True, False),
-                (StoragePlugin.MCAP, True, True),
-                (StoragePlugin.SQLITE3, False, False),
-            )
-        ):
-            path = Path(folder) / f"bag{i}"
-            _write_bag(path, storage, compressed, images_too)
-            (file,) = (file for file in path.iterdir() if file.suffix in made)
+        for i, way in enumerate(ways):
+            file = storage_file(_write_bag(Path(folder) / f"bag{i}", *way))
             made[file.suffix].append(file.read_bytes())
     return made
 
@@ -217,8 +185,7 @@ def weights() -> list[bytes]:
 def bag_metadata() -> list[bytes]:
     """The metadata of a bag whose file is the first of `bags`."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bag"
-        _write_bag(path, StoragePlugin.MCAP, False)
+        path = _write_bag(Path(folder) / "bag", "mcap", CompressionMode.NONE)
         return [(path / "metadata.yaml").read_bytes()]
 
 
@@ -252,7 +219,7 @@ def sens() -> list[bytes]:
     for compression in ((2, 1), (0, 0), (1, 1)):
         frames = []
         for i in range(FRAMES):
-            colour = (picture(i).tobytes(), encoded(picture(i), ".png"), encoded(picture(i), ".jpg"))[compression[0]]
+            colour = (picture(i).tobytes(), encoded(".png", picture(i)), encoded(".jpg", picture(i)))[compression[0]]
             values = depth(i).tobytes()
             frames.append(pack_frame(np.eye(4), colour, zlib.compress(values) if compression[1] else values, i * 1000))
         sizes = {"colour_size": SIZE, "depth_size": SIZE}

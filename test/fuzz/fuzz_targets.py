@@ -22,7 +22,7 @@ import fuzz_corpus as corpus
 import fuzz_imports as imports
 import fuzz_mutations as mutations
 import numpy as np
-from format_writers import encode_rvl
+from format_writers import encode_rvl, encoded
 
 from dvmvs_core.data import scene_folder as scene
 from dvmvs_core.data.bags import bag_files
@@ -211,7 +211,7 @@ TARGETS = {
         lambda rng, case, folder: compressed_depth.decode_compressed_depth(*case),
     ),
     "compressed_depth_png": Target(
-        lambda: [corpus.encoded(corpus.depth(), ".png")],
+        lambda: [encoded(".png", corpus.depth())],
         mutations.mutated_image,
         lambda rng, data, folder: compressed_depth.decode_compressed_depth(
             rng.choice(DEPTH_FORMATS[:2]), compressed_depth.HEADER.pack(0, 100.0, 1.0) + data

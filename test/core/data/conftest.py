@@ -14,10 +14,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path += [
-    str(Path(__file__).parent),
-    str(Path(__file__).parents[2] / "fuzz"),
-]  # of bag_recordings and format_writers
+sys.path.insert(0, str(Path(__file__).parents[2] / "fuzz"))  # of bag_recordings and format_writers
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_predictions_without_an_array_are_refused(predictions, name):
         {"world_T_cam": np.eye(4)},
         {"depth": np.ones((3, *SIZE), np.float32)},
         {"depth": np.ones((2, *SIZE))},
-        {"depth": np.ones((2, SIZE[0] * SIZE[1]), np.float32), "confidence": None},
+        {"depth": np.ones((2, SIZE[0] * SIZE[1]), np.float32)},
         {"latency_ms": np.ones((2, 1))},
         {"measurement_index": np.array([0, 1])},
         {"refined": np.array([True])},

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import struct
 
-import cv2
 import numpy as np
 import pytest
 from bag_recordings import MILLISECOND, POSE, SECOND
+from format_writers import encoded
 from rosbags.interfaces import ConnectionExtRosbag2
 
 from dvmvs_core.data.bags.bag_sequence import DAMAGED, NO_STAMP, NO_TRANSFORM, BagTopics
@@ -80,7 +80,7 @@ def test_one_image_of_another_size_costs_itself_alone(posed, odd, compressed):
         stamp_ns = SECOND + (i + 1) * 100 * MILLISECOND
         image = np.full((2, 3, 3) if i == odd else (4, 6, 3), 90, np.uint8)
         if compressed:
-            posed.compressed(stamp_ns, cv2.imencode(".png", image)[1].tobytes(), "rgb8; png compressed bgr8")
+            posed.compressed(stamp_ns, encoded(".png", image), "rgb8; png compressed bgr8")
         else:
             posed.image(stamp_ns, image)
         depth = np.full((4, 6), 700, np.uint16)
@@ -160,7 +160,7 @@ def test_images_of_an_unknown_kind_are_said_to_be_so(posed, data, image_format, 
 
 
 def test_depth_under_the_name_of_the_images_is_said_to_be_depth(posed):
-    data = cv2.imencode(".png", np.full((4, 6), 700, np.uint16))[1].tobytes()
+    data = encoded(".png", np.full((4, 6), 700, np.uint16))
     posed.compressed(SECOND, data, "16UC1; png", "/camera/image/compressed")
     with pytest.raises(DataError, match="must hold images as rgb8, .*; found /camera/image/compressed .16UC1; png."):
         posed.open()

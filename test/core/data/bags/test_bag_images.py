@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_recordings import MILLISECOND, SECOND
+from format_writers import encoded
 
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.lens.camera_info import camera_model
@@ -26,10 +27,6 @@ from dvmvs_core.preprocess import Preprocessor
 STAMP = SECOND + 10 * MILLISECOND
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 MILLIMETRES = np.arange(24, dtype=np.uint16).reshape(4, 6) * 100
-
-
-def encoded(suffix, pixels) -> bytes:
-    return cv2.imencode(suffix, pixels)[1].tobytes()
 
 
 def test_png_keeps_every_pixel_and_its_camera_info_lies_beside_the_raw_topic(posed):

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_recordings import SECOND, SUFFIX
+from format_writers import encoded
 
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.bags.bag_writer import write_bag
@@ -153,8 +154,8 @@ def test_a_mask_of_another_type_is_said(posed):
 
 
 def test_compressed_masks_of_compressed_images(posed):
-    posed.compressed(SECOND, cv2.imencode(".png", MASK)[1].tobytes(), "mono8; png compressed ", f"{TOPIC}/compressed")
-    jpeg = cv2.imencode(".jpg", np.zeros((4, 6, 3), np.uint8))[1].tobytes()
+    posed.compressed(SECOND, encoded(".png", MASK), "mono8; png compressed ", f"{TOPIC}/compressed")
+    jpeg = encoded(".jpg", np.zeros((4, 6, 3), np.uint8))
     for tenth in range(1, 5):
         posed.compressed(SECOND + tenth * TENTH, jpeg, "jpeg")
     bag = posed.open()
@@ -173,7 +174,7 @@ PNGS = {
 
 @pytest.mark.parametrize("kind", PNGS)
 def test_a_png_says_the_same_in_a_folder_and_in_a_bag(posed, make_scene, kind):
-    png = cv2.imencode(".png", PNGS[kind])[1].tobytes()
+    png = encoded(".png", PNGS[kind])
     posed.compressed(SECOND, png, "png", f"{TOPIC}/compressed")
     images(posed)
     folder = make_scene(size=(4, 6), depth=False)

@@ -13,6 +13,7 @@ import array
 import cv2
 import numpy as np
 import pytest
+from format_writers import encoded
 
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.encodings.image_message import COLOUR_ENCODINGS, decode_compressed, decode_depth, decode_image
@@ -147,11 +148,6 @@ def test_rows_of_chroma_that_are_missing_are_said():
         decode_image("nv12", 4, 4, 4, 0, bytes(16))
 
 
-def encoded(pixels: np.ndarray, suffix: str) -> bytes:
-    """Grey or BGR pixels, compressed by OpenCV as compressed_image_transport does."""
-    return cv2.imencode(suffix, pixels)[1].tobytes()
-
-
 BGR = np.ascontiguousarray(SMOOTH[..., ::-1])
 
 
@@ -170,7 +166,7 @@ BGR = np.ascontiguousarray(SMOOTH[..., ::-1])
     ),
 )
 def test_every_compressed_image_gives_the_same_picture(image_format, pixels, suffix, tolerance):
-    image = decode_compressed(image_format, array.array("B", encoded(pixels, suffix)))
+    image = decode_compressed(image_format, array.array("B", encoded(suffix, pixels)))
     assert image.shape == (48, 64, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
     assert np.abs(image[2:-2, 2:-2].astype(int) - SMOOTH[2:-2, 2:-2]).max() <= tolerance
 
@@ -178,7 +174,7 @@ def test_every_compressed_image_gives_the_same_picture(image_format, pixels, suf
 @pytest.mark.parametrize("image_format", ("mono8; jpeg compressed ", "jpeg"))
 def test_a_compressed_grey_image_is_repeated_over_the_channels(image_format):
     grey = np.ascontiguousarray(SMOOTH[..., 0])
-    image = decode_compressed(image_format, encoded(grey, ".png"))
+    image = decode_compressed(image_format, encoded(".png", grey))
     assert np.array_equal(image, np.repeat(grey[..., None], 3, axis=2))
 
 
@@ -187,9 +183,9 @@ def test_a_compressed_grey_image_is_repeated_over_the_channels(image_format):
     (
         ("jpeg", b"", "got 0 bytes"),
         ("jpeg", b"no image", "got 8 bytes of format 'jpeg'"),
-        ("32FC1; compressedDepth png", encoded(BGR, ".png"), "is depth"),
-        ("32FC1; tiff compressed ", encoded(BGR.astype(np.float32), ".tiff"), "is depth"),
-        ("16UC1; png compressed ", encoded(BGR[..., 0].astype(np.uint16), ".png"), "is depth. Name the topic"),
+        ("32FC1; compressedDepth png", encoded(".png", BGR), "is depth"),
+        ("32FC1; tiff compressed ", encoded(".tiff", BGR.astype(np.float32)), "is depth"),
+        ("16UC1; png compressed ", encoded(".png", BGR[..., 0].astype(np.uint16)), "is depth. Name the topic"),
         ("h264", b"\0\0\0\x01" * 9, "got 36 bytes of format 'h264'"),
     ),
 )

@@ -34,10 +34,11 @@ PLUGIN = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 class Recording:
     """Writes messages by hand. What writes returns the recording, so that calls can follow one another."""
 
-    def __init__(self, path, storage=StoragePlugin.MCAP) -> None:
+    def __init__(self, path, storage="mcap", mode=CompressionMode.NONE) -> None:
         self.path = path
         self.store = typestore()
-        self.writer = Writer(path, version=8, storage_plugin=storage)
+        self.writer = Writer(path, version=8, storage_plugin=PLUGIN[storage])
+        self.writer.set_compression(mode, CompressionFormat.ZSTD)
         self.connections = {}
         self.writer.open()
 
