@@ -47,13 +47,27 @@ def root(tmp_path):
     return root
 
 
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def export(root, out):
+    """Import the three scenes, or those named."""
+
+    def run(*scenes: str, to: Path = out, workers: int = 1, on_progress=lambda *what: None, **options):
+        return import_scenes(ICL, root, to, ImportOptions(**options), scenes, workers, on_progress=on_progress)
+
+    return run
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_scene_folder_has_the_parts_of_one(root, tmp_path):
-    out = tmp_path / "out"
-    import_scenes(ICL, root, out, ImportOptions(), scenes=("a",))
+def test_a_scene_folder_has_the_parts_of_one(export, out):
+    export("a")
     assert small.files(out) == small.scene_files("a", 4)
     record = json.loads((out / "a/export.json").read_text())
     assert record == {
@@ -70,16 +84,9 @@ def test_a_scene_folder_has_the_parts_of_one(root, tmp_path):
     assert np.isnan(np.loadtxt(out / "a/poses.txt")[1]).all()
 
 
-def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, tmp_path):
-    out = tmp_path / "out"
-    import_scenes(ICL, root, out, ImportOptions(training=True, frame_skip=3))
-    assert sorted(path.name for path in (out / "b").iterdir()) == [
-        "000000.npz",
-        "000001.npz",
-        "K.txt",
-        "export.json",
-        "poses.txt",
-    ]
+def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, export, out):
+    export(training=True, frame_skip=3)
+    assert small.files(out / "b") == ["000000.npz", "000001.npz", "K.txt", "export.json", "poses.txt"]
     with np.load(out / "b/000001.npz") as frame:
         np.testing.assert_array_equal(frame["depth"], small.depth(3))
         np.testing.assert_array_equal(frame["image"], small.read(root / "b-color/00003.jpg"))
@@ -89,81 +96,74 @@ def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, tmp_pa
     assert sorted(train + validation) == ["a", "b", "c"]
 
 
-def test_processes_write_the_same_bytes_and_report_progress(root, tmp_path):
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    import_scenes(ICL, root, alone, ImportOptions())
+def test_processes_write_the_same_bytes_and_report_progress(tmp_path, export, out):
+    export(to=tmp_path / "alone")
     progress = []
-    summary = import_scenes(
-        ICL, root, together, ImportOptions(), workers=2, on_progress=lambda *what: progress.append(what)
-    )
-    assert contents(alone) == contents(together)
+    summary = export(workers=2, on_progress=lambda *what: progress.append(what))
+    assert contents(tmp_path / "alone") == contents(out)
     assert [scene.name for scene in summary.scenes] == ["a", "b", "c"]
     for name in "abc":
         assert [done for scene, done, total in progress if scene == name] == [1, 2, 3, 3, 4]
 
 
-def test_finished_scenes_are_skipped_and_others_are_made(root, tmp_path):
-    out = tmp_path / "out"
-    import_scenes(ICL, root, out, ImportOptions(), scenes=("b",))
+def test_finished_scenes_are_skipped_and_others_are_made(root, export, out):
+    export("b")
     before = (out / "b/images/000000.png").stat().st_mtime_ns
     (root / "b-traj.txt").unlink()  # nothing of b is read again
-    summary = import_scenes(ICL, root, out, ImportOptions())
+    summary = export()
     assert {scene.name: scene.resumed for scene in summary.scenes} == {"a": False, "b": True, "c": False}
     assert (out / "b/images/000000.png").stat().st_mtime_ns == before
     assert [(scene.frames, scene.lost_poses) for scene in summary.scenes] == [(4, 1)] * 3
 
 
-def test_what_a_killed_run_left_is_removed_first(root, tmp_path):
-    left = tmp_path / "out/.a.partial/images/000099.png"
+def test_what_a_killed_run_left_is_removed_first(export, out):
+    left = out / ".a.partial/images/000099.png"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
-    import_scenes(ICL, root, tmp_path / "out", ImportOptions(), scenes=("a",))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a"]
-    assert len(list((tmp_path / "out/a/images").iterdir())) == 4
+    export("a")
+    assert sorted(path.name for path in out.iterdir()) == ["a"]
+    assert len(list((out / "a/images").iterdir())) == 4
 
 
-def test_a_folder_made_otherwise_is_not_taken_for_finished(root, tmp_path):
-    out = tmp_path / "out"
-    import_scenes(ICL, root, out, ImportOptions(), scenes=("a",))
+def test_a_folder_made_otherwise_is_not_taken_for_finished(export, out):
+    export("a")
     with pytest.raises(DataError, match="was exported with frame_skip 1, not 2. Name another OUT, or remove it"):
-        import_scenes(ICL, root, out, ImportOptions(frame_skip=2))
+        export(frame_skip=2)
     with pytest.raises(DataError, match="was exported with training False, not True"):
-        import_scenes(ICL, root, out, ImportOptions(training=True))
+        export(training=True)
     (out / "b").mkdir()
     with pytest.raises(DataError, match=r"b is in the way: it was not made by an export \(no export.json\)"):
-        import_scenes(ICL, root, out, ImportOptions())
+        export()
     assert list((out / "b").iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_broken_scene_does_not_keep_the_others_from_being_made(root, tmp_path, workers):
+def test_a_broken_scene_does_not_keep_the_others_from_being_made(root, workers, export, out):
     (root / "b-traj.txt").write_text("0 0 1\n")
-    summary = import_scenes(ICL, root, tmp_path / "out", ImportOptions(), workers=workers)
+    summary = export(workers=workers)
     assert [scene.name for scene in summary.scenes] == ["a", "c"]
     assert "b-traj.txt must hold blocks" in summary.failures["b"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "c"]
 
 
-def test_a_scene_without_a_usable_frame_leaves_nothing(root, tmp_path):
+def test_a_scene_without_a_usable_frame_leaves_nothing(root, export, out):
     for path in (root / "b-color").iterdir():
         path.write_bytes(b"\xff\xd8 no jpeg")
-    summary = import_scenes(ICL, root, tmp_path / "out", ImportOptions(), scenes=("b",))
-    assert (
-        "has no usable frame: 0 without a pose, 4 left out; the first that was left out is 00000.jpg"
-        in (summary.failures["b"])
-    )
-    assert list((tmp_path / "out").iterdir()) == []
+    summary = export("b")
+    said = "has no usable frame: 0 without a pose, 4 left out; the first that was left out is 00000.jpg"
+    assert said in summary.failures["b"]
+    assert list(out.iterdir()) == []
 
 
-def test_a_scene_that_is_lost_throughout_is_no_scene(root, tmp_path):
+def test_a_scene_that_is_lost_throughout_is_no_scene(root, export, out):
     text = (root / "a-traj.txt").read_text().splitlines()
     (root / "a-traj.txt").write_text("\n".join(line if len(line.split()) == 3 else "nan " * 4 for line in text))
     for training in (False, True):
-        summary = import_scenes(ICL, root, tmp_path / "out", ImportOptions(training), scenes=("a",))
+        summary = export("a", training=training)
         assert "has no usable frame: 4 without a pose, 0 left out" in summary.failures["a"]
 
 
-def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, tmp_path, monkeypatch):
+def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, monkeypatch, export, out):
     real = IclNuim.open
 
     def open_scene(dataset, scene):
@@ -178,24 +178,23 @@ def test_an_input_that_fails_while_it_is_read_fails_its_scene_only(root, tmp_pat
         return source
 
     monkeypatch.setattr(IclNuim, "open", open_scene)
-    summary = import_scenes(ICL, root, tmp_path / "out", ImportOptions())
+    summary = export()
     assert summary.failures == {"b": f"{root / 'b'} cannot be read: Input/output error"}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "c"]
 
 
 @pytest.mark.parametrize("training", (False, True))
-def test_depth_of_another_size_is_none(root, tmp_path, training):
+def test_depth_of_another_size_is_none(root, training, export):
     small.write(root / "a-depth-clean/00002.png", small.depth(0, 6, 8))
-    (report,) = import_scenes(ICL, root, tmp_path / "out", ImportOptions(training=training), scenes=("a",)).scenes
+    (report,) = export("a", training=training).scenes
     assert [item.reason for item in report.without_depth] == ["depth is 8×6 and its image 16×12: not one camera"]
     assert report.skipped == (report.without_depth if training else ())
 
 
 @pytest.mark.parametrize("at", ["images/000002.png", "depth/000003.png", "export.json", "000002.npz"])
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(root, tmp_path, monkeypatch, at):
-    out = tmp_path / "out"
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(monkeypatch, at, export, out):
     training = at.endswith("npz")
-    import_scenes(ICL, root, out, ImportOptions(training), scenes=("a",))
+    export("a", training=training)
     finished = contents(out)
     real_bytes, real_text, real_npz = Path.write_bytes, Path.write_text, np.savez_compressed
 
@@ -211,44 +210,43 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(root, tmp_path,
     monkeypatch.setattr(Path, "write_text", full(real_text))
     monkeypatch.setattr(np, "savez_compressed", full(real_npz))
     with pytest.raises(OutputError, match="cannot be written: No space left on device. Free some space") as caught:
-        import_scenes(ICL, root, out, ImportOptions(training))
+        export(training=training)
     assert "\n" not in str(caught.value)
     assert contents(out) == finished
 
 
-def test_a_place_that_cannot_be_written_is_one_line(root, tmp_path):
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, export):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written: .*. Name another OUT"):
-        import_scenes(ICL, root, tmp_path / "file" / "out", ImportOptions())
+        export(to=tmp_path / "file" / "out")
 
 
-def test_workers_stop_when_one_cannot_write(root, tmp_path):
-    out = tmp_path / "out"
+def test_workers_stop_when_one_cannot_write(export, out):
     out.mkdir()
     for name in "abc":
         (out / f".{name}.partial").write_text("a file where the folder must go")
     with pytest.raises(OutputError, match="cannot be written: Not a directory"):
-        import_scenes(ICL, root, out, ImportOptions(), workers=2)
+        export(workers=2)
 
 
-def test_an_interrupted_scene_leaves_nothing(root, tmp_path):
+def test_an_interrupted_scene_leaves_nothing(root, out):
     def interrupt(done, total):
         raise KeyboardInterrupt
 
     (scene, *_) = ICL.find(root)
-    (tmp_path / "out").mkdir()
+    out.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        import_scene(scene, tmp_path / "out", ICL, ImportOptions(), interrupt)
+        import_scene(scene, out, ICL, ImportOptions(), interrupt)
     answers = iter((False, False, True))
     with pytest.raises(ImportStopped):
-        import_scene(scene, tmp_path / "out", ICL, ImportOptions(), stopped=lambda: next(answers))
-    assert list((tmp_path / "out").iterdir()) == []
+        import_scene(scene, out, ICL, ImportOptions(), stopped=lambda: next(answers))
+    assert list(out.iterdir()) == []
 
 
-def test_unknown_scenes_and_settings_out_of_range_are_refused(root, tmp_path):
+def test_unknown_scenes_and_settings_out_of_range_are_refused(export, out):
     with pytest.raises(DataError, match="no scene d, e; found are a, b, c"):
-        import_scenes(ICL, root, tmp_path / "out", ImportOptions(), scenes=("a", "e", "d"))
-    assert not (tmp_path / "out").exists()
+        export("a", "e", "d")
+    assert not out.exists()
     with pytest.raises(ConfigError, match="frame_skip must be 1 or more; got 0"):
         ImportOptions(frame_skip=0)
     with pytest.raises(ConfigError, match="frame_skip must be 1 for a published test export; got 4"):
@@ -311,8 +309,8 @@ def sens_file(tmp_path):
     return path
 
 
-def test_an_exported_scene_is_a_sequence(sens_file, tmp_path, capsys):
-    out, figures = tmp_path / "out", tmp_path / "figures.json"
+def test_an_exported_scene_is_a_sequence(sens_file, tmp_path, capsys, out):
+    figures = tmp_path / "figures.json"
     assert main(["export", "scannet", str(sens_file), str(out), "--json", str(figures), "--workers", "1"]) == 0
     assert "scene0000_00: left out frames 3 to 3: scene0000_00.sens is cut off there" in capsys.readouterr().out
     (scene,) = json.loads(figures.read_text())["scenes"]
@@ -326,8 +324,7 @@ def test_an_exported_scene_is_a_sequence(sens_file, tmp_path, capsys):
         assert np.isfinite(item.frame.world_T_cam).all() == (i != 2)
 
 
-def test_training_frames_and_published_are_flags(sens_file, tmp_path):
-    out = tmp_path / "out"
+def test_training_frames_and_published_are_flags(sens_file, out):
     arguments = ["export", "scannet", str(sens_file), str(out), "--training", "--published", "--frame-skip", "2"]
     assert main(arguments) == 0
     assert (out / "train.txt").read_text() == "scene0000_00\n"
@@ -355,9 +352,8 @@ def test_a_wrong_folder_is_one_line_that_says_what_was_looked_for(arguments, sai
     assert not Path("out").exists()
 
 
-def test_a_scene_that_fails_is_named_and_the_exit_code_says_so(sens_file, tmp_path, capsys):
+def test_a_scene_that_fails_is_named_and_the_exit_code_says_so(sens_file, tmp_path, capsys, out):
     (tmp_path / "scene0001_00.sens").write_bytes(pack_sens([], K, K, depth_compression=2))
-    out = tmp_path / "out"
     assert main(["export", "scannet", str(tmp_path), str(out), "--workers", "1"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "1 of 2 scenes could not be imported (scene0001_00: " in error and "got occi (2)" in error
