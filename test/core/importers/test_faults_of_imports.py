@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -34,89 +33,10 @@ from dvmvs_core.importers.record3d import _blocks, inflate_lzfse
 from dvmvs_core.importers.transforms_json import TransformsJson
 
 IMAGE = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60))
-EYE = np.eye(4).tolist()
-
-
-@pytest.fixture
-def room(tmp_path):
-    """A transforms.json of four frames, two with depth."""
-    frames = []
-    for i in range(4):
-        small.write(tmp_path / f"room/images/{i}.png", IMAGE)
-        frames.append({"file_path": f"images/{i}.png", "transform_matrix": EYE})
-    for i in range(2):
-        small.write(tmp_path / f"room/depth/{i}.png", np.full((60, 80), 1500, np.uint16))
-        frames[i]["depth_file_path"] = f"depth/{i}.png"
-    content = {"fl_x": 70, "cx": 40, "cy": 30, "frames": frames}
-    return tmp_path / "room", content
-
-
-@pytest.fixture
-def run(import_by_command):
-    """Import a folder with what its transforms.json should hold."""
-
-    def run(folder, content) -> tuple[int, dict | None]:
-        (folder / "transforms.json").write_text(json.dumps(content))
-        return import_by_command("transforms", folder)
-
-    return run
 
 
 def reasons(entries) -> dict[str, str]:
     return {entry["name"]: entry["reason"] for entry in entries}
-
-
-def test_each_frame_that_is_left_out_says_why(room, run, capsys):
-    folder, content = room
-    (folder / "images/1.png").unlink()
-    (folder / "images/2.png").write_bytes((folder / "images/3.png").read_bytes()[:-40])
-    content["frames"][3]["transform_matrix"] = (np.diag((2.0, 2, 2, 1))).tolist()
-    code, record = run(folder, content)
-    assert code == 0 and record["frames"] == 1
-    said = reasons(record["skipped"])
-    assert "there is no" in said["images/1.png"] and "ends early" in said["images/2.png"]
-    assert "rigid transform" in said["images/3.png"]
-    assert "left out images/1.png: there is no" in capsys.readouterr().out
-
-
-def test_a_broken_depth_image_leaves_the_frame_for_prediction(room, run, tmp_path):
-    folder, content = room
-    (folder / "depth/0.png").write_bytes(b"no image")
-    _, record = run(folder, content)
-    assert record["skipped"] == [] and record["frames"] == 4
-    assert "must be a depth image" in reasons(record["without_depth"])["images/0.png"]
-    sequence = open_sequence(tmp_path / "out/room")
-    assert [item.sensor_depth is not None for item in sequence.items()] == [False, True, False, False]
-
-
-def test_frames_are_read_one_by_one_when_they_are_wanted(room):
-    folder, content = room
-    (folder / "transforms.json").write_text(json.dumps(content))
-    dataset = TransformsJson(False, TransformsOptions())
-    frames = dataset.open(dataset.find(folder)[0]).frames(1)
-    assert next(frames).image.shape == (60, 80, 3)
-    (folder / "images/1.png").unlink()
-    assert "cannot be read" in next(frames).reason
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    (
-        (lambda content: content.update(frames=[]), "must hold a list of frames"),
-        (lambda content: content.pop("fl_x"), "neither fl_x nor camera_angle_x"),
-        (lambda content: content.update(fl_x="wide"), "fl_x, cx, cy"),
-        (lambda content: content.update(camera_model="EQUIRECTANGULAR"), "camera_model must be OPENCV"),
-        (lambda content: content.update(fl_x=-5), "intrinsics"),
-        (lambda content: content.update(k4=0.01), "k4 is of a fisheye alone"),
-    ),
-    ids=("no frames", "no focal length", "words", "another camera", "negative focal length", "a coefficient too many"),
-)
-def test_what_is_wrong_with_all_frames_ends_the_import_with_its_cause(room, run, tmp_path, capsys, change, said):
-    folder, content = room
-    change(content)
-    assert run(folder, content) == (1, None)
-    assert said in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == []
 
 
 @pytest.fixture
@@ -277,6 +197,9 @@ def metadata(change):
     return lambda folder: edit_metadata(folder / "room.r3d", change)
 
 
+SCALED = np.diag((2.0, 2, 2, 1)).tolist()
+
+
 def again(lines: list[str]) -> list[str]:
     return [*lines, lines[-1]]
 
@@ -340,6 +263,38 @@ def test_a_video_whose_poses_begin_at_0_keeps_its_times(tmp_path, import_by_comm
     assert (tmp_path / "out/walk/stamps.txt").exists()
 
 
+def test_each_frame_that_is_left_out_says_why(import_recording, capsys):
+    def change(folder) -> None:
+        images = folder / "room/images"
+        (images / "frame_8.png").unlink()
+        (images / "frame_9.png").write_bytes((images / "frame_10.png").read_bytes()[:-40])
+        edit_json(folder / "room/transforms.json", lambda c: c["frames"][0].update(transform_matrix=SCALED))
+
+    code, record = import_recording("transforms", change)
+    assert code == 0 and record["frames"] == 1
+    said = reasons(record["skipped"])
+    assert "there is no" in said["images/frame_8.png"] and "ends early" in said["images/frame_9.png"]
+    assert "rigid transform" in said["images/frame_10.png"]
+    assert "left out images/frame_8.png: there is no" in capsys.readouterr().out
+
+
+def test_a_broken_depth_image_leaves_the_frame_for_prediction(import_recording, tmp_path):
+    _, record = import_recording("transforms_each", lambda folder: (folder / "depth/0.png").write_bytes(b"no image"))
+    assert record["skipped"] == [] and record["frames"] == 4
+    assert "must be a depth image" in reasons(record["without_depth"])["images/0.png"]
+    sequence = open_sequence(tmp_path / "out/in")
+    assert [item.sensor_depth is not None for item in sequence.items()] == [False, True, False, False]
+
+
+def test_frames_are_read_one_by_one_when_they_are_wanted(tmp_path):
+    WRITERS["transforms_each"].write(tmp_path)
+    dataset = TransformsJson(False, TransformsOptions())
+    frames = dataset.open(dataset.find(tmp_path)[0]).frames(1)
+    assert next(frames).image.shape == (240, 320, 3)
+    (tmp_path / "images/1.png").unlink()
+    assert "cannot be read" in next(frames).reason
+
+
 def row_by_row(content: dict) -> None:
     name = "K" if "K" in content else "intrinsic_matrix"
     content[name] = np.reshape(content[name], (3, 3)).T.ravel().tolist()
@@ -379,13 +334,24 @@ def pairs(lines: list[str]) -> list[str]:
         ("stray", edit("camera_matrix.csv", lambda _: ["260,0,0", "0,255,0", "163,118,1"]), "csv: .*: transpose it"),
         ("transforms", lambda folder: (folder / "room/transforms.json").write_text("[]"), "must hold names and values"),
         ("transforms", content_of("room/transforms.json", lambda c: c.update(h=99)), "must be of 320×99, as its"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(frames=[])), "must hold a list of frames"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.pop("fl_x")), "neither fl_x nor camera_angle_x"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(fl_x="wide")), "fl_x, cx, cy"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(fl_x=-5)), "intrinsics"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(k4=0.01)), "k4 is of a fisheye alone"),
+        (
+            "transforms",
+            content_of("room/transforms.json", lambda c: c.update(camera_model="EQUIRECTANGULAR")),
+            "camera_model must be OPENCV",
+        ),
     ),
 )  # fmt: skip
-def test_what_ends_an_import_is_one_line_of_its_cause(import_recording, capsys, name, change, said):
+def test_what_ends_an_import_is_one_line_of_its_cause(tmp_path, import_recording, capsys, name, change, said):
     code, record = import_recording(name, change)
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("dvmvs import: "))
     assert (code, record) == (1, None) and "1 of 1 scenes" not in line
     assert re.search(said, line), line
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_text_of_windows_is_read(import_recording):

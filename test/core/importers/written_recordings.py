@@ -240,13 +240,13 @@ def transforms_each(folder: Path) -> list:
         zoom = 1 + 0.05 * i
         matrix = np.array(((FX * zoom, 0, CX + i), (0, FY * zoom, CY), (0, 0, 1.0)))
         write(folder / f"images/{i}.png", draw(i, matrix=matrix))
-        if i == 0:
+        if i < 2:
             write(folder / f"depth/{i}.png", (draw_depth(i) * 4000).astype(np.uint16))
         at = pose(i) @ OPENGL
         at[:3, 3] *= 2
         own = from_corner(FX * zoom, FY * zoom, CX + i)
         entry = {"file_path": f"images/{i}.png", "transform_matrix": at.tolist(), **own}
-        frames.append(entry | ({"depth_file_path": "depth/0.png"} if i == 0 else {}))
+        frames.append(entry | ({"depth_file_path": f"depth/{i}.png"} if i < 2 else {}))
     write_text(folder / "transforms.json", json.dumps({"frames": frames, "depth_unit_scale_factor": 1 / 4000}))
     return ["transforms", folder, "--scale", 0.5]
 
