@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 
 import cv2
-import lz4.frame
 import numpy as np
 import safetensors.torch
 import torch
@@ -69,13 +68,8 @@ def images() -> list[bytes]:
 @cache
 def compressed_depths() -> list[bytes]:
     """What follows a format in compressedDepth: PNG of millimetres, of quantised inverse depth, and RVL."""
-    header = HEADER.pack(0, 100.0, 1.0)
-    return [
-        header + encoded(".png", depth()),
-        header + encode_rvl(depth()),
-        encoded(".png", depth()),
-        encode_rvl(depth()),
-    ]
+    header, png, rvl = HEADER.pack(0, 100.0, 1.0), encoded(".png", depth()), encode_rvl(depth())
+    return [header + png, header + rvl, png, rvl]
 
 
 @cache
@@ -144,12 +138,6 @@ def npz_predictions() -> list[dict[str, np.ndarray]]:
 
 
 @cache
-def npz_frames() -> list[dict[str, np.ndarray]]:
-    """The arrays of a training frame."""
-    return [{"image": picture(), "depth": depth()}]
-
-
-@cache
 def npz_clips() -> list[dict[str, np.ndarray]]:
     """The arrays of a clip that the regulariser is trained on."""
     inputs = example_inputs(64, 64)
@@ -208,7 +196,7 @@ def statuses() -> list[tuple[str, bytes]]:
 def npy(array: np.ndarray) -> bytes:
     """An array as an npy file."""
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    np.save(buffer, array)
     return buffer.getvalue()
 
 
@@ -243,8 +231,3 @@ def texts() -> dict[str, list[bytes]]:
         "log": [b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.4}\n'],
         "mounting": [b"0.1 0 0.2 0 0 0", b"0.1 0 0.2 0 0 0 1"],
     }
-
-
-def lz4_chunk(data: bytes) -> bytes:
-    """Data as an lz4 frame."""
-    return lz4.frame.compress(data)

@@ -57,9 +57,6 @@ DEPTH_FORMATS = (
 )
 
 
-DEPTH_FORMATS_OF_SEEDS = (DEPTH_FORMATS[0], DEPTH_FORMATS[2], DEPTH_FORMATS[4], DEPTH_FORMATS[2])
-
-
 @dataclass(frozen=True)
 class Target:
     """One reader.
@@ -203,7 +200,7 @@ TARGETS = {
         lambda rng, data, folder: image_message.decode_compressed(rng.choice(FORMATS), data),
     ),
     "compressed_depth": Target(
-        lambda: list(zip(DEPTH_FORMATS_OF_SEEDS, corpus.compressed_depths(), strict=True)),
+        lambda: list(zip([DEPTH_FORMATS[i] for i in (0, 2, 4, 2)], corpus.compressed_depths(), strict=True)),
         lambda rng, seed: (
             seed[0] if rng.random() < 0.8 else rng.choice(DEPTH_FORMATS),
             mutations.mutated(rng, seed[1]),
@@ -229,7 +226,9 @@ TARGETS = {
         lambda: _npys(corpus.npz_predictions()), mutations.mutated_npz, _in_file("predictions.npz", _predictions)
     ),
     "training_frame": Target(
-        lambda: _npys(corpus.npz_frames()), mutations.mutated_npz, _in_file("000000.npz", read_training_frame)
+        lambda: _npys([{"image": corpus.picture(), "depth": corpus.depth()}]),
+        mutations.mutated_npz,
+        _in_file("000000.npz", read_training_frame),
     ),
     "clip": Target(lambda: _npys(corpus.npz_clips()), mutations.mutated_npz, _in_file("00000.npz", read_clip)),
     "weights": Target(corpus.weights, mutations.mutated_safetensors, _in_file("w.safetensors", _weights)),

@@ -12,7 +12,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from bag_recordings import IMAGE, INFO, MILLISECOND, SUFFIX, TF, assert_same_frames, storage_file
+from bag_recordings import IMAGE, INFO, MILLISECOND, SECOND, SUFFIX, TF, assert_same_frames, storage_file
 from rosbags import rosbag2
 from rosbags.rosbag2 import Reader
 
@@ -110,10 +110,8 @@ def test_lost_frames_of_a_folder_get_no_transform(make_scene, tmp_path, caplog):
 
 
 def test_the_pose_is_interpolated_at_the_stamp_of_the_image_whatever_the_order_of_messages(recording):
-    recording.image(1_500 * MILLISECOND)
-    recording.info(1_500 * MILLISECOND)
-    recording.transform(2_000 * MILLISECOND, x=4.0)
-    recording.transform(1_000 * MILLISECOND, x=2.0)
+    stamp_ns = SECOND * 3 // 2
+    recording.image(stamp_ns).info(stamp_ns).transform(2 * SECOND, x=4.0).transform(SECOND, x=2.0)
     (item,) = recording.open().items()
     assert item.frame.world_T_cam[0, 3] == pytest.approx(3.0)
     assert item.frame.K[0, 0] == 5.0
@@ -124,8 +122,7 @@ def test_images_that_cannot_be_frames_are_counted_and_keep_their_index(recording
     recording.info(0)
     for stamp_ms in (5, 10, 10, 15, 99):
         recording.image(stamp_ms * MILLISECOND)
-    recording.transform(10 * MILLISECOND)
-    recording.transform(20 * MILLISECOND)
+    recording.transform(10 * MILLISECOND).transform(20 * MILLISECOND)
     bag = recording.open()
     assert [(item.frame.index, item.name) for item in bag.items()] == [(1, "00001.png"), (3, "00003.png")]
     assert bag.dropped == {NO_TRANSFORM: 2, OUT_OF_ORDER: 1}
@@ -134,48 +131,32 @@ def test_images_that_cannot_be_frames_are_counted_and_keep_their_index(recording
     assert bag.dropped.total() == 3  # counted again in every pass
 
 
-def test_a_damaged_image_message_is_left_out_and_counted(recording):
-    recording.info(0)
-    recording.transform(0)
-    recording.transform(100 * MILLISECOND)
-    recording.image(10 * MILLISECOND)
-    recording.image(20 * MILLISECOND, step=40)
-    recording.image(30 * MILLISECOND)
-    bag = recording.open()
+def test_a_damaged_image_message_is_left_out_and_counted(posed):
+    bag = posed.image(SECOND).image(SECOND + 1, step=40).image(SECOND + 2).open()
     assert [item.frame.index for item in bag.items()] == [0, 2]
     assert bag.dropped == {"damaged message": 1}
 
 
-def test_depth_pairs_with_the_nearest_stamp_within_5_ms(recording):
-    recording.info(0)
-    recording.transform(0)
-    recording.transform(1000 * MILLISECOND)
+def test_depth_pairs_with_the_nearest_stamp_within_5_ms(posed):
     for stamp_ms in (100, 200, 300, 400):
-        recording.image(stamp_ms * MILLISECOND)
+        posed.image(SECOND + stamp_ms * MILLISECOND)
     for stamp_ms in (97, 104, 205, 306):
         depth = np.full((4, 6), stamp_ms, np.uint16)
-        recording.image(stamp_ms * MILLISECOND, depth, "/camera/depth", "16UC1")
-    depths = [item.sensor_depth for item in recording.open().items()]
+        posed.image(SECOND + stamp_ms * MILLISECOND, depth, "/camera/depth", "16UC1")
+    depths = [item.sensor_depth for item in posed.open().items()]
     assert [None if depth is None else round(float(depth[0, 0]), 3) for depth in depths] == [0.097, 0.205, None, None]
 
 
-def test_depth_in_metres_is_depth_too(recording):
-    recording.info(0)
-    recording.transform(0)
-    recording.image(0)
-    recording.image(0, np.full((4, 6), 1.25, np.float32), "/depth/image", "32FC1")
-    bag = recording.open()
+def test_depth_in_metres_is_depth_too(posed):
+    bag = posed.image(SECOND).image(SECOND, np.full((4, 6), 1.25, np.float32), "/depth/image", "32FC1").open()
     assert bag.depth_topic == "/depth/image"
     assert next(bag.items()).sensor_depth[2, 2] == 1.25
 
 
-def test_intrinsics_that_change_hold_from_their_stamp_on(recording):
-    recording.transform(0)
-    recording.transform(100 * MILLISECOND)
-    for stamp_ms, focal in ((10, 5.0), (20, 5.0), (30, 7.0)):
-        recording.info(stamp_ms * MILLISECOND, focal=focal)
-        recording.image(stamp_ms * MILLISECOND)
-    assert [item.frame.K[0, 0] for item in recording.open().items()] == [5.0, 5.0, 7.0]
+def test_intrinsics_that_change_hold_from_their_stamp_on(posed):
+    for i, focal in enumerate((5.0, 5.0, 7.0)):
+        posed.info(SECOND + i, focal=focal).image(SECOND + i)
+    assert [item.frame.K[0, 0] for item in posed.open().items()] == [5.0, 5.0, 7.0]
 
 
 def test_the_rectified_colour_image_with_its_own_camera_info_is_found(recording):
@@ -223,8 +204,5 @@ def test_the_world_frame_is_odom_else_the_root_or_the_one_named(recording):
 
 
 def test_without_odom_the_root_of_the_cameras_tree_is_the_world(recording):
-    recording.info(0)
-    recording.image(0)
-    recording.transform(0, parent="vicon", child="camera")
-    recording.transform(0, parent="other", child="thing")
+    recording.info(0).image(0).transform(0, parent="vicon").transform(0, parent="other", child="thing")
     assert recording.open().world_frame == "vicon"
