@@ -96,16 +96,6 @@ def test_training_frames_leave_out_lost_poses_and_come_with_a_split(root, export
     assert sorted(train + validation) == ["a", "b", "c"]
 
 
-def test_processes_write_the_same_bytes_and_report_progress(tmp_path, export, out):
-    export(to=tmp_path / "alone")
-    progress = []
-    summary = export(workers=2, on_progress=lambda *what: progress.append(what))
-    assert contents(tmp_path / "alone") == contents(out)
-    assert [scene.name for scene in summary.scenes] == ["a", "b", "c"]
-    for name in "abc":
-        assert [done for scene, done, total in progress if scene == name] == [1, 2, 3, 3, 4]
-
-
 def test_finished_scenes_are_skipped_and_others_are_made(root, export, out):
     export("b")
     before = (out / "b/images/000000.png").stat().st_mtime_ns
@@ -137,13 +127,18 @@ def test_a_folder_made_otherwise_is_not_taken_for_finished(export, out):
     assert list((out / "b").iterdir()) == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_broken_scene_does_not_keep_the_others_from_being_made(root, workers, export, out):
+def test_a_broken_scene_does_not_keep_the_others_from_being_made(root, tmp_path, export, out):
+    """By processes as by one: the same bytes, and progress of each scene."""
     (root / "b-traj.txt").write_text("0 0 1\n")
-    summary = export(workers=workers)
-    assert [scene.name for scene in summary.scenes] == ["a", "c"]
-    assert "b-traj.txt must hold blocks" in summary.failures["b"]
-    assert sorted(path.name for path in out.iterdir()) == ["a", "c"]
+    for workers, to in ((1, tmp_path / "alone"), (2, out)):
+        progress = []
+        summary = export(to=to, workers=workers, on_progress=lambda *what, progress=progress: progress.append(what))
+        assert [scene.name for scene in summary.scenes] == ["a", "c"]
+        assert "b-traj.txt must hold blocks" in summary.failures["b"]
+        assert sorted(path.name for path in to.iterdir()) == ["a", "c"]
+        for name in "ac":
+            assert [done for scene, done, total in progress if scene == name] == [1, 2, 3, 3, 4]
+    assert contents(tmp_path / "alone") == contents(out)
 
 
 def test_a_scene_without_a_usable_frame_leaves_nothing(root, export, out):

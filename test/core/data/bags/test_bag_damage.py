@@ -26,6 +26,8 @@ from dvmvs_core.errors import DataError, DvmvsError
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 CHUNK_INDEX = 0x08
+OF_CHUNKS = {"frames": 16, "size": (144, 192)}
+"""A scene whose bag has a chunk for each seven frames."""
 
 
 def cut(file, size: int) -> None:
@@ -111,13 +113,13 @@ def test_a_cut_at_any_byte_is_a_part_or_one_clear_error_and_never_a_wrong_frame(
 
 
 def test_a_damaged_chunk_in_the_middle_costs_what_follows_and_is_said(make_bag, tmp_path, caplog):
-    bag = rewritten(make_bag(frames=240), tmp_path / "compressed")
+    bag = rewritten(make_bag(**OF_CHUNKS), tmp_path / "compressed")
     file = storage_file(bag)
     data = bytearray(file.read_bytes())
     second_chunk = data.index(ZSTD_MAGIC, data.index(ZSTD_MAGIC) + 4)
     data[second_chunk : second_chunk + 4] = b"gone"
     file.write_bytes(data)
-    assert 100 < len(list(open_sequence(bag).items())) < 130
+    assert 5 < len(list(open_sequence(bag).items())) < 9
     assert "is damaged" in caplog.text
     assert "messages after the damage are missing" in caplog.text
 
@@ -191,7 +193,7 @@ def with_shifted_chunks(data: bytes) -> bytes:
 @pytest.mark.parametrize("metadata", (True, False), ids=("with metadata.yaml", "without"))
 @pytest.mark.parametrize("wrong", (without_last_chunk, with_shifted_chunks))
 def test_an_index_that_does_not_fit_its_chunks_is_not_believed(make_bag, tmp_path, wrong, metadata):
-    bag = rewritten(make_bag(frames=240), tmp_path / "chunks")
+    bag = rewritten(make_bag(**OF_CHUNKS), tmp_path / "chunks")
     expected = [item.frame.stamp_ns for item in open_sequence(bag).items(depth=False)]
     file = storage_file(bag)
     file.write_bytes(wrong(file.read_bytes()))
