@@ -67,13 +67,6 @@ def test_depth_is_optional_for_the_scene_and_for_a_frame(make_scene):
     assert all(item.sensor_depth is None for item in open_sequence(scene).items(depth=False))
 
 
-def test_depth_pairs_by_order_where_no_name_agrees(make_scene):
-    scene = make_scene(frames=3)
-    first = cv2.imread(str(scene / "depth" / "00003.png"), cv2.IMREAD_UNCHANGED)
-    rename(scene / "depth", lambda file: file.with_name(f"depth_{file.name}"))
-    assert np.array_equal(read_all(scene)[0].sensor_depth, (first / 1000.0).astype(np.float32))
-
-
 def test_rotations_of_few_digits_become_exact(make_scene):
     scene = make_scene(frames=3)
     rewrite_poses(scene, lambda poses: np.round(poses, 5))

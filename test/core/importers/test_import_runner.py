@@ -317,6 +317,7 @@ def test_an_exported_scene_is_a_sequence(sens_file, tmp_path, capsys, out):
         np.testing.assert_array_equal(item.frame.image, small.image(i))
         np.testing.assert_allclose(item.sensor_depth, small.depth(i) / 1000, rtol=1e-6)
         assert np.isfinite(item.frame.world_T_cam).all() == (i != 2)
+    assert np.isneginf(np.loadtxt(out / "scene0000_00/poses.txt")[2]).all()
 
 
 def test_training_frames_and_published_are_flags(sens_file, out):

@@ -141,14 +141,6 @@ def test_without_extrinsics_and_with_one_size_the_depth_stays_where_it_is(write_
     np.testing.assert_array_equal(small.read(out / "scene0000_00/images/000000.png"), small.image(0))
 
 
-def test_lost_poses_stay_to_test_with(write_scene, run_import):
-    out, summary = run_import(Scannet, write_scene(poses=[small.pose(0), LOST]), ScannetOptions())
-    poses = np.loadtxt(out / "scene0000_00/poses.txt")
-    assert np.isfinite(poses[0]).all()
-    assert np.isneginf(poses[1]).all()
-    assert summary.scenes[0].lost_poses == 1
-
-
 def test_times_that_do_not_increase_are_left_out(write_scene, run_import):
     out, summary = run_import(Scannet, write_scene(first_us=0), ScannetOptions())
     assert not (out / "scene0000_00/stamps.txt").exists()
@@ -162,16 +154,6 @@ def test_an_unreadable_frame_is_skipped_counted_and_named(write_scene, run_impor
     (skipped,) = summary.scenes[0].skipped
     assert (skipped.name, skipped.count) == ("frame 2", 1)
     assert "png image is damaged" in skipped.reason
-
-
-def test_of_a_cut_off_file_the_whole_frames_are_exported_and_it_says_so(write_scene, run_import):
-    root = write_scene()
-    path = root / "scene0000_00/scene0000_00.sens"
-    path.write_bytes(path.read_bytes()[:-10])
-    out, summary = run_import(Scannet, root, ScannetOptions())
-    assert len(list((out / "scene0000_00/depth").iterdir())) == 3
-    assert summary.scenes[0].skipped_frames == 1
-    assert summary.scenes[0].skipped[0].reason == "scene0000_00.sens is cut off there"
 
 
 def test_extrinsics_that_are_not_rigid_fail_the_scene(write_scene, run_import):

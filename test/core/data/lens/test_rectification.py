@@ -22,6 +22,7 @@ from dvmvs_core.preprocess import Preprocessor
 SIZE = (240, 320)
 RAW_K = np.array(((200.0, 0.0, 163.0), (0.0, 205.0, 118.0), (0.0, 0.0, 1.0)))
 NEW_K = np.array(((180.0, 0.0, 158.0), (0.0, 182.0, 121.0), (0.0, 0.0, 1.0)))
+P = np.hstack((NEW_K, np.zeros((3, 1))))
 TURN = cv2.Rodrigues(np.array((0.02, -0.03, 0.01)))[0]
 
 LENSES = {
@@ -34,8 +35,7 @@ LENSES = {
 
 def camera(model: str, R: np.ndarray = TURN, window: Window | None = None):
     """A camera of SIZE with one of the lenses."""
-    p = np.hstack((NEW_K, np.zeros((3, 1))))
-    return camera_model(*SIZE, RAW_K, p, LENSES[model], model, R, window or Window())
+    return camera_model(*SIZE, RAW_K, P, LENSES[model], model, R, window or Window())
 
 
 @pytest.fixture(scope="module")
@@ -116,24 +116,19 @@ def test_a_lens_that_shows_every_pixel_hides_none():
 
 
 @pytest.mark.parametrize(
-    ("model", "coefficients", "said"),
+    ("k", "model", "coefficients", "said"),
     (
-        ("omnidirectional", (0.1,), "got 'omnidirectional'"),
-        ("plumb_bob", (0.1, 0.2), "must have 4 or 5"),
-        ("equidistant", (0.1,) * 5, "must have 4 finite coefficients"),
-        ("plumb_bob", (0.1, np.nan, 0.0, 0.0), "finite coefficients"),
+        (RAW_K, "omnidirectional", (0.1,), "got 'omnidirectional'"),
+        (RAW_K, "plumb_bob", (0.1, 0.2), "must have 4 or 5"),
+        (RAW_K, "equidistant", (0.1,) * 5, "must have 4 finite coefficients"),
+        (RAW_K, "plumb_bob", (0.1, np.nan, 0.0, 0.0), "finite coefficients"),
+        (np.zeros(9), "plumb_bob", LENSES["plumb_bob"], "k of the raw image"),
     ),
+    ids=("unknown model", "too few", "too many", "NaN", "no raw intrinsics"),
 )
-def test_a_lens_that_nobody_knows_is_refused(model, coefficients, said):
-    p = np.hstack((NEW_K, np.zeros((3, 1))))
+def test_a_lens_that_nobody_knows_or_that_lacks_intrinsics_is_refused(k, model, coefficients, said):
     with pytest.raises(MessageError, match=said):
-        Rectifier(camera_model(*SIZE, RAW_K, p, coefficients, model), SIZE)
-
-
-def test_raw_intrinsics_that_are_missing_are_said():
-    p = np.hstack((NEW_K, np.zeros((3, 1))))
-    with pytest.raises(MessageError, match="k of the raw image"):
-        Rectifier(camera_model(*SIZE, np.zeros(9), p, LENSES["plumb_bob"]), SIZE)
+        Rectifier(camera_model(*SIZE, k, P, coefficients, model), SIZE)
 
 
 def test_an_image_of_another_size_is_refused():
