@@ -93,7 +93,7 @@ def planes(rgb: np.ndarray, order: str) -> np.ndarray:
     return np.vstack((y, np.stack([p[::2, ::2] for p in pair], axis=-1).reshape(len(y) // 2, -1)))
 
 
-SIXTEEN = SMOOTH.astype(np.uint16) * 257
+SIXTEEN = SMOOTH.astype(np.uint16) * 256 + 100  # whose bytes differ, so that their order matters
 OPAQUE = np.full((48, 64, 1), 9, np.uint8)
 RGBA, BGRA = np.dstack((SMOOTH, OPAQUE)), np.dstack((SMOOTH[..., ::-1], OPAQUE))
 LAID_OUT = {
@@ -104,8 +104,8 @@ LAID_OUT = {
     "bgra8": (BGRA, 0),
     "rgb16": (SIXTEEN, 0),
     "bgr16": (SIXTEEN[..., ::-1], 0),
-    "rgba16": (RGBA.astype(np.uint16) * 257, 0),
-    "bgra16": (BGRA.astype(np.uint16) * 257, 0),
+    "rgba16": (np.dstack((SIXTEEN, OPAQUE)), 0),
+    "bgra16": (np.dstack((SIXTEEN[..., ::-1], OPAQUE)), 0),
     **{f"bayer_{name}8": (mosaic(SMOOTH, pattern), 4) for name, pattern in MOSAICS.items()},
     **{f"bayer_{name}16": (mosaic(SIXTEEN, pattern), 4) for name, pattern in MOSAICS.items()},
     **{name: (interleaved(SMOOTH, "uyvy"), 8) for name in ("yuv422", "uyvy")},
