@@ -170,7 +170,7 @@ def test_statuses_of_somebody_else_are_no_answers(start_node, client, scene):
         {"sequence": str(scene), "rate": 5.0, "start_paused": True, "subscribers": 0},
         remap=("depth_node/frame_status:=/somebody/status",),
     )
-    player.wait_for("playing 14 images")
+    client.wait(lambda: player.lines("playing 14 images"))  # the player asks this client whether it knows it
     values = [KeyValue(key=key, value="x") for key in ("index", "latency_ms", "inference_ms", "detail")]
 
     def heard() -> bool:
@@ -199,7 +199,7 @@ def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, l
         assert answer.success
         return answer.message
 
-    player.wait_for("playing 14 images")
+    client.wait(lambda: player.lines("playing 14 images"))  # the player asks this client whether it knows it
     assert call("pause").startswith("paused at")
     assert images == []
     refused = manager.set("rate", 11.0)
