@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import tempfile
 import zlib
 from functools import cache
 from pathlib import Path
 
 import cv2
-import lz4.frame
 import numpy as np
 import safetensors.torch
 import torch
-from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
+from bag_recordings import Recording, storage_file
+from format_writers import encode_rvl, encoded, pack_frame, pack_sens
+from rosbags.rosbag2 import CompressionMode
 
 from dvmvs_core.config import preset
 from dvmvs_core.data.bags import bag_messages
@@ -51,62 +51,25 @@ def depth(seed: int = 0) -> np.ndarray:
     return values
 
 
-def encoded(image: np.ndarray, suffix: str, *options: int) -> bytes:
-    """An image as a file."""
-    return cv2.imencode(suffix, image, options)[1].tobytes()
-
-
 @cache
 def images() -> list[bytes]:
     """JPEGs and PNGs of every kind that cameras send."""
     return [
-        encoded(picture(), ".jpg"),
-        encoded(picture(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
-        encoded(picture()[..., 0], ".jpg"),
-        encoded(picture(), ".png"),
-        encoded(picture()[..., 0], ".png"),
-        encoded(np.dstack((picture(), picture(1)[..., :1])), ".png"),
-        encoded(depth(), ".png"),
+        encoded(".jpg", picture()),
+        encoded(".jpg", picture(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        encoded(".jpg", picture()[..., 0]),
+        encoded(".png", picture()),
+        encoded(".png", picture()[..., 0]),
+        encoded(".png", np.dstack((picture(), picture(1)[..., :1]))),
+        encoded(".png", depth()),
     ]
-
-
-def rvl(values: np.ndarray) -> bytes:
-    """A depth image as RVL: see `dvmvs_core.data.encodings.rvl`."""
-    nibbles: list[int] = []
-
-    def put(number: int) -> None:
-        while True:
-            digit, number = number & 7, number >> 3
-            nibbles.append(digit | (8 if number else 0))
-            if not number:
-                return
-
-    flat, at, before = values.ravel().astype(int).tolist(), 0, 0
-    while at < len(flat):
-        zeros = next((i for i, value in enumerate(flat[at:]) if value), len(flat) - at)
-        at += zeros
-        others = next((i for i, value in enumerate(flat[at:]) if not value), len(flat) - at)
-        put(zeros)
-        put(others)
-        for value in flat[at : at + others]:
-            step, before = value - before, value
-            put(2 * step if step >= 0 else -2 * step - 1)
-        at += others
-    nibbles += [0] * (-len(nibbles) % 8)
-    words = [int("".join(f"{nibble:x}" for nibble in nibbles[i : i + 8]), 16) for i in range(0, len(nibbles), 8)]
-    return struct.pack("<II", values.shape[1], values.shape[0]) + struct.pack(f"<{len(words)}I", *words)
 
 
 @cache
 def compressed_depths() -> list[bytes]:
     """What follows a format in compressedDepth: PNG of millimetres, of quantised inverse depth, and RVL."""
-    header = HEADER.pack(0, 100.0, 1.0)
-    return [header + encoded(depth(), ".png"), header + rvl(depth()), encoded(depth(), ".png"), rvl(depth())]
-
-
-def transform(stamp_ns: int, parent: str, child: str, x: float = 0.0) -> object:
-    """A TFMessage of one transform."""
-    return bag_messages.transform(stamp_ns, parent, child, (x, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+    header, png, rvl = HEADER.pack(0, 100.0, 1.0), encoded(".png", depth()), encode_rvl(depth())
+    return [header + png, header + rvl, png, rvl]
 
 
 @cache
@@ -124,57 +87,34 @@ def messages() -> list[tuple[str, bytes]]:
         ("sensor_msgs/msg/CameraInfo", bag_messages.camera_info(SECOND, "camera", K, SIZE)),
         ("sensor_msgs/msg/CompressedImage", compressed),
         ("sensor_msgs/msg/PointCloud2", bag_messages.cloud(SECOND, "lidar", points)),
-        ("tf2_msgs/msg/TFMessage", transform(SECOND, "odom", "camera")),
+        ("tf2_msgs/msg/TFMessage", bag_messages.transform(SECOND, "odom", "camera", (0, 0, 0), (0, 0, 0, 1))),
     ]
     return [(kind, bytes(typestore().serialize_cdr(message, kind))) for kind, message in made]
 
 
-def _write_bag(path: Path, storage: StoragePlugin, compressed: bool, images_too: bool = False) -> None:
-    writer = Writer(path, version=8, storage_plugin=storage)
-    if compressed:
-        writer.compression_mode = CompressionMode.STORAGE
-    with writer:
-        connections = {}
-
-        def write(topic: str, kind: str, stamp_ns: int, message: object) -> None:
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
-            writer.write(connections[topic], stamp_ns, typestore().serialize_cdr(message, kind))
-
-        write("/tf_static", "tf2_msgs/msg/TFMessage", 0, transform(0, "base", "camera"))
-        for i in range(FRAMES):
-            stamp_ns = SECOND + i * SECOND // 10
-            write("/tf", "tf2_msgs/msg/TFMessage", stamp_ns, transform(stamp_ns, "odom", "base", 0.1 * i))
-            info = bag_messages.camera_info(stamp_ns, "camera", K, SIZE)
-            write("/camera/camera_info", "sensor_msgs/msg/CameraInfo", stamp_ns, info)
-            if images_too:
-                data = np.frombuffer(images()[i], np.uint8)
-                header = bag_messages.header(stamp_ns, "camera")
-                message = bag_messages.new("sensor_msgs/msg/CompressedImage", header=header, format="jpeg", data=data)
-                write("/camera/image_rect/compressed", "sensor_msgs/msg/CompressedImage", stamp_ns, message)
-            else:
-                image = bag_messages.image(stamp_ns, "camera", picture(i), "rgb8")
-                write("/camera/image_rect", "sensor_msgs/msg/Image", stamp_ns, image)
-            image = bag_messages.image(stamp_ns, "camera", depth(i), "16UC1")
-            write("/camera/depth", "sensor_msgs/msg/Image", stamp_ns, image)
+def _write_bag(path: Path, storage: str, mode: CompressionMode, images_too: bool = False) -> Path:
+    bag = Recording(path, storage, mode).transform(0, parent="base", child="camera", static=True)
+    for i in range(FRAMES):
+        stamp_ns = SECOND + i * SECOND // 10
+        bag.transform(stamp_ns, x=0.1 * i, child="base").info(stamp_ns, width=SIZE[1], height=SIZE[0], k=K.ravel())
+        if images_too:
+            bag.compressed(stamp_ns, images()[i], "jpeg")
+        else:
+            bag.image(stamp_ns, picture(i))
+        bag.image(stamp_ns, depth(i), "/camera/depth", "16UC1")
+    bag.close()
+    return path
 
 
 @cache
 def bags() -> dict[str, list[bytes]]:
-    """Bag files, by their suffix: mcap plain and in chunks of zstd and lz4, and sqlite3."""
+    """Bag files, by their suffix: mcap plain and in chunks of zstd, and sqlite3."""
+    plain, chunks = CompressionMode.NONE, CompressionMode.STORAGE
+    ways = (("mcap", plain), ("mcap", chunks), ("mcap", chunks, True), ("sqlite3", plain))
     made: dict[str, list[bytes]] = {".mcap": [], ".db3": []}
     with tempfile.TemporaryDirectory() as folder:
-        for i, (storage, compressed, images_too) in enumerate(
-            (
-                (StoragePlugin.MCAP, False, False),
-                (StoragePlugin.MCAP, True, False),
-                (StoragePlugin.MCAP, True, True),
-                (StoragePlugin.SQLITE3, False, False),
-            )
-        ):
-            path = Path(folder) / f"bag{i}"
-            _write_bag(path, storage, compressed, images_too)
-            (file,) = (file for file in path.iterdir() if file.suffix in made)
+        for i, way in enumerate(ways):
+            file = storage_file(_write_bag(Path(folder) / f"bag{i}", *way))
             made[file.suffix].append(file.read_bytes())
     return made
 
@@ -195,12 +135,6 @@ def npz_predictions() -> list[dict[str, np.ndarray]]:
             "refined": np.array([False, True]),
         }
     ]
-
-
-@cache
-def npz_frames() -> list[dict[str, np.ndarray]]:
-    """The arrays of a training frame."""
-    return [{"image": picture(), "depth": depth()}]
 
 
 @cache
@@ -239,8 +173,7 @@ def weights() -> list[bytes]:
 def bag_metadata() -> list[bytes]:
     """The metadata of a bag whose file is the first of `bags`."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bag"
-        _write_bag(path, StoragePlugin.MCAP, False)
+        path = _write_bag(Path(folder) / "bag", "mcap", CompressionMode.NONE)
         return [(path / "metadata.yaml").read_bytes()]
 
 
@@ -263,7 +196,7 @@ def statuses() -> list[tuple[str, bytes]]:
 def npy(array: np.ndarray) -> bytes:
     """An array as an npy file."""
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    np.save(buffer, array)
     return buffer.getvalue()
 
 
@@ -271,21 +204,15 @@ def npy(array: np.ndarray) -> bytes:
 def sens() -> list[bytes]:
     """ScanNet recordings: colour as JPEG and raw, depth as zlib and raw."""
     made = []
-    for colour, depth_compression in ((2, 1), (0, 0), (1, 1)):
-        header = struct.pack("<I", 4) + struct.pack("<Q", 6) + b"Sensor"
-        for matrix in (K, np.eye(4), K, np.eye(4)):
-            whole = np.eye(4)
-            whole[: len(matrix), : len(matrix)] = matrix
-            header += whole.astype("<f4").tobytes()
-        header += struct.pack("<ii4IfQ", colour, depth_compression, SIZE[1], SIZE[0], SIZE[1], SIZE[0], 1000.0, FRAMES)
-        frames = b""
+    for compression in ((2, 1), (0, 0), (1, 1)):
+        frames = []
         for i in range(FRAMES):
-            image = {0: picture(i).tobytes(), 1: encoded(picture(i), ".png"), 2: encoded(picture(i), ".jpg")}[colour]
+            colour = (picture(i).tobytes(), encoded(".png", picture(i)), encoded(".jpg", picture(i)))[compression[0]]
             values = depth(i).tobytes()
-            values = zlib.compress(values) if depth_compression else values
-            pose = np.eye(4, dtype="<f4")
-            frames += pose.tobytes() + struct.pack("<4Q", i * 1000, i * 1000, len(image), len(values)) + image + values
-        made.append(header + frames)
+            frames.append(pack_frame(np.eye(4), colour, zlib.compress(values) if compression[1] else values, i * 1000))
+        sizes = {"colour_size": SIZE, "depth_size": SIZE}
+        colour, values = compression
+        made.append(pack_sens(frames, K, K, **sizes, colour_compression=colour, depth_compression=values))
     return made
 
 
@@ -304,8 +231,3 @@ def texts() -> dict[str, list[bytes]]:
         "log": [b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.4}\n'],
         "mounting": [b"0.1 0 0.2 0 0 0", b"0.1 0 0.2 0 0 0 1"],
     }
-
-
-def lz4_chunk(data: bytes) -> bytes:
-    """Data as an lz4 frame."""
-    return lz4.frame.compress(data)

@@ -17,6 +17,7 @@ from random import Random
 import fuzz_corpus as corpus
 import fuzz_mutations as mutations
 import numpy as np
+from format_writers import encoded
 
 from dvmvs_core.foreign import foreign
 from dvmvs_core.importers.dataset import Dataset, SkippedFrame
@@ -33,8 +34,8 @@ POSE = "".join(" ".join(map(str, row)) + "\n" for row in np.eye(4))
 @cache
 def data_sets() -> list[tuple[Callable[[bool], Dataset], dict[str, bytes]]]:
     """How to open each data set, as published or not, and its files by name."""
-    colour, depth = corpus.encoded(corpus.picture(), ".png"), corpus.encoded(corpus.depth(), ".png")
-    jpeg = corpus.encoded(corpus.picture(), ".jpg")
+    colour, depth = encoded(".png", corpus.picture()), encoded(".png", corpus.depth())
+    jpeg = encoded(".jpg", corpus.picture())
     numbers = range(FRAMES)
     sequence, tum = "chess/seq-01/frame-", "rgbd_dataset_freiburg3_x"
     return [

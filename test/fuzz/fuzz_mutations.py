@@ -109,11 +109,8 @@ def mutated_npz(rng: Random, arrays: dict[str, bytes]) -> bytes:
         del arrays[name]
     elif kind < 0.8:
         arrays[name] = arrays[rng.choice(sorted(arrays))]
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
-        for key, content in arrays.items():
-            archive.writestr(f"{key}.npy", content)
-    return mutated(rng, buffer.getvalue()) if kind >= 0.8 else buffer.getvalue()
+    data = _archive(rng, {f"{key}.npy": content for key, content in arrays.items()})
+    return mutated(rng, data) if kind >= 0.8 else data
 
 
 def mutated_torch_file(rng: Random, data: bytes) -> bytes:
@@ -124,11 +121,7 @@ def mutated_torch_file(rng: Random, data: bytes) -> bytes:
         entries = {name: archive.read(name) for name in archive.namelist()}
     name = rng.choice(sorted(entries))
     entries[name] = mutated(rng, entries[name])
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
-        for key, content in entries.items():
-            archive.writestr(key, content)
-    return buffer.getvalue()
+    return _archive(rng, entries)
 
 
 def mutated_safetensors(rng: Random, data: bytes) -> bytes:
@@ -153,11 +146,19 @@ def mutated_sens(rng: Random, data: bytes) -> bytes:
     """Return a ScanNet recording, damaged in its header for the most part."""
     if rng.random() < 0.5:
         return mutated(rng, data)
-    head = 4 + 8 + 6 + 4 * 64 + 36
+    head = 4 + 8 + len("StructureSensor") + 4 * 64 + 36
     damaged = bytearray(data)
     at = rng.randrange(0, head - 8)
     struct.pack_into(rng.choice(("<I", "<Q")), damaged, at, rng.choice(NUMBERS) & 0xFFFFFFFF)
     return bytes(damaged)
+
+
+def _archive(rng: Random, entries: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
 
 
 def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:

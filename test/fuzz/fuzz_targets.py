@@ -22,6 +22,7 @@ import fuzz_corpus as corpus
 import fuzz_imports as imports
 import fuzz_mutations as mutations
 import numpy as np
+from format_writers import encode_rvl, encoded
 
 from dvmvs_core.data import scene_folder as scene
 from dvmvs_core.data.bags import bag_files
@@ -54,9 +55,6 @@ DEPTH_FORMATS = (
     "32FC1; compressedDepth rvl",
     "16UC1; png compressed",
 )
-
-
-DEPTH_FORMATS_OF_SEEDS = (DEPTH_FORMATS[0], DEPTH_FORMATS[2], DEPTH_FORMATS[4], DEPTH_FORMATS[2])
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ TARGETS = {
         lambda rng, data, folder: image_message.decode_compressed(rng.choice(FORMATS), data),
     ),
     "compressed_depth": Target(
-        lambda: list(zip(DEPTH_FORMATS_OF_SEEDS, corpus.compressed_depths(), strict=True)),
+        lambda: list(zip([DEPTH_FORMATS[i] for i in (0, 2, 4, 2)], corpus.compressed_depths(), strict=True)),
         lambda rng, seed: (
             seed[0] if rng.random() < 0.8 else rng.choice(DEPTH_FORMATS),
             mutations.mutated(rng, seed[1]),
@@ -210,14 +208,14 @@ TARGETS = {
         lambda rng, case, folder: compressed_depth.decode_compressed_depth(*case),
     ),
     "compressed_depth_png": Target(
-        lambda: [corpus.encoded(corpus.depth(), ".png")],
+        lambda: [encoded(".png", corpus.depth())],
         mutations.mutated_image,
         lambda rng, data, folder: compressed_depth.decode_compressed_depth(
             rng.choice(DEPTH_FORMATS[:2]), compressed_depth.HEADER.pack(0, 100.0, 1.0) + data
         ),
     ),
     "rvl": Target(
-        lambda: [corpus.rvl(corpus.depth())], mutations.mutated, lambda rng, data, folder: rvl.decode_rvl(data)
+        lambda: [encode_rvl(corpus.depth())], mutations.mutated, lambda rng, data, folder: rvl.decode_rvl(data)
     ),
     "message": Target(corpus.messages, _mutated_message, _message),
     "mcap": Target(lambda: corpus.bags()[".mcap"], mutations.mutated_mcap, _in_file("bag.mcap", _sequence)),
@@ -228,7 +226,9 @@ TARGETS = {
         lambda: _npys(corpus.npz_predictions()), mutations.mutated_npz, _in_file("predictions.npz", _predictions)
     ),
     "training_frame": Target(
-        lambda: _npys(corpus.npz_frames()), mutations.mutated_npz, _in_file("000000.npz", read_training_frame)
+        lambda: _npys([{"image": corpus.picture(), "depth": corpus.depth()}]),
+        mutations.mutated_npz,
+        _in_file("000000.npz", read_training_frame),
     ),
     "clip": Target(lambda: _npys(corpus.npz_clips()), mutations.mutated_npz, _in_file("00000.npz", read_clip)),
     "weights": Target(corpus.weights, mutations.mutated_safetensors, _in_file("w.safetensors", _weights)),

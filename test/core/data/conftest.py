@@ -5,113 +5,31 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Bags written message by message, for what no sequence would make."""
+"""Bags to write messages into."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
 
-from dvmvs_core.data.bags import bag_messages
-from dvmvs_core.data.bags.bag_files import typestore
-from dvmvs_core.data.bags.bag_sequence import BagSequence, BagTopics
-from dvmvs_core.data.open_sequence import open_sequence
-
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-INFO, TF = "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage"
-ODOMETRY, POSE = "nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped"
-COVARIANCE = "geometry_msgs/msg/PoseWithCovarianceStamped"
-MILLISECOND = 1_000_000
-
-
-class Recording:
-    """Writes messages by hand, for bags that no sequence would make."""
-
-    def __init__(self, path, storage=StoragePlugin.MCAP) -> None:
-        self.path = path
-        self.store = typestore()
-        self.writer = Writer(path, version=8, storage_plugin=storage)
-        self.connections = {}
-        self.writer.open()
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
-
-    def open(self, topics: BagTopics | None = None) -> BagSequence:
-        """The finished bag as a sequence."""
-        self.close()
-        return open_sequence(self.path, topics)
-
-    new = staticmethod(bag_messages.new)
-    header = staticmethod(bag_messages.header)
-
-    def write(self, topic, message_type, stamp_ns, message=None, **fields):
-        if topic not in self.connections:
-            self.connections[topic] = self.writer.add_connection(topic, message_type, typestore=self.store)
-        data = self.store.serialize_cdr(message or self.new(message_type, **fields), message_type)
-        self.writer.write(self.connections[topic], stamp_ns, data)
-
-    def image(
-        self,
-        stamp_ns,
-        pixels=None,
-        topic="/camera/image_rect",
-        encoding="rgb8",
-        frame_id="camera",
-        step=None,
-        log_ns=None,
-    ):
-        pixels = np.full((4, 6, 3), stamp_ns // MILLISECOND % 256, np.uint8) if pixels is None else pixels
-        message = bag_messages.image(stamp_ns, frame_id, pixels, encoding)
-        self.write(topic, IMAGE, log_ns or stamp_ns, replace(message, step=step or message.step))
-
-    def compressed(self, stamp_ns, data, image_format, topic="/camera/image_rect/compressed", frame_id="camera"):
-        data = np.frombuffer(data, np.uint8)
-        self.write(topic, COMPRESSED, stamp_ns, header=self.header(stamp_ns, frame_id), format=image_format, data=data)
-
-    def info(
-        self, stamp_ns, topic="/camera/camera_info", width=6, height=4, focal=5.0, d=(), frame_id="camera", **more
-    ):
-        K = np.array(((focal, 0, 3), (0, focal, 2), (0, 0, 1)))
-        message = bag_messages.camera_info(stamp_ns, frame_id, K, (height, width))
-        self.write(topic, INFO, stamp_ns, replace(message, **{"d": np.array(d, np.float64), "p": np.zeros(12), **more}))
-
-    def transform(self, stamp_ns, x=0.0, parent="odom", child="camera", static=False, w=1.0, log_ns=None, topic=None):
-        message = bag_messages.transform(stamp_ns, parent, child, (x, 0.0, 0.0), (0.0, 0.0, 0.0, w))
-        topic = topic or ("/tf_static" if static else "/tf")
-        self.write(topic, TF, stamp_ns if log_ns is None else log_ns, message)
-
-    def pose(self, x=0.0):
-        return self.new(
-            "geometry_msgs/msg/Pose", position=self.new("geometry_msgs/msg/Point", x=x, y=0.0, z=0.0),
-            orientation=self.new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
-        )  # fmt: skip
-
-    def pose_stamped(self, stamp_ns, x=0.0, topic="/pose", parent="vicon"):
-        self.write(topic, POSE, stamp_ns, header=self.header(stamp_ns, parent), pose=self.pose(x))
-
-    def pose_with_covariance(self, stamp_ns, x=0.0, topic="/amcl_pose", parent="map"):
-        pose = self.new("geometry_msgs/msg/PoseWithCovariance", pose=self.pose(x), covariance=np.zeros(36))
-        self.write(topic, COVARIANCE, stamp_ns, header=self.header(stamp_ns, parent), pose=pose)
-
-    def odometry(self, stamp_ns, x=0.0, topic="/odometry", parent="odom", child="base"):
-        still = self.new("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
-        twist = self.new("geometry_msgs/msg/Twist", linear=still, angular=still)
-        self.write(
-            topic, ODOMETRY, stamp_ns, header=self.header(stamp_ns, parent), child_frame_id=child,
-            pose=self.new("geometry_msgs/msg/PoseWithCovariance", pose=self.pose(x), covariance=np.zeros(36)),
-            twist=self.new("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)),
-        )  # fmt: skip
+sys.path.insert(0, str(Path(__file__).parents[2] / "fuzz"))  # of bag_recordings and format_writers
 
 
 @pytest.fixture
 def recording(tmp_path):
     """A bag to write messages into."""
+    from bag_recordings import Recording
+
     bag = Recording(tmp_path / "hand")
     yield bag
     bag.close()
+
+
+@pytest.fixture
+def posed(recording):
+    """The same with intrinsics, and transforms from 1 to 2 s."""
+    from bag_recordings import SECOND
+
+    return recording.info(0).transform(SECOND, x=1.0).transform(2 * SECOND, x=2.0)

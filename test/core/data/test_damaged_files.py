@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sqlite3
 import struct
@@ -20,8 +21,13 @@ import zipfile
 import lz4.frame
 import numpy as np
 import pytest
+import torch
+from bag_recordings import storage_file
+from fuzz_corpus import SIZE, npz_predictions
 from rosbags.rosbag2 import Reader
+from safetensors.torch import save_file
 
+from dvmvs_core.config import preset
 from dvmvs_core.data import scene_folder as scene
 from dvmvs_core.data.bags import bag_messages
 from dvmvs_core.data.bags.bag_files import BagFiles
@@ -37,20 +43,9 @@ from dvmvs_core.errors import DamagedError, DataError, MessageError, WeightsErro
 from dvmvs_core.evaluation.prediction.prediction_files import REQUIRED, PredictionReader
 from dvmvs_core.evaluation.scoring.figures import read_figures
 from dvmvs_core.importers import colmap, files, record3d, sens, transforms_json
+from dvmvs_core.model.checkpoint import FORMAT, load_network
 from dvmvs_core.model.regulariser import load_regulariser
 from dvmvs_core.training.training_scenes import read_training_frame
-
-
-def whole_predictions() -> dict[str, np.ndarray]:
-    return {
-        "depth": np.ones((2, 4, 6), np.float32),
-        "frame_index": np.array([1, 2]),
-        "measurement_index": np.array([[0], [1]]),
-        "stamp_ns": np.array([10, 20]),
-        "K": np.eye(3),
-        "world_T_cam": np.stack([np.eye(4)] * 2),
-        "latency_ms": np.ones(2),
-    }
 
 
 def read_all(path) -> None:
@@ -61,7 +56,7 @@ def read_all(path) -> None:
 @pytest.fixture
 def predictions(tmp_path):
     def write(**changes):
-        arrays = {**whole_predictions(), **changes}
+        arrays = {**npz_predictions()[0], **changes}
         np.savez(tmp_path / "predictions.npz", **{name: array for name, array in arrays.items() if array is not None})
         return tmp_path / "predictions.npz"
 
@@ -88,9 +83,9 @@ def test_predictions_without_an_array_are_refused(predictions, name):
         {"K": np.eye(4)},
         {"K": np.array(["a"] * 9).reshape(3, 3)},
         {"world_T_cam": np.eye(4)},
-        {"depth": np.ones((3, 4, 6), np.float32)},
-        {"depth": np.ones((2, 4, 6))},
-        {"depth": np.ones((2, 24), np.float32)},
+        {"depth": np.ones((3, *SIZE), np.float32)},
+        {"depth": np.ones((2, *SIZE))},
+        {"depth": np.ones((2, SIZE[0] * SIZE[1]), np.float32)},
         {"latency_ms": np.ones((2, 1))},
         {"measurement_index": np.array([0, 1])},
         {"refined": np.array([True])},
@@ -102,16 +97,14 @@ def test_predictions_whose_arrays_disagree_are_refused(predictions, changes):
 
 
 def test_an_npy_named_npz_a_folder_and_cut_off_predictions_are_refused(predictions, tmp_path):
-    path = predictions()
-    whole = path.read_bytes()
-    for size in (0, 10, len(whole) // 2, len(whole) - 5):
-        path.write_bytes(whole[:size])
+    whole = predictions().read_bytes()
+    array = io.BytesIO()
+    np.save(array, np.ones(3))
+    cut_off = (whole[:size] for size in (0, 10, len(whole) // 2, len(whole) - 5))
+    for i, content in enumerate((*cut_off, array.getvalue())):
+        (tmp_path / f"{i}.npz").write_bytes(content)
         with pytest.raises(DataError, match="cannot be read as predictions"):
-            read_all(path)
-    np.save(tmp_path / "x.npy", np.ones(3))
-    (tmp_path / "x.npy").rename(path)
-    with pytest.raises(DataError, match="cannot be read as predictions"):
-        read_all(path)
+            read_all(tmp_path / f"{i}.npz")
     with pytest.raises(DataError, match="cannot be read as predictions"):
         read_all(tmp_path)
     with pytest.raises(DataError, match="No such file"):
@@ -165,13 +158,13 @@ def test_a_training_frame_packed_in_a_way_of_another_age_is_refused(tmp_path):
 
 
 def test_a_bomb_in_a_training_frame_is_refused_before_it_is_inflated(tmp_path):
-    side = 20_000
+    side = 7_000
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file, file.open("image.npy", "w") as entry:
         entry.write(npy(f"({side}, {side}, 3)"))
         for _ in range(side // 100):
             entry.write(bytes(side * 3 * 100))
-    assert len(buffer.getvalue()) < 2_000_000
+    assert len(buffer.getvalue()) < 200_000
     (tmp_path / "0.npz").write_bytes(buffer.getvalue())
     with pytest.raises(DataError, match="would inflate"):
         read_training_frame(tmp_path / "0.npz")
@@ -182,11 +175,6 @@ def test_a_bomb_in_a_training_frame_is_refused_before_it_is_inflated(tmp_path):
 )
 def test_a_stamp_that_is_no_time_is_none(word):
     assert seconds_to_ns(word) is None
-
-
-@pytest.mark.parametrize(("word", "ns"), (("1.5", 1_500_000_000), ("1700000000.123456789", 1_700_000_000_123_456_789)))
-def test_a_stamp_keeps_its_nanoseconds(word, ns):
-    assert seconds_to_ns(word) == ns
 
 
 def test_a_sparse_text_file_costs_one_line(tmp_path):
@@ -264,33 +252,27 @@ def test_many_chunks_that_become_far_larger_than_their_file_are_not_inflated_all
             BagFiles(path)
 
 
-def test_a_database_that_computes_its_rows_is_not_read(make_bag, tmp_path):
-    bag = make_bag("sqlite3", frames=3)
-    (file,) = (path for path in bag.iterdir() if path.suffix == ".db3")
-    assert len(list(open_sequence(file).items())) == 3
+NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+COMPUTED_ROWS = (
+    "ALTER TABLE messages RENAME TO stored",
+    f"CREATE VIEW messages AS {NUMBERS}"
+    " SELECT i AS id, 1 AS topic_id, i AS timestamp, zeroblob(900000000) AS data FROM n",
+)
+
+
+def execute(file, statements) -> None:
     with sqlite3.connect(file) as database:
-        database.execute("ALTER TABLE messages RENAME TO stored")
-        database.execute(
-            "CREATE VIEW messages AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
-            " SELECT i AS id, 1 AS topic_id, i AS timestamp, zeroblob(900000000) AS data FROM n"
-        )
+        for statement in statements:
+            database.execute(statement)
     database.close()
-    with pytest.raises(DataError, match="holds no message"):
-        open_sequence(file)
 
 
 @pytest.mark.parametrize("compressed", (False, True))
 def test_a_database_under_another_name_is_checked_as_any_other(make_bag, compressed):
     """The metadata name the files of a bag, and whether they are compressed."""
     bag = make_bag("sqlite3", frames=3)
-    (file,) = bag.glob("*.db3")
-    with sqlite3.connect(file) as database:
-        database.execute("ALTER TABLE messages RENAME TO stored")
-        database.execute(
-            "CREATE VIEW messages AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
-            " SELECT i AS id, 1 AS topic_id, i AS timestamp, zeroblob(900000000) AS data FROM n"
-        )
-    database.close()
+    file = storage_file(bag)
+    execute(file, COMPUTED_ROWS)
     renamed = bag / ("data.db3.zstd" if compressed else "data")
     renamed.write_bytes(zstd.compress(file.read_bytes()) if compressed else file.read_bytes())
     metadata = bag / "metadata.yaml"
@@ -311,26 +293,26 @@ def test_a_database_under_another_name_is_checked_as_any_other(make_bag, compres
 @pytest.mark.parametrize(
     "statements",
     (
+        COMPUTED_ROWS,
         (
             "DROP TABLE IF EXISTS message_definitions",
-            "CREATE VIEW message_definitions AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+            f"CREATE VIEW message_definitions AS {NUMBERS}"
             " SELECT i AS id, 'a' AS topic_type, 'ros2msg' AS encoding, 'x' AS encoded_message_definition,"
             " '' AS type_description_hash FROM n",
         ),
-        ("INSERT INTO topics SELECT * FROM again",),
+        (
+            "CREATE TABLE again AS SELECT * FROM topics",  # whose ids need not differ
+            "DROP TABLE topics",
+            "CREATE TABLE topics AS SELECT * FROM again",
+            "INSERT INTO topics SELECT * FROM again",
+        ),
     ),
-    ids=("definitions without end", "a topic that is there twice"),
+    ids=("messages without end", "definitions without end", "a topic that is there twice"),
 )
-def test_a_database_whose_other_tables_make_work_out_of_nothing_is_not_read(make_bag, statements):
-    (file,) = make_bag("sqlite3", frames=3).glob("*.db3")
-    with sqlite3.connect(file) as database:
-        if "again" in statements[0]:  # a table whose ids need not differ
-            database.execute("CREATE TABLE again AS SELECT * FROM topics")
-            database.execute("DROP TABLE topics")
-            database.execute("CREATE TABLE topics AS SELECT * FROM again")
-        for statement in statements:
-            database.execute(statement)
-    database.close()
+def test_a_database_that_makes_work_out_of_nothing_is_not_read(make_bag, statements):
+    file = storage_file(make_bag("sqlite3", frames=3))
+    assert len(list(open_sequence(file).items())) == 3
+    execute(file, statements)
     with pytest.raises(DataError, match="holds no message"):
         open_sequence(file)
 
@@ -339,7 +321,7 @@ def test_metadata_that_make_work_out_of_nothing_are_not_used(make_bag):
     bag = make_bag("mcap", frames=3)
     metadata = bag / "metadata.yaml"
     whole = metadata.read_text()
-    (file,) = bag.glob("*.mcap")
+    file = storage_file(bag)
     again = whole.replace(f"  - {file.name}\n", f"  - {file.name}\n  - {file.name}\n")
     aliases = whole + "  a: &a [1]\n  b: [" + "*a, " * 5 + "]\n"
     assert whole not in (again, aliases)
@@ -351,21 +333,9 @@ def test_metadata_that_make_work_out_of_nothing_are_not_used(make_bag):
 
 
 def test_weights_whose_header_describes_a_network_that_no_memory_holds_are_refused(tmp_path):
-    import json
-
-    import torch
-    from safetensors.torch import save_file
-
-    from dvmvs_core.config import preset
-    from dvmvs_core.model.checkpoint import FORMAT, load_network
-
     config = preset("small").to_dict()
     for change in ({"hyper_channels": 2**20}, {"depth_hypotheses": 2**40}, {"height": 2**30, "width": 2**30}):
-        header = {
-            "format": FORMAT,
-            "networks": json.dumps({"fusionnet": {**config, **change}}),
-            "metadata": "{}",
-        }
+        header = {"format": FORMAT, "networks": json.dumps({"fusionnet": {**config, **change}}), "metadata": "{}"}
         save_file({"fusionnet/x": torch.zeros(1)}, tmp_path / "w.safetensors", header)
         with pytest.raises(WeightsError, match="do not fit|cannot read"):
             load_network(tmp_path / "w.safetensors")
@@ -422,8 +392,3 @@ def test_an_image_that_is_a_pipe_or_a_link_to_itself_costs_that_image(make_scene
     sequence = open_sequence(folder)
     assert [item.frame.index for item in sequence.items()] == [0, 2, 4, 5]
     assert set(sequence.faults) == {"images/00004.png", "images/00006.png"}
-
-
-def test_a_device_is_no_sequence():
-    with pytest.raises(DataError, match="neither a file nor a folder"):
-        open_sequence("/dev/null")

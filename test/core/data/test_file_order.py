@@ -10,6 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from bag_recordings import assert_same_frames
 
 from dvmvs_core.data.file_order import is_clutter, natural_key, order_note, ordered_files
 from dvmvs_core.data.open_sequence import open_sequence
@@ -42,35 +43,30 @@ def test_what_systems_leave_in_folders_is_no_file_of_a_recording(tmp_path):
     assert is_clutter("__MACOSX") and is_clutter("@eaDir") and not is_clutter("frame.png")
 
 
-def renumber(scene, frames) -> None:
-    """Name the images and depth images of a scene 0.png, 1.png, ... without leading zeros."""
-    for folder in (scene / "images", scene / "depth"):
-        for i in range(frames):
-            (folder / f"{i + 3:05d}.png").rename(folder / f"{i}.png")
+def renumber(folder, frames: int, prefix: str = "") -> None:
+    """Name images 0.png, 1.png, ... without leading zeros."""
+    for i in range(frames):
+        (folder / f"{i + 3:05d}.png").rename(folder / f"{prefix}{i}.png")
 
 
 def test_a_scene_of_names_without_leading_zeros_pairs_images_with_their_own_poses(make_scene, caplog):
     ordered = list(open_sequence(make_scene("padded", frames=14)).items())
     scene = make_scene("bare", frames=14)
-    renumber(scene, 14)
+    renumber(scene / "images", 14)
+    renumber(scene / "depth", 14)
     sequence = open_sequence(scene)
     items = list(sequence.items())
     assert [item.name for item in items] == [f"{i}.png" for i in range(14)]
-    for ours, theirs in zip(items, ordered, strict=True):
-        assert np.array_equal(ours.frame.image, theirs.frame.image)
-        assert np.array_equal(ours.frame.world_T_cam, theirs.frame.world_T_cam)
-        assert np.array_equal(ours.sensor_depth, theirs.sensor_depth)
+    assert_same_frames(items, ordered)
     assert caplog.text.count("2.png before 10.png, which is not the order of the alphabet") == 1
     assert sequence.notes == [order_note([scene / "images" / f"{i}.png" for i in range(14)])]
 
 
 def test_depth_that_pairs_by_order_alone_is_in_the_order_of_numbers_too(make_scene):
     scene = make_scene(frames=12)
-    expected = [item.sensor_depth for item in open_sequence(scene).items()]
-    for i in range(12):
-        (scene / "depth" / f"{i + 3:05d}.png").rename(scene / "depth" / f"d{i}.png")
-    for ours, theirs in zip(open_sequence(scene).items(), expected, strict=True):
-        assert np.array_equal(ours.sensor_depth, theirs)
+    expected = list(open_sequence(scene).items())
+    renumber(scene / "depth", 12, "d")
+    assert_same_frames(open_sequence(scene).items(), expected)
 
 
 def test_hidden_files_are_no_frames(make_scene):

@@ -32,6 +32,10 @@ from dvmvs_core.errors import ConfigError, DataError
 POSES = "goldens/hololens-000-poses-all-373.txt"
 
 
+def pose_items(poses, name=lambda i: f"{i}.png") -> list[PoseItem]:
+    return [PoseItem(i, name(i), i, pose) for i, pose in enumerate(poses)]
+
+
 def golden_index(reference, n):
     return (reference / f"goldens/keyframe_indices/keyframe+hololens-dataset+000+nmeas+{n}").read_text()
 
@@ -48,8 +52,7 @@ def golden_names(reference) -> dict[int, str]:
 @pytest.mark.parametrize("n", (1, 2, 3))
 def test_all_373_poses_give_the_published_file_byte_for_byte(reference, n):
     names = golden_names(reference)
-    poses = read_poses(reference / POSES)
-    items = [PoseItem(i, names.get(i, "not a keyframe"), i, pose) for i, pose in enumerate(poses)]
+    items = pose_items(read_poses(reference / POSES), lambda i: names.get(i, "not a keyframe"))
     text = format_index(simulate_keyframes(items, KeyframeConfig(measurement_frames=n)))
     assert text == golden_index(reference, n)
 
@@ -63,8 +66,7 @@ def test_every_nth_of_all_373_poses_gives_the_published_file_byte_for_byte(refer
     names = golden_names(reference)
     assert sum(index in names for index in simple) > len(simple) / 2
     assert all(names[index] == name for index, name in simple.items() if index in names)
-    poses = read_poses(reference / POSES)
-    items = [PoseItem(i, names.get(i) or simple.get(i) or "another frame", i, pose) for i, pose in enumerate(poses)]
+    items = pose_items(read_poses(reference / POSES), lambda i: names.get(i) or simple.get(i) or "another frame")
     assert format_index(every_nth_keyframe(items, step, 2)) == golden
 
 
@@ -73,12 +75,9 @@ def test_every_nth_counts_its_tries_when_poses_are_invalid():
     poses = [np.eye(4) for _ in range(12)]
     for i in (3, 4, 7, 8, 9):
         poses[i][0, 0] = np.nan
-    items = [PoseItem(i, f"{i}.png", i, pose) for i, pose in enumerate(poses)]
-    text = format_index(every_nth_keyframe(items, 3, 2, max_lost_frames=2))
     # 0 first; 3, 4 invalid; 5; 8, 9 invalid; 10
-    assert text == "5.png 0.png\n10.png 0.png 5.png\n"
-    text = format_index(every_nth_keyframe(items, 3, 2, max_lost_frames=1))
-    assert text == "TRACKING LOST\nTRACKING LOST\n"
+    for max_lost, text in ((2, "5.png 0.png\n10.png 0.png 5.png\n"), (1, "TRACKING LOST\nTRACKING LOST\n")):
+        assert format_index(every_nth_keyframe(pose_items(poses), 3, 2, max_lost_frames=max_lost)) == text
 
 
 def test_every_nth_must_be_positive():
@@ -94,8 +93,7 @@ def test_lost_tracking_goes_as_published(reference, case):
     value, first, last = case.split("_")
     poses = read_poses(reference / POSES)[: len(golden["responses"])]
     poses[int(first) : int(last)] = float(value)
-    items = [PoseItem(i, str(i), i, pose) for i, pose in enumerate(poses)]
-    entries = list(simulate_keyframes(items, KeyframeConfig(measurement_frames=2)))
+    entries = list(simulate_keyframes(pose_items(poses, str), KeyframeConfig(measurement_frames=2)))
     assert sum(entry.reference is None for entry in entries) == golden["responses"].count(3)
     found = [[int(name) for name in str(entry).split()] for entry in entries if entry.reference is not None]
     assert found == golden["sequence"]
@@ -113,8 +111,7 @@ def test_a_lost_stretch_is_a_line_of_its_own():
         poses[i][0, 3] = 0.2 * i
     for i in range(2, 34):
         poses[i][:] = np.inf
-    items = [PoseItem(i, f"{i}.png", i, pose) for i, pose in enumerate(poses)]
-    text = format_index(simulate_keyframes(items, KeyframeConfig()))
+    text = format_index(simulate_keyframes(pose_items(poses), KeyframeConfig()))
     assert text == "1.png 0.png\nTRACKING LOST\n35.png 34.png\n"
 
 
@@ -154,16 +151,18 @@ def names_of(found) -> list[list[str]]:
     return [[file.path.name for file in files] for files in found]
 
 
-@pytest.mark.parametrize("name", ("keyframe+hololens-dataset+000+nmeas+2", "simple10+7scenes+office-seq-01+nmeas+11"))
-def test_a_name_is_taken_apart_and_put_together_again(name):
-    assert str(IndexName.parse(name)) == name
-
-
 @pytest.mark.parametrize(
-    "name", ("index.txt", "keyframe+a+b+nmeas+two", "keyframe+a+b+nmea+2", "keyframe++b+nmeas+2", "k+a+b+c+nmeas+2")
+    ("name", "follows"),
+    (
+        ("keyframe+hololens-dataset+000+nmeas+2", True),
+        ("simple10+7scenes+office-seq-01+nmeas+11", True),
+        *((name, False) for name in ("index.txt", "keyframe+a+b+nmeas+two", "keyframe+a+b+nmea+2")),
+        *((name, False) for name in ("keyframe++b+nmeas+2", "k+a+b+c+nmeas+2")),
+    ),
 )
-def test_other_names_do_not_follow_the_rule(name):
-    assert IndexName.parse(name) is None
+def test_a_name_is_taken_apart_and_put_together_again_where_it_follows_the_rule(name, follows):
+    found = IndexName.parse(name)
+    assert str(found) == name if follows else found is None
 
 
 def test_a_name_that_could_not_be_taken_apart_is_refused():
@@ -199,11 +198,13 @@ def test_a_file_belongs_to_the_only_sequence_whatever_its_name(make_scene, indic
     assert (found[0][0].name, found[0][0].measurement_frames) == (None, 2)
 
 
-def test_of_several_sequences_a_file_must_say_whose_it_is(make_scene, indices):
+def test_of_several_sequences_a_file_must_say_whose_it_is(make_scene, indices, tmp_path):
     sequences = [open_sequence(make_scene(name)) for name in ("office", "stairs")]
     folder = indices("mine.txt")
     with pytest.raises(DataError, match="mine.txt cannot be told to belong to one of 2 sequences.*office, stairs"):
         match_index_files([folder / "mine.txt"], sequences)
+    with pytest.raises(DataError, match="nowhere must be a keyframe index file"):
+        match_index_files([tmp_path / "nowhere"], sequences[:1])
 
 
 def test_measurement_frames_shorten_every_line(make_scene, indices):
@@ -211,8 +212,3 @@ def test_measurement_frames_shorten_every_line(make_scene, indices):
     assert [str(entry) for entry in found[0][0].entries] == [
         "00005.png 00003.png", "TRACKING LOST", "00007.png 00005.png",
     ]  # fmt: skip
-
-
-def test_a_missing_file_is_one_clear_error(make_scene, tmp_path):
-    with pytest.raises(DataError, match="nowhere must be a keyframe index file"):
-        match_index_files([tmp_path / "nowhere"], [open_sequence(make_scene())])

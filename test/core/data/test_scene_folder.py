@@ -12,6 +12,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from format_writers import encoded
 
 from dvmvs_core.data.encodings.image_message import decode_compressed
 from dvmvs_core.data.open_sequence import open_sequence
@@ -23,6 +24,11 @@ from dvmvs_core.keyframes import KeyframeBuffer, KeyframeConfig, KeyframeDecisio
 def rewrite_poses(scene, change) -> None:
     poses = np.loadtxt(scene / "poses.txt")
     np.savetxt(scene / "poses.txt", change(poses))
+
+
+def rename(folder, new_name) -> None:
+    for file in sorted(folder.iterdir()):
+        file.rename(new_name(file))
 
 
 def read_all(scene) -> list:
@@ -52,18 +58,6 @@ def test_only_a_renderer_knows_true_depth(make_scene, record):
     assert open_sequence(scene).depth_name == "sensor depth"
 
 
-def test_without_stamps_the_frames_come_at_30_hz_from_1_s(make_scene):
-    stamps = [pose.stamp_ns for pose in open_sequence(make_scene(frames=4)).poses()]
-    assert stamps == [1_000_000_000, 1_033_333_333, 1_066_666_667, 1_100_000_000]
-
-
-def test_stamps_are_read_where_there_are_any(make_scene):
-    scene = make_scene(frames=3)
-    (scene / "stamps.txt").write_text("1.5\n1.6\n1700000000.250000001\n")
-    stamps = [pose.stamp_ns for pose in open_sequence(scene).poses()]
-    assert stamps == [1_500_000_000, 1_600_000_000, 1_700_000_000_250_000_001]
-
-
 def test_depth_is_optional_for_the_scene_and_for_a_frame(make_scene):
     assert not open_sequence(make_scene("without", depth=False)).has_depth
     scene = make_scene("holey", frames=3)
@@ -71,14 +65,6 @@ def test_depth_is_optional_for_the_scene_and_for_a_frame(make_scene):
     assert [item.sensor_depth is not None for item in read_all(scene)] == [True, False, True]
     assert [item.index for item in open_sequence(scene).sensor_depths({0, 1, 2})] == [0, 2]
     assert all(item.sensor_depth is None for item in open_sequence(scene).items(depth=False))
-
-
-def test_depth_pairs_by_order_where_no_name_agrees(make_scene):
-    scene = make_scene(frames=3)
-    first = cv2.imread(str(scene / "depth" / "00003.png"), cv2.IMREAD_UNCHANGED)
-    for file in sorted((scene / "depth").iterdir()):
-        file.rename(file.with_name(f"depth_{file.name}"))
-    assert np.array_equal(read_all(scene)[0].sensor_depth, (first / 1000.0).astype(np.float32))
 
 
 def test_rotations_of_few_digits_become_exact(make_scene):
@@ -107,11 +93,16 @@ def edit(path, change) -> None:
     path.write_bytes(change(path.read_bytes()))
 
 
+SCENE_K = np.array(((40.0, 0.0, 23.5), (0.0, 41.0, 17.5), (0.0, 0.0, 1.0)))
 BROKEN = {
     "an image is missing": (lambda s: (s / "images/00004.png").unlink(), "6 lines for 5 images: images are missing"),
     "there is no image": (
         lambda s: [file.unlink() for file in (s / "images").iterdir()],
         "images must hold the images as png or jpg; found none",
+    ),
+    "images are of another kind of file": (
+        lambda s: rename(s / "images", lambda file: file.with_suffix(".heic")),
+        "as png or jpg; found none, but 6 .heic",
     ),
     "every image is cut off": (
         lambda s: [edit(file, lambda data: data[:-300]) for file in (s / "images").iterdir()],
@@ -146,6 +137,10 @@ BROKEN = {
         lambda s: rewrite_poses(s, lambda p: p * np.where(np.arange(16) % 4 == 0, -1.0, 1.0)),
         "poses.txt, line 1: world_T_cam must hold a rotation",
     ),
+    "poses are written column by column, of which the first is the identity": (
+        lambda s: rewrite_poses(s, lambda p: np.eye(4).ravel() + 0.1 * np.arange(6)[:, None] * (np.arange(16) == 12)),
+        r"line 2: .* the row 0 0 0 1; .*It is written column by column: transpose it",
+    ),
     "the only pose is words": (lambda s: (s / "poses.txt").write_text("one two three\n"), "line 1: could not convert"),
     "there are no poses": (lambda s: (s / "poses.txt").unlink(), "poses.txt"),
     "K has another shape": (lambda s: np.savetxt(s / "K.txt", np.eye(3, 4)), "3 lines of 3 numbers"),
@@ -154,8 +149,19 @@ BROKEN = {
     "K is not a number": (lambda s: np.savetxt(s / "K.txt", np.diag((np.nan, 40, 1))), "K must be finite"),
     "stamps are too few": (lambda s: (s / "stamps.txt").write_text("1\n2\n"), "2 lines for 6 images"),
     "a stamp is no time": (lambda s: (s / "stamps.txt").write_text("1\n2\nnan\n4\n5\n6\n"), "line 3 must be a time"),
+    "a stamp that ROS cannot hold": (
+        lambda s: (s / "stamps.txt").write_text("\n".join(str(3_000_000_000 + i) for i in range(6))),
+        "stamps.txt, line 1 must be a time, in s as its other lines; got '3000000000'",
+    ),
     "stamps go back": (lambda s: (s / "stamps.txt").write_text("1\n2\n3\n2.5\n4\n5\n"), "line 4: stamps must increase"),
 }
+
+
+for scale in ("", "0", "-1000", "inf", "1000 5000"):
+    BROKEN[f"the scale of depth is {scale!r}"] = (
+        lambda s, scale=scale: (s / "depth_scale.txt").write_text(scale),
+        "must hold one number, the units of depth in a metre",
+    )
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -221,15 +227,6 @@ def test_one_pose_that_is_scaled_is_left_out(make_scene):
         read_poses(scene / "poses.txt")
 
 
-def test_poses_column_by_column_are_said_to_be_so_though_the_first_is_the_identity(make_scene):
-    scene = make_scene()
-    poses = np.tile(np.eye(4), (6, 1, 1))
-    poses[:, 3, 0] = 0.1 * np.arange(6)
-    np.savetxt(scene / "poses.txt", poses.reshape(6, 16))
-    with pytest.raises(DataError, match=r"line 2: .* the row 0 0 0 1; .*It is written column by column: transpose it"):
-        open_sequence(scene)
-
-
 def test_depth_of_another_size_is_refused_without_its_image_too(make_scene):
     scene = make_scene(frames=3)
     for file in (scene / "depth").iterdir():
@@ -266,17 +263,30 @@ def test_a_cut_off_jpeg_is_left_out_although_opencv_fills_it_with_grey(make_scen
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    (("nothing", "does not exist"), ("empty", "neither a scene folder"), ("old.bag", "cannot be read as a ROS 1 bag")),
+    (
+        ("nothing", "does not exist"),
+        ("empty", "neither a scene folder"),
+        ("old.bag", "cannot be read as a ROS 1 bag"),
+        ("none.bag", "cannot be read as a ROS 1 bag"),
+        ("/dev/null", "neither a file nor a folder"),
+        (
+            "another",
+            r"nor a rosbag2 \(metadata.yaml, \*.mcap or \*.db3\); it holds 2 .txt, 1 .heic\..*dvmvs import",
+        ),
+    ),
 )
 def test_what_is_no_sequence_is_told_what_would_be_one(tmp_path, name, said):
     (tmp_path / "empty").mkdir()
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    (tmp_path / "none.bag").write_bytes(b"nothing")
+    (tmp_path / "another").mkdir()
+    for file in ("rgb.txt", "groundtruth.txt", "a.heic", ".DS_Store", "._x.mcap"):
+        (tmp_path / "another" / file).touch()
     with pytest.raises(DataError, match=said):
         open_sequence(tmp_path / name)
 
 
 STORED = np.random.default_rng(3).integers(0, 256, (36, 48, 3), dtype=np.uint8)
-SCENE_K = np.array(((40.0, 0.0, 23.5), (0.0, 41.0, 17.5), (0.0, 0.0, 1.0)))
 SMOOTH = cv2.resize(STORED[:9, :12], (48, 36), interpolation=cv2.INTER_CUBIC)
 
 
@@ -290,7 +300,7 @@ def with_exif(jpeg: bytes, orientation: int) -> bytes:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pixels_are_taken_as_they_are_stored_whatever_exif_says(make_scene, orientation, caplog):
     scene = make_scene(frames=2, depth=False)
-    jpeg = cv2.imencode(".jpg", SMOOTH[..., ::-1])[1].tobytes()
+    jpeg = encoded(".jpg", SMOOTH[..., ::-1])
     for file in sorted((scene / "images").iterdir()):
         file.unlink()
         file.with_suffix(".jpg").write_bytes(with_exif(jpeg, orientation))
@@ -334,17 +344,20 @@ def test_stamps_in_any_unit_are_told_by_their_steps(make_scene, unit, ns, start_
     )
 
 
-def test_a_slow_series_by_the_clock_since_1970_is_in_seconds(make_scene):
-    scene = make_scene(frames=6, depth=False)
-    (scene / "stamps.txt").write_text("\n".join(str(1_700_000_000 + 60 * i) for i in range(6)))
-    assert [pose.stamp_ns for pose in open_sequence(scene).poses()][1] == 1_700_000_060_000_000_000
-
-
-def test_a_stamp_that_ros_cannot_hold_is_refused(make_scene):
-    scene = make_scene(frames=2, depth=False)
-    (scene / "stamps.txt").write_text("3000000000\n3000000001\n")
-    with pytest.raises(DataError, match="stamps.txt, line 1 must be a time, in s as its other lines; got '3000000000'"):
-        open_sequence(scene)
+@pytest.mark.parametrize(
+    ("text", "stamps_ns"),
+    (
+        (None, [1_000_000_000, 1_033_333_333, 1_066_666_667]),
+        ("1.5\n1.6\n1700000000.250000001\n", [1_500_000_000, 1_600_000_000, 1_700_000_000_250_000_001]),
+        ("1700000000\n1700000060\n1700000120\n", [(1_700_000_000 + 60 * i) * 10**9 for i in range(3)]),
+    ),
+    ids=("none: 30 Hz from 1 s", "exact nanoseconds", "a slow series by the clock since 1970"),
+)
+def test_stamps_are_read_where_there_are_any(make_scene, text, stamps_ns):
+    scene = make_scene(frames=3, depth=False)
+    if text:
+        (scene / "stamps.txt").write_text(text)
+    assert [pose.stamp_ns for pose in open_sequence(scene).poses()] == stamps_ns
 
 
 def test_K_of_another_resolution_is_refused_or_named(make_scene):
@@ -363,20 +376,11 @@ def test_K_of_another_resolution_is_refused_or_named(make_scene):
 @pytest.mark.parametrize("suffix", (".npy", ".exr", ".jpg"))
 def test_depth_of_another_kind_of_file_is_named(make_scene, suffix):
     scene = make_scene(frames=3)
-    for file in list((scene / "depth").iterdir()):
-        file.rename(file.with_suffix(suffix))
+    rename(scene / "depth", lambda file: file.with_suffix(suffix))
     sequence = open_sequence(scene)
     assert not sequence.has_depth
     (note,) = sequence.notes
     assert f"must hold depth as png of 16 bits, millimetres; none is read of 3 {suffix}" in note
-
-
-def test_images_of_another_kind_of_file_are_named(make_scene):
-    scene = make_scene(frames=3)
-    for file in list((scene / "images").iterdir()):
-        file.rename(file.with_suffix(".heic"))
-    with pytest.raises(DataError, match="as png or jpg; found none, but 3 .heic"):
-        open_sequence(scene)
 
 
 def test_what_text_files_may_hold_beside_numbers_does_not_disturb(make_scene):
@@ -405,14 +409,6 @@ def test_depth_may_have_other_units_than_millimetres(make_scene, units):
     np.testing.assert_allclose(list(sequence.items())[1].sensor_depth, values / units, rtol=1e-6)
 
 
-@pytest.mark.parametrize("text", ("", "0", "-1000", "inf", "1000 5000"))
-def test_a_depth_scale_that_is_none_is_refused(make_scene, text):
-    scene = make_scene(frames=3)
-    (scene / "depth_scale.txt").write_text(text)
-    with pytest.raises(DataError, match="must hold one number, the units of depth in a metre"):
-        open_sequence(scene)
-
-
 def test_depth_beside_files_of_tum_is_said_to_be_read_as_millimetres(make_scene):
     scene = make_scene(frames=3)
     (scene / "groundtruth.txt").write_text("")
@@ -420,24 +416,31 @@ def test_depth_beside_files_of_tum_is_said_to_be_read_as_millimetres(make_scene)
     assert "is read as millimetres, though groundtruth.txt" in note and "write 5000 into depth_scale.txt" in note
 
 
+MASK = np.full((36, 48), 255, np.uint8)
+MASK[:5] = 0
+
+
 def test_a_mask_says_where_images_show_nothing(make_scene):
     folder = make_scene()
-    mask = np.full((36, 48), 255, np.uint8)
-    mask[:5] = 0
-    cv2.imwrite(str(folder / "mask.png"), mask)
+    (folder / "mask.png").write_bytes(encoded(".png", MASK))
     for item in SceneSequence(folder).items():
-        np.testing.assert_array_equal(item.valid_mask, mask > 0)
-    cv2.imwrite(str(folder / "mask.png"), mask[:-1])
-    with pytest.raises(DataError, match=r"mask.png must have the size of the images, .*36.*; got .*35"):
-        SceneSequence(folder)
-    cv2.imwrite(str(folder / "mask.png"), np.zeros((36, 48), np.uint8))
-    with pytest.raises(DataError, match=r"mask.png: it is 0 everywhere, so nothing would have depth"):
-        SceneSequence(folder)
-    (folder / "mask.png").write_bytes(b"none")
-    with pytest.raises(DataError, match=r"mask.png must be a PNG that is 0 where images show nothing"):
-        SceneSequence(folder)
-    (folder / "mask.png").write_bytes(cv2.imencode(".jpg", mask)[1].tobytes())
-    with pytest.raises(DataError, match=r"mask.png: it must be a PNG; got a JPEG, which blurs where the mask ends"):
+        np.testing.assert_array_equal(item.valid_mask, MASK > 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    (
+        (encoded(".png", MASK[:-1]), r"mask.png must have the size of the images, .*36.*; got .*35"),
+        (encoded(".png", 0 * MASK), "mask.png: it is 0 everywhere, so nothing would have depth"),
+        (b"none", "mask.png must be a PNG that is 0 where images show nothing"),
+        (encoded(".jpg", MASK), "mask.png: it must be a PNG; got a JPEG, which blurs where the mask ends"),
+    ),
+    ids=("another size", "0 everywhere", "no image", "a JPEG"),
+)
+def test_a_mask_that_is_none_is_refused(make_scene, content, said):
+    folder = make_scene()
+    (folder / "mask.png").write_bytes(content)
+    with pytest.raises(DataError, match=said):
         SceneSequence(folder)
 
 

@@ -10,21 +10,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import struct
 import subprocess
 import sys
-import zipfile
 import zlib
 
 import cv2
 import lzfse
 import numpy as np
 import pytest
-from written_recordings import WRITERS, pose
+import small_inputs as small
+from written_recordings import WRITERS, edit_json, edit_metadata, pose
 
 from dvmvs_core.cli.main import main
 from dvmvs_core.data.open_sequence import open_sequence
@@ -34,117 +33,41 @@ from dvmvs_core.importers.record3d import _blocks, inflate_lzfse
 from dvmvs_core.importers.transforms_json import TransformsJson
 
 IMAGE = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8), (80, 60))
-EYE = np.eye(4).tolist()
-
-
-def png(path, image=IMAGE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), image)
-
-
-@pytest.fixture
-def room(tmp_path):
-    """A transforms.json of four frames, two with depth."""
-    frames = []
-    for i in range(4):
-        png(tmp_path / f"room/images/{i}.png")
-        frames.append({"file_path": f"images/{i}.png", "transform_matrix": EYE})
-    for i in range(2):
-        png(tmp_path / f"room/depth/{i}.png", np.full((60, 80), 1500, np.uint16))
-        frames[i]["depth_file_path"] = f"depth/{i}.png"
-    content = {"fl_x": 70, "cx": 40, "cy": 30, "frames": frames}
-    return tmp_path / "room", content
-
-
-def run(folder, content, tmp_path, *options) -> tuple[int, dict | None]:
-    """The exit code, and what the finished scene's record says."""
-    (folder / "transforms.json").write_text(json.dumps(content))
-    code = main(["import", "transforms", str(folder), str(tmp_path / "out"), *options])
-    record = tmp_path / "out/room/export.json"
-    return code, json.loads(record.read_text()) if record.exists() else None
 
 
 def reasons(entries) -> dict[str, str]:
     return {entry["name"]: entry["reason"] for entry in entries}
 
 
-def test_each_frame_that_is_left_out_says_why(room, tmp_path, capsys):
-    folder, content = room
-    (folder / "images/1.png").unlink()
-    (folder / "images/2.png").write_bytes((folder / "images/3.png").read_bytes()[:-40])
-    content["frames"][3]["transform_matrix"] = (np.diag((2.0, 2, 2, 1))).tolist()
-    code, record = run(folder, content, tmp_path)
-    assert code == 0 and record["frames"] == 1
-    said = reasons(record["skipped"])
-    assert "there is no" in said["images/1.png"] and "ends early" in said["images/2.png"]
-    assert "rigid transform" in said["images/3.png"]
-    assert "left out images/1.png: there is no" in capsys.readouterr().out
+@pytest.fixture
+def import_walk(tmp_path, import_by_command):
+    """Import images of these names, with poses at 1 and 2 s."""
 
+    def run(*images: str, options=()) -> tuple[int, dict | None]:
+        for name in images:
+            small.write(tmp_path / f"walk/{name}", IMAGE)
+        (tmp_path / "poses.txt").write_text("1.0 0 0 0 0 0 0 1\n2.0 0 0 0 0 0 0 1\n")
+        arguments = ("--poses", tmp_path / "poses.txt", "--intrinsics", 70, 70, 40, 30, *options)
+        return import_by_command("trajectory", tmp_path / "walk", *arguments)
 
-def test_a_broken_depth_image_leaves_the_frame_for_prediction(room, tmp_path):
-    folder, content = room
-    (folder / "depth/0.png").write_bytes(b"no image")
-    _, record = run(folder, content, tmp_path)
-    assert record["skipped"] == [] and record["frames"] == 4
-    assert "must be a depth image" in reasons(record["without_depth"])["images/0.png"]
-    sequence = open_sequence(tmp_path / "out/room")
-    assert [item.sensor_depth is not None for item in sequence.items()] == [False, True, False, False]
-
-
-def test_frames_are_read_one_by_one_when_they_are_wanted(room):
-    folder, content = room
-    (folder / "transforms.json").write_text(json.dumps(content))
-    dataset = TransformsJson(False, TransformsOptions())
-    frames = dataset.open(dataset.find(folder)[0]).frames(1)
-    assert next(frames).image.shape == (60, 80, 3)
-    (folder / "images/1.png").unlink()
-    assert "cannot be read" in next(frames).reason
+    return run
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("image", "said"),
     (
-        (lambda content: content.update(frames=[]), "must hold a list of frames"),
-        (lambda content: content.pop("fl_x"), "neither fl_x nor camera_angle_x"),
-        (lambda content: content.update(fl_x="wide"), "fl_x, cx, cy"),
-        (lambda content: content.update(camera_model="EQUIRECTANGULAR"), "camera_model must be OPENCV"),
-        (lambda content: content.update(fl_x=-5), "intrinsics"),
+        ("1700000000.0.png", r"from 1700000000.000 to 1700000000.000 s.* from 1.000 to 2.000 s"),
+        ("IMG_0007.png", "images must be named by increasing times"),
     ),
 )
-def test_what_is_wrong_with_all_frames_ends_the_import_with_its_cause(room, tmp_path, capsys, change, said):
-    folder, content = room
-    change(content)
-    code, record = run(folder, content, tmp_path)
-    assert code == 1 and record is None
-    assert said in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == []
+def test_images_without_times_or_with_those_of_another_clock_are_refused(import_walk, capsys, image, said):
+    assert import_walk(image) == (1, None)
+    assert re.search(said, capsys.readouterr().err)
 
 
-def test_clocks_that_do_not_meet_are_named_with_their_times(tmp_path, capsys):
-    png(tmp_path / "walk/1700000000.0.png")
-    (tmp_path / "poses.txt").write_text("1.0 0 0 0 0 0 0 1\n2.0 0 0 0 0 0 0 1\n")
-    arguments = ["--poses", str(tmp_path / "poses.txt"), "--intrinsics", "70", "70", "40", "30"]
-    assert main(["import", "trajectory", str(tmp_path / "walk"), str(tmp_path / "out"), *arguments]) == 1
-    error = capsys.readouterr().err
-    assert "from 1700000000.000 to 1700000000.000 s" in error and "from 1.000 to 2.000 s" in error
-
-
-def test_images_outside_of_the_trajectory_say_so(tmp_path):
-    for second in ("1.5", "2.5"):
-        png(tmp_path / f"walk/{second}.png")
-    (tmp_path / "poses.txt").write_text("1.0 0 0 0 0 0 0 1\n2.0 0 0 0 0 0 0 1\n")
-    arguments = ["--poses", str(tmp_path / "poses.txt"), "--intrinsics", "70", "70", "40", "30", "--max-gap-ms", "600"]
-    assert main(["import", "trajectory", str(tmp_path / "walk"), str(tmp_path / "out"), *arguments]) == 0
-    record = json.loads((tmp_path / "out/walk/export.json").read_text())
-    assert reasons(record["skipped"]) == {"2.5.png": "no pose within 600 ms before and after it"}
-
-
-def test_images_without_times_are_refused_by_name(tmp_path, capsys):
-    png(tmp_path / "walk/IMG_0007.png")
-    (tmp_path / "poses.txt").write_text("1.0 0 0 0 0 0 0 1\n")
-    arguments = ["--poses", str(tmp_path / "poses.txt"), "--intrinsics", "70", "70", "40", "30"]
-    assert main(["import", "trajectory", str(tmp_path / "walk"), str(tmp_path / "out"), *arguments]) == 1
-    assert "images must be named by increasing times" in capsys.readouterr().err
+def test_images_outside_of_the_trajectory_say_so(import_walk):
+    code, record = import_walk("1.5.png", "2.5.png", options=("--max-gap-ms", 600))
+    assert (code, reasons(record["skipped"])) == (0, {"2.5.png": "no pose within 600 ms before and after it"})
 
 
 def test_colmap_asks_for_the_scale(tmp_path, capsys):
@@ -154,20 +77,20 @@ def test_colmap_asks_for_the_scale(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("cut", (4, 30, 70, 90, 120))
-def test_a_binary_model_that_was_cut_off_says_so(tmp_path, capsys, cut):
+def test_a_binary_model_that_was_cut_off_says_so(import_by_command, tmp_path, capsys, cut):
     (tmp_path / "images").mkdir()
     image = struct.pack("<QI7dI", 2, 1, 1, 0, 0, 0, 0, 0, 0, 1) + b"0.png\0" + struct.pack("<Qddq", 1, 0, 0, -1)
     (tmp_path / "images.bin").write_bytes(image[:cut])
     (tmp_path / "cameras.bin").write_bytes(struct.pack("<QIiQQ3d", 1, 1, 0, 80, 60, 70, 40, 30))
-    assert main(["import", "colmap", str(tmp_path), str(tmp_path / "out"), "--scale", "1"]) == 1
+    assert import_by_command("colmap", tmp_path, "--scale", 1) == (1, None)
     assert "cut off" in capsys.readouterr().err
 
 
-def test_a_colmap_camera_that_is_unknown_names_the_way_out(tmp_path, capsys):
+def test_a_colmap_camera_that_is_unknown_names_the_way_out(import_by_command, tmp_path, capsys):
     (tmp_path / "images").mkdir()
     (tmp_path / "images.txt").write_text("1 1 0 0 0 0 0 0 1 0.png\n\n")
     (tmp_path / "cameras.txt").write_text("1 FOV 80 60 70 70 40 30 0.9\n")
-    assert main(["import", "colmap", str(tmp_path), str(tmp_path / "out"), "--scale", "1"]) == 1
+    assert import_by_command("colmap", tmp_path, "--scale", 1) == (1, None)
     assert "image_undistorter" in capsys.readouterr().err
 
 
@@ -220,9 +143,9 @@ def test_lzfse_is_read_as_it_is_compressed(data, kinds):
 
 
 def test_what_lzfse_claims_is_asked_before_it_is_inflated(monkeypatch):
-    stream = lzfse.compress(bytes(20_000_000))
+    stream = lzfse.compress(bytes(2_000_000))
     monkeypatch.setattr(lzfse, "decompress", lambda data: pytest.fail("it was inflated"))
-    with pytest.raises(DamagedError, match="must hold 64 bytes; it holds 20000000"):
+    with pytest.raises(DamagedError, match="must hold 64 bytes; it holds 2000000"):
         inflate_lzfse(stream, 64)
 
 
@@ -233,14 +156,14 @@ def test_without_lzfse_its_package_is_named(monkeypatch):
         inflate_lzfse(stream, 240)
 
 
-def test_a_video_that_is_none_and_poses_that_are_none_say_so(tmp_path, capsys):
+def test_a_video_that_is_none_and_poses_that_are_none_say_so(import_by_command, tmp_path, capsys):
     (tmp_path / "rgb.mp4").write_bytes(b"nothing")
     (tmp_path / "odometry.csv").write_text("time, x\n")
-    assert main(["import", "stray", str(tmp_path), str(tmp_path / "out")]) == 1
+    assert import_by_command("stray", tmp_path) == (1, None)
     assert "cannot be opened as a video" in capsys.readouterr().err
 
 
-def test_of_the_models_of_a_workspace_the_one_with_images_is_taken(tmp_path):
+def test_of_the_models_of_a_workspace_the_one_with_images_is_taken(import_by_command, tmp_path):
     """COLMAP keeps the images of its own model elsewhere, and the undistorted ones in dense/0."""
     for place, camera in (
         ("sparse/0", "1 SIMPLE_RADIAL 80 60 70 40 30 0.1"),
@@ -249,20 +172,9 @@ def test_of_the_models_of_a_workspace_the_one_with_images_is_taken(tmp_path):
         (tmp_path / "work" / place).mkdir(parents=True)
         (tmp_path / "work" / place / "images.txt").write_text("1 1 0 0 0 0 0 0 1 a (1).png\n\n")
         (tmp_path / "work" / place / "cameras.txt").write_text(f"{camera}\n")
-    png(tmp_path / "work/dense/0/images/a (1).png")
-    assert main(["import", "colmap", str(tmp_path / "work"), str(tmp_path / "out"), "--scale", "2"]) == 0
+    small.write(tmp_path / "work/dense/0/images/a (1).png", IMAGE)
+    assert import_by_command("colmap", tmp_path / "work", "--scale", 2)[0] == 0
     assert open_sequence(tmp_path / "out/work").K[0, 0] == 64
-
-
-def imported(tmp_path, name: str, change) -> tuple[int, dict | None]:
-    """Import a recording of `written_recordings` after a change; the exit code, and the scene's record."""
-    (tmp_path / "in").mkdir()
-    command, place, *options = WRITERS[name].write(tmp_path / "in")
-    change(tmp_path / "in")
-    arguments = ["import", command, str(place), str(tmp_path / "out"), "--workers", "1", *map(str, options)]
-    code = main(arguments)
-    records = list((tmp_path / "out").glob("*/export.json"))
-    return code, json.loads(records[0].read_text()) if records else None
 
 
 def edit(place: str, change):
@@ -273,6 +185,19 @@ def edit(place: str, change):
         (folder / place).write_text("\n".join(change(lines)) + "\n")
 
     return edited
+
+
+def content_of(place: str, change):
+    """Change what a JSON file holds."""
+    return lambda folder: edit_json(folder / place, change)
+
+
+def metadata(change):
+    """Change the metadata of Record3D."""
+    return lambda folder: edit_metadata(folder / "room.r3d", change)
+
+
+SCALED = np.diag((2.0, 2, 2, 1)).tolist()
 
 
 def again(lines: list[str]) -> list[str]:
@@ -292,28 +217,28 @@ def again(lines: list[str]) -> list[str]:
         ("seven_scenes", edit("room/seq-01/frame-000001.pose.txt", lambda lines: lines[:2]), "4 lines of 4 numbers"),
     ),
 )  # fmt: skip
-def test_one_bad_line_costs_its_frame_and_no_stamps(tmp_path, name, change, said):
-    code, record = imported(tmp_path, name, change)
+def test_one_bad_line_costs_its_frame_and_no_stamps(import_recording, name, change, said):
+    code, record = import_recording(name, change)
     assert code == 0 and record["frames"] == (4 if name in ("euroc", "stray") else 3)
     assert len(record["skipped"]) == 1 and said in record["skipped"][0]["reason"]
     assert record["stamps"] == (name != "seven_scenes")
 
 
-def test_an_image_that_is_missing_moves_no_other_image_to_its_pose(tmp_path):
-    _, record = imported(tmp_path, "kitti", lambda folder: (folder / "sequences/00/image_2/000001.png").unlink())
+def test_an_image_that_is_missing_moves_no_other_image_to_its_pose(tmp_path, import_recording):
+    _, record = import_recording("kitti", lambda folder: (folder / "sequences/00/image_2/000001.png").unlink())
     assert record["frames"] == 3
     places = [item.frame.world_T_cam[:3, 3] for item in open_sequence(tmp_path / "out/kitti-00").items()]
     np.testing.assert_allclose(places, [pose(i)[:3, 3] for i in (0, 2, 3)], atol=1e-6)
 
 
-def test_a_log_takes_the_numbers_of_images_where_some_are_missing(tmp_path, capsys):
+def test_a_log_takes_the_numbers_of_images_where_some_are_missing(tmp_path, import_recording, capsys):
     def from_zero(folder) -> None:
         for kind in ("color", "depth"):
             for path in sorted((folder / kind).iterdir(), key=lambda path: int(path.stem)):
                 path.rename(path.with_name(f"{int(path.stem) - 8:05d}{path.suffix}"))
         (folder / "color/00001.jpg").unlink()
 
-    _, record = imported(tmp_path, "open3d", from_zero)
+    _, record = import_recording("open3d", from_zero)
     assert (record["frames"], record["without_depth"]) == (3, [])
     items = list(open_sequence(tmp_path / "out/in").items())
     np.testing.assert_allclose(
@@ -322,27 +247,65 @@ def test_a_log_takes_the_numbers_of_images_where_some_are_missing(tmp_path, caps
     assert all(item.sensor_depth is not None for item in items)
 
 
-def test_a_log_whose_images_tell_no_number_is_refused_where_some_are_missing(tmp_path, capsys):
-    code, record = imported(tmp_path, "open3d", lambda folder: (folder / "color/9.jpg").unlink())
-    assert (code, record) == (1, None)
-    assert "must hold an image a pose; got 3 for 4 poses, and names that do not count from 0" in capsys.readouterr().err
-
-
-def test_a_depth_image_that_is_missing_costs_its_frame_no_more_than_that(tmp_path):
-    _, record = imported(tmp_path, "open3d", lambda folder: (folder / "depth/9.png").unlink())
+def test_a_depth_image_that_is_missing_costs_its_frame_no_more_than_that(import_recording):
+    _, record = import_recording("open3d", lambda folder: (folder / "depth/9.png").unlink())
     assert (record["frames"], reasons(record["without_depth"])) == (4, {"9.jpg": "there is no depth image 9"})
 
 
-def test_a_video_whose_poses_begin_at_0_keeps_its_times(tmp_path):
+def test_a_video_whose_poses_begin_at_0_keeps_its_times(tmp_path, import_by_command):
     (tmp_path / "in").mkdir()
-    command, place, *options = WRITERS["trajectory_video"].write(tmp_path / "in")
+    *arguments, _ = WRITERS["trajectory_video"].write(tmp_path / "in")
     at = [line.partition(" ") for line in (tmp_path / "in/poses.txt").read_text().splitlines()[1:]]
     (tmp_path / "in/poses.txt").write_text("".join(f"{float(time) - 1000:.6f} {pose}\n" for time, _, pose in at))
-    options[options.index("--time-offset-s") + 1] = 0
-    assert main(["import", command, str(place), str(tmp_path / "out"), *map(str, options)]) == 0
+    assert import_by_command(*arguments, 0)[0] == 0
     stamps = [item.stamp_ns for item in open_sequence(tmp_path / "out/walk").poses()]
     np.testing.assert_allclose(stamps, 10**9 + 50_000_000 * np.arange(4), atol=1000)
     assert (tmp_path / "out/walk/stamps.txt").exists()
+
+
+def test_each_frame_that_is_left_out_says_why(import_recording, capsys):
+    def change(folder) -> None:
+        images = folder / "room/images"
+        (images / "frame_8.png").unlink()
+        (images / "frame_9.png").write_bytes((images / "frame_10.png").read_bytes()[:-40])
+        edit_json(folder / "room/transforms.json", lambda c: c["frames"][0].update(transform_matrix=SCALED))
+
+    code, record = import_recording("transforms", change)
+    assert code == 0 and record["frames"] == 1
+    said = reasons(record["skipped"])
+    assert "there is no" in said["images/frame_8.png"] and "ends early" in said["images/frame_9.png"]
+    assert "rigid transform" in said["images/frame_10.png"]
+    assert "left out images/frame_8.png: there is no" in capsys.readouterr().out
+
+
+def test_a_broken_depth_image_leaves_the_frame_for_prediction(import_recording, tmp_path):
+    _, record = import_recording("transforms_each", lambda folder: (folder / "depth/0.png").write_bytes(b"no image"))
+    assert record["skipped"] == [] and record["frames"] == 4
+    assert "must be a depth image" in reasons(record["without_depth"])["images/0.png"]
+    sequence = open_sequence(tmp_path / "out/in")
+    assert [item.sensor_depth is not None for item in sequence.items()] == [False, True, False, False]
+
+
+def test_frames_are_read_one_by_one_when_they_are_wanted(tmp_path):
+    WRITERS["transforms_each"].write(tmp_path)
+    dataset = TransformsJson(False, TransformsOptions())
+    frames = dataset.open(dataset.find(tmp_path)[0]).frames(1)
+    assert next(frames).image.shape == (240, 320, 3)
+    (tmp_path / "images/1.png").unlink()
+    assert "cannot be read" in next(frames).reason
+
+
+def row_by_row(content: dict) -> None:
+    name = "K" if "K" in content else "intrinsic_matrix"
+    content[name] = np.reshape(content[name], (3, 3)).T.ravel().tolist()
+
+
+def to_leica(folder) -> None:
+    (folder / "V1/mav0/state_groundtruth_estimate0").rename(folder / "V1/mav0/leica0")
+
+
+def pairs(lines: list[str]) -> list[str]:
+    return ["0 1 60" if not i % 5 else line for i, line in enumerate(lines)]
 
 
 @pytest.mark.parametrize(
@@ -353,96 +316,73 @@ def test_a_video_whose_poses_begin_at_0_keeps_its_times(tmp_path):
             edit("V1/mav0/state_groundtruth_estimate0/data.csv", lambda lines: lines[::-1]),
             "data.csv, line 2: times must not go back; got .* Sort it",
         ),
+        ("euroc", to_leica, "Those of leica0 are positions alone"),
         ("euroc", lambda folder: (folder / "V1/mav0/cam0/sensor.yaml").write_text(""), "must hold names and values"),
         ("tum_vi", lambda folder: (folder / "V1/dso/camchain.yaml").write_text("[1]"), "must hold names and values"),
         ("open3d", lambda folder: (folder / "camera_intrinsic.json").write_text(""), "JSON, and is empty.* Copy it"),
+        ("open3d", content_of("camera_intrinsic.json", row_by_row), "column by column.*: transpose it"),
+        ("open3d", content_of("camera_intrinsic.json", lambda c: c.update(width=752)), "must be of 752×240, as its"),
+        ("open3d", edit("scene/trajectory.log", pairs), "must hold one pose a frame; got several of frame 0"),
+        (
+            "open3d",
+            lambda folder: (folder / "color/9.jpg").unlink(),
+            "must hold an image a pose; got 3 for 4 poses, and names that do not count from 0",
+        ),
+        ("record3d", metadata(row_by_row), "column by column.*: transpose it"),
+        ("record3d", metadata(lambda content: content.pop("dw")), "must hold poses, K, dw and dh of Record3D"),
+        ("record3d", metadata(lambda content: content.update(frameTimestamps=[1])), "room.r3d: .* 4 poses, .* and 1 t"),
+        ("stray", edit("camera_matrix.csv", lambda _: ["260,0,0", "0,255,0", "163,118,1"]), "csv: .*: transpose it"),
         ("transforms", lambda folder: (folder / "room/transforms.json").write_text("[]"), "must hold names and values"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(h=99)), "must be of 320×99, as its"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(frames=[])), "must hold a list of frames"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.pop("fl_x")), "neither fl_x nor camera_angle_x"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(fl_x="wide")), "fl_x, cx, cy"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(fl_x=-5)), "intrinsics"),
+        ("transforms", content_of("room/transforms.json", lambda c: c.update(k4=0.01)), "k4 is of a fisheye alone"),
+        (
+            "transforms",
+            content_of("room/transforms.json", lambda c: c.update(camera_model="EQUIRECTANGULAR")),
+            "camera_model must be OPENCV",
+        ),
     ),
 )  # fmt: skip
-def test_what_ends_an_import_is_one_line_of_its_cause(tmp_path, capsys, name, change, said):
-    code, record = imported(tmp_path, name, change)
+def test_what_ends_an_import_is_one_line_of_its_cause(tmp_path, import_recording, capsys, name, change, said):
+    code, record = import_recording(name, change)
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("dvmvs import: "))
     assert (code, record) == (1, None) and "1 of 1 scenes" not in line
     assert re.search(said, line), line
+    assert not list((tmp_path / "out").glob("*"))
 
 
-def test_text_of_windows_is_read(tmp_path):
+def test_text_of_windows_is_read(import_recording):
     def windows(folder) -> None:
         for path in (folder / "sparse/0").iterdir():
             path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
 
-    assert imported(tmp_path, "colmap_text", windows)[1]["frames"] == 4
+    assert import_recording("colmap_text", windows)[1]["frames"] == 4
 
 
 @pytest.mark.parametrize("odd", (0, 1))
-def test_an_image_of_another_size_is_not_taken_with_the_k_of_the_others(tmp_path, odd):
+def test_an_image_of_another_size_is_not_taken_with_the_k_of_the_others(import_recording, odd):
     def smaller(folder) -> None:
         path = sorted((folder / "walk").iterdir())[odd]
-        png(path, cv2.imread(str(path))[:200, :300])
+        small.write(path, small.read(path)[:200, :300])
 
-    _, record = imported(tmp_path, "trajectory_folder", smaller)
+    _, record = import_recording("trajectory_folder", smaller)
     assert record["frames"] == 3
     assert "must have the size of the others, 320×240, whose K is given; got 300×200" in record["skipped"][0]["reason"]
 
 
 def halved(folder) -> None:
     for path in folder.rglob("*.png" if (folder / "room").exists() else "images/*.jpg"):
-        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        small.write(path, cv2.resize(small.read(path), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
 
 
 @pytest.mark.parametrize("name", ("transforms", "colmap_text"))
-def test_smaller_copies_of_images_get_a_smaller_k(tmp_path, name):
-    assert imported(tmp_path, name, halved)[1]["frames"] == 4
+def test_smaller_copies_of_images_get_a_smaller_k(tmp_path, import_recording, name):
+    assert import_recording(name, halved)[1]["frames"] == 4
     (scene,) = (tmp_path / "out").iterdir()
     np.testing.assert_allclose(open_sequence(scene).K, ((130, 0, 81.375), (0, 127.5, 59), (0, 0, 1)), atol=1e-6)
-
-
-def metadata(change):
-    """Change the metadata of Record3D."""
-
-    def changed(folder) -> None:
-        with zipfile.ZipFile(folder / "room.r3d") as archive:
-            entries = {name: archive.read(name) for name in archive.namelist()}
-        content = json.loads(entries["metadata"])
-        change(content)
-        with zipfile.ZipFile(folder / "room.r3d", "w") as archive:
-            for name, data in {**entries, "metadata": json.dumps(content)}.items():
-                archive.writestr(name, data)
-
-    return changed
-
-
-def content_of(place: str, change):
-    """Change what a JSON file holds."""
-
-    def changed(folder) -> None:
-        content = json.loads((folder / place).read_text())
-        change(content)
-        (folder / place).write_text(json.dumps(content))
-
-    return changed
-
-
-def row_by_row(content: dict) -> None:
-    name = "K" if "K" in content else "intrinsic_matrix"
-    content[name] = np.reshape(content[name], (3, 3)).T.ravel().tolist()
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "said"),
-    (
-        ("record3d", metadata(row_by_row), "column by column.*: transpose it"),
-        ("record3d", metadata(lambda content: content.pop("dw")), "must hold poses, K, dw and dh of Record3D"),
-        ("record3d", metadata(lambda content: content.update(frameTimestamps=[1])), "room.r3d: .* 4 poses, .* and 1 t"),
-        ("open3d", content_of("camera_intrinsic.json", row_by_row), "column by column.*: transpose it"),
-        ("open3d", content_of("camera_intrinsic.json", lambda c: c.update(width=752)), "must be of 752×240, as its"),
-        ("stray", edit("camera_matrix.csv", lambda _: ["260,0,0", "0,255,0", "163,118,1"]), "csv: .*: transpose it"),
-        ("transforms", content_of("room/transforms.json", lambda c: c.update(h=99)), "must be of 320×99, as its"),
-    ),
-)  # fmt: skip
-def test_intrinsics_that_cannot_be_are_refused_by_their_cause(tmp_path, capsys, name, change, said):
-    assert imported(tmp_path, name, change) == (1, None)
-    assert re.search(said, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -463,48 +403,26 @@ def test_intrinsics_that_cannot_be_are_refused_by_their_cause(tmp_path, capsys, 
         ),
     ),
 )  # fmt: skip
-def test_one_bad_frame_is_left_out_and_named(tmp_path, name, change, left_out):
-    record = imported(tmp_path, name, change)[1]
+def test_one_bad_frame_is_left_out_and_named(import_recording, name, change, left_out):
+    record = import_recording(name, change)[1]
     said = reasons(record["skipped"])
     assert said.keys() == left_out.keys() and all(left_out[key] in said[key] for key in said)
 
 
 @pytest.mark.parametrize("scale", ("0", "-1000", "inf"))
-def test_a_depth_scale_of_an_import_must_be_one(tmp_path, capsys, scale):
-    assert main(["import", "open3d", str(tmp_path), str(tmp_path / "out"), f"--depth-scale={scale}"]) == 1
+def test_a_depth_scale_of_an_import_must_be_one(tmp_path, import_by_command, capsys, scale):
+    assert import_by_command("open3d", tmp_path, f"--depth-scale={scale}") == (1, None)
     assert "depth_scale must be units in a metre" in capsys.readouterr().err
 
 
-def test_a_log_of_pairs_of_frames_is_no_trajectory(tmp_path, capsys):
-    pairs = edit(
-        "scene/trajectory.log", lambda lines: ["0 1 60" if not i % 5 else line for i, line in enumerate(lines)]
-    )
-    assert imported(tmp_path, "open3d", pairs) == (1, None)
-    assert "must hold one pose a frame; got several of frame 0" in capsys.readouterr().err
-
-
-def test_a_coefficient_that_only_a_fisheye_has_is_refused(room, tmp_path, capsys):
-    folder, content = room
-    assert run(folder, content | {"k4": 0.01}, tmp_path) == (1, None)
-    assert "k4 is of a fisheye alone" in capsys.readouterr().err
-
-
-def test_positions_without_rotation_are_named(tmp_path, capsys):
-    def to_leica(folder) -> None:
-        (folder / "V1/mav0/state_groundtruth_estimate0").rename(folder / "V1/mav0/leica0")
-
-    assert imported(tmp_path, "euroc", to_leica) == (1, None)
-    assert "Those of leica0 are positions alone" in capsys.readouterr().err
-
-
-def test_an_array_that_claims_more_than_its_file_costs_its_depth_alone(tmp_path):
+def test_an_array_that_claims_more_than_its_file_costs_its_depth_alone(import_recording):
     def claim(folder) -> None:
         path = folder / "depth/000001.npy"
         said, claimed = b"(120, 160), }       ", b"(99999999, 99999), }"
         assert len(said) == len(claimed) and said in path.read_bytes()
         path.write_bytes(path.read_bytes().replace(said, claimed))
 
-    code, record = imported(tmp_path, "stray_arrays", claim)
+    code, record = import_recording("stray_arrays", claim)
     assert code == 0 and record["frames"] == 4
     (reason,) = reasons(record["without_depth"]).values()
     assert "000001.npy cannot be read" in reason
@@ -520,12 +438,11 @@ def test_a_folder_that_may_not_be_read_is_not_said_to_be_empty(tmp_path):
     assert result.stderr.splitlines()[-1] == f"dvmvs import: {tmp_path / 'walk'} cannot be read: Permission denied"
 
 
-def test_of_several_models_of_colmap_one_must_be_named(tmp_path, capsys):
-    (tmp_path / "in").mkdir()
-    WRITERS["colmap_text"].write(tmp_path / "in")
-    shutil.copytree(tmp_path / "in/sparse/0", tmp_path / "in/sparse/1")
-    options = ["--scale", "3"]
-    assert main(["import", "colmap", str(tmp_path / "in"), str(tmp_path / "out"), *options]) == 1
+def test_of_several_models_of_colmap_one_must_be_named(tmp_path, import_recording, import_by_command, capsys):
+    def twice(folder) -> None:
+        shutil.copytree(folder / "sparse/0", folder / "sparse/1")
+
+    assert import_recording("colmap_text", twice) == (1, None)
     assert "holds 2 models (0, 1), each with axes and a scale of its own" in capsys.readouterr().err
     for model in ("0", "1"):
-        assert main(["import", "colmap", str(tmp_path / "in/sparse" / model), str(tmp_path / "out"), *options]) == 0
+        assert import_by_command("colmap", tmp_path / "in/sparse" / model, "--scale", 3)[0] == 0

@@ -14,12 +14,11 @@ must project onto it by K and the pose, and the depth there must be its own.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
+import small_inputs as small
 from written_recordings import COLOURS, FRAMES, POINTS, STEP_NS, WRITERS
 
-from dvmvs_core.cli.main import main
 from dvmvs_core.data.open_sequence import open_sequence
 
 
@@ -37,11 +36,9 @@ def centre(image: np.ndarray, colour, near: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_known_points_are_where_they_must_be(tmp_path, name):
+def test_known_points_are_where_they_must_be(tmp_path, import_recording, name):
     how = WRITERS[name]
-    arguments = how.write(tmp_path / "in") if (tmp_path / "in").mkdir() is None else []
-    command, place, *options = arguments
-    assert main(["import", command, str(place), str(tmp_path / "out"), "--workers", "1", *map(str, options)]) == 0
+    assert import_recording(name)[0] == 0
     (scene,) = (tmp_path / "out").iterdir()
     sequence = open_sequence(scene)
     frames = list(sequence.items())
@@ -68,17 +65,14 @@ def test_known_points_are_where_they_must_be(tmp_path, name):
         assert name.startswith(("transforms", "colmap", "open3d", "seven_scenes"))
 
 
-def test_what_a_lens_does_not_show_has_no_depth(tmp_path):
+def test_what_a_lens_does_not_show_has_no_depth(tmp_path, import_by_command):
     """A lens that draws corners outwards: straightened, the image's corners were never in view."""
-    images = tmp_path / "in" / "walk"
-    images.mkdir(parents=True)
     for i in range(3):
-        cv2.imwrite(str(images / f"{100 + i}.png"), np.full((48, 64, 3), 90, np.uint8))
-    poses = tmp_path / "in" / "poses.txt"
+        small.write(tmp_path / f"walk/{100 + i}.png", np.full((48, 64, 3), 90, np.uint8))
+    poses = tmp_path / "poses.txt"
     poses.write_text("".join(f"{100 + i} {0.1 * i} 0 0 0 0 0 1\n" for i in range(3)))
     camera = ("--intrinsics", 50, 50, 31.5, 23.5, "--distortion", 0.4, 0, 0, 0, 0)
-    arguments = ("import", "trajectory", images, tmp_path / "out", "--poses", poses, *camera)
-    assert main([str(argument) for argument in arguments]) == 0
+    assert import_by_command("trajectory", tmp_path / "walk", "--poses", poses, *camera)[0] == 0
     (scene,) = (tmp_path / "out").iterdir()
     item = next(iter(open_sequence(scene).items()))
     assert not item.valid_mask[0, 0] and item.valid_mask[24, 32] and (item.frame.image[item.valid_mask] == 90).all()

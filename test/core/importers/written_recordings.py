@@ -20,6 +20,7 @@ import cv2
 import lzfse
 import numpy as np
 from scipy.spatial.transform import Rotation
+from small_inputs import write
 
 HEIGHT, WIDTH = 240, 320
 FX, FY, CX, CY = 260.0, 255.0, 163.25, 118.5
@@ -68,11 +69,6 @@ def draw_depth(i: int, size=(HEIGHT, WIDTH)) -> np.ndarray:
     return depth
 
 
-def write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
-
-
 def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -104,50 +100,38 @@ def tum_lines(path: Path, first_s: float, step_s: float, before: int = 1) -> Non
     write_text(path, "\n".join(lines) + "\n")
 
 
-INTRINSICS = ("--intrinsics", FX, FY, CX, CY)
+def trajectory(images: Path, *options) -> list:
+    """Arguments for images with a trajectory next to them."""
+    poses = images.with_name("poses.txt")
+    return ["trajectory", images, "--poses", poses, "--intrinsics", FX, FY, CX, CY, *options]
 
 
 def trajectory_folder(folder: Path) -> list:
     for i in range(FRAMES):
         write(folder / "walk" / f"{100 + i * 0.05:.6f}.png", draw(i, (-0.2, 0.05, 0.001, -0.002, 0.01)))
     tum_lines(folder / "poses.txt", 99.96, 0.05)
-    lens = ("--distortion", -0.2, 0.05, 0.001, -0.002, 0.01)
-    return [
-        "trajectory",
-        folder / "walk",
-        "--poses",
-        folder / "poses.txt",
-        *INTRINSICS,
-        *lens,
-        "--time-offset-s",
-        -0.04,
-    ]
+    return trajectory(folder / "walk", "--distortion", -0.2, 0.05, 0.001, -0.002, 0.01, "--time-offset-s", -0.04)
 
 
 def trajectory_nanoseconds(folder: Path) -> list:
     for i in range(FRAMES):
         write(folder / "walk" / f"{START_NS + i * STEP_NS}.png", draw(i, (0.1, -0.02, 0.003, 0.001), fisheye=True))
     tum_lines(folder / "poses.txt", START_NS / 1e9, 0.05)
-    lens = ("--lens", "equidistant", "--distortion", 0.1, -0.02, 0.003, 0.001)
-    return ["trajectory", folder / "walk", "--poses", folder / "poses.txt", *INTRINSICS, *lens]
+    return trajectory(folder / "walk", "--lens", "equidistant", "--distortion", 0.1, -0.02, 0.003, 0.001)
 
 
 def trajectory_video(folder: Path) -> list:
     write_video(folder / "walk.mp4")
     tum_lines(folder / "poses.txt", 1000.0, 0.05)
-    options = ("--poses", folder / "poses.txt", "--time-offset-s", 1000.0)
-    return ["trajectory", folder / "walk.mp4", *options, *INTRINSICS]
+    return trajectory(folder / "walk.mp4", "--time-offset-s", 1000.0)
 
 
 def trajectory_orb_slam(folder: Path) -> list:
     """ORB-SLAM3 writes nanoseconds with six digits behind the point, and no comment, next to images named by them."""
     arguments = trajectory_nanoseconds(folder)
-    lines = (folder / "poses.txt").read_text().splitlines()[1:]
-    times = [line.split()[0].replace(".", "") for line in lines]
-    write_text(
-        folder / "poses.txt",
-        "".join(f"{time}.000000 {line.partition(' ')[2]}\n" for time, line in zip(times, lines, strict=True)),
-    )
+    lines = (line.partition(" ") for line in (folder / "poses.txt").read_text().splitlines()[1:])
+    text = "".join(f"{time.replace('.', '')}.000000 {pose}\n" for time, _, pose in lines)
+    write_text(folder / "poses.txt", text)
     return arguments
 
 
@@ -156,23 +140,32 @@ BODY_T_CAMERA[:3, :3] = Rotation.from_euler("xyz", (80, 10, 95), degrees=True).a
 BODY_T_CAMERA[:3, 3] = (-0.02, -0.06, 0.01)
 
 
+def euroc_poses(path: Path, heading: str, body_T_marker: np.ndarray, more=(), end: str = "\n") -> None:
+    lines = [heading]
+    for half in range(-2, 2 * FRAMES + 2):
+        marker = pose(half / 2) @ np.linalg.inv(BODY_T_CAMERA) @ body_T_marker
+        x, y, z, w = quaternion(marker)
+        numbers = (*marker[:3, 3], w, x, y, z, *more)
+        lines.append(f"{START_NS + half * STEP_NS // 2},{','.join(f'{value:.12f}' for value in numbers)}")
+    write_text(path, end.join(lines) + end)
+
+
+def yaml_matrix(matrix: np.ndarray) -> str:
+    return f"T_BS:\n  cols: 4\n  rows: 4\n  data: [{', '.join(f'{value:.12f}' for value in matrix.ravel())}]\n"
+
+
 def euroc(folder: Path) -> list:
-    images, poses = ["#timestamp [ns],filename"], ["#timestamp, p_RS_R_x [m], p_RS_R_y [m], ..."]
+    images = ["#timestamp [ns],filename"]
     for i in range(FRAMES):
         stamp = START_NS + i * STEP_NS
         write(folder / f"V1/mav0/cam0/data/{stamp}.png", draw(i, (-0.28, 0.07, 0.0002, 0.00002)))
         images.append(f"{stamp},{stamp}.png")
-    for half in range(-2, 2 * FRAMES + 2):
-        body = pose(half / 2) @ np.linalg.inv(BODY_T_CAMERA)
-        x, y, z, w = quaternion(body)
-        numbers = [*body[:3, 3], w, x, y, z, *[0.0] * 9]
-        poses.append(f"{START_NS + half * STEP_NS // 2},{','.join(f'{value:.12f}' for value in numbers)}")
     write_text(folder / "V1/mav0/cam0/data.csv", "\n".join(images))
-    write_text(folder / "V1/mav0/state_groundtruth_estimate0/data.csv", "\n".join(poses))
-    data = ", ".join(f"{value:.12f}" for value in BODY_T_CAMERA.ravel())
+    poses, heading = "V1/mav0/state_groundtruth_estimate0/data.csv", "#timestamp, p_RS_R_x [m], p_RS_R_y [m], ..."
+    euroc_poses(folder / poses, heading, np.eye(4), [0.0] * 9)
     write_text(
         folder / "V1/mav0/cam0/sensor.yaml",
-        f"# General sensor definitions.\nsensor_type: camera\nT_BS:\n  cols: 4\n  rows: 4\n  data: [{data}]\n"
+        f"# General sensor definitions.\nsensor_type: camera\n{yaml_matrix(BODY_T_CAMERA)}"
         f"rate_hz: 20\nresolution: [{WIDTH}, {HEIGHT}]\ncamera_model: pinhole\nintrinsics: [{FX}, {FY}, {CX}, {CY}]"
         "\ndistortion_model: radial-tangential\ndistortion_coefficients: [-0.28, 0.07, 0.0002, 0.00002]\n",
     )
@@ -187,15 +180,9 @@ def euroc_vicon(folder: Path) -> list:
     euroc(folder)
     root = folder / "V1/mav0"
     (root / "state_groundtruth_estimate0/data.csv").unlink()
-    lines = ["#timestamp [ns], p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []"]
-    for half in range(-2, 2 * FRAMES + 2):
-        marker = pose(half / 2) @ np.linalg.inv(BODY_T_CAMERA) @ body_T_marker
-        x, y, z, w = quaternion(marker)
-        numbers = (*marker[:3, 3], w, x, y, z)
-        lines.append(f"{START_NS + half * STEP_NS // 2},{','.join(f'{value:.12f}' for value in numbers)}")
-    write_text(root / "vicon0/data.csv", "\r\n".join(lines) + "\r\n")
-    data = ", ".join(f"{value:.12f}" for value in body_T_marker.ravel())
-    write_text(root / "vicon0/sensor.yaml", f"sensor_type: pose\nT_BS:\n  cols: 4\n  rows: 4\n  data: [{data}]\n")
+    heading = "#timestamp [ns], p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []"
+    euroc_poses(root / "vicon0/data.csv", heading, body_T_marker, end="\r\n")
+    write_text(root / "vicon0/sensor.yaml", f"sensor_type: pose\n{yaml_matrix(body_T_marker)}")
     return ["euroc", folder]
 
 
@@ -222,22 +209,26 @@ def tum_vi(folder: Path) -> list:
 OPENGL = np.diag((1.0, -1.0, -1.0, 1.0))
 
 
+def from_corner(fx=FX, fy=FY, cx=CX, cy=CY) -> dict:
+    """Intrinsics of transforms.json, which counts from the corner of the first pixel."""
+    return {"fl_x": fx, "fl_y": fy, "cx": cx + 0.5, "cy": cy + 0.5}
+
+
+def edit_json(path: Path, change) -> None:
+    """Change what a JSON file holds."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
 def transforms(folder: Path) -> list:
     """Depth images, a lens, and frames in no order."""
     frames = []
     for i in (2, 0, 3, 1):
         write(folder / f"room/images/frame_{i + 8}.png", draw(i, (-0.1, 0.02, 0.001, 0.0)))
         frames.append({"file_path": f"images/frame_{i + 8}.png", "transform_matrix": (pose(i) @ OPENGL).tolist()})
-    content = {
-        "camera_model": "OPENCV",
-        "fl_x": FX,
-        "fl_y": FY,
-        "cx": CX + 0.5,
-        "cy": CY + 0.5,
-        "w": WIDTH,
-        "h": HEIGHT,
-    }
-    content |= {"k1": -0.1, "k2": 0.02, "p1": 0.001, "p2": 0.0, "frames": frames}
+    content = {"camera_model": "OPENCV", "w": WIDTH, "h": HEIGHT, **from_corner(), "frames": frames}
+    content |= {"k1": -0.1, "k2": 0.02, "p1": 0.001, "p2": 0.0}
     write_text(folder / "room/transforms.json", json.dumps(content))
     return ["transforms", folder]
 
@@ -249,13 +240,13 @@ def transforms_each(folder: Path) -> list:
         zoom = 1 + 0.05 * i
         matrix = np.array(((FX * zoom, 0, CX + i), (0, FY * zoom, CY), (0, 0, 1.0)))
         write(folder / f"images/{i}.png", draw(i, matrix=matrix))
-        if i == 0:
+        if i < 2:
             write(folder / f"depth/{i}.png", (draw_depth(i) * 4000).astype(np.uint16))
         at = pose(i) @ OPENGL
         at[:3, 3] *= 2
-        own = {"fl_x": FX * zoom, "fl_y": FY * zoom, "cx": CX + i + 0.5, "cy": CY + 0.5}
+        own = from_corner(FX * zoom, FY * zoom, CX + i)
         entry = {"file_path": f"images/{i}.png", "transform_matrix": at.tolist(), **own}
-        frames.append(entry | ({"depth_file_path": "depth/0.png"} if i == 0 else {}))
+        frames.append(entry | ({"depth_file_path": f"depth/{i}.png"} if i < 2 else {}))
     write_text(folder / "transforms.json", json.dumps({"frames": frames, "depth_unit_scale_factor": 1 / 4000}))
     return ["transforms", folder, "--scale", 0.5]
 
@@ -263,11 +254,9 @@ def transforms_each(folder: Path) -> list:
 def transforms_radial(folder: Path) -> list:
     """nerfstudio takes COLMAP's radial models over by their names."""
     arguments = transforms(folder)
-    content = json.loads((folder / "room/transforms.json").read_text())
-    for i in (2, 0, 3, 1):
+    for i in range(FRAMES):
         write(folder / f"room/images/frame_{i + 8}.png", draw(i, (-0.1, 0.02, 0.0, 0.0)))
-    content |= {"camera_model": "RADIAL", "p1": 0.0, "k4": 0.0}
-    write_text(folder / "room/transforms.json", json.dumps(content))
+    edit_json(folder / "room/transforms.json", lambda content: content.update(camera_model="RADIAL", p1=0.0, k4=0.0))
     return arguments
 
 
@@ -307,6 +296,14 @@ def colmap_binary(folder: Path) -> list:
 SQUARE = ((FX, 0, CX), (0, FX, CY), (0, 0, 1.0))
 
 
+def depth_of_a_phone(i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Depth (metres) at half the size, wrong in its first rows, and how sure the phone is of it."""
+    depth = draw_depth(i, (HEIGHT // 2, WIDTH // 2))
+    depth[:10], sure = 1.0, np.full(depth.shape, 2, np.uint8)
+    sure[:10] = 0
+    return depth, sure
+
+
 def stray(folder: Path) -> list:
     write_video(folder / "rgb.mp4")
     write_text(folder / "camera_matrix.csv", f"{FX}, 0.0, {CX}\n0.0, {FY}, {CY}\n0.0, 0.0, 1.0\n")
@@ -315,9 +312,7 @@ def stray(folder: Path) -> list:
         at = pose(i)
         numbers = (*at[:3, 3], *quaternion(at))
         lines.append(f"{5000 + i * 0.05:.6f}, {i:06d}, " + ", ".join(f"{value:.12f}" for value in numbers))
-        depth = draw_depth(i, (HEIGHT // 2, WIDTH // 2))
-        depth[:10], sure = 1.0, np.full(depth.shape, 2, np.uint8)
-        sure[:10] = 0
+        depth, sure = depth_of_a_phone(i)
         write(folder / f"depth/{i:06d}.png", np.rint(depth * 1000).astype(np.uint16))
         write(folder / f"confidence/{i:06d}.png", sure)
     write_text(folder / "odometry.csv", "\n".join(lines) + "\n")
@@ -334,8 +329,7 @@ def stray_arrays(folder: Path) -> list:
 
 
 def record3d(folder: Path) -> list:
-    height, width = HEIGHT // 2, WIDTH // 2
-    metadata = {"w": WIDTH, "h": HEIGHT, "dw": width, "dh": height, "fps": 20}
+    metadata = {"w": WIDTH, "h": HEIGHT, "dw": WIDTH // 2, "dh": HEIGHT // 2, "fps": 20}
     metadata["K"] = np.array(K).T.ravel().tolist()
     metadata["poses"] = [[*quaternion(pose(i) @ OPENGL), *pose(i)[:3, 3]] for i in range(FRAMES)]
     metadata["frameTimestamps"] = [900 + i * 0.05 for i in range(FRAMES)]
@@ -343,27 +337,31 @@ def record3d(folder: Path) -> list:
         archive.writestr("metadata", json.dumps(metadata))
         for i in range(FRAMES):
             archive.writestr(f"rgbd/{i}.jpg", cv2.imencode(".jpg", draw(i)[..., ::-1])[1].tobytes())
-            depth = draw_depth(i, (height, width)).astype("<f4")
-            depth[:10], sure = 1.0, np.full(depth.shape, 2, np.uint8)
-            sure[:10] = 0
-            archive.writestr(f"rgbd/{i}.depth", lzfse.compress(depth.tobytes()))
+            depth, sure = depth_of_a_phone(i)
+            archive.writestr(f"rgbd/{i}.depth", lzfse.compress(depth.astype("<f4").tobytes()))
             archive.writestr(f"rgbd/{i}.conf", lzfse.compress(sure.tobytes()))
     return ["record3d", folder / "room.r3d"]
 
 
+def edit_metadata(path: Path, change) -> None:
+    """Change the metadata of a recording of Record3D."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    content = json.loads(entries["metadata"])
+    change(content)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in {**entries, "metadata": json.dumps(content)}.items():
+            archive.writestr(name, data)
+
+
 def record3d_larger(folder: Path) -> list:
     """K is of w × h, and images may be larger."""
-    record3d(folder)
-    with zipfile.ZipFile(folder / "room.r3d") as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    metadata = json.loads(entries["metadata"])
+    arguments = record3d(folder)
     half = np.array(K) * ((0.5,), (0.5,), (1.0,))
     half[:2, 2] -= 0.25
-    metadata |= {"w": WIDTH // 2, "h": HEIGHT // 2, "K": half.T.ravel().tolist()}
-    with zipfile.ZipFile(folder / "room.r3d", "w") as archive:
-        for name, data in (entries | {"metadata": json.dumps(metadata)}).items():
-            archive.writestr(name, data)
-    return ["record3d", folder / "room.r3d"]
+    size = {"w": WIDTH // 2, "h": HEIGHT // 2}
+    edit_metadata(folder / "room.r3d", lambda metadata: metadata.update(size, K=half.T.ravel().tolist()))
+    return arguments
 
 
 def open3d(folder: Path) -> list:

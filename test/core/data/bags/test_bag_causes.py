@@ -11,27 +11,17 @@ from __future__ import annotations
 
 import struct
 
-import cv2
 import numpy as np
 import pytest
+from bag_recordings import MILLISECOND, POSE, SECOND
+from format_writers import encoded
 from rosbags.interfaces import ConnectionExtRosbag2
 
 from dvmvs_core.data.bags.bag_sequence import DAMAGED, NO_STAMP, NO_TRANSFORM, BagTopics
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
 
-MILLISECOND = 1_000_000
-SECOND = 1000 * MILLISECOND
-NAN = np.full(9, np.nan)
 SMALLER = {"width": 3, "height": 2, "k": np.array((5.0, 0, 1, 0, 5, 0.5, 0, 0, 1))}
-
-
-@pytest.fixture
-def posed(recording):
-    """A bag with transforms from 1 to 2 s."""
-    recording.transform(SECOND, x=1.0)
-    recording.transform(2 * SECOND, x=2.0)
-    return recording
 
 
 def frames(bag) -> list[int]:
@@ -42,7 +32,7 @@ def frames(bag) -> list[int]:
     "bad",
     (
         {"k": np.zeros(9)},
-        {"k": NAN},
+        {"k": np.full(9, np.nan)},
         {"focal": -1.0},
         {"width": 0},
         SMALLER,
@@ -51,12 +41,13 @@ def frames(bag) -> list[int]:
     ids=("zero", "NaN", "negative", "no size", "another size", "another resolution"),
 )
 @pytest.mark.parametrize("first", (True, False), ids=("first", "in the middle"))
-def test_a_bad_camera_info_among_good_ones_is_passed_over(posed, bad, first):
+def test_a_bad_camera_info_among_good_ones_is_passed_over(recording, bad, first):
+    recording.transform(SECOND).transform(2 * SECOND)
     for tenth in range(1, 6):
         stamp_ns = SECOND + tenth * 100 * MILLISECOND
-        posed.info(stamp_ns - 1, **(bad if tenth == (1 if first else 3) else {}))
-        posed.image(stamp_ns)
-    bag = posed.open()
+        recording.info(stamp_ns - 1, **(bad if tenth == (1 if first else 3) else {}))
+        recording.image(stamp_ns)
+    bag = recording.open()
     if bad is SMALLER:  # it says something, of images of that size: as in the node, those miss it
         assert frames(bag) == ([1, 2, 3, 4] if first else [0, 1, 3, 4])
         return
@@ -69,7 +60,6 @@ def test_a_bad_camera_info_among_good_ones_is_passed_over(posed, bad, first):
 @pytest.mark.parametrize("odd", (0, 2), ids=("first", "in the middle"))
 @pytest.mark.parametrize("own_camera", (False, True), ids=("registered", "of another camera"))
 def test_one_depth_image_of_another_size_costs_itself_alone(posed, caplog, odd, own_camera):
-    posed.info(0)
     frame_id = "camera_depth" if own_camera else "camera"
     if own_camera:
         posed.info(0, "/depth/camera_info", frame_id=frame_id)
@@ -86,12 +76,11 @@ def test_one_depth_image_of_another_size_costs_itself_alone(posed, caplog, odd, 
 @pytest.mark.parametrize("odd", (0, 2), ids=("first", "in the middle"))
 @pytest.mark.parametrize("compressed", (False, True), ids=("raw", "compressed"))
 def test_one_image_of_another_size_costs_itself_alone(posed, odd, compressed):
-    posed.info(0)
     for i in range(5):
         stamp_ns = SECOND + (i + 1) * 100 * MILLISECOND
         image = np.full((2, 3, 3) if i == odd else (4, 6, 3), 90, np.uint8)
         if compressed:
-            posed.compressed(stamp_ns, cv2.imencode(".png", image)[1].tobytes(), "rgb8; png compressed bgr8")
+            posed.compressed(stamp_ns, encoded(".png", image), "rgb8; png compressed bgr8")
         else:
             posed.image(stamp_ns, image)
         depth = np.full((4, 6), 700, np.uint16)
@@ -102,7 +91,6 @@ def test_one_image_of_another_size_costs_itself_alone(posed, odd, compressed):
 
 
 def test_images_without_stamps_are_said_to_have_none(posed):
-    posed.info(0)
     for _ in range(3):
         posed.image(0)
     bag = posed.open()
@@ -112,7 +100,6 @@ def test_images_without_stamps_are_said_to_have_none(posed):
 
 
 def test_one_image_without_a_stamp_is_said_to_have_none(posed, caplog):
-    posed.info(0)
     posed.image(SECOND)
     posed.image(0, log_ns=SECOND + 1)
     posed.image(SECOND + 2)
@@ -139,60 +126,14 @@ def test_clocks_that_are_not_one_are_said_to_be_so(recording, image_ns, transfor
         frames(recording.open())
 
 
-def test_transforms_that_begin_long_after_the_images_are_said_to_do_so(recording):
-    recording.info(0)
-    recording.image(SECOND)
-    recording.transform(31 * SECOND)
-    with pytest.raises(DataError, match="the next one was recorded 30.0 s after it; at most 10 s are bridged"):
-        frames(recording.open())
-
-
-def test_images_far_apart_by_one_clock_get_no_such_advice(posed):
-    posed.info(0)
-    posed.image(5 * SECOND)
-    with pytest.raises(DataError, match=r"3.000000000 s after the newest$"):
-        frames(posed.open())
-
-
-def test_poses_with_covariance_are_read_where_they_are_the_only_ones(recording):
-    recording.info(0)
-    recording.image(1500 * MILLISECOND)
-    recording.transform(0, x=0.25, parent="base", child="camera", static=True)
-    for second in (1, 2):
-        recording.pose_with_covariance(second * SECOND, x=float(second))
-        recording.pose_with_covariance(second * SECOND, x=99.0, topic="/initialpose")
-    bag = recording.open()
-    assert (bag.pose_topic, bag.world_frame) == ("/amcl_pose", "map")
-    assert [item.frame.world_T_cam[0, 3] for item in bag.items()] == [1.75]
-
-
-def test_why_every_transform_was_refused_is_said(recording):
-    recording.info(0)
-    recording.image(SECOND)
-    recording.transform(SECOND, w=0.0)
-    recording.transform(SECOND + 1, w=0.0)
-    with pytest.raises(DataError, match="no transform; 2 transforms or poses were refused; .* never filled has"):
-        recording.open()
-
-
-def test_why_every_pose_was_refused_is_said(recording):
-    recording.info(0)
-    recording.image(SECOND)
-    recording.pose_stamped(SECOND, parent="")
-    recording.pose_stamped(SECOND + 1, parent="")
-    with pytest.raises(DataError, match="2 transforms or poses were refused; .* must name both its frames; got"):
-        recording.open()
-
-
 def test_why_no_message_of_a_topic_of_poses_can_be_read_is_said(recording):
-    recording.info(0)
-    recording.image(SECOND)
-    recording.pose_stamped(SECOND)
-    for stamp_ns in (SECOND, SECOND + 1):
-        recording.writer.write(recording.connections["/pose"], stamp_ns, b"\0\1\0\0\0")
-    connection = recording.writer.add_connection("/slam", "geometry_msgs/msg/PoseStamped", typestore=recording.store)
-    for stamp_ns in (SECOND, SECOND + 1):
-        recording.writer.write(connection, stamp_ns, b"\0\1\0\0\0")
+    recording.info(0).image(SECOND).pose_stamped(SECOND)
+    for connection in (
+        recording.connections["/pose"],
+        recording.writer.add_connection("/slam", POSE, typestore=recording.store),
+    ):
+        for stamp_ns in (SECOND, SECOND + 1):
+            recording.writer.write(connection, stamp_ns, b"\0\1\0\0\0")
     with pytest.raises(
         DataError, match="no message on /slam can be read; the last: a geometry_msgs/.*PoseStamped of 5"
     ):
@@ -209,7 +150,6 @@ def test_why_no_message_of_a_topic_of_poses_can_be_read_is_said(recording):
     ),
 )
 def test_images_of_an_unknown_kind_are_said_to_be_so(posed, data, image_format, said):
-    posed.info(0)
     for tenth in range(3):
         posed.compressed(SECOND + tenth * 100 * MILLISECOND, data, image_format)
     topic = "/camera/image_rect/compressed"
@@ -219,26 +159,18 @@ def test_images_of_an_unknown_kind_are_said_to_be_so(posed, data, image_format, 
         posed.open(BagTopics(image_topic=topic))
 
 
-def test_video_of_a_type_that_is_no_image_is_named(posed):
-    posed.info(0)
-    with pytest.raises(DataError, match=r"or .*CompressedImage; found .*/camera/camera_info \(sensor_msgs/msg/"):
-        posed.open()
-
-
 def test_depth_under_the_name_of_the_images_is_said_to_be_depth(posed):
-    posed.info(0)
-    data = cv2.imencode(".png", np.full((4, 6), 700, np.uint16))[1].tobytes()
+    data = encoded(".png", np.full((4, 6), 700, np.uint16))
     posed.compressed(SECOND, data, "16UC1; png", "/camera/image/compressed")
     with pytest.raises(DataError, match="must hold images as rgb8, .*; found /camera/image/compressed .16UC1; png."):
         posed.open()
-    bag = open_sequence(posed.path, BagTopics(image_topic="/camera/image/compressed"))
+    bag = posed.open(BagTopics(image_topic="/camera/image/compressed"))
     with pytest.raises(DataError, match="a colour or grey image is needed, and '16UC1; png' is depth. Name the topic"):
         frames(bag)
 
 
 def test_other_channels_of_a_healthy_recording_do_not_disturb(posed):
     """What a recording may hold next to what is read: other types, encodings, empty topics, unreadable images."""
-    posed.info(0)
     posed.image(SECOND)
     for name, message_type, data in (
         ("/rosout", "std_msgs/msg/String", b"\0\1\0\0" + struct.pack("<I", 2) + b"a\0"),
@@ -257,7 +189,6 @@ def test_other_channels_of_a_healthy_recording_do_not_disturb(posed):
 
 @pytest.mark.parametrize("schema_encoding", ("jsonsch", "protobu", "ros1msg"))
 def test_channels_of_other_encodings_in_an_mcap_do_not_disturb(posed, schema_encoding):
-    posed.info(0)
     posed.image(SECOND)
     text = posed.new("std_msgs/msg/String", data="hello")
     connection = posed.writer.add_connection("/status", "std_msgs/msg/String", typestore=posed.store)
@@ -275,3 +206,85 @@ def test_channels_of_other_encodings_in_an_mcap_do_not_disturb(posed, schema_enc
     )
     bag = open_sequence(file)
     assert (frames(bag), bag.notes, bag.faults) == ([0], [], {})
+
+
+FIVE, DEPTH = 5 * MILLISECOND, np.ones((4, 6), np.uint16)
+UNUSABLE = {
+    "nothing": (lambda bag: None, "holds no message"),
+    "no images": (
+        lambda bag: bag.info(0).transform(0),
+        "must hold images of type sensor_msgs/msg/Image or .*CompressedImage; found /camera/camera_info .sensor_msgs/",
+    ),
+    "no camera_info": (
+        lambda bag: bag.image(FIVE).transform(0),
+        "must hold a sensor_msgs/msg/CameraInfo for /camera/image_rect; it holds none",
+    ),
+    "no tf": (
+        lambda bag: bag.image(FIVE).info(0),
+        "must hold moving transforms on /tf .* it holds no transform",
+    ),
+    "only static tf": (
+        lambda bag: bag.image(FIVE).info(0).transform(0, static=True),
+        "must hold moving transforms on /tf .* only static ones",
+    ),
+    "tf of another camera": (
+        lambda bag: bag.image(FIVE).info(0).transform(0, child="gripper"),
+        "no transform leads to 'camera', the frame_id of the images; transforms join gripper, odom",
+    ),
+    "odometry that leads nowhere": (
+        lambda bag: bag.image(FIVE).info(0).odometry(0).odometry(SECOND),
+        "no transform leads to 'camera', the frame_id of the images; .* base, odom",
+    ),
+    "tf of another time": (
+        lambda bag: bag.image(FIVE).info(0).transform(0).transform(MILLISECOND),
+        "none of 1 images has a pose; .*after the newest",
+    ),
+    "tf long after the images": (
+        lambda bag: bag.image(SECOND).info(0).transform(31 * SECOND),
+        "the next one was recorded 30.0 s after it; at most 10 s are bridged",
+    ),
+    "tf of the same clock far away": (
+        lambda bag: bag.image(5 * SECOND).info(0).transform(SECOND).transform(2 * SECOND),
+        "3.000000000 s after the newest$",  # and no advice about clocks
+    ),
+    "tf without rotation": (
+        lambda bag: bag.image(FIVE).info(0).transform(0, w=0.0).transform(1, w=0.0),
+        "must hold moving transforms.* no transform; 2 transforms or poses were refused; .* never filled has",
+    ),
+    "poses without a frame": (
+        lambda bag: bag.image(FIVE).info(0).pose_stamped(0, parent="").pose_stamped(1, parent=""),
+        "2 transforms or poses were refused; .* must name both its frames; got",
+    ),
+    "camera_info of another size": (
+        lambda bag: bag.image(FIVE).info(0, width=12).transform(0),
+        "/camera/camera_info must be of the size of /camera/image_rect, 6×4; got 12×4",
+    ),
+    "an uncalibrated camera": (
+        lambda bag: bag.image(FIVE).info(0, focal=0.0).transform(0),
+        "/camera/camera_info: none of 1 camera_info can be used; camera_info: K must have positive focal lengths",
+    ),
+    "an unknown lens": (
+        lambda bag: bag.info(0, d=(0.1, 0, 0, 0), distortion_model="thin_prism").image(FIVE, topic="/camera/image_raw"),
+        "topic /camera/camera_info: camera_info: distortion_model must be one of plumb_bob, .*; got 'thin_prism'",
+    ),
+    "an unknown encoding": (
+        lambda bag: bag.image(0, encoding="yuv411"),
+        "must hold images as rgb8, .*; found /camera/image_rect \\(yuv411\\)",
+    ),
+    "depth of another size": (
+        lambda bag: bag.image(FIVE).info(0).transform(FIVE).image(FIVE, DEPTH[:2, :3], "/depth", "16UC1"),
+        "/depth must have the size of the colour image, 6×4; got 3×2",
+    ),
+    "two depth images": (
+        lambda bag: bag.image(0).image(0, DEPTH, "/depth/a", "16UC1").image(0, DEPTH, "/depth/b", "16UC1").info(0),
+        "several depth images, /depth/a, /depth/b: name one with --depth-topic",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_unusable_bag_is_one_clear_error(recording, case):
+    record, said = UNUSABLE[case]
+    record(recording)
+    with pytest.raises(DataError, match=said):
+        list(recording.open().items())

@@ -12,6 +12,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from bag_recordings import SECOND, SUFFIX
+from format_writers import encoded
 
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.bags.bag_writer import write_bag
@@ -19,21 +21,11 @@ from dvmvs_core.data.lens.camera_info import camera_model
 from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.data.open_sequence import open_sequence
 
-SECOND = 10**9
 TENTH = SECOND // 10
 MASK = np.full((4, 6), 255, np.uint8)
 MASK[2:] = 0
 OTHER = np.ascontiguousarray(MASK[::-1])
 TOPIC = "/camera/valid_mask"
-
-
-@pytest.fixture
-def posed(recording):
-    """A bag with transforms from 1 to 4 s and the intrinsics of a camera."""
-    recording.transform(SECOND, x=1.0)
-    recording.transform(4 * SECOND, x=2.0)
-    recording.info(0)
-    return recording
 
 
 def mask(bag, stamp_ns, pixels=MASK, topic=TOPIC, encoding="mono8", log_ns=None):
@@ -162,11 +154,10 @@ def test_a_mask_of_another_type_is_said(posed):
 
 
 def test_compressed_masks_of_compressed_images(posed):
-    posed.compressed(SECOND, cv2.imencode(".png", MASK)[1].tobytes(), "mono8; png compressed ", f"{TOPIC}/compressed")
+    posed.compressed(SECOND, encoded(".png", MASK), "mono8; png compressed ", f"{TOPIC}/compressed")
+    jpeg = encoded(".jpg", np.zeros((4, 6, 3), np.uint8))
     for tenth in range(1, 5):
-        posed.compressed(
-            SECOND + tenth * TENTH, cv2.imencode(".jpg", np.zeros((4, 6, 3), np.uint8))[1].tobytes(), "jpeg"
-        )
+        posed.compressed(SECOND + tenth * TENTH, jpeg, "jpeg")
     bag = posed.open()
     assert bag.image_topic == "/camera/image_rect/compressed" and all_are(bag, MASK)
 
@@ -183,7 +174,7 @@ PNGS = {
 
 @pytest.mark.parametrize("kind", PNGS)
 def test_a_png_says_the_same_in_a_folder_and_in_a_bag(posed, make_scene, kind):
-    png = cv2.imencode(".png", PNGS[kind])[1].tobytes()
+    png = encoded(".png", PNGS[kind])
     posed.compressed(SECOND, png, "png", f"{TOPIC}/compressed")
     images(posed)
     folder = make_scene(size=(4, 6), depth=False)
@@ -194,16 +185,14 @@ def test_a_png_says_the_same_in_a_folder_and_in_a_bag(posed, make_scene, kind):
 
 
 def test_a_mask_of_raw_images_is_rectified_as_they_are(recording):
-    recording.transform(SECOND, x=1.0)
-    recording.transform(4 * SECOND, x=2.0)
+    recording.transform(SECOND).transform(2 * SECOND)
     lens = (0.3, 0.1, 0.0, 0.0, 0.0)
     k = np.array((20.0, 0, 11.5, 0, 20, 8, 0, 0, 1))
     recording.info(0, width=24, height=18, k=k, d=lens)
     pixels = np.full((18, 24), 255, np.uint8)
     pixels[12:, 6:15] = 0
     mask(recording, SECOND, pixels)
-    for tenth in range(1, 5):
-        recording.image(SECOND + tenth * TENTH, np.full((18, 24, 3), 200, np.uint8), topic="/camera/image_raw")
+    images(recording, pixels=np.full((18, 24, 3), 200, np.uint8), topic="/camera/image_raw")
     rectifier = Rectifier(camera_model(18, 24, k, np.zeros(12), lens), (18, 24))
     expected = rectifier.valid_mask(pixels > 0)
     assert not expected.all() and expected.sum() < rectifier.in_view.sum()
@@ -213,7 +202,7 @@ def test_a_mask_of_raw_images_is_rectified_as_they_are(recording):
     assert all_are(recording.open(BagTopics(rectify="never")), pixels), "as it was recorded, for who rectifies himself"
 
 
-@pytest.mark.parametrize("storage", ("mcap", "sqlite3"))
+@pytest.mark.parametrize("storage", SUFFIX)
 def test_a_folders_mask_travels_in_a_bag_and_on(make_scene, tmp_path, storage):
     folder = make_scene()
     pixels = np.full((36, 48), 255, np.uint8)

@@ -10,52 +10,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sqlite3
 
-import numpy as np
 import pytest
-from rosbags.convert import convert
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from bag_recordings import SUFFIX, as_ros_1, assert_same_frames, rewritten, storage_file
+from rosbags.rosbag2 import CompressionMode
 
-from dvmvs_core.cli.main import main
-from dvmvs_core.data.bags.bag_files import typestore
-from dvmvs_core.data.bags.bag_writer import write_bag
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import DataError
-
-SUFFIX = {"mcap": ".mcap", "sqlite3": ".db3"}
-
-
-def storage_file(bag):
-    (file,) = (f for f in bag.iterdir() if f.suffix in (".mcap", ".db3"))
-    return file
-
-
-def assert_same_frames(bag, expected) -> None:
-    items = list(bag.items())
-    assert len(items) == len(expected)
-    for ours, theirs in zip(items, expected, strict=True):
-        assert np.array_equal(ours.frame.image, theirs.frame.image)
-        assert np.allclose(ours.frame.world_T_cam, theirs.frame.world_T_cam, atol=1e-14)
-        assert np.array_equal(ours.sensor_depth, theirs.sensor_depth)
-
-
-def rewritten(bag, out, storage, mode, zstd_format=CompressionFormat.ZSTD):
-    """The same bag compressed by the recorder."""
-    with Reader(bag) as reader:
-        writer = Writer(
-            out, version=8, storage_plugin=StoragePlugin.MCAP if storage == "mcap" else StoragePlugin.SQLITE3
-        )
-        writer.set_compression(mode, zstd_format)
-        with writer:
-            connections = {
-                c.id: writer.add_connection(c.topic, c.msgtype, typestore=typestore()) for c in reader.connections
-            }
-            for connection, stamp_ns, data in reader.messages():
-                writer.write(connections[connection.id], stamp_ns, data)
-    return out
 
 
 @pytest.mark.parametrize("metadata", (True, False), ids=("with metadata.yaml", "without"))
@@ -69,11 +33,11 @@ def test_rows_in_the_write_ahead_log_are_read_and_nothing_is_changed(make_bag, i
         (bag / "metadata.yaml").unlink()
     before = {f.name: hashlib.md5(f.read_bytes()).hexdigest() for f in bag.iterdir()}
     sequence = open_sequence(bag)
-    assert_same_frames(sequence, expected)
+    assert_same_frames(sequence.items(), expected)
     assert any(f"read together with its log {file.name}-wal" in note for note in sequence.notes)
     assert sequence.faults == {}
     assert {f.name: hashlib.md5(f.read_bytes()).hexdigest() for f in bag.iterdir()} == before
-    assert_same_frames(open_sequence(file), expected)
+    assert_same_frames(open_sequence(file).items(), expected)
 
 
 def test_a_log_beside_a_file_that_was_cut_gives_what_both_hold_and_never_zeros(make_bag, into_the_log):
@@ -86,8 +50,7 @@ def test_a_log_beside_a_file_that_was_cut_gives_what_both_hold_and_never_zeros(m
     sequence = open_sequence(bag)
     items = list(sequence.items())
     assert 12 <= len(items) < 30
-    for item in items:
-        assert np.array_equal(item.frame.image, expected[item.frame.stamp_ns].frame.image)
+    assert_same_frames(items, [expected[item.frame.stamp_ns] for item in items], with_depth=False)
     assert {item.frame.stamp_ns for item in items} >= set(list(expected)[-7:]), "the log holds them, behind the gap"
     assert file.name in sequence.faults
 
@@ -101,8 +64,7 @@ def test_a_log_that_was_cut_gives_its_whole_transactions(make_bag, into_the_log)
     log.write_bytes(log.read_bytes()[: log.stat().st_size * 7 // 10])
     items = list(open_sequence(bag).items())
     assert 8 < len(items) < 14
-    for ours, theirs in zip(items, expected, strict=False):
-        assert np.array_equal(ours.frame.image, theirs.frame.image)
+    assert_same_frames(items, expected, strict=False, with_depth=False)
 
 
 def test_a_transaction_that_was_not_finished_is_named(make_bag):
@@ -123,15 +85,14 @@ def test_zstd_is_read_whatever_it_compresses(make_bag, tmp_path, storage, mode, 
     bag = rewritten(whole, tmp_path / "packed", storage, CompressionMode[mode])
     if not metadata:
         (bag / "metadata.yaml").unlink()
-    assert_same_frames(open_sequence(bag), expected)
-    (file,) = (f for f in bag.iterdir() if f.suffix != ".yaml")
-    assert_same_frames(open_sequence(file), expected)
+    assert_same_frames(open_sequence(bag).items(), expected)
+    assert_same_frames(open_sequence(storage_file(bag)).items(), expected)
 
 
 @pytest.mark.parametrize("storage", SUFFIX)
 def test_a_compressed_file_that_was_cut_gives_what_comes_out_of_it(make_bag, tmp_path, storage):
     bag = rewritten(make_bag(storage, frames=60), tmp_path / "packed", storage, CompressionMode.FILE)
-    (file,) = (f for f in bag.iterdir() if f.suffix == ".zstd")
+    file = storage_file(bag)
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
     sequence = open_sequence(bag)
     assert 10 < len(list(sequence.items())) < 60
@@ -149,20 +110,14 @@ def test_one_damaged_compressed_message_costs_itself_alone(make_bag, tmp_path):
     assert [item.frame.index for item in open_sequence(bag).items()] == [0, 1, 3, 4, 5]
 
 
-def counts_zero(text: str) -> str:
-    import re
-
-    return re.sub(r"message_count: \d+", "message_count: 0", text)
-
-
 @pytest.mark.parametrize("storage", SUFFIX)
 def test_a_metadata_file_that_counts_nothing_is_not_believed(make_bag, storage):
     bag = make_bag(storage)
     expected = list(open_sequence(bag).items())
     metadata = bag / "metadata.yaml"
-    metadata.write_text(counts_zero(metadata.read_text()))
+    metadata.write_text(re.sub(r"message_count: \d+", "message_count: 0", metadata.read_text()))
     sequence = open_sequence(bag)
-    assert_same_frames(sequence, expected)
+    assert_same_frames(sequence.items(), expected)
     assert any("metadata.yaml counts 0 messages, its files hold 25" in note for note in sequence.notes)
 
 
@@ -179,44 +134,16 @@ def test_a_file_that_the_metadata_does_not_list_is_named(make_bag, storage):
     assert f"{other} was left out, since metadata.yaml does not list it" in note
 
 
-def test_a_folder_that_is_nothing_says_what_it_holds(tmp_path):
-    for name in ("rgb.txt", "groundtruth.txt", "a.heic", ".DS_Store", "._x.mcap"):
-        (tmp_path / name).touch()
-    with pytest.raises(
-        DataError, match=r"nor a rosbag2 \(metadata.yaml, \*.mcap or \*.db3\); it holds 2 .txt, 1 .heic\..*dvmvs import"
-    ):
-        open_sequence(tmp_path)
-
-
-@pytest.fixture
-def bags(make_scene, tmp_path):
-    """A recording as a rosbag2 and, by rosbags' own converter, as a ROS 1 bag."""
-    write_bag(open_sequence(make_scene(frames=3)), tmp_path / "two")
-    target = get_typestore(Stores.ROS1_NOETIC)
-    convert([tmp_path / "two"], tmp_path / "one.bag", "mcap", 8, None, "file", typestore(), target, (), (), (), ())
-    return tmp_path / "two", tmp_path / "one.bag"
-
-
-def test_a_ros_1_bag_is_read_as_it_is(bags):
-    two, one = (open_sequence(path) for path in bags)
-    assert len(one) == len(two) == 3
-    for a, b in zip(one.items(), two.items(), strict=True):
-        np.testing.assert_array_equal(a.frame.image, b.frame.image)
-        np.testing.assert_array_equal(a.frame.K, b.frame.K)
-        np.testing.assert_allclose(a.frame.world_T_cam, b.frame.world_T_cam, atol=1e-12)
-        np.testing.assert_array_equal(a.sensor_depth, b.sensor_depth)
-        assert a.frame.stamp_ns == b.frame.stamp_ns
+def test_a_ros_1_bag_is_read_as_it_is(make_bag, tmp_path):
+    two = make_bag()
+    one = open_sequence(as_ros_1(two, tmp_path / "one.bag"))
+    assert len(one) == 6
+    assert_same_frames(one.items(), open_sequence(two).items())
     assert not one.faults and not one.dropped
 
 
-def test_a_ros_1_bag_that_was_cut_off_says_so(bags):
-    path = bags[1]
+def test_a_ros_1_bag_that_was_cut_off_says_so(make_bag, tmp_path):
+    path = as_ros_1(make_bag(), tmp_path / "one.bag")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match="cannot be read as a ROS 1 bag: .*reindex"):
         open_sequence(path)
-
-
-def test_what_is_no_bag_says_so(tmp_path, capsys):
-    (tmp_path / "old.bag").write_bytes(b"nothing")
-    assert main(["check", str(tmp_path / "old.bag")]) == 1
-    assert "cannot be read as a ROS 1 bag" in capsys.readouterr().err

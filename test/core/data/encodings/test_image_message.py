@@ -13,19 +13,13 @@ import array
 import cv2
 import numpy as np
 import pytest
+from format_writers import encoded
 
 from dvmvs_core.data.encodings.bit_depth import BitDepth
 from dvmvs_core.data.encodings.image_message import COLOUR_ENCODINGS, decode_compressed, decode_depth, decode_image
 from dvmvs_core.errors import MessageError
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-ALPHA = np.full((2, 3, 1), 77, np.uint8)
-PIXELS = {
-    "rgb8": RGB,
-    "bgr8": RGB[..., ::-1],
-    "rgba8": np.concatenate((RGB, ALPHA), axis=2),
-    "bgra8": np.concatenate((RGB[..., ::-1], ALPHA), axis=2),
-}
 
 
 def padded(pixels: np.ndarray, padding: int) -> tuple[int, bytes]:
@@ -35,19 +29,18 @@ def padded(pixels: np.ndarray, padding: int) -> tuple[int, bytes]:
     return rows.shape[1], rows.tobytes()
 
 
-@pytest.mark.parametrize("padding", (0, 5))
-@pytest.mark.parametrize("encoding", PIXELS)
-def test_every_colour_encoding_gives_rgb_and_step_is_obeyed(encoding, padding):
-    step, data = padded(PIXELS[encoding], padding)
-    image = decode_image(encoding, 2, 3, step, 0, data)
-    assert np.array_equal(image, RGB)
-    assert image.flags.c_contiguous
-
-
-def test_mono_is_repeated_over_the_channels():
-    grey = np.array(((1, 2, 3), (250, 251, 252)), np.uint8)
-    step, data = padded(grey, 2)
-    assert np.array_equal(decode_image("mono8", 2, 3, step, 0, data), np.repeat(grey[..., None], 3, axis=2))
+@pytest.mark.parametrize(
+    ("encoding", "kind", "grey", "expected"),
+    (
+        ("mono8", "u1", (1, 2, 250), (1, 2, 250)),
+        ("mono16", "<u2", (0, 255, 257 * 77, 65535), (0, 1, 77, 255)),
+        ("mono16", ">u2", (0, 255, 257 * 77, 65535), (0, 1, 77, 255)),
+    ),
+)
+def test_grey_is_repeated_over_the_channels_by_its_upper_half_in_either_byte_order(encoding, kind, grey, expected):
+    step, data = padded(np.array((grey, grey), kind), 2)
+    image = decode_image(encoding, 2, len(grey), step, kind[0] == ">", data)
+    assert image.tolist() == [[[value] * 3 for value in expected]] * 2
 
 
 @pytest.mark.parametrize("encoding", COLOUR_ENCODINGS)
@@ -100,7 +93,7 @@ def planes(rgb: np.ndarray, order: str) -> np.ndarray:
     return np.vstack((y, np.stack([p[::2, ::2] for p in pair], axis=-1).reshape(len(y) // 2, -1)))
 
 
-SIXTEEN = SMOOTH.astype(np.uint16) * 257
+SIXTEEN = SMOOTH.astype(np.uint16) * 256 + 100  # whose bytes differ, so that their order matters
 OPAQUE = np.full((48, 64, 1), 9, np.uint8)
 RGBA, BGRA = np.dstack((SMOOTH, OPAQUE)), np.dstack((SMOOTH[..., ::-1], OPAQUE))
 LAID_OUT = {
@@ -111,8 +104,8 @@ LAID_OUT = {
     "bgra8": (BGRA, 0),
     "rgb16": (SIXTEEN, 0),
     "bgr16": (SIXTEEN[..., ::-1], 0),
-    "rgba16": (RGBA.astype(np.uint16) * 257, 0),
-    "bgra16": (BGRA.astype(np.uint16) * 257, 0),
+    "rgba16": (np.dstack((SIXTEEN, OPAQUE)), 0),
+    "bgra16": (np.dstack((SIXTEEN[..., ::-1], OPAQUE)), 0),
     **{f"bayer_{name}8": (mosaic(SMOOTH, pattern), 4) for name, pattern in MOSAICS.items()},
     **{f"bayer_{name}16": (mosaic(SIXTEEN, pattern), 4) for name, pattern in MOSAICS.items()},
     **{name: (interleaved(SMOOTH, "uyvy"), 8) for name in ("yuv422", "uyvy")},
@@ -134,37 +127,14 @@ def test_every_encoding_padding_and_byte_order_give_the_same_picture(encoding, b
     step, data = padded(pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")), padding)
     image = decode_image(encoding, 48, 64, step, big, data)
     assert image.shape == (48, 64, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
-    inside = np.s_[2:-2, 2:-2]  # mosaics repeat what they lack at the border
+    inside = np.s_[2:-2, 2:-2] if tolerance == 4 else np.s_[:]  # mosaics repeat what they lack at the border
     difference = np.abs(image[inside].astype(int) - SMOOTH[inside])
     assert difference.max() <= tolerance
-
-
-@pytest.mark.parametrize("big", (False, True))
-def test_sixteen_bit_grey_keeps_its_upper_half_in_either_byte_order(big):
-    grey = np.array(((0, 255, 257 * 77, 65535),), dtype=">u2" if big else "<u2")
-    step, data = padded(grey, 2)
-    assert decode_image("mono16", 1, 4, step, big, data)[0].tolist() == [[v] * 3 for v in (0, 1, 77, 255)]
-
-
-@pytest.mark.parametrize(("encoding", "height", "width"), (("yuyv", 4, 3), ("nv12", 3, 4), ("bayer_rggb8", 3, 4)))
-def test_pixels_in_pairs_need_even_sides(encoding, height, width):
-    with pytest.raises(MessageError, match=f"must be even; got {width}×{height}"):
-        decode_image(encoding, height, width, 2 * width, 0, bytes(100))
 
 
 @pytest.mark.parametrize("encoding", COLOUR_ENCODINGS)
 def test_the_smallest_image_is_read(encoding):
     assert decode_image(encoding, 2, 2, 16, 0, bytes(100)).shape == (2, 2, 3)
-
-
-def test_rows_of_chroma_that_are_missing_are_said():
-    with pytest.raises(MessageError, match="height × 3/2 × step = 6 × 4 = 24 bytes; got 16"):
-        decode_image("nv12", 4, 4, 4, 0, bytes(16))
-
-
-def encoded(pixels: np.ndarray, suffix: str) -> bytes:
-    """Grey or BGR pixels, compressed by OpenCV as compressed_image_transport does."""
-    return cv2.imencode(suffix, pixels)[1].tobytes()
 
 
 BGR = np.ascontiguousarray(SMOOTH[..., ::-1])
@@ -185,7 +155,7 @@ BGR = np.ascontiguousarray(SMOOTH[..., ::-1])
     ),
 )
 def test_every_compressed_image_gives_the_same_picture(image_format, pixels, suffix, tolerance):
-    image = decode_compressed(image_format, array.array("B", encoded(pixels, suffix)))
+    image = decode_compressed(image_format, array.array("B", encoded(suffix, pixels)))
     assert image.shape == (48, 64, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
     assert np.abs(image[2:-2, 2:-2].astype(int) - SMOOTH[2:-2, 2:-2]).max() <= tolerance
 
@@ -193,7 +163,7 @@ def test_every_compressed_image_gives_the_same_picture(image_format, pixels, suf
 @pytest.mark.parametrize("image_format", ("mono8; jpeg compressed ", "jpeg"))
 def test_a_compressed_grey_image_is_repeated_over_the_channels(image_format):
     grey = np.ascontiguousarray(SMOOTH[..., 0])
-    image = decode_compressed(image_format, encoded(grey, ".png"))
+    image = decode_compressed(image_format, encoded(".png", grey))
     assert np.array_equal(image, np.repeat(grey[..., None], 3, axis=2))
 
 
@@ -202,9 +172,9 @@ def test_a_compressed_grey_image_is_repeated_over_the_channels(image_format):
     (
         ("jpeg", b"", "got 0 bytes"),
         ("jpeg", b"no image", "got 8 bytes of format 'jpeg'"),
-        ("32FC1; compressedDepth png", encoded(BGR, ".png"), "is depth"),
-        ("32FC1; tiff compressed ", encoded(BGR.astype(np.float32), ".tiff"), "is depth"),
-        ("16UC1; png compressed ", encoded(BGR[..., 0].astype(np.uint16), ".png"), "is depth. Name the topic"),
+        ("32FC1; compressedDepth png", encoded(".png", BGR), "is depth"),
+        ("32FC1; tiff compressed ", encoded(".tiff", BGR.astype(np.float32)), "is depth"),
+        ("16UC1; png compressed ", encoded(".png", BGR[..., 0].astype(np.uint16)), "is depth. Name the topic"),
         ("h264", b"\0\0\0\x01" * 9, "got 36 bytes of format 'h264'"),
     ),
 )
@@ -225,6 +195,10 @@ def test_a_longer_message_is_read_and_its_tail_ignored():
         (("rgb8", 2, 3, 9, 0, RGB.tobytes()[:-1]), "= 18 bytes; got 17"),
         (("rgb8", 2, 3, 12, 0, RGB.tobytes()), "= 24 bytes; got 18"),
         (("rgb8", 0, 3, 9, 0, b""), "empty"),
+        (("yuyv", 4, 3, 6, 0, bytes(100)), "must be even; got 3×4"),
+        (("nv12", 3, 4, 8, 0, bytes(100)), "must be even; got 4×3"),
+        (("bayer_rggb8", 3, 4, 8, 0, bytes(100)), "must be even; got 4×3"),
+        (("nv12", 4, 4, 4, 0, bytes(16)), "height × 3/2 × step = 6 × 4 = 24 bytes; got 16"),
     ),
 )
 def test_a_message_that_contradicts_itself_is_refused(arguments, said):
@@ -232,21 +206,19 @@ def test_a_message_that_contradicts_itself_is_refused(arguments, said):
         decode_image(*arguments)
 
 
-@pytest.mark.parametrize("big", (False, True))
-def test_millimetres_become_metres_in_either_byte_order(big):
-    millimetres = np.array(((0, 1234, 65535),), dtype=">u2" if big else "<u2")
-    step, data = padded(millimetres, 4)
-    depth = decode_depth("16UC1", 1, 3, step, big, data)
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    ("encoding", "kind", "stored", "metres"),
+    (
+        ("16UC1", "u2", (0, 1234, 65535), (0.0, 1.234, 65.535)),
+        ("32FC1", "f4", (0.1, np.nan, np.inf, -np.inf, -2.0), (0.1, 0.0, 0.0, 0.0, 0.0)),
+    ),
+)
+def test_depth_becomes_metres_in_either_byte_order_and_what_is_none_zero(encoding, kind, stored, metres, order):
+    step, data = padded(np.array((stored,), order + kind), 4)
+    depth = decode_depth(encoding, 1, len(stored), step, order == ">", data)
     assert depth.dtype == np.float32
-    assert depth == pytest.approx(np.array(((0.0, 1.234, 65.535),)))
-
-
-@pytest.mark.parametrize("big", (False, True))
-def test_metres_keep_their_bits_and_what_is_no_depth_becomes_zero(big):
-    metres = np.array(((0.1, np.nan, np.inf, -np.inf, -2.0),), dtype=">f4" if big else "<f4")
-    step, data = padded(metres, 4)
-    depth = decode_depth("32FC1", 1, 5, step, big, data)
-    assert depth.tolist() == [[float(np.float32(0.1)), 0.0, 0.0, 0.0, 0.0]]
+    np.testing.assert_array_equal(depth, np.float32((metres,)))
 
 
 def test_colour_is_no_depth():

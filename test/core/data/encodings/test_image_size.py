@@ -17,6 +17,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from format_writers import encoded
 
 from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth
 from dvmvs_core.data.encodings.image_message import decode_compressed, decode_depth, decode_image
@@ -37,8 +38,8 @@ def png(width: int, height: int, bits: int = 8, kind: int = 2) -> bytes:
 
 def jpeg(width: int, height: int, progressive: bool = False) -> bytes:
     """A JPEG of a few hundred bytes whose frame header claims a size."""
-    options = (cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive))
-    data = bytearray(cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8), options)[1].tobytes())
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    data = bytearray(encoded(".jpg", pixels, cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)))
     frame = next(i for i in range(len(data)) if data[i] == 0xFF and data[i + 1] in (0xC0, 0xC2))
     struct.pack_into(">HH", data, frame + 5, height, width)
     return bytes(data)
@@ -79,7 +80,7 @@ def test_a_bomb_takes_no_memory(tmp_path):
 
 def lying_chunk() -> bytes:
     """A PNG with a chunk that says it has two gigabytes."""
-    whole = bytearray(cv2.imencode(".png", np.zeros((16, 16, 3), np.uint8))[1].tobytes())
+    whole = bytearray(encoded(".png", np.zeros((16, 16, 3), np.uint8)))
     struct.pack_into(">I", whole, whole.index(b"IDAT") - 4, 2**31 - 2)
     return bytes(whole)
 
@@ -90,7 +91,7 @@ def test_a_chunk_beyond_the_end_is_not_made_room_for():
 
 
 def test_an_animated_png_is_no_image_of_a_camera():
-    whole = cv2.imencode(".png", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    whole = encoded(".png", np.zeros((16, 16, 3), np.uint8))
     at = whole.index(b"IDAT") - 4
     with pytest.raises(MessageError, match="animated"):
         decode_compressed("png", whole[:at] + chunk(b"acTL", struct.pack(">II", 1, 0)) + whole[at:])
@@ -107,7 +108,7 @@ def test_a_progressive_jpeg_has_few_scans():
 @pytest.mark.parametrize("suffix", (".png", ".jpg"))
 @pytest.mark.parametrize("shape", ((7, 11, 3), (480, 640), (2, 3000, 3)))
 def test_the_size_is_that_of_the_decoder(suffix, shape):
-    data = cv2.imencode(suffix, np.zeros(shape, np.uint8))[1].tobytes()
+    data = encoded(suffix, np.zeros(shape, np.uint8))
     assert encoded_size(memoryview(data)) == shape[:2]
     for cut in range(29 if suffix == ".png" else 40):
         with pytest.raises(DamagedError):
@@ -115,13 +116,13 @@ def test_the_size_is_that_of_the_decoder(suffix, shape):
 
 
 def test_jpegs_with_other_segments_in_front_are_measured_too():
-    data = cv2.imencode(".jpg", np.zeros((24, 40, 3), np.uint8))[1].tobytes()
+    data = encoded(".jpg", np.zeros((24, 40, 3), np.uint8))
     exif = b"\xff\xe1" + struct.pack(">H", 2 + 300) + b"\xff\xc0" * 150  # whose content looks like a frame header
     assert encoded_size(memoryview(data[:2] + exif + b"\xff\xff" + data[2:])) == (24, 40)
 
 
 def test_the_limit_of_the_caller_counts():
-    data = cv2.imencode(".png", np.zeros((100, 100, 3), np.uint8))[1].tobytes()
+    data = encoded(".png", np.zeros((100, 100, 3), np.uint8))
     assert decode_compressed("png", data, 10_000).shape == (100, 100, 3)
     with pytest.raises(MessageError, match="at most 9999 pixels"):
         decode_compressed("png", data, 9_999)
@@ -168,7 +169,7 @@ def test_a_bad_image_in_a_bag_costs_that_image(recording):
         stamp_ns = (i + 1) * 10**9
         recording.transform(stamp_ns, x=float(i))
         recording.info(stamp_ns, width=16, height=16)
-        good = cv2.imencode(".png", np.full((16, 16, 3), i, np.uint8))[1].tobytes()
+        good = encoded(".png", np.full((16, 16, 3), i, np.uint8))
         recording.compressed(stamp_ns, png(40000, 40000) if i == 1 else good, "rgb8; png compressed bgr8")
     sequence = recording.open()
     assert [item.frame.index for item in sequence.items()] == [0, 2, 3]

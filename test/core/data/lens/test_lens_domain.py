@@ -44,9 +44,8 @@ def radius(tangents: np.ndarray, lens: str) -> np.ndarray:
         return cv2.fisheye.distortPoints(flat, np.eye(3), np.array(d))[:, 0, 0]
     radial = np.array(d)
     radial[2:4] = 0.0
-    return cv2.projectPoints(cv2.convertPointsToHomogeneous(flat), np.zeros(3), np.zeros(3), np.eye(3), radial)[0][
-        :, 0, 0
-    ]
+    rays = cv2.convertPointsToHomogeneous(flat)
+    return cv2.projectPoints(rays, np.zeros(3), np.zeros(3), np.eye(3), radial)[0][:, 0, 0]
 
 
 def turn(lens: str) -> float:

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Rectification against OpenCV's own undistortion, and against doing its steps one by one."""
+"""Rectification against OpenCV's own undistortion, and of depth against a plane that is known on every ray."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from dvmvs_core.data.lens.camera_info import Lens, Window, camera_model
+from dvmvs_core.data.lens.raw_depth import raw_depth_points, rectify_depth
 from dvmvs_core.data.lens.rectification import Rectifier
 from dvmvs_core.errors import FrameError, MessageError
 from dvmvs_core.preprocess import Preprocessor
@@ -21,6 +22,7 @@ from dvmvs_core.preprocess import Preprocessor
 SIZE = (240, 320)
 RAW_K = np.array(((200.0, 0.0, 163.0), (0.0, 205.0, 118.0), (0.0, 0.0, 1.0)))
 NEW_K = np.array(((180.0, 0.0, 158.0), (0.0, 182.0, 121.0), (0.0, 0.0, 1.0)))
+P = np.hstack((NEW_K, np.zeros((3, 1))))
 TURN = cv2.Rodrigues(np.array((0.02, -0.03, 0.01)))[0]
 
 LENSES = {
@@ -33,8 +35,7 @@ LENSES = {
 
 def camera(model: str, R: np.ndarray = TURN, window: Window | None = None):
     """A camera of SIZE with one of the lenses."""
-    p = np.hstack((NEW_K, np.zeros((3, 1))))
-    return camera_model(*SIZE, RAW_K, p, LENSES[model], model, R, window or Window())
+    return camera_model(*SIZE, RAW_K, P, LENSES[model], model, R, window or Window())
 
 
 @pytest.fixture(scope="module")
@@ -115,24 +116,19 @@ def test_a_lens_that_shows_every_pixel_hides_none():
 
 
 @pytest.mark.parametrize(
-    ("model", "coefficients", "said"),
+    ("k", "model", "coefficients", "said"),
     (
-        ("omnidirectional", (0.1,), "got 'omnidirectional'"),
-        ("plumb_bob", (0.1, 0.2), "must have 4 or 5"),
-        ("equidistant", (0.1,) * 5, "must have 4 finite coefficients"),
-        ("plumb_bob", (0.1, np.nan, 0.0, 0.0), "finite coefficients"),
+        (RAW_K, "omnidirectional", (0.1,), "got 'omnidirectional'"),
+        (RAW_K, "plumb_bob", (0.1, 0.2), "must have 4 or 5"),
+        (RAW_K, "equidistant", (0.1,) * 5, "must have 4 finite coefficients"),
+        (RAW_K, "plumb_bob", (0.1, np.nan, 0.0, 0.0), "finite coefficients"),
+        (np.zeros(9), "plumb_bob", LENSES["plumb_bob"], "k of the raw image"),
     ),
+    ids=("unknown model", "too few", "too many", "NaN", "no raw intrinsics"),
 )
-def test_a_lens_that_nobody_knows_is_refused(model, coefficients, said):
-    p = np.hstack((NEW_K, np.zeros((3, 1))))
+def test_a_lens_that_nobody_knows_or_that_lacks_intrinsics_is_refused(k, model, coefficients, said):
     with pytest.raises(MessageError, match=said):
-        Rectifier(camera_model(*SIZE, RAW_K, p, coefficients, model), SIZE)
-
-
-def test_raw_intrinsics_that_are_missing_are_said():
-    p = np.hstack((NEW_K, np.zeros((3, 1))))
-    with pytest.raises(MessageError, match="k of the raw image"):
-        Rectifier(camera_model(*SIZE, np.zeros(9), p, LENSES["plumb_bob"]), SIZE)
+        Rectifier(camera_model(*SIZE, k, P, coefficients, model), SIZE)
 
 
 def test_an_image_of_another_size_is_refused():
@@ -144,3 +140,58 @@ def test_the_lens_keeps_the_raw_intrinsics():
     lens = camera("plumb_bob").lens
     assert isinstance(lens, Lens) and lens.model == "plumb_bob"
     np.testing.assert_array_equal(lens.K, RAW_K)
+
+
+DEPTH_SIZE = (36, 48)
+NORMAL, OFFSET_M = np.array((0.2, -0.1, 0.95)), 2.0
+"""The plane NORMAL · point = OFFSET_M of the rectified camera."""
+
+
+def depth_camera(model: str, R: np.ndarray):
+    k, p = (30.0, 0, 24.5, 0, 31, 17, 0, 0, 1), (27.0, 0, 23, 0, 0, 27.5, 18, 0, 0, 0, 1, 0)
+    return camera_model(*DEPTH_SIZE, k, p, LENSES[model], model, R.reshape(-1))
+
+
+def on_plane(rays: np.ndarray) -> np.ndarray:
+    """How far along rays (..., 3) of the rectified camera the plane is."""
+    return OFFSET_M / (rays @ NORMAL)
+
+
+def raw_depth(raw) -> np.ndarray:
+    """What the raw camera sees of the plane: for each of its pixels, the ray that the lens bends onto it."""
+    row, column = np.indices(DEPTH_SIZE, dtype=np.float64)
+    pixels = np.stack((column, row), axis=-1).reshape(-1, 2)
+    rays = cv2.convertPointsToHomogeneous(pixels)[:, 0] @ np.linalg.inv(raw.lens.K).T
+    bend = cv2.fisheye.projectPoints if raw.lens.model == "equidistant" else cv2.projectPoints
+    for _ in range(100):  # undo the lens by going back along its error until none is left
+        bent = bend(rays[:, None], np.zeros(3), np.zeros(3), raw.lens.K, raw.lens.coefficients)[0]
+        rays[:, :2] += 0.7 * (pixels - bent.reshape(-1, 2)) / (raw.lens.K[0, 0], raw.lens.K[1, 1])
+    return on_plane(rays @ raw.lens.R.T).reshape(DEPTH_SIZE).astype(np.float32)
+
+
+@pytest.mark.parametrize("R", (np.eye(3), TURN), ids=("straight", "turned"))
+@pytest.mark.parametrize("model", ("plumb_bob", "rational_polynomial", "equidistant"))
+def test_depth_of_a_plane_is_that_of_the_plane_for_the_rectified_camera(model, R):
+    raw = depth_camera(model, R)
+    depth = rectify_depth(raw_depth(raw), raw)
+    row, column = np.indices(DEPTH_SIZE)
+    rays = np.stack((column, row, np.ones(DEPTH_SIZE)), axis=-1) @ np.linalg.inv(raw.K).T
+    expected = on_plane(rays)
+    seen = depth > 0
+    assert seen.mean() > 0.7
+    assert depth.dtype == np.float32
+    # The nearest raw pixel is up to 0.7 pixels away, and the plane falls by up to 2 % a pixel.
+    np.testing.assert_allclose(depth[seen], expected[seen], rtol=1.5e-2)
+    unrectified = raw_depth(raw)
+    assert np.abs(unrectified / expected - 1).max() > 0.02, "the lens of this test bends enough to be seen"
+
+
+@pytest.mark.parametrize("R", (np.eye(3), TURN), ids=("straight", "turned"))
+@pytest.mark.parametrize("model", ("plumb_bob", "rational_polynomial", "equidistant"))
+def test_points_of_a_plane_lie_on_it(model, R):
+    raw = depth_camera(model, R)
+    depth = raw_depth(raw)
+    depth[:20] = 0
+    points = raw_depth_points(depth, raw)
+    assert len(points) == depth[20:].size
+    np.testing.assert_allclose(points @ NORMAL, OFFSET_M, rtol=1e-5)

@@ -16,18 +16,14 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from rosbags.convert import convert
+from bag_recordings import MILLISECOND, SECOND, as_ros_1
 from rosbags.rosbag1 import Reader, Writer
-from rosbags.typesys import Stores, get_typestore
 
-from dvmvs_core.data.bags.bag_files import typestore
 from dvmvs_core.data.bags.bag_sequence import BagTopics
 from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.data.poses.contradictions import Contradictions
 from dvmvs_core.errors import DataError
 
-MILLISECOND = 1_000_000
-SECOND = 1000 * MILLISECOND
 STEP = 33 * MILLISECOND
 LEVEL = (0.0, 0.0, 0.0, 1.0)
 UPRIGHT = (0.0, 0.0, math.sin(0.4), math.cos(0.4))
@@ -167,9 +163,7 @@ def test_a_few_outliers_are_noted(recording):
 
 def test_a_ros_1_bag_says_who_publishes(robots, tmp_path):
     robots.close()
-    target = get_typestore(Stores.ROS1_NOETIC)
-    convert([robots.path], tmp_path / "one.bag", "mcap", 8, None, "file", typestore(), target, (), (), (), ())
-    with Reader(tmp_path / "one.bag") as bag, Writer(tmp_path / "named.bag") as named:
+    with Reader(as_ros_1(robots.path, tmp_path / "one.bag")) as bag, Writer(tmp_path / "named.bag") as named:
         senders = {}
         for number, (connection, log_ns, data) in enumerate(bag.messages()):
             sender = f"/robot{number % 2 + 1}" if connection.topic == "/tf" else "/camera"
