@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import shutil
 import sqlite3
@@ -21,6 +21,8 @@ from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # of the modules that tests share
 
 # A busy machine is no failure: examples may take any time.
 settings.register_profile("any_time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -83,23 +85,9 @@ def reference() -> Path:
 
 
 @pytest.fixture(scope="session")
-def failing_gpu():
+def failing_gpu() -> ModuleType:
     """The module that makes a GPU fail: its `WARNINGS` are the ways, its file a script for other processes."""
-    return _module_beside("failing_gpu.py")
-
-
-@pytest.fixture(scope="session")
-def matching_walk():
-    """The module that makes keyframes and has them matched."""
-    return _module_beside("matching_walk.py")
-
-
-def _module_beside(name: str) -> ModuleType:
-    path = Path(__file__).with_name(name)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("failing_gpu")
 
 
 @pytest.fixture(scope="session")

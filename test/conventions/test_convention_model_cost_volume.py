@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from camera_poses import pose_tensor as moved
 
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes
 
@@ -22,13 +23,6 @@ ONES = torch.ones(1, 1, HEIGHT, WIDTH)
 COLUMN = torch.arange(WIDTH, dtype=torch.float32).expand(1, 1, HEIGHT, WIDTH)
 ROW = torch.arange(HEIGHT, dtype=torch.float32)[:, None].expand(1, 1, HEIGHT, WIDTH)
 ONE_METRE = torch.tensor([1.0])
-
-
-def moved(x=0.0, y=0.0, z=0.0):
-    """Pose of a camera at (x, y, z) that looks along the world's z axis."""
-    world_T_cam = torch.eye(4)[None].clone()
-    world_T_cam[0, :3, 3] = torch.tensor([x, y, z])
-    return world_T_cam
 
 
 def test_convention_plane_0_is_the_farthest_and_planes_are_even_in_inverse_depth():

@@ -11,21 +11,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from camera_poses import pose_tensor as moved
+from tiny_networks import tiny_network
 
-from dvmvs_core.config import preset
 from dvmvs_core.model.convlstm import LSTMState
-from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth, warp_hidden_state
 
 IDENTITY = torch.eye(4)[None]
 # Powers of two keep the projection exact, so that ties are ties.
 K = torch.tensor([[[2.0, 0.0, 4.0], [0.0, 2.0, 4.0], [0.0, 0.0, 1.0]]])
-
-
-def moved(x=0.0, z=0.0):
-    world_T_cam = torch.eye(4)[None].clone()
-    world_T_cam[0, 0, 3], world_T_cam[0, 2, 3] = x, z
-    return world_T_cam
 
 
 def test_convention_farthest_point_wins():
@@ -86,11 +80,7 @@ def test_convention_cells_without_an_estimate_become_zero(depth, kept):
 
 
 def test_convention_hidden_is_warped_and_cell_is_not():
-    config = preset(
-        "small", height=64, width=64, depth_hypotheses=2, hyper_channels=1, pyramid_channels=1,
-        extractor_stem=1, extractor_channels=(1, 1, 1, 1, 1),
-    )  # fmt: skip
-    network = build_network(config).eval()
+    network = tiny_network(width=64, hyper_channels=1)
     seen = []
     network.lstm_fusion.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
     image = torch.rand(1, 3, 64, 64)

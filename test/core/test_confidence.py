@@ -15,6 +15,7 @@ import sys
 
 import pytest
 import torch
+from camera_poses import pose_tensor as pose_at
 
 from dvmvs_core import confidence as module
 from dvmvs_core.captured_steps import choose_confidence
@@ -33,12 +34,6 @@ K = torch.tensor([[[80.0, 0, 48], [0, 80.0, 32], [0, 0, 1]]])
 WALL = torch.full((1, HEIGHT, WIDTH), 2.0)
 FLAT = torch.ones(1, 3, HEIGHT // 2, WIDTH // 2)
 """A matching map that looks alike everywhere."""
-
-
-def pose_at(x: float) -> torch.Tensor:
-    pose = torch.eye(4)[None]
-    pose[0, 0, 3] = x
-    return pose
 
 
 def textured(x: float) -> torch.Tensor:
@@ -133,8 +128,7 @@ def test_what_no_measurement_frame_sees_has_no_confidence(far_away):
 
 
 def test_points_behind_a_camera_are_not_in_its_view():
-    ahead = pose_at(0.0)
-    ahead[0, 2, 3] = 5.0
+    ahead = pose_at(z=5.0)
     assert confidence([(FLAT, ahead)], [(WALL[:, None], ahead)]).max() == 0.0
 
 

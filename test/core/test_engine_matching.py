@@ -14,29 +14,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from camera_poses import pose_at
+from tiny_networks import tiny_config, tiny_network
 
-from dvmvs_core.config import EngineConfig, preset
+from dvmvs_core.config import EngineConfig
 from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.engine import DepthEngine
-from dvmvs_core.errors import ConfigError, DeviceError
+from dvmvs_core.errors import DeviceError
 from dvmvs_core.matching.choose_matcher import choose_matcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
-from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.temporal_fusion import fuse_depth
 from dvmvs_core.types import Frame
 
 SIZE = (96, 128)
-TINY = {
-    "height": SIZE[0],
-    "width": SIZE[1],
-    "depth_hypotheses": 8,
-    "extractor_stem": 4,
-    "extractor_channels": (4, 4, 4, 8, 8),
-    "pyramid_channels": 4,
-    "hyper_channels": 4,
-}
 K = np.array(((110.0, 0, 63.5), (0, 110.0, 47.5), (0, 0, 1)))
 WALL_M = 1.5
 
@@ -50,30 +42,32 @@ def wall_frame(index, size=SIZE):
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
     at_x = x + np.float32(100 + K[0, 0] * shift / WALL_M)
     image = cv2.remap(texture, at_x, y + 100, cv2.INTER_LINEAR)
-    world_T_cam = np.eye(4)
-    world_T_cam[0, 3] = shift
-    return Frame(image.round().astype(np.uint8), K, world_T_cam, stamp_ns=round(10 * (100 + index)), index=int(index))
+    return Frame(
+        image.round().astype(np.uint8), K, pose_at(shift), stamp_ns=round(10 * (100 + index)), index=int(index)
+    )
 
 
 @pytest.fixture(scope="module")
 def make_engine():
     """Return engines that share one set of random weights, by their kind of matching."""
-    torch.manual_seed(0)
-    weights = build_network(preset("small", **TINY)).state_dict()
 
-    def make(matching, timer=None, shape="small"):
-        network = build_network(preset(shape, **TINY))
-        network.load_state_dict(weights)
-        return DepthEngine(network, EngineConfig(device="cpu", precision="float32", matching=matching), timer)
+    def make(matching, timer=None):
+        config = EngineConfig(device="cpu", precision="float32", matching=matching)
+        return DepthEngine(tiny_network(height=SIZE[0], width=SIZE[1]), config, timer)
 
     return make
 
 
+def step(*engines, frames):
+    """What engines make of the last of some frames."""
+    for index in frames:
+        predictions = [engine.step(wall_frame(index)) for engine in engines]
+    return predictions
+
+
 @pytest.mark.parametrize("matching", ["fast", "full"])
 def test_a_wall_is_found_whatever_the_network_says(make_engine, matching):
-    engine, alone = make_engine(matching), make_engine("off")
-    for index in range(6):
-        matched, network = engine.step(wall_frame(index)), alone.step(wall_frame(index))
+    matched, network = step(make_engine(matching), make_engine("off"), frames=range(6))
     inner = (slice(16, -16), slice(16, -40))
     error = np.abs(matched.depth[inner] / WALL_M - 1)
     assert np.median(error) < 0.03
@@ -114,19 +108,14 @@ def test_a_frame_may_be_predicted_twice(make_engine):
 
 def test_the_network_does_not_notice_that_its_depth_is_matched(make_engine):
     engine, alone = make_engine("fast"), make_engine("off")
-    for index in range(5):
-        engine.step(wall_frame(index))
-        alone.step(wall_frame(index))
+    step(engine, alone, frames=range(5))
     np.testing.assert_array_equal(engine._past.previous.depth, alone._past.previous.depth)
-    for own, others in zip(engine._past.previous.state, alone._past.previous.state, strict=True):
-        np.testing.assert_array_equal(own, others)
+    np.testing.assert_array_equal(engine._past.previous.state, alone._past.previous.state)
 
 
 def test_a_prediction_without_update_is_matched_and_leaves_nothing(make_engine):
     engine, untouched = make_engine("full"), make_engine("full")
-    for index in range(3):
-        engine.step(wall_frame(index))
-        untouched.step(wall_frame(index))
+    step(engine, untouched, frames=range(3))
     extra = engine.predict_without_update(wall_frame(2.5))
     assert np.median(np.abs(extra.depth[16:-16, 16:-40] / WALL_M - 1)) < 0.05
     np.testing.assert_array_equal(engine.step(wall_frame(3)).depth, untouched.step(wall_frame(3)).depth)
@@ -134,18 +123,15 @@ def test_a_prediction_without_update_is_matched_and_leaves_nothing(make_engine):
 
 def test_a_reset_forgets_what_was_matched(make_engine):
     engine, fresh = make_engine("full"), make_engine("full")
-    for index in range(4):
-        engine.step(wall_frame(index))
+    step(engine, frames=range(4))
     engine.reset()
-    for index in range(6, 9):
-        after, first = engine.step(wall_frame(index)), fresh.step(wall_frame(index))
+    after, first = step(engine, fresh, frames=range(6, 9))
     np.testing.assert_array_equal(after.depth, first.depth)
 
 
 def test_confidence_is_low_where_nothing_can_be_measured(make_engine):
     engine = make_engine("fast")
-    for index in range(5):
-        moved = engine.step(wall_frame(index))
+    (moved,) = step(engine, frames=range(5))
     assert np.isfinite(moved.confidence).all() and 0 <= moved.confidence.min() <= moved.confidence.max() <= 1
     turned = wall_frame(9)
     turned.world_T_cam[:3, :3] = np.diag((-1.0, 1.0, -1.0))  # looks the other way, where nothing was seen before
@@ -154,8 +140,8 @@ def test_confidence_is_low_where_nothing_can_be_measured(make_engine):
 
 def test_auto_leaves_the_published_network_alone(make_engine):
     assert make_engine("auto").matching == "fast"
-    assert choose_matcher("auto", preset("paper", **TINY)) is None
-    assert choose_matcher("full", preset("paper", **TINY)).config.preset == "full", "but either can have it"
+    assert choose_matcher("auto", tiny_config("paper")) is None
+    assert choose_matcher("full", tiny_config("paper")).config.preset == "full", "but either can have it"
 
 
 def test_siblings_share_what_extracts_the_maps(make_engine):
@@ -173,31 +159,16 @@ def test_the_timer_hears_of_matching(make_engine):
         yield
 
     engine = make_engine("fast", timer)
-    engine.step(wall_frame(0))
-    engine.step(wall_frame(1))
+    step(engine, frames=range(2))
     stages = [stage for stage in heard if stage not in ("plane_sweep", "network")]
     each = ["features", "descriptors"]
-    assert stages == [
-        "preprocess",
-        "preprocess",
-        *each,
-        *each,
-        "depth",
-        "matching",
-        "confidence",
-        "fusion",
-    ]
+    assert stages == [*2 * ["preprocess"], *2 * each, "depth", "matching", "confidence", "fusion"]
 
 
 def test_without_numba_auto_goes_on_with_the_network_and_says_so(make_engine, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "dvmvs_core.matching.matcher", None)
-    config = preset("small", **TINY)
+    config = tiny_config()
     assert choose_matcher("auto", config) is None
     assert "numba cannot be loaded" in caplog.text
     with pytest.raises(DeviceError, match="matching fast needs numba"):
         choose_matcher("fast", config)
-
-
-def test_an_unknown_kind_of_matching_is_refused():
-    with pytest.raises(ConfigError, match="matching must be one of"):
-        EngineConfig(matching="best")

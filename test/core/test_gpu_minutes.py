@@ -35,6 +35,19 @@ def gpu_minutes(out, *arguments, python=sys.executable, **environment):
     )
 
 
+@pytest.fixture
+def make_python(tmp_path):
+    """Make a Python that runs lines of a shell instead; without any it does nothing, and says that all went well."""
+
+    def make(*lines, name="python"):
+        python = tmp_path / name
+        python.write_text("\n".join(("#!/bin/bash", *lines, "")))
+        python.chmod(0o755)
+        return python
+
+    return make
+
+
 def fates(out, mode) -> dict[str, str]:
     """What became of each step."""
     lines = re.findall(r"^== ([^:]+): (exit \d+|not begun)", (out / f"{mode}.log").read_text(), re.MULTILINE)
@@ -92,16 +105,13 @@ def test_train_leaves_weights_to_go_on_from(tmp_path):
     assert len(commands) == 2 and "--init regulariser.safetensors" in commands[1]
 
 
-def test_as_many_clips_come_back_as_two_archives_hold(tmp_path):
+def test_as_many_clips_come_back_as_two_archives_hold(tmp_path, make_python):
     """A Python that records clips of several sizes, and ends."""
-    python = tmp_path / "python"
     sizes = (4 * MIB, 12 * MIB, 9 * MIB, 5 * MIB, 20 * MIB)
     lines = [f'truncate -s {size} "$run/clips/{number:05d}.npz"' for number, size in enumerate(sizes)]
     found = 'while (($#)); do [[ $1 == --out ]] && run=$2; shift; done; [[ -n $run ]] || exit 0; mkdir -p "$run/clips"'
-    python.write_text("\n".join(("#!/bin/bash", found, *lines, "")))
-    python.chmod(0o755)
     out = tmp_path / "out"
-    result = gpu_minutes(out, "train", "--seconds", 60, python=python)
+    result = gpu_minutes(out, "train", "--seconds", 60, python=make_python(found, *lines))
     names = []
     for path in (out / "clips-1.tar", out / "clips-2.tar"):
         assert path.stat().st_size <= 15 * MIB
@@ -111,12 +121,10 @@ def test_as_many_clips_come_back_as_two_archives_hold(tmp_path):
     assert "clips: 5 recorded, 3 kept" in result.stdout
 
 
-def test_a_step_that_fails_or_hangs_keeps_no_other_from_running(tmp_path):
+def test_a_step_that_fails_or_hangs_keeps_no_other_from_running(tmp_path, make_python):
     """A Python that fails each time, or waits for ever."""
     for name, body, fate, seconds in (("fails", "exit 3", "exit 3", 100), ("hangs", "exec sleep 100", "exit 124", 5)):
-        python = tmp_path / name
-        python.write_text(f'#!/bin/bash\n[[ $1 == -c ]] && exit 0\necho "this is what it said"\n{body}\n')
-        python.chmod(0o755)
+        python = make_python("[[ $1 == -c ]] && exit 0", 'echo "this is what it said"', body, name=name)
         out = tmp_path / f"{name}_out"
         result = gpu_minutes(out, "measure", "--seconds", seconds, python=python)
         assert result.returncode == 0, result.stderr
@@ -127,8 +135,8 @@ def test_a_step_that_fails_or_hangs_keeps_no_other_from_running(tmp_path):
             assert set(found.values()) <= {"exit 124", "not begun"} and "not begun" in found.values()
 
 
-def test_steps_can_be_chosen(tmp_path):
-    gpu_minutes(tmp_path, "measure", "--only", "rates,paper", "--seconds", 0)
+def test_steps_can_be_chosen(tmp_path, make_python):
+    gpu_minutes(tmp_path, "measure", "--only", "rates,paper", "--seconds", 0, python=make_python())
     assert [name for name in fates(tmp_path, "measure") if name != "nvidia-smi"] == [
         "versions",
         "rates",
@@ -136,11 +144,11 @@ def test_steps_can_be_chosen(tmp_path):
     ]
 
 
-def test_what_is_too_large_is_left_out_and_said(tmp_path):
+def test_what_is_too_large_is_left_out_and_said(tmp_path, make_python):
     out = tmp_path / "out"
     out.mkdir()
     (out / "large.bin").write_bytes(bytes(17 * MIB))
-    gpu_minutes(out, "measure", "--seconds", 0)
+    gpu_minutes(out, "measure", "--seconds", 0, python=make_python())
     assert not (out / "large.bin").exists() and "too large" in (out / "measure.log").read_text()
     assert set(fates(out, "measure").values()) == {"not begun"}
 

@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from camera_poses import pose_at
 
 from dvmvs_core.config import KeyframeConfig
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision, select_measurement_frames
 
 LOST = np.full((4, 4), np.nan)
-
-
-def pose_at(x: float) -> np.ndarray:
-    pose = np.eye(4)
-    pose[0, 3] = x
-    return pose
 
 
 def test_decisions_along_a_straight_line():

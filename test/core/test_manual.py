@@ -141,6 +141,36 @@ def test_every_target_and_script_exists(page, command):
         assert (ROOT / words[1]).is_file()
 
 
+ROW = re.compile(r"^\| (.+) \| (.+) \| (.+) \| `([\w/]+\.py)::(\w+)` \|$")
+LEAST_FAULTS = 60
+
+
+def faults() -> list[tuple[str, ...]]:
+    lines = (ROOT / "docs" / "reliability.md").read_text().splitlines()
+    found = [match.groups() for line in lines if (match := ROW.match(line))]
+    heads = [line for line in lines if line.startswith("|") and not ROW.match(line)]
+    assert set(heads) == {"| injected | answer | recovers | test |", "|---|---|---|---|"}, (
+        "every row has its four parts"
+    )
+    return found
+
+
+def test_every_fault_has_a_test_that_exists():
+    missing = []
+    for fault, _, _, file, name in faults():
+        path = ROOT / "test" / file
+        tests = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        if name not in tests:
+            missing.append(f"{fault}: {file}::{name}")
+    assert not missing
+
+
+def test_there_are_faults_enough_and_none_twice():
+    injected = [fault for fault, *_ in faults()]
+    assert len(injected) >= LEAST_FAULTS
+    assert len(set(injected)) == len(injected)
+
+
 NOT_RUN = {
     r"(ros2|rosdep|colcon|python -m colcon) |cd ~/ros2_ws": "a ROS 2 distribution",
     r"export ROS_|\$\(ros2": "a secured ROS 2 system",

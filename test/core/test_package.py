@@ -46,14 +46,13 @@ def test_every_file_names_owner_and_licence(folder):
     assert not missing
 
 
-def test_the_headers_pass_aments_linter():
-    lint = pytest.importorskip("ament_copyright.main", reason="ament_copyright is not installed")
-    assert lint.main([str(ROOT / "dvmvs_core"), str(ROOT / "dvmvs_ros"), str(ROOT / "CONTRIBUTING.md")]) == 0
-
-
-def test_xml_files_pass_aments_linter():
-    lint = pytest.importorskip("ament_xmllint.main", reason="ament_xmllint is not installed")
-    assert lint.main([str(ROOT / "package.xml"), str(ROOT / "config")]) == 0
+@pytest.mark.parametrize(
+    ("linter", "paths"),
+    [("ament_copyright", ("dvmvs_core", "dvmvs_ros", "CONTRIBUTING.md")), ("ament_xmllint", ("package.xml", "config"))],
+)
+def test_files_pass_aments_linters(linter, paths):
+    lint = pytest.importorskip(f"{linter}.main", reason=f"{linter} is not installed")
+    assert lint.main([str(ROOT / path) for path in paths]) == 0
 
 
 def test_every_ros_library_in_use_is_declared():

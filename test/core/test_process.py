@@ -22,13 +22,10 @@ import pytest
 from dvmvs_core.process import share_cores
 
 
-def test_waiting_threads_sleep(monkeypatch):
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     share_cores()
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-
-
-def test_the_environment_has_the_last_word(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     share_cores()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
@@ -79,12 +76,8 @@ def run(program: str, **environment: str) -> str:
 
 
 @needs_glibc
-def test_threads_share_a_heap():
+def test_threads_share_a_heap_unless_the_environment_says_otherwise():
     assert run(HEAPS).count("<heap nr=") == 1
-
-
-@needs_glibc
-def test_the_environment_has_the_last_word_on_heaps():
     assert run(HEAPS, MALLOC_ARENA_MAX="4").count("<heap nr=") > 1
 
 

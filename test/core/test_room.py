@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import cv2
@@ -22,12 +22,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 ROOM = EXAMPLES / "room"
 
 
-@pytest.fixture(scope="module")
-def make_room():
-    spec = importlib.util.spec_from_file_location("make_room", EXAMPLES / "make_room.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def make_room(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("make_room")
 
 
 def test_the_room_is_small_and_whole():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+import matching_walk
 import numpy as np
 import pytest
 import torch
@@ -26,12 +27,12 @@ from dvmvs_core.runtime.wall_frames import wall_frames
 
 
 @pytest.fixture(scope="module")
-def keyframes(matching_walk, size):
+def keyframes(size):
     return matching_walk.rendered_keyframes(size, 8)
 
 
 @pytest.fixture(scope="module")
-def on_gpu(matching_walk, keyframes, size, device):
+def on_gpu(keyframes, size, device):
     """What was found for the keyframes, by preset."""
     return {
         name: matching_walk.walk(TorchMatcher(config, *size, device), keyframes, device)
@@ -46,13 +47,13 @@ def test_fused_kernels(device):
 
 
 @pytest.mark.parametrize("name", MATCHING_PRESETS)
-def test_graphs_give_what_their_functions_give(matching_walk, keyframes, on_gpu, size, device, name):
+def test_graphs_give_what_their_functions_give(keyframes, on_gpu, size, device, name):
     eager = TorchMatcher(MATCHING_PRESETS[name], *size, device)
     for step in ("describe", "prior", "match"):
         setattr(eager, f"_{step}", _on(device, getattr(eager, f"{step}_step")))
     expected = matching_walk.walk(eager, keyframes, device)
     for one, other in zip(on_gpu[name], expected, strict=True):
-        agree(matching_walk, one, other)
+        agree(one, other)
 
 
 def _on(device, function):
@@ -61,15 +62,15 @@ def _on(device, function):
 
 
 @pytest.mark.parametrize("name", MATCHING_PRESETS)
-def test_a_sequence_is_matched_as_on_the_cpu(matching_walk, keyframes, on_gpu, size, name):
+def test_a_sequence_is_matched_as_on_the_cpu(keyframes, on_gpu, size, name):
     expected = matching_walk.walk(matching_walk.cpu_matcher(name, size), keyframes)
     assert sum(one.views.max() > 0 for one in expected) >= 6
     for one, other in zip(on_gpu[name], expected, strict=True):
-        agree(matching_walk, one, other)
+        agree(one, other)
         assert (one.views != other.views).mean() < 0.02
 
 
-def agree(matching_walk, found, expected):
+def agree(found, expected):
     """Convolutions of another order of additions decide between planes that are equally good, here and there."""
     for part in ("depth", "measured_depth", "prior"):
         relative = matching_walk.differences(getattr(found, part), getattr(expected, part))
@@ -77,7 +78,7 @@ def agree(matching_walk, found, expected):
     assert np.isfinite(found.depth).all() and np.isfinite(found.confidence).all()
 
 
-def test_what_fails_later_goes_on_on_the_cpu(matching_walk, keyframes, size, device, monkeypatch, caplog):
+def test_what_fails_later_goes_on_on_the_cpu(keyframes, size, device, monkeypatch, caplog):
     monkeypatch.setattr(checked, "_trusted", {})
     model = preset("small", height=size[0], width=size[1])
     expected = matching_walk.walk(matching_walk.cpu_matcher("fast", size), keyframes)

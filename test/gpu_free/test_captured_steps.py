@@ -17,6 +17,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils._python_dispatch import _disable_current_modes
 
 from dvmvs_core import captured_steps
@@ -308,3 +309,36 @@ def _on_real_numbers(function, shapes):
         return torch.empty(result.shape, dtype=result.dtype)
 
     return call
+
+
+FORBIDDEN = {
+    "list index": lambda x: x[:, [0, 1], [0, 1]],
+    "new tensor": lambda x: x * x.new_tensor((1.0, 2.0, 3.0)),
+    "inverse": torch.linalg.inv,
+    "blocking copy": lambda x: torch.zeros(3).to("cuda"),
+    "copy that is not pinned": lambda x: torch.zeros(3).to("cuda", non_blocking=True),
+    "to the host": lambda x: x.cpu(),
+    "mixed devices": lambda x: x * torch.tensor(2.0),
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+@pytest.mark.parametrize("inference", [True, False])
+def test_it_notes_waits_and_copies(fake_cuda, name, inference):
+    with fake_cuda() as watch, torch.inference_mode(inference):
+        FORBIDDEN[name](torch.empty(1, 3, 3, device="cuda"))
+    with pytest.raises(AssertionError):
+        watch.assert_capturable()
+
+
+@pytest.mark.parametrize("wait", [lambda x: x.sum().item(), lambda x: x.nonzero(), lambda x: x[x > 0]])
+def test_fake_tensors_refuse_what_depends_on_numbers(fake_cuda, wait):
+    with fake_cuda(), pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+        wait(torch.empty(4, device="cuda"))
+
+
+def test_a_pinned_upload_is_counted_and_work_on_the_device_is_free(fake_cuda):
+    with fake_cuda() as watch:
+        x = torch.zeros(3).pin_memory().to("cuda", non_blocking=True)
+        y = (x + 1).sum() * 2.0
+    assert y.device.type == "cuda" and len(watch.uploads) == 1 and not watch.mixed and not watch.waits

@@ -24,6 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from camera_poses import pose_at
 
 from dvmvs_ros.process.children import own_domain, tied_to_this_process
 
@@ -51,15 +52,28 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return RosModule.from_parent(parent, path=module_path)
 
 
+QUICK_DISCOVERY = """
+<builtin>
+  <discovery_config>
+    <leaseAnnouncement><nanosec>250000000</nanosec></leaseAnnouncement>
+  </discovery_config>
+</builtin>
+"""
+"""Whoever missed that a process is there hears of it after a quarter of a second; by default after three, each time."""
+
+
 @pytest.fixture(scope="session")
-def ros_environment() -> Iterator[dict[str, str]]:
+def ros_environment(tmp_path_factory) -> Iterator[dict[str, str]]:
     """Environment of this test run's own ROS domain, set in this process too."""
     pytest.importorskip("rclpy")
+    profile = tmp_path_factory.mktemp("dds") / "fastdds.xml"
+    ours = (ROOT / "config" / "fastdds.xml").read_text()
+    profile.write_text(ours.replace("<rtps>", f"<rtps>{QUICK_DISCOVERY}"))
     with own_domain() as domain:
         os.environ.update(
             ROS_DOMAIN_ID=str(domain),
             ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
-            FASTDDS_DEFAULT_PROFILES_FILE=str(ROOT / "config" / "fastdds.xml"),
+            FASTDDS_DEFAULT_PROFILES_FILE=str(profile),
             OMP_NUM_THREADS="1",
         )
         yield {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
@@ -68,25 +82,13 @@ def ros_environment() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory) -> Path:
     """A randomly initialised network, small enough to run in milliseconds."""
-    import torch
+    from tiny_networks import tiny_network
 
-    from dvmvs_core.config import preset
     from dvmvs_core.model.checkpoint import save_checkpoint
-    from dvmvs_core.model.dvmvs import build_network
 
-    torch.manual_seed(0)
-    config = preset(
-        "small",
-        height=64,
-        width=96,
-        depth_hypotheses=16,
-        extractor_stem=8,
-        extractor_channels=(8, 8, 8, 16, 16),
-        pyramid_channels=8,
-        hyper_channels=8,
-    )
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_checkpoint(path, {"fusionnet": build_network(config).eval()}, {"note": "random, for tests"})
+    network = tiny_network(depth_hypotheses=16, pyramid_channels=8, hyper_channels=8)
+    save_checkpoint(path, {"fusionnet": network}, {"note": "random, for tests"})
     return path
 
 
@@ -196,25 +198,17 @@ class NodeProcess:
         """The lines that contain a text."""
         return [line for line in self.log().splitlines() if part in line]
 
-    def wait_for(self, part: str, timeout_s: float = STARTUP_S) -> None:
-        """Wait until it has printed a text."""
+    def wait_for(self, part: str, count: int = 1, timeout_s: float = STARTUP_S) -> None:
+        """Wait until it has printed so many lines that contain a text."""
         end = time.monotonic() + timeout_s
-        while part not in self.log():
+        while len(self.lines(part)) < count:
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log()}"
-            assert time.monotonic() < end, f"no {part!r} within {timeout_s} s:\n{self.log()}"
+            assert time.monotonic() < end, f"fewer than {count} lines of {part!r} within {timeout_s} s:\n{self.log()}"
             time.sleep(0.05)
 
     def wait(self, timeout_s: float = STARTUP_S) -> int:
         """Wait until it ends; returns its exit code."""
         return self.process.wait(timeout_s)
-
-    def wait_for_lines(self, part: str, count: int, timeout_s: float = STARTUP_S) -> None:
-        """Wait until it has printed so many lines that contain a text."""
-        end = time.monotonic() + timeout_s
-        while len(self.lines(part)) < count:
-            self.wait_for(part, max(0.0, end - time.monotonic()))
-            assert time.monotonic() < end, f"fewer than {count} lines of {part!r}:\n{self.log()}"
-            time.sleep(0.05)
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """End it as Ctrl-C does; returns its exit code."""
@@ -226,21 +220,19 @@ class NodeProcess:
             self.process.kill()
             raise
 
+    def end_well(self) -> None:
+        """End it as Ctrl-C does, and check how that went."""
+        assert self.stop() == 0 and "Traceback" not in self.log(), self.log()
+
 
 @pytest.fixture(scope="session")
 def start_node(ros_environment, tmp_path_factory) -> Callable[..., NodeProcess]:
     """Start a module as a process; what still runs at the end is stopped."""
     processes = []
 
-    def start(
-        module: str,
-        parameters: dict,
-        remap: tuple[str, ...] = (),
-        arguments: tuple[str, ...] = (),
-        launcher: tuple[str, ...] = (),
-    ) -> NodeProcess:
+    def start(module: str, parameters: dict, **how: tuple[str, ...]) -> NodeProcess:
         log = tmp_path_factory.mktemp("node") / f"{module}.log"
-        processes.append(NodeProcess(module, parameters, ros_environment, log, remap, arguments, launcher))
+        processes.append(NodeProcess(module, parameters, ros_environment, log, **how))
         return processes[-1]
 
     yield start
@@ -259,23 +251,41 @@ def start_depth_node(start_node, tiny_weights) -> Callable[..., NodeProcess]:
     ) -> NodeProcess:
         reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in (image, camera_info)}
         given = {"weights": str(tiny_weights), "device": "cpu", "transform_timeout_s": 60.0, **reliable, **parameters}
-        return start_node("depth_node", given, **(how or {}))
+        node = start_node("depth_node", given, **(how or {}))
+        node.wait_for("active: images from")
+        return node
 
     return start
 
 
-@pytest.fixture(scope="session")
-def start_played_node(start_node, tiny_weights) -> Callable[..., NodeProcess]:
+@pytest.fixture(scope="module")
+def start_played_node(start_node, client, tiny_weights) -> Callable[..., NodeProcess]:
     """Start a depth node that listens to the images of a player."""
 
     def start(image: str = "image_rect", mask: str = "valid_mask") -> NodeProcess:
-        return start_node(
+        node = start_node(
             "depth_node",
             {"weights": str(tiny_weights), "device": "cpu", "use_sim_time": True},
             remap=(f"image:=camera/{image}", "camera_info:=camera/camera_info", f"valid_mask:=camera/{mask}"),
         )
+        node.wait_for("active: images from")
+        client.wait_until_known("depth_node")
+        return node
 
     return start
+
+
+@pytest.fixture(scope="module")
+def play(start_node, client) -> Callable[..., NodeProcess]:
+    """Play a recording to its end; returns the player."""
+
+    def play(sequence: Path, remap: tuple[str, ...] = (), **parameters) -> NodeProcess:
+        player = start_node("replay_node", {"sequence": str(sequence), **parameters}, remap=remap)
+        client.wait(lambda: player.process.poll() is not None, STARTUP_S)
+        assert player.process.returncode == 0, player.log()
+        return player
+
+    return play
 
 
 class Answers:
@@ -395,23 +405,16 @@ class Client(Answers):
         message.d = list(d or message.d)
         self.camera_info.publish(message)
 
-    @staticmethod
-    def pose(x_m: float) -> np.ndarray:
-        """The pose of a camera that has moved so far to its right."""
-        world_T_cam = np.eye(4)
-        world_T_cam[0, 3] = x_m
-        return world_T_cam
+    def frame(self, stamp_ns: int, world_T_cam: np.ndarray):
+        """Send pose, intrinsics and image of a time, and return the node's answer."""
+        self.send_pose(stamp_ns, world_T_cam)
+        self.send_camera_info(stamp_ns)
+        self.send_image(stamp_ns)
+        return self.answer(stamp_ns)
 
     def walk(self, frames: int, step_m: float, begin_ns: int, step_ns: int) -> list:
         """Send frames from left to right, each when that before is answered; returns the answers."""
-        answers = []
-        for i in range(frames):
-            stamp_ns = begin_ns + i * step_ns
-            self.send_pose(stamp_ns, self.pose(i * step_m))
-            self.send_camera_info(stamp_ns)
-            self.send_image(stamp_ns)
-            answers.append(self.answer(stamp_ns))
-        return answers
+        return [self.frame(begin_ns + i * step_ns, pose_at(i * step_m)) for i in range(frames)]
 
     @staticmethod
     def picture(stamp_ns: int) -> np.ndarray:
@@ -477,6 +480,53 @@ class Manager:
         return self.call(SetParameters, "set_parameters", parameters=[parameter]).results[0]
 
 
+class Diagnostics:
+    """Reads /diagnostics.
+
+    Args:
+        client: whose node listens.
+
+    Attributes:
+        arrays: the messages so far.
+    """
+
+    def __init__(self, client: Client) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.qos import QoSProfile
+
+        self._client = client
+        self.arrays: list = []
+        client.node.create_subscription(DiagnosticArray, "/diagnostics", self.arrays.append, QoSProfile(depth=100))
+
+    def statuses(self, name: str = "", part: str = "") -> list:
+        """The statuses so far whose name ends with one text, and whose message holds another."""
+        every = (status for array in self.arrays for status in array.status)
+        return [status for status in every if status.name.endswith(name) and part in status.message]
+
+    def wait_for(self, name: str, level: bytes, part: str, meanwhile: Callable[[], object] = lambda: None):
+        """Wait for such a status of a level, and do something thirty times a second meanwhile; returns it."""
+
+        def found_or_sent():
+            if found := [status for status in self.statuses(name, part) if status.level == level]:
+                return found[0]
+            meanwhile()
+            self._client.idle(1 / 30)
+            return None
+
+        try:
+            self._client.wait(found_or_sent)
+        except AssertionError:
+            seen = [(status.level, status.message) for status in self.statuses(name)[-3:]]
+            raise AssertionError(f"no {level} {part!r} of {name}, but {seen}") from None
+        return found_or_sent()
+
+
+@pytest.fixture(scope="module")
+def diagnostics(client) -> Diagnostics:
+    """What nodes say of themselves."""
+    return Diagnostics(client)
+
+
 @pytest.fixture(scope="module")
 def make_manager(client) -> Callable[[str], Manager]:
     """Make a manager of a node by its name."""
@@ -506,16 +556,14 @@ class Camera(Answers):
         client.node.create_subscription(DiagnosticArray, f"/{name}/depth_node/frame_status", self._on_status, qos)
 
     def listen(self, message_type: type, topic: str, **policies) -> list:
-        """Subscribe to a topic of its node; returns the list that its messages go to.
-
-        Call `wait_until_known` before the node sends what the list should hold.
-        """
+        """Subscribe to a topic of its node, which knows of it then; returns the list that its messages go to."""
         from rclpy.qos import QoSProfile
 
         received: list = []
         topic = topic if topic.startswith("/") else f"/{self._name}/{topic}"
         qos = QoSProfile(depth=50, **policies)
         self._client.node.create_subscription(message_type, topic, received.append, qos)
+        self._client.wait_until_known(f"{self._name}/depth_node")
         return received
 
     def wait_until_connected(self) -> None:
@@ -526,10 +574,6 @@ class Camera(Answers):
         )
         self._client.wait(lambda: node.count_publishers(f"/{self._name}/depth_node/frame_status"), STARTUP_S)
         self._client.wait(self._client.tf.get_subscription_count, STARTUP_S)
-        self.wait_until_known()
-
-    def wait_until_known(self) -> None:
-        """Wait until its node sends to every subscription made so far."""
         self._client.wait_until_known(f"{self._name}/depth_node")
 
     def send(
@@ -557,8 +601,15 @@ class Camera(Answers):
 
 @pytest.fixture(scope="module")
 def make_camera(client) -> Callable[[str], Camera]:
-    """Make a camera in a namespace."""
-    return lambda name: Camera(client, name)
+    """Make a camera in a namespace, whose node listens and speaks unless it is yet to come."""
+
+    def make(name: str, connected: bool = True) -> Camera:
+        camera = Camera(client, name)
+        if connected:
+            camera.wait_until_connected()
+        return camera
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import signal
 
 import numpy as np
 import pytest
+from camera_poses import pose_at
 
 from dvmvs_core.keyframes import KeyframeDecision
 from dvmvs_core.types import Frame
@@ -28,7 +29,6 @@ WAIT_S = 5.0
 def node(start_depth_node, client):
     """An active node, and the client connected to it."""
     node = start_depth_node(transform_timeout_s=WAIT_S)
-    node.wait_for("active: images from")
     client.wait_until_connected()
     yield node
     node.process.send_signal(signal.SIGINT)
@@ -39,15 +39,7 @@ def node(start_depth_node, client):
 
 def pose(i: int) -> np.ndarray:
     """The i-th pose of a walk of 6 cm steps, turning a little: every second frame is a keyframe."""
-    angle = 0.02 * i
-    world_T_cam = np.eye(4)
-    world_T_cam[:3, :3] = (
-        (np.cos(angle), 0.0, np.sin(angle)),
-        (0.0, 1.0, 0.0),
-        (-np.sin(angle), 0.0, np.cos(angle)),
-    )
-    world_T_cam[:3, 3] = (0.06 * i, 0.01 * np.sin(i), 0.0)
-    return world_T_cam
+    return pose_at(0.06 * i, 0.01 * np.sin(i), turned=0.02 * i)
 
 
 class Walk:
@@ -69,10 +61,7 @@ class Walk:
     def good_frame(self):
         """Send a complete frame, and return the node's answer."""
         stamp_ns = self.step()
-        self.client.send_pose(stamp_ns, pose(self.i))
-        self.client.send_camera_info(stamp_ns)
-        self.client.send_image(stamp_ns)
-        return self.client.answer(stamp_ns)
+        return self.client.frame(stamp_ns, pose(self.i))
 
 
 @pytest.fixture(scope="module")

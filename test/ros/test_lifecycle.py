@@ -68,24 +68,20 @@ def test_a_parameter_of_the_wrong_type_is_one_clear_line_and_can_be_corrected(no
     assert manager.set("transform_timeout_s", 1.0).successful
 
 
-def test_missing_weights_are_a_failure_and_not_the_end(node, manager):
-    assert manager.set("transform_timeout_s", 1.0).successful
-    assert manager.set("weights", "/no/such/file.safetensors").successful
-    assert not manager.change(Transition.TRANSITION_CONFIGURE)
-    assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
-    assert "/no/such/file.safetensors" in node.lines("cannot configure")[-1]
-
-
 @pytest.mark.parametrize(
-    ("device", "said"), [("cuda:99", "CUDA devices"), ("abacus", "device must be auto, cpu, cuda")]
+    ("name", "value", "said"),
+    [
+        ("weights", "/no/such/file.safetensors", "/no/such/file.safetensors"),
+        ("device", "cuda:99", "CUDA devices"),
+        ("device", "abacus", "device must be auto, cpu, cuda"),
+    ],
 )
-def test_a_device_that_is_not_there_is_a_failure_and_not_the_end(node, manager, tiny_weights, device, said):
-    assert manager.set("transform_timeout_s", 1.0).successful
-    assert manager.set("weights", str(tiny_weights)).successful and manager.set("device", device).successful
+def test_what_is_not_there_is_a_failure_and_not_the_end(node, manager, tiny_weights, name, value, said):
+    usable(manager, tiny_weights)
+    assert manager.set(name, value).successful
     assert not manager.change(Transition.TRANSITION_CONFIGURE)
     assert manager.state() == State.PRIMARY_STATE_UNCONFIGURED
     assert said in node.lines("cannot configure")[-1]
-    assert manager.set("device", "cpu").successful
 
 
 def test_services_answer_while_the_node_is_not_active(manager):
@@ -179,7 +175,23 @@ def test_it_ends_cleanly_while_active(node, manager, tiny_weights):
     # The fixture ends the process with SIGTERM, and checks how it went.
 
 
-def test_cleanup_frees_the_network(client, tiny_weights):
+@pytest.fixture
+def own_node(client, tiny_weights):
+    """Function of parameters: an unconfigured node in this process."""
+    nodes = []
+
+    def make(*engines: Engines, **parameters) -> DepthNode:
+        given = {"weights": str(tiny_weights), "autostart": False, **parameters}
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
+        nodes.append(DepthNode(*engines, namespace="own", parameter_overrides=overrides))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+def test_cleanup_frees_the_network(own_node):
     opened = []
 
     class Watched(Engines):
@@ -188,65 +200,56 @@ def test_cleanup_frees_the_network(client, tiny_weights):
             opened.append(weakref.ref(engine))
             return engine, shared
 
-    overrides = [Parameter("weights", value=str(tiny_weights)), Parameter("autostart", value=False)]
-    node = DepthNode(Watched(), namespace="freed", parameter_overrides=overrides)
-    try:
-        for transition in (node.trigger_configure, node.trigger_activate, node.trigger_deactivate):
-            assert transition() == TransitionCallbackReturn.SUCCESS
-            assert opened[0]() is not None
-        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
-        gc.collect()
-        assert opened[0]() is None
-    finally:
-        node.destroy_node()
+    node = own_node(Watched())
+    for transition in (node.trigger_configure, node.trigger_activate, node.trigger_deactivate):
+        assert transition() == TransitionCallbackReturn.SUCCESS
+        assert opened[0]() is not None
+    assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    gc.collect()
+    assert opened[0]() is None
 
 
-def test_what_ros_refuses_is_one_line_and_leaves_nothing_behind(client, tiny_weights, monkeypatch, capfd):
+def test_what_ros_refuses_is_one_line_and_leaves_nothing_behind(own_node, monkeypatch, capfd):
     """As with a policy of SROS 2 that does not list one of the topics."""
-    overrides = [Parameter("weights", value=str(tiny_weights)), Parameter("autostart", value=False)]
-    node = DepthNode(namespace="refused", parameter_overrides=overrides)
+    node = own_node()
     monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
     create = {name: getattr(node, name) for name in ("create_lifecycle_publisher", "create_subscription")}
 
     def refusing(name, topic):
         def call(message_type, wanted, *arguments, **options):
             if wanted == topic:
-                raise RCLError(f"Failed to create: topic [rt/refused/{topic}] not allowed, at rmw.cpp:1, at rcl.c:2")
+                raise RCLError(f"Failed to create: topic [rt/own/{topic}] not allowed, at rmw.cpp:1, at rcl.c:2")
             return create[name](message_type, wanted, *arguments, **options)
 
         return call
 
     def own_topics() -> set[str]:
         ours = node.get_publisher_names_and_types_by_node, node.get_subscriber_names_and_types_by_node
-        return {topic for names in ours for topic, _ in names("depth_node", "/refused")}
+        return {topic for names in ours for topic, _ in names("depth_node", "/own")}
 
-    try:
-        before = own_topics()
-        monkeypatch.setattr(node, "create_lifecycle_publisher", refusing("create_lifecycle_publisher", "points"))
-        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-        assert own_topics() == before
-        monkeypatch.setattr(node, "create_lifecycle_publisher", create["create_lifecycle_publisher"])
-        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        configured = own_topics()
-        monkeypatch.setattr(node, "create_subscription", refusing("create_subscription", "image"))
-        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
-        assert own_topics() == configured
-        monkeypatch.setattr(node, "create_subscription", create["create_subscription"])
-        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-    finally:
-        node.destroy_node()
+    before = own_topics()
+    monkeypatch.setattr(node, "create_lifecycle_publisher", refusing("create_lifecycle_publisher", "points"))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert own_topics() == before
+    monkeypatch.setattr(node, "create_lifecycle_publisher", create["create_lifecycle_publisher"])
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    configured = own_topics()
+    monkeypatch.setattr(node, "create_subscription", refusing("create_subscription", "image"))
+    assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert own_topics() == configured
+    monkeypatch.setattr(node, "create_subscription", create["create_subscription"])
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     said = [line for line in capfd.readouterr().err.splitlines() if "cannot" in line]
     assert len(said) == 2
     for line, topic in zip(said, ("points", "image"), strict=True):
-        assert f"ROS refuses: Failed to create: topic [rt/refused/{topic}] not allowed. Security is on" in line
+        assert f"ROS refuses: Failed to create: topic [rt/own/{topic}] not allowed. Security is on" in line
         assert "policy must allow every topic" in line and "rmw.cpp" not in line
 
 
 @pytest.mark.parametrize("configured", [True, False])
-def test_the_hint_at_configure_is_for_a_node_that_waits(client, tiny_weights, monkeypatch, capfd, configured):
+def test_the_hint_at_configure_is_for_a_node_that_waits(own_node, monkeypatch, capfd, configured):
     monkeypatch.setattr("dvmvs_ros.depth_node.HINT_AFTER_S", 0.01)
-    given = {"weights": str(tiny_weights), "autostart": False, "confidence": False}
-    node = DepthNode(namespace="hinted", parameter_overrides=[Parameter(n, value=v) for n, v in given.items()])
+    node = own_node(confidence=False)
     executor = SingleThreadedExecutor()
     try:
         if configured:
@@ -260,16 +263,13 @@ def test_the_hint_at_configure_is_for_a_node_that_waits(client, tiny_weights, mo
                 break
     finally:
         executor.shutdown()
-        node.destroy_node()
     assert ("waiting to be configured" in said) is not configured
     assert ("configuring: loading weights" in said) is configured
     assert ("confidence is off: clouds hold every depth" in said) is configured
 
 
-def test_a_misspelt_parameter_is_said(client, capfd):
-    given = {"mesurement_frames": 3, "autostart": False, "use_sim_time": True, "lidar_rate": 10.0}
-    given["qos_overrides./misspelt/image.subscription.depth"] = 7
-    overrides = [Parameter(name, value=value) for name, value in given.items()]
-    DepthNode(namespace="misspelt", parameter_overrides=overrides).destroy_node()
+def test_a_misspelt_parameter_is_said(own_node, capfd):
+    quality = {"qos_overrides./own/image.subscription.depth": 7}
+    own_node(mesurement_frames=3, use_sim_time=True, lidar_rate=10.0, **quality)
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "no such parameter" in line]
     assert line.endswith(": lidar_rate, mesurement_frames (did you mean measurement_frames?)")

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +23,8 @@ from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.types import DepthPrediction
 
-_SPEC = importlib.util.spec_from_file_location(
-    "nav2_costmap", Path(__file__).parents[2] / "benchmarks" / "nav2_costmap.py"
-)
-costmap = sys.modules[_SPEC.name] = importlib.util.module_from_spec(_SPEC)  # where a dataclass looks its module up
-_SPEC.loader.exec_module(costmap)
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import nav2_costmap as costmap  # noqa: E402
 
 SETTINGS, NODE = costmap.read_settings()
 FREE, LETHAL, UNKNOWN = costmap.FREE, costmap.LETHAL, costmap.UNKNOWN

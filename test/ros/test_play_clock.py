@@ -18,6 +18,19 @@ from dvmvs_ros.play_clock import PlayClock
 SECOND = 10**9
 
 
+@pytest.fixture
+def play(clock):
+    """Function of rate, start and end in seconds: a clock that is told to run from one to the other."""
+
+    def play(rate: float, start: int, end: int) -> PlayClock:
+        played = PlayClock(rate, clock)
+        played.start(start * SECOND)
+        played.run_to(end * SECOND)
+        return played
+
+    return play
+
+
 def test_it_runs_at_its_rate_and_never_past_what_it_runs_to(clock):
     played = PlayClock(2.0, clock)
     played.start(5 * SECOND)
@@ -35,10 +48,8 @@ def test_it_runs_at_its_rate_and_never_past_what_it_runs_to(clock):
     assert played.left_s == pytest.approx(-0.5)
 
 
-def test_lost_time_is_made_up_for_unless_it_is_forgiven(clock):
-    played = PlayClock(1.0, clock)
-    played.start(0)
-    played.run_to(1 * SECOND)
+def test_lost_time_is_made_up_for_unless_it_is_forgiven(clock, play):
+    played = play(1.0, 0, 1)
     clock.now_s += 1.3
     played.run_to(2 * SECOND)
     assert played.left_s == pytest.approx(0.7)
@@ -48,10 +59,8 @@ def test_lost_time_is_made_up_for_unless_it_is_forgiven(clock):
     assert played.left_s == pytest.approx(1.0)
 
 
-def test_a_pause_takes_no_time(clock):
-    played = PlayClock(1.0, clock)
-    played.start(0)
-    played.run_to(2 * SECOND)
+def test_a_pause_takes_no_time(clock, play):
+    played = play(1.0, 0, 2)
     clock.now_s += 0.5
     played.pause()
     clock.now_s += 60
@@ -61,10 +70,8 @@ def test_a_pause_takes_no_time(clock):
     assert played.left_s == pytest.approx(1.5)
 
 
-def test_another_rate_holds_from_now_on(clock):
-    played = PlayClock(1.0, clock)
-    played.start(0)
-    played.run_to(3 * SECOND)
+def test_another_rate_holds_from_now_on(clock, play):
+    played = play(1.0, 0, 3)
     clock.now_s += 1
     played.set_rate(0.1)
     assert played.now_ns == SECOND
@@ -74,10 +81,8 @@ def test_another_rate_holds_from_now_on(clock):
     assert played.left_s == pytest.approx(0.15)
 
 
-def test_without_a_rate_it_jumps_but_not_while_it_is_paused(clock):
-    played = PlayClock(0.0, clock)
-    played.start(0)
-    played.run_to(7 * SECOND)
+def test_without_a_rate_it_jumps_but_not_while_it_is_paused(play):
+    played = play(0.0, 0, 7)
     assert (played.now_ns, played.left_s) == (7 * SECOND, 0.0)
     played.pause()
     played.run_to(9 * SECOND)
@@ -86,10 +91,8 @@ def test_without_a_rate_it_jumps_but_not_while_it_is_paused(clock):
     assert (played.now_ns, played.left_s) == (9 * SECOND, 0.0)
 
 
-def test_it_starts_again_in_the_past(clock):
-    played = PlayClock(1.0, clock)
-    played.start(9 * SECOND)
-    played.run_to(10 * SECOND)
+def test_it_starts_again_in_the_past(clock, play):
+    played = play(1.0, 9, 10)
     clock.now_s += 3
     played.start(2 * SECOND)
     assert played.now_ns == 2 * SECOND

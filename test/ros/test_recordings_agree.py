@@ -106,6 +106,18 @@ def stored(picture: np.ndarray) -> bytes:
     return png(picture[..., ::-1])
 
 
+def stored_twelve_bits(picture: np.ndarray) -> bytes:
+    return stored(twelve_bits(picture))
+
+
+def stored_mosaic(picture: np.ndarray) -> bytes:
+    return png(cv2.cvtColor(mosaic(picture), cv2.COLOR_BayerBG2BGR))
+
+
+def stored_unbent(picture: np.ndarray) -> bytes:
+    return stored(unbent(picture, cv2.INTER_LINEAR))
+
+
 class Form(NamedTuple):
     """What a camera records as a message, and what a folder holds of it.
 
@@ -131,34 +143,30 @@ class Form(NamedTuple):
 FORMS = {
     "rgb8": Form(),
     "EXIF": Form(compressed("jpeg", jpeg), jpeg, ".jpg", f"{IMAGES}/compressed"),
-    "16 bits": Form(raw("rgb16", twelve_bits), lambda picture: png(twelve_bits(picture)[..., ::-1])),
+    "16 bits": Form(raw("rgb16", twelve_bits), stored_twelve_bits),
     "16 bits, compressed": Form(
-        compressed("rgb16; png compressed bgr16", lambda picture: png(twelve_bits(picture)[..., ::-1])),
-        lambda picture: png(twelve_bits(picture)[..., ::-1]),
+        compressed("rgb16; png compressed bgr16", stored_twelve_bits),
+        stored_twelve_bits,
         topic=f"{IMAGES}/compressed",
     ),
     "Bayer": Form(
         raw("bayer_rggb8", mosaic),
-        lambda picture: png(cv2.cvtColor(mosaic(picture), cv2.COLOR_BayerBG2BGR)),
+        stored_mosaic,
     ),
     "compressed": Form(compressed("rgb8; png compressed bgr8", stored), topic=f"{IMAGES}/compressed"),
-    "fisheye": Form(file=lambda picture: stored(unbent(picture, cv2.INTER_LINEAR)), lens=FISHEYE),
+    "fisheye": Form(file=stored_unbent, lens=FISHEYE),
     "zstd": Form(),
     "write-ahead log": Form(storage="sqlite3"),
     "split": Form(),
     "masked": Form(mask=ARM),
-    "masked fisheye": Form(
-        file=lambda picture: stored(unbent(picture, cv2.INTER_LINEAR)), lens=FISHEYE, topic=IMAGES, mask=ARM
-    ),
+    "masked fisheye": Form(file=stored_unbent, lens=FISHEYE, mask=ARM),
     "masked, split": Form(mask=ARM),
     "masked, zstd": Form(mask=ARM),
     "masked, zstd of messages": Form(storage="sqlite3", mask=ARM),
     "masked, write-ahead log": Form(storage="sqlite3", mask=ARM),
     "masked, ROS 1": Form(mask=ARM),
-    "masked, 16 bits": Form(raw("rgb16", twelve_bits), lambda picture: png(twelve_bits(picture)[..., ::-1]), mask=ARM),
-    "masked, Bayer": Form(
-        raw("bayer_rggb8", mosaic), lambda picture: png(cv2.cvtColor(mosaic(picture), cv2.COLOR_BayerBG2BGR)), mask=ARM
-    ),
+    "masked, 16 bits": Form(raw("rgb16", twelve_bits), stored_twelve_bits, mask=ARM),
+    "masked, Bayer": Form(raw("bayer_rggb8", mosaic), stored_mosaic, mask=ARM),
     "masked, EXIF": Form(compressed("jpeg", jpeg), jpeg, ".jpg", f"{IMAGES}/compressed", mask=ARM),
 }
 
@@ -322,9 +330,8 @@ def node(start_depth_node, tiny_weights):
         image_transport="compressed",
         how={"remap": (f"image:={IMAGES}", f"camera_info:={INFO}", f"valid_mask:={MASKS}")},
     )
-    node.wait_for("active: images from")
     yield node
-    assert node.stop() == 0, node.log()
+    node.end_well()
 
 
 LATCHED = DurabilityPolicy.TRANSIENT_LOCAL

@@ -77,14 +77,10 @@ def listener(client) -> Listener:
     return Listener(client)
 
 
-def test_everything_of_the_scene_arrives_at_the_rate_and_in_order(start_node, client, listener, scene, tmp_path):
+def test_everything_of_the_scene_arrives_at_the_rate_and_in_order(play, client, listener, scene, tmp_path):
     for messages in listener.received.values():
         messages.clear()
-    player = start_node(
-        "replay_node", {"sequence": str(scene), "rate": RATE, "summary_file": str(tmp_path / "sent.json")}
-    )
-    client.wait(lambda: player.process.poll() is not None, 200.0)
-    assert player.process.returncode == 0, player.log()
+    play(scene, rate=RATE, summary_file=str(tmp_path / "sent.json"))
     received = listener.received
     items = list(open_sequence(scene).items())
     stamps_ns = [item.frame.stamp_ns for item in items]
@@ -139,9 +135,7 @@ def raw_bag(scene, tmp_path_factory):
     return bag
 
 
-def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(
-    start_node, start_played_node, client, raw_bag, engine
-):
+def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(start_played_node, play, client, raw_bag, engine):
     from dvmvs_core.evaluation.prediction.predict_sequence import predict_online
 
     depths, infos = [], []
@@ -150,11 +144,7 @@ def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(
         client.node.create_subscription(CameraInfo, "/depth/camera_info", infos.append, QoSProfile(depth=100)),
     ]
     node = start_played_node("image_raw")
-    node.wait_for("active:")
-    client.wait_until_known("depth_node")
-    player = start_node("replay_node", {"sequence": str(raw_bag), "rate": 0.0, "lockstep": True})
-    client.wait(lambda: player.process.poll() is not None, 200.0)
-    assert player.process.returncode == 0, player.log()
+    play(raw_bag, rate=0.0, lockstep=True)
     assert node.stop() == 0, node.log()
 
     sequence = open_sequence(raw_bag)
@@ -172,20 +162,6 @@ def test_raw_images_of_a_bag_give_the_same_depth_live_and_offline(
         assert (item.sensor_depth > 0).mean() > 0.6
 
 
-@pytest.mark.parametrize(
-    ("parameters", "said"),
-    [
-        ({"sequence": "/no/such/scene"}, "/no/such/scene does not exist"),
-        ({}, "parameter sequence must name"),
-        ({"sequence": "x", "rate": 0.0}, "rate must be positive"),
-    ],
-)
-def test_what_cannot_be_played_is_one_line_and_exit_code_1(start_node, parameters, said):
-    player = start_node("replay_node", parameters)
-    assert player.wait() == 1
-    assert said in player.log() and "Traceback" not in player.log(), player.log()
-
-
 def test_statuses_of_somebody_else_are_no_answers(start_node, client, scene):
     """They cost a line, and neither the player nor its count."""
     publisher = client.node.create_publisher(DiagnosticArray, "/somebody/status", QoSProfile(depth=10))
@@ -194,7 +170,7 @@ def test_statuses_of_somebody_else_are_no_answers(start_node, client, scene):
         {"sequence": str(scene), "rate": 5.0, "start_paused": True, "subscribers": 0},
         remap=("depth_node/frame_status:=/somebody/status",),
     )
-    player.wait_for("playing 14 images")
+    client.wait(lambda: player.lines("playing 14 images"))  # the player asks this client whether it knows it
     values = [KeyValue(key=key, value="x") for key in ("index", "latency_ms", "inference_ms", "detail")]
 
     def heard() -> bool:
@@ -223,7 +199,7 @@ def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, l
         assert answer.success
         return answer.message
 
-    player.wait_for("playing 14 images")
+    client.wait(lambda: player.lines("playing 14 images"))  # the player asks this client whether it knows it
     assert call("pause").startswith("paused at")
     assert images == []
     refused = manager.set("rate", 11.0)
@@ -243,15 +219,11 @@ def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, l
     assert player.wait() == 0, player.log()
 
 
-def test_a_loop_starts_again_loses_nothing_and_gives_the_same_depth(start_node, start_played_node, client, scene):
+def test_a_loop_starts_again_loses_nothing_and_gives_the_same_depth(start_played_node, play, client, scene):
     depths = []
     subscription = client.node.create_subscription(Image, "/depth/image", depths.append, QoSProfile(depth=100))
     node = start_played_node()
-    node.wait_for("active:")
-    client.wait_until_known("depth_node")
-    player = start_node("replay_node", {"sequence": str(scene), "rate": 0.0, "lockstep": True, "loops": 2})
-    client.wait(lambda: player.process.poll() is not None, 200.0)
-    assert player.process.returncode == 0, player.log()
+    player = play(scene, rate=0.0, lockstep=True, loops=2)
     assert "played 28 images; 28 were answered" in player.log()
     client.wait(lambda: len(depths) >= 12)
     assert node.stop() == 0, node.log()

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from camera_poses import pose_at
 
 pytest.importorskip("numba")
 
@@ -44,10 +45,8 @@ def wall():
         image = cv2.warpPerspective(
             texture, to_texture @ moved @ to_wall, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
-        pose = np.eye(4)
-        pose[:3, 3] = x, y, 0
         images.append(np.clip(image, 0, 255).astype(np.uint8))
-        poses.append(pose)
+        poses.append(pose_at(x, y))
     return SimpleNamespace(images=images, poses=poses, K=K, depth_m=distance_m)
 
 

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The whole of matching, on a wall whose depth is known, and the confidence of what was matched."""
+"""What pixels are compared by; the whole of matching, on a wall whose depth is known; and its confidence."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig
 from dvmvs_core.errors import ConfigError
+from dvmvs_core.matching.descriptors import INT8_SCALE, joined_maps, patch_rows
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.matching.regularise import unregularised
-from dvmvs_core.matching.view_selection import best_views
+from dvmvs_core.model.patch_matching import full_patch_descriptors
+from dvmvs_core.preprocess import normalise
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +78,6 @@ def test_the_past_tells_how_sure_it_was(walk):
     assert np.median(results[-1].margin[12:-12, 12:-12]) > np.median(results[0].margin)
 
 
-def test_views_at_a_good_angle_come_first(wall):
-    def at(x, turn=0.0):
-        pose = np.eye(4)
-        pose[0, 0], pose[0, 2], pose[2, 0], pose[2, 2] = np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn)
-        pose[0, 3] = x
-        return pose
-
-    depth = np.full((24, 32), 2.0, np.float32)
-    K = np.diag((0.25, 0.25, 1)) @ wall.K
-    # 5° at 2 m are 17 cm. The second hardly moved, the third looks away, the last is far off.
-    others = [at(0.6), at(0.01), at(0.17, turn=np.pi), at(0.175), at(-0.35)]
-    assert best_views(depth, K, np.eye(4), [K] * 5, others, 2) == [3, 4]
-    assert 2 not in best_views(depth, K, np.eye(4), [K] * 5, others, 5)
-    assert best_views(depth, K, np.eye(4), [], [], 3) == []
-
-
 @pytest.mark.parametrize(
     "wrong", [{"views": 0}, {"views": 31}, {"planes": 4}, {"min_depth_m": 0.0}, {"neighbourhoods": (2,)}, {"speed": 1}]
 )
@@ -120,3 +107,37 @@ def test_it_is_zero_up_to_the_border_of_what_was_seen(matched):
     confidence = matched_confidence(dataclasses.replace(matched, views=views), "fast")
     assert confidence[:, 80:].max() == 0
     assert confidence[:, :79].min() > 0
+
+
+def test_patches_are_those_of_the_plain_version():
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (12, 14, 1), dtype=np.uint8).repeat(3, axis=2)
+    image[:, :5] = 77
+    patches = np.full((12, 14, 16), np.nan, np.float32)
+    patch_rows(0, 12, image[..., 0].astype(np.float32), np.float32(1), patches)
+    plain = full_patch_descriptors(torch.from_numpy(normalise(image))[None])[0].permute(1, 2, 0).numpy() / 3
+    np.testing.assert_allclose(patches[..., :9], plain, atol=2e-3)
+    assert not patches[..., 9:].any()
+    assert np.abs(patches[:, :4]).max() < 1e-6
+
+
+def test_the_eighth_map_is_joined_where_its_cells_are_centred():
+    """Its cells, at pixels 8x + 7, coincide with the odd ones of the 1/4 map, at pixels 4x + 3."""
+    torch.manual_seed(1)
+    quarter, eighth = torch.randn(1, 24, 8, 12), torch.randn(1, 40, 4, 6)
+    joined = joined_maps(quarter, eighth)
+    assert joined.shape == (8, 12, 64)
+    torch.testing.assert_close(joined.norm(dim=-1), torch.ones(8, 12))
+    centred = eighth - eighth.mean(dim=(2, 3), keepdim=True)
+    expected = (centred / centred.norm(dim=1, keepdim=True))[0].permute(1, 2, 0) * 0.5**0.5
+    torch.testing.assert_close(joined[1::2, 1::2, 24:], expected)
+
+
+def test_descriptors_are_small_and_of_unit_length(wall, describer):
+    descriptors = describer(wall.images[0])
+    assert descriptors.patches.dtype == descriptors.maps.dtype == np.int8
+    assert descriptors.patches.shape == (48, 64, 16)
+    assert descriptors.maps.shape == (24, 32, 64)
+    for part in (descriptors.patches, descriptors.maps):
+        lengths = np.linalg.norm(part.astype(float) / INT8_SCALE, axis=-1)
+        np.testing.assert_allclose(lengths[2:-2, 2:-2], 1, atol=0.1)

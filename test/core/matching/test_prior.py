@@ -5,27 +5,23 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The prior depth, its penalty, and the evidence of few views."""
+"""The prior depth, its penalty, the evidence of few views, and which views are chosen."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from camera_poses import pose_at as moved
 
 from dvmvs_core.evaluation.scoring.temporal_consistency import move_depth
 from dvmvs_core.matching.past_consistency import add_support
 from dvmvs_core.matching.prior import fuse_rows, parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.relative_view import FULL, relative_views
+from dvmvs_core.matching.view_selection import BEST_ANGLE_DEG, best_views
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
 
 HEIGHT, WIDTH = 12, 16
 K = np.array(((15.0, 0, 7.5), (0, 15.0, 5.5), (0, 0, 1)))
-
-
-def moved(x, y=0.0, z=0.0):
-    pose = np.eye(4)
-    pose[:3, 3] = x, y, z
-    return pose
 
 
 def fuse(own, nearest, weights, measured, own_weight=2.0, full_weight=6.0):
@@ -146,3 +142,49 @@ def test_depth_of_other_views_supports_the_plane_that_it_lies_on():
     assert (middle[..., [0, 1, 3]] == 0).all()
     np.testing.assert_allclose(middle[:, 6:, 2], 0.5, atol=1e-4)
     np.testing.assert_allclose(middle[:, 1, 2], 0.5 * (2 + 0.6) / 3, atol=1e-3)
+
+
+WALL_SIZE = (128, 160)
+WALL_K = np.array(((120.0, 0.0, 79.5), (0.0, 120.0, 63.5), (0.0, 0.0, 1.0)))
+DISTANCE_M = 2.0
+WALL = np.full(WALL_SIZE, DISTANCE_M, np.float32)
+# On the axis of the camera; points beside it are seen at smaller angles, which is why the best lies a little above.
+BEST_BASELINE_M = DISTANCE_M * np.tan(np.radians(BEST_ANGLE_DEG))
+
+
+def best(others: list[np.ndarray], count: int, depth: np.ndarray = WALL) -> list[int]:
+    return best_views(depth, WALL_K, np.eye(4), [WALL_K] * len(others), others, count, step=16)
+
+
+def test_the_best_baseline_comes_first_and_the_widest_last():
+    baselines = (0.03, 0.8, BEST_BASELINE_M, 0.09, 0.4)
+    others = [moved(x) for x in baselines]
+    assert [baselines[i] for i in best(others, 5)] == [BEST_BASELINE_M, 0.09, 0.4, 0.03, 0.8]
+    assert best(others, 2) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "other",
+    (
+        pytest.param(moved(BEST_BASELINE_M, turned=np.pi), id="looks the other way"),
+        pytest.param(moved(BEST_BASELINE_M, turned=np.pi / 2), id="looks aside"),
+        pytest.param(moved(BEST_BASELINE_M, z=DISTANCE_M + 1), id="stands behind the wall"),
+    ),
+)
+def test_a_view_that_sees_none_of_it_is_not_taken(other):
+    assert best([other], 1) == []
+
+
+def test_of_two_at_one_angle_the_one_that_sees_more_is_better():
+    assert best([moved(BEST_BASELINE_M, turned=np.radians(35)), moved(BEST_BASELINE_M)], 2) == [1, 0]
+
+
+def test_of_two_in_one_direction_the_one_as_far_off_is_better():
+    """From nearby the same patch of the wall covers more pixels, and looks different."""
+    twice_as_near = moved(BEST_BASELINE_M / 2, z=DISTANCE_M / 2)
+    assert best([twice_as_near, moved(BEST_BASELINE_M)], 2) == [1, 0]
+
+
+def test_a_view_without_depth_has_nothing_to_be_compared():
+    assert best([moved(0.1)], 3, np.zeros_like(WALL)) == []
+    assert best([], 3) == []

@@ -17,10 +17,11 @@ import zipfile
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_networks import tiny_config, tiny_network
 
-from dvmvs_core.config import preset
 from dvmvs_core.errors import DataError, WeightsError
 from dvmvs_core.model import checkpoint
+from dvmvs_core.model.averaging import average_checkpoints
 from dvmvs_core.model.checkpoint import (
     export_released,
     import_released,
@@ -29,21 +30,12 @@ from dvmvs_core.model.checkpoint import (
     read_info,
     save_checkpoint,
 )
-from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.training.run_folder import RunFolder
 
 FILES = {
     "fusionnet": ["0_feature_extractor", "1_feature_pyramid", "2_encoder", "3_lstm_fusion", "4_decoder"],
     "pairnet": ["0_feature_extractor", "1_feature_pyramid", "2_encoder", "3_decoder"],
 }
-
-
-def tiny(network="fusionnet", **overrides):
-    sizes = {
-        "height": 64, "width": 64, "depth_hypotheses": 4, "hyper_channels": 2, "pyramid_channels": 4,
-        "extractor_stem": 4, "extractor_channels": (4, 4, 4, 4, 4),
-    }  # fmt: skip
-    return preset("small", network=network, **{**sizes, **overrides})
 
 
 def write_released(folder, network, nested=False):
@@ -68,7 +60,7 @@ def assert_same(module, other, half=False):
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "tiny.safetensors"
-    save_checkpoint(path, {n: build_network(tiny(n)) for n in ("fusionnet", "pairnet")}, {"steps": 3})
+    save_checkpoint(path, {n: tiny_network(network=n) for n in ("fusionnet", "pairnet")}, {"steps": 3})
     return path
 
 
@@ -77,7 +69,7 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("half", [True, False])
 def test_what_is_saved_is_loaded(tmp_path, half):
-    network = build_network(tiny())
+    network = tiny_network()
     path = tmp_path / "w.safetensors"
     save_checkpoint(path, {"fusionnet": network}, {}, half=half)
     loaded, config = load_network(path)
@@ -101,10 +93,10 @@ def test_first_network_is_the_default_and_others_can_be_chosen(saved):
 def test_info_tells_what_is_inside(saved):
     info = read_info(saved)
     assert list(info.networks) == ["fusionnet", "pairnet"]
-    assert info.networks["pairnet"] == tiny("pairnet")
+    assert info.networks["pairnet"] == tiny_config(network="pairnet")
     assert info.metadata == {"steps": 3}
     assert info.size_bytes == saved.stat().st_size
-    assert info.parameters["fusionnet"] == sum(t.numel() for t in build_network(tiny()).state_dict().values())
+    assert info.parameters["fusionnet"] == sum(t.numel() for t in tiny_network().state_dict().values())
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, saved, monkeypatch):
@@ -117,7 +109,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, saved, monkeyp
 
     monkeypatch.setattr(type(saved), "write_bytes", fails_half_way)
     with pytest.raises(WeightsError, match="no space left"):
-        save_checkpoint(saved, {"fusionnet": build_network(tiny())}, {})
+        save_checkpoint(saved, {"fusionnet": tiny_network()}, {})
     assert saved.read_bytes() == before
     assert list(tmp_path.iterdir()) == [saved]
 
@@ -129,7 +121,7 @@ def test_a_checkpoint_is_as_readable_as_any_new_file(saved, tmp_path):
 
 
 def test_diverged_weights_are_not_saved(tmp_path):
-    network = build_network(tiny())
+    network = tiny_network()
     with torch.no_grad():
         network.decoder.depth_layer_full[0].bias.fill_(float("nan"))
     with pytest.raises(WeightsError, match=r"depth_layer_full\.0\.bias holds NaN"):
@@ -139,13 +131,13 @@ def test_diverged_weights_are_not_saved(tmp_path):
 
 def test_a_network_under_the_wrong_name_is_not_saved(tmp_path):
     with pytest.raises(WeightsError, match="got a fusionnet as 'pairnet'"):
-        save_checkpoint(tmp_path / "w.safetensors", {"pairnet": build_network(tiny())}, {})
+        save_checkpoint(tmp_path / "w.safetensors", {"pairnet": tiny_network()}, {})
 
 
 def test_shipped_checkpoints_load_by_name(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SHIPPED_FOLDER", tmp_path)
     assert list_shipped() == ["tiny"]
-    assert load_network("tiny")[1] == tiny()
+    assert load_network("tiny")[1] == tiny_config()
 
 
 @pytest.mark.parametrize("name", list_shipped())
@@ -206,33 +198,32 @@ def test_a_torch_file_that_inflates_is_refused_before_it_is(tmp_path):
         folder.load()
 
 
-def test_metadata_that_are_no_dictionary_are_refused(saved):
-    header = {"format": "dvmvs-1", "networks": json.dumps({"fusionnet": tiny().to_dict()}), "metadata": "[1]"}
-    save_file(load_file(saved), saved, header)
-    with pytest.raises(WeightsError, match="cannot read"):
-        read_info(saved)
-
-
-def test_safetensors_of_something_else(tmp_path):
-    path = tmp_path / "w.safetensors"
-    save_file({"a": torch.ones(3)}, path)
-    with pytest.raises(WeightsError, match="must be a checkpoint of format dvmvs-1; its header says None"):
-        read_info(path)
-
-
 @pytest.mark.parametrize(
-    "networks", ["not json", "{}", "[]", '{"fusionnet": {"no_such_setting": 1}}', '{"fusionnet": 3}']
+    ("header", "message"),
+    [
+        pytest.param({"metadata": "[1]"}, "cannot read", id="metadata are no dictionary"),
+        pytest.param(None, "must be a checkpoint of format dvmvs-1; its header says None", id="of something else"),
+        ({"networks": "not json"}, "cannot read"),
+        ({"networks": "{}"}, "at least one network"),
+        ({"networks": "[]"}, "cannot read"),
+        ({"networks": '{"fusionnet": {"no_such_setting": 1}}'}, "cannot read"),
+        ({"networks": '{"fusionnet": 3}'}, "cannot read"),
+    ],
 )
-def test_unreadable_header(saved, networks):
-    header = {"format": "dvmvs-1", "networks": networks, "metadata": "{}"}
-    save_file(load_file(saved), saved, header)
-    with pytest.raises(WeightsError, match=r"cannot read|at least one network"):
-        load_network(saved)
+def test_unreadable_header(saved, header, message):
+    whole = {"format": "dvmvs-1", "networks": json.dumps({"fusionnet": tiny_config().to_dict()}), "metadata": "{}"}
+    tensors = load_file(saved)
+    save_file(tensors, saved, whole)
+    assert read_info(saved).metadata == {}
+    save_file(tensors, saved, header and {**whole, **header})
+    for read in (read_info, load_network):
+        with pytest.raises(WeightsError, match=message):
+            read(saved)
 
 
 def test_other_network_than_asked_for(tmp_path):
     path = tmp_path / "w.safetensors"
-    save_checkpoint(path, {"pairnet": build_network(tiny("pairnet"))}, {})
+    save_checkpoint(path, {"pairnet": tiny_network(network="pairnet")}, {})
     with pytest.raises(WeightsError, match="holds pairnet; fusionnet was asked for"):
         load_network(path, "fusionnet")
 
@@ -279,28 +270,28 @@ def test_tensors_that_do_not_fit(saved, change, message):
 @pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
 @pytest.mark.parametrize("nested", [False, True])
 def test_released_folder_is_imported_exactly(tmp_path, network, nested):
-    original = build_network(tiny(network))
+    original = tiny_network(network=network)
     folder = write_released(tmp_path / "released", original, nested)
     (folder / "0_a_stray_file").write_text("ignored")
-    info = import_released(folder, tmp_path / "w.safetensors", tiny())
+    info = import_released(folder, tmp_path / "w.safetensors", tiny_config())
     assert list(info.networks) == [network]
     assert_same(load_network(tmp_path / "w.safetensors")[0], original)
 
 
 def test_float16_files_are_read_as_float32_and_stay_small(tmp_path):
-    folder = write_released(tmp_path / "released", build_network(tiny()).half())
-    import_released(folder, tmp_path / "w.safetensors", tiny())
+    folder = write_released(tmp_path / "released", tiny_network().half())
+    import_released(folder, tmp_path / "w.safetensors", tiny_config())
     assert load_file(tmp_path / "w.safetensors")["fusionnet/encoder.aggregator0.0.weight"].dtype == torch.float16
     assert load_network(tmp_path / "w.safetensors")[0].encoder.aggregator0[0].weight.dtype == torch.float32
 
 
 def test_legacy_files_of_a_cuda_machine_are_imported(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
-    original = build_network(tiny())
+    original = tiny_network()
     folder = write_released(tmp_path / "released", original)
     monkeypatch.undo()
     assert b"cuda:0" in (folder / "2_encoder").read_bytes()
-    import_released(folder, tmp_path / "w.safetensors", tiny())
+    import_released(folder, tmp_path / "w.safetensors", tiny_config())
     assert_same(load_network(tmp_path / "w.safetensors")[0], original)
 
 
@@ -310,12 +301,12 @@ def test_export_is_the_inverse_of_import(tmp_path, saved, network):
     assert (
         sorted(p.name for p in written) == sorted(p.name for p in (tmp_path / "released").iterdir()) == FILES[network]
     )
-    import_released(tmp_path / "released", tmp_path / "again.safetensors", tiny())
+    import_released(tmp_path / "released", tmp_path / "again.safetensors", tiny_config())
     assert_same(load_network(tmp_path / "again.safetensors")[0], load_network(saved, network)[0])
 
 
 def test_export_of_a_fine_sweep_is_refused(tmp_path):
-    save_checkpoint(tmp_path / "w.safetensors", {"fusionnet": build_network(tiny(refinement_channels=4))}, {})
+    save_checkpoint(tmp_path / "w.safetensors", {"fusionnet": tiny_network(refinement_channels=4)}, {})
     with pytest.raises(WeightsError, match="has a second plane sweep, for which the released layout has no place"):
         export_released(tmp_path / "w.safetensors", tmp_path / "released")
     assert not (tmp_path / "released").exists()
@@ -330,57 +321,60 @@ def test_export_replaces_no_folder(tmp_path, saved):
 
 @pytest.fixture
 def released(tmp_path):
-    return write_released(tmp_path / "released", build_network(tiny()))
+    return write_released(tmp_path / "released", tiny_network())
 
 
 def refused(released, tmp_path, match):
     out = tmp_path / "out.safetensors"
     with pytest.raises(WeightsError, match=match):
-        import_released(released, out, tiny())
+        import_released(released, out, tiny_config())
     assert not out.exists()
 
 
-def test_import_names_missing_files(released, tmp_path):
-    (released / "1_feature_pyramid").unlink()
-    refused(released, tmp_path, r"lacks 1_feature_pyramid: FusionNet needs .*PairNet needs")
+def test_import_of_a_missing_and_of_an_empty_folder(tmp_path):
+    refused(tmp_path / "folder", tmp_path, "no such folder")
+    (tmp_path / "folder").mkdir()
+    refused(tmp_path / "folder", tmp_path, "lacks 0_feature_extractor")
 
 
-def test_import_of_a_missing_folder(tmp_path):
-    refused(tmp_path / "nowhere", tmp_path, "no such folder")
-
-
-def test_import_of_an_empty_folder(tmp_path):
-    (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", tmp_path, "lacks 0_feature_extractor")
-
-
-def test_import_of_both_networks_in_one_folder(released, tmp_path):
-    write_released(released, build_network(tiny("pairnet")))
-    refused(released, tmp_path, "each network in its own folder")
-
-
-def test_import_names_misshapen_tensors_and_the_file(released, tmp_path):
-    write_released(released, build_network(tiny(hyper_channels=4)))
-    refused(released, tmp_path, r"2_encoder: .*misshapen: aggregator0\.0\.weight \(must have shape")
-
-
-def test_import_names_missing_and_unexpected_tensors(released, tmp_path):
+def rename_a_tensor(released):
     state = torch.load(released / "4_decoder", weights_only=True)
     state["renamed"] = state.pop("depth_layer_full.0.bias")
     torch.save(state, released / "4_decoder")
-    refused(released, tmp_path, r"1 missing: depth_layer_full\.0\.bias\. 1 unexpected: renamed")
 
 
-def test_import_of_a_truncated_file(released, tmp_path):
+def truncate(released):
     path = released / "2_encoder"
     path.write_bytes(path.read_bytes()[:1000])
-    refused(released, tmp_path, "2_encoder cannot be read")
 
 
-@pytest.mark.parametrize("content", [torch.ones(3), {"epoch": 3}, {"state": {"a": torch.ones(1)}}])
-def test_import_of_something_else(released, tmp_path, content):
-    torch.save(content, released / "2_encoder")
-    refused(released, tmp_path, "must hold a dictionary of tensors; it holds an? ")
+NO_DICTIONARY = "must hold a dictionary of tensors; it holds an? "
+UNFIT = {
+    "a file is missing": (
+        lambda released: (released / "1_feature_pyramid").unlink(),
+        r"lacks 1_feature_pyramid: FusionNet needs .*PairNet needs",
+    ),
+    "both networks": (
+        lambda released: write_released(released, tiny_network(network="pairnet")),
+        "each network in its own folder",
+    ),
+    "misshapen tensors": (
+        lambda released: write_released(released, tiny_network(hyper_channels=8)),
+        r"2_encoder: .*misshapen: aggregator0\.0\.weight \(must have shape",
+    ),
+    "a renamed tensor": (rename_a_tensor, r"1 missing: depth_layer_full\.0\.bias\. 1 unexpected: renamed"),
+    "truncated": (truncate, "2_encoder cannot be read"),
+    "a tensor": (lambda released: torch.save(torch.ones(3), released / "2_encoder"), NO_DICTIONARY),
+    "numbers": (lambda released: torch.save({"epoch": 3}, released / "2_encoder"), NO_DICTIONARY),
+    "nested": (lambda released: torch.save({"state": {"a": torch.ones(1)}}, released / "2_encoder"), NO_DICTIONARY),
+}
+
+
+@pytest.mark.parametrize("fault", UNFIT)
+def test_import_of_what_does_not_fit_is_refused(released, tmp_path, fault):
+    harm, message = UNFIT[fault]
+    harm(released)
+    refused(released, tmp_path, message)
 
 
 class Malicious:
@@ -401,3 +395,67 @@ def test_import_runs_no_code(released, tmp_path, container):
         torch.save({"a": Malicious(marker)}, path, _use_new_zipfile_serialization=container == "zip")
     refused(released, tmp_path, "refused because it could run code")
     assert not marker.exists()
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path):
+    """Function of a name, a seed and a network's settings: the file of a network with random weights."""
+
+    def save(name, seed, **settings):
+        network = tiny_network(seed=seed, **{"network": "pairnet", **settings})
+        path = tmp_path / f"{name}.safetensors"
+        save_checkpoint(path, {network.config.network: network}, {"seed": seed}, half=False)
+        return path
+
+    return save
+
+
+def test_every_weight_is_the_mean(make_checkpoint, tmp_path) -> None:
+    files = [make_checkpoint(str(seed), seed) for seed in range(3)]
+    info = average_checkpoints(files, tmp_path / "mean.safetensors")
+    assert info.metadata == {"mean_of": ["0.safetensors", "1.safetensors", "2.safetensors"]}
+    mean = load_network(tmp_path / "mean.safetensors")[0].state_dict()
+    states = [load_network(file)[0].state_dict() for file in files]
+    moved = 0
+    for key, value in mean.items():
+        expected = sum(state[key] for state in states) / 3
+        # Kernels are stored as float16.
+        torch.testing.assert_close(value, expected.to(value.dtype), rtol=1e-3, atol=1e-4)
+        moved += not torch.equal(value, states[0][key])
+    assert moved > 50
+
+
+def test_all_networks_of_the_files_are_averaged(tmp_path) -> None:
+    files = []
+    for seed in (0, 1):
+        networks = {name: tiny_network(seed=seed, network=name) for name in ("fusionnet", "pairnet")}
+        files.append(tmp_path / f"{seed}.safetensors")
+        save_checkpoint(files[-1], networks, {})
+    average_checkpoints(files, tmp_path / "mean.safetensors")
+    assert set(read_info(tmp_path / "mean.safetensors").networks) == {"fusionnet", "pairnet"}
+    for name in ("fusionnet", "pairnet"):
+        first, second, mean = (
+            load_network(file, name)[0].encoder.aggregator0[0].weight
+            for file in (*files, tmp_path / "mean.safetensors")
+        )
+        torch.testing.assert_close(mean, (first + second) / 2, rtol=1e-3, atol=1e-4)
+
+
+def test_one_alone_has_no_mean(make_checkpoint, tmp_path) -> None:
+    with pytest.raises(WeightsError, match="at least 2 checkpoints; got 1"):
+        average_checkpoints([make_checkpoint("a", 0)], tmp_path / "mean.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"network": "fusionnet"}, "holds pairnet, .* holds fusionnet"),
+        ({"depth_hypotheses": 4}, "has depth_hypotheses 8, that of .* 4"),
+        ({"hyper_channels": 2}, "has hyper_channels 4, that of .* 2"),
+    ],
+)
+def test_other_shapes_have_no_mean(make_checkpoint, tmp_path, settings, message) -> None:
+    files = [make_checkpoint("a", 0), make_checkpoint("b", 1, **settings)]
+    with pytest.raises(WeightsError, match=message):
+        average_checkpoints(files, tmp_path / "mean.safetensors")
+    assert not (tmp_path / "mean.safetensors").exists()

@@ -13,6 +13,7 @@ import math
 
 import pytest
 import torch
+from camera_poses import pose_tensor as pose_at
 
 from dvmvs_core.config import preset
 from dvmvs_core.model.cost_volume import sweep_geometry
@@ -24,12 +25,6 @@ from dvmvs_core.runtime.step_geometry import step_geometry
 HEIGHT, WIDTH = 64, 96
 K = torch.tensor([[[80.0, 0, 48], [0, 80.0, 32], [0, 0, 1]]])
 WALL_M, BASELINE_M = 2.0, 0.4
-
-
-def pose_at(x: float) -> torch.Tensor:
-    pose = torch.eye(4)[None]
-    pose[0, 0, 3] = x
-    return pose
 
 
 def wall_seen_from(x: float) -> torch.Tensor:
@@ -82,8 +77,7 @@ def test_texture_tells_a_pattern_from_one_colour(fine_sweep) -> None:
 
 
 def test_geometry_is_that_of_the_fast_plane_sweep() -> None:
-    world_T_ref, world_T_meas = pose_at(0.1), [pose_at(0.3), pose_at(-0.2)]
-    world_T_meas[1][0, 2, 3] = 0.5
+    world_T_ref, world_T_meas = pose_at(0.1), [pose_at(0.3), pose_at(-0.2, z=0.5)]
     expected = step_geometry(world_T_ref, world_T_meas, K, None, (HEIGHT // 2, WIDTH // 2), exact_sampling=True)
     homographies, translations = sweep_geometry(world_T_ref, world_T_meas, K)
     torch.testing.assert_close(torch.stack(homographies), expected.homographies)

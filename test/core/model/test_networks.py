@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from camera_poses import pose_tensor
+from tiny_networks import tiny_network
 
 from dvmvs_core.config import preset
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
@@ -19,13 +21,6 @@ IDENTITY = torch.eye(4).expand(2, 4, 4)
 K = torch.tensor([[80.0, 0.0, 48.0], [0.0, 80.0, 32.0], [0.0, 0.0, 1.0]]).expand(2, 3, 3)
 
 
-def tiny(network, **overrides):
-    return preset(
-        "small", network=network, height=HEIGHT, width=WIDTH, depth_hypotheses=6, hyper_channels=2,
-        pyramid_channels=4, extractor_stem=4, extractor_channels=(4, 4, 4, 4, 4), **overrides,
-    )  # fmt: skip
-
-
 @pytest.fixture
 def image():
     return torch.randn(2, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -33,9 +28,7 @@ def image():
 
 @pytest.fixture
 def world_T_meas():
-    pose = torch.eye(4).repeat(2, 1, 1)
-    pose[:, 0, 3] = 0.1
-    return pose
+    return pose_tensor(0.1).repeat(2, 1, 1)
 
 
 def arguments(network, image, world_T_meas):
@@ -45,7 +38,7 @@ def arguments(network, image, world_T_meas):
 
 @pytest.mark.parametrize("matching", ["learned", "patch"])
 def test_depth_pyramid_shapes_and_range(image, world_T_meas, matching):
-    network = build_network(tiny("pairnet", matching=matching)).eval()
+    network = tiny_network(network="pairnet", matching=matching)
     assert isinstance(network, PairNet)
     with torch.no_grad():
         depth = network(*arguments(network, image, world_T_meas))
@@ -55,7 +48,7 @@ def test_depth_pyramid_shapes_and_range(image, world_T_meas, matching):
 
 @pytest.mark.parametrize("matching", ["learned", "patch"])
 def test_every_parameter_that_is_trained_gets_a_gradient(image, world_T_meas, matching):
-    network = build_network(tiny("fusionnet", matching=matching)).train()
+    network = tiny_network(matching=matching).train()
     assert isinstance(network, FusionNet)
     depth, state = network(*arguments(network, image, world_T_meas), None, None, None)
     estimate = torch.ones(2, 1, HEIGHT // 32, WIDTH // 32)
@@ -70,8 +63,7 @@ def test_every_parameter_that_is_trained_gets_a_gradient(image, world_T_meas, ma
 
 
 def test_state_changes_the_next_depth(image, world_T_meas):
-    torch.manual_seed(0)
-    network = build_network(tiny("fusionnet")).eval()
+    network = tiny_network()
     with torch.no_grad():
         shared = arguments(network, image, world_T_meas)
         first, state = network(*shared, None, None, None)
@@ -84,7 +76,7 @@ def test_state_changes_the_next_depth(image, world_T_meas):
 
 
 def test_geometry_stays_float32_under_autocast(image, world_T_meas):
-    network = build_network(tiny("fusionnet", matching="learned")).eval()
+    network = tiny_network(matching="learned")
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         shared = arguments(network, image, world_T_meas)
         depth, state = network(*shared, None, None, None)

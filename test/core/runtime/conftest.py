@@ -13,16 +13,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from camera_poses import pose_tensor
+from tiny_networks import tiny_network
 
-from dvmvs_core.config import preset
-from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.model.hidden_state import lstm_depth_estimate, reproject_depth
 from dvmvs_core.runtime.model_cache import FOLDER_VARIABLE, announce_compiling
 from dvmvs_core.runtime.runner import PreviousKeyframe
 
 HEIGHT, WIDTH = 64, 96
-SMALL = {"height": HEIGHT, "width": WIDTH, "depth_hypotheses": 8, "hyper_channels": 4, "pyramid_channels": 4}
-CHANNELS = {"extractor_stem": 4, "extractor_channels": (4, 4, 8, 8, 8)}
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +37,6 @@ def compiled_models(compiled_before, monkeypatch):
     return compiled_before
 
 
-def moved(x=0.0, y=0.0, z=0.0, turn=0.0):
-    pose = torch.eye(4)
-    turn = torch.tensor(turn)
-    pose[0, 0], pose[0, 2], pose[2, 0], pose[2, 2] = turn.cos(), turn.sin(), -turn.sin(), turn.cos()
-    pose[:3, 3] = torch.tensor((x, y, z))
-    return pose
-
-
 @pytest.fixture
 def view():
     """A camera that sees something else from every place."""
@@ -57,10 +47,10 @@ def view():
         K=K[None],
         # The last one looks the other way: most of what it is asked for is behind it.
         poses=[
-            moved()[None],
-            moved(x=0.15, y=0.05, turn=0.05)[None],
-            moved(x=-0.1, z=0.2)[None],
-            moved(z=-0.3, turn=2.0)[None],
+            pose_tensor(),
+            pose_tensor(0.15, 0.05, turned=0.05),
+            pose_tensor(-0.1, z=0.2),
+            pose_tensor(z=-0.3, turned=2.0),
         ],
     )
 
@@ -85,8 +75,7 @@ def runner_depths(view):
 
 def _make_network(preset_name, network="fusionnet", seed=0, **changes):
     """A network with batch norms that do something, since folding them is under test."""
-    torch.manual_seed(seed)
-    built = build_network(preset(preset_name, network=network, **{**SMALL, **CHANNELS, **changes})).eval()
+    built = tiny_network(preset_name, seed, network=network, **changes)
     for module in built.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.running_mean, 0, 0.1)

@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+import failing_gpu
 import pytest
 import torch
 
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.checkpoint import load_network
+from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.runtime import checked_runner
 from dvmvs_core.runtime.checked_runner import CheckedRunner
 from dvmvs_core.runtime.choose_runner import choose_runner
@@ -28,8 +30,7 @@ CPU = torch.device("cpu")
 
 
 def assert_same(found, expected):
-    for (depth, _), (plain_depth, _) in zip(found, expected, strict=True):
-        torch.testing.assert_close(depth, plain_depth, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*([depth for depth, _ in steps] for steps in (found, expected)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
@@ -49,9 +50,7 @@ def test_where_graphs_agree_the_network_on_the_device_is_not_run(make_network):
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("kind", ["capture", "memory at start", "memory later", "wrong numbers"])
-def test_depth_goes_on_with_one_line(
-    make_network, plain_depths, runner_depths, failing_gpu, monkeypatch, caplog, kind, precision
-):
+def test_depth_goes_on_with_one_line(make_network, plain_depths, runner_depths, monkeypatch, caplog, kind, precision):
     expected = plain_depths(make_network("small"))
     failing_gpu.fail(kind, monkeypatch.setattr)
     monkeypatch.setattr(failing_gpu, "CALLS_BEFORE", 9)  # of 5 in the check and 10 in all keyframes
@@ -79,7 +78,7 @@ def test_memory_that_runs_out_in_the_middle_of_a_keyframe_costs_nothing(
     assert len(caplog.records) == 1
 
 
-def test_a_line_says_how_much_memory_is_needed(make_network, failing_gpu, monkeypatch, caplog):
+def test_a_line_says_how_much_memory_is_needed(make_network, monkeypatch, caplog):
     failing_gpu.fail("memory at start", monkeypatch.setattr)
     network = make_network("small")
     choose_runner(network, EngineConfig())
@@ -92,7 +91,7 @@ def test_a_line_says_how_much_memory_is_needed(make_network, failing_gpu, monkey
 
 
 def test_where_not_even_the_plain_network_runs_auto_takes_the_cpu_and_cuda_says_so(
-    make_network, plain_depths, runner_depths, failing_gpu, monkeypatch, caplog
+    make_network, plain_depths, runner_depths, monkeypatch, caplog
 ):
     expected = plain_depths(make_network("small"))
     failing_gpu.fail("capture", monkeypatch.setattr)
@@ -108,7 +107,7 @@ def test_where_not_even_the_plain_network_runs_auto_takes_the_cpu_and_cuda_says_
     assert_same(runner_depths(runner), expected)
 
 
-def test_without_a_driver_auto_takes_the_cpu_and_cuda_says_what_to_do(make_network, failing_gpu, monkeypatch, caplog):
+def test_without_a_driver_auto_takes_the_cpu_and_cuda_says_what_to_do(make_network, monkeypatch, caplog):
     failing_gpu.fail("no driver", monkeypatch.setattr)
     for mode in ("auto", "reference"):
         with pytest.raises(DeviceError, match="cuda cannot be used .*nvidia-smi, or choose device cpu"):
@@ -118,14 +117,14 @@ def test_without_a_driver_auto_takes_the_cpu_and_cuda_says_what_to_do(make_netwo
     assert line.startswith(failing_gpu.WARNINGS["no driver"])
 
 
-def test_factors_of_convolutions_keep_all_their_bits(make_network, failing_gpu, monkeypatch):
+def test_factors_of_convolutions_keep_all_their_bits(make_network, monkeypatch):
     failing_gpu.fail("capture", monkeypatch.setattr)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     choose_runner(make_network("small"), EngineConfig(precision="float16"))
     assert not torch.backends.cudnn.allow_tf32
 
 
-def test_mode_fast_does_not_go_on_without_graphs(make_network, failing_gpu, monkeypatch):
+def test_mode_fast_does_not_go_on_without_graphs(make_network, monkeypatch):
     failing_gpu.fail("capture", monkeypatch.setattr)
     with pytest.raises(DeviceError, match="CUDA graphs cannot be used .*mode fast does not go on without them"):
         choose_runner(make_network("small"), EngineConfig(mode="fast"))
@@ -133,8 +132,11 @@ def test_mode_fast_does_not_go_on_without_graphs(make_network, failing_gpu, monk
 
 @pytest.fixture(scope="module")
 def small_network():
-    """The network as it is shipped."""
-    return load_network("small")[0]
+    """The network as it is shipped, for smaller images."""
+    shipped, config = load_network("small")
+    network = build_network(config.replace(height=64, width=96)).eval()
+    network.load_state_dict(shipped.state_dict())
+    return network
 
 
 @pytest.mark.parametrize("forgotten", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])

@@ -144,8 +144,6 @@ def test_loops_call_none_of_other_files():
                 assert not foreign, f"{module.__name__}.{code.co_name} calls {foreign} of another file"
 
 
-pytest.importorskip("numba")
-
 LOOPS = """
 import sys
 from dvmvs_core.runtime.compiled import CompiledLoop

@@ -5,17 +5,22 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Graphs take their inputs, are captured once a shape, and the one that was not used for longest goes."""
+"""Graphs take their inputs and are captured once a shape; fused convolutions give what plain ones do."""
 
 from __future__ import annotations
 
+import copy
 from unittest.mock import MagicMock
 
 import pytest
 import torch
+from torch.nn import functional
 
+from dvmvs_core.config import preset
+from dvmvs_core.model.dvmvs import build_network
 from dvmvs_core.runtime import cuda_graph
 from dvmvs_core.runtime.cuda_graph import CudaGraphs, Graph
+from dvmvs_core.runtime.fused_convolutions import ConvReLU, PointwiseConv, fold_batch_norms, fuse_convolutions
 
 CUDA = torch.device("cuda", 0)
 
@@ -98,3 +103,37 @@ def test_graphs_share_a_pool_for_as_long_as_one_of_them_exists(monkeypatch):
     del second, third
     captured()
     assert pools[3] == (0, 1)
+
+
+@pytest.fixture
+def fused_calls(monkeypatch):
+    calls = []
+
+    def conv_relu(x, weight, bias, stride, padding, dilation, groups):
+        calls.append(weight)
+        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups).relu()
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", conv_relu)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["paper", "small"])
+@torch.inference_mode()
+def test_a_network_gives_the_same(fused_calls, name):
+    torch.manual_seed(0)
+    network = build_network(preset(name, height=64, width=96)).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.normal_(module.bias)
+    fused = copy.deepcopy(network)
+    fold_batch_norms(fused)
+    fuse_convolutions(fused)
+    image, costs = torch.randn(1, 3, 64, 96), torch.randn(1, 64, 32, 48)
+    found, expected = (n.decode(image, n.extract(image), costs, None)[0] for n in (fused, network))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    kinds = [type(module) for module in fused.modules()]
+    # Every convolution with a ReLU but depthwise ones, and the projections at the end of inverted residuals.
+    assert kinds.count(ConvReLU) == len({id(weight) for weight in fused_calls}) > 30
+    assert kinds.count(PointwiseConv) == 17

@@ -14,6 +14,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from camera_poses import pose_at
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx onnxruntime")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
@@ -167,11 +168,7 @@ def walk(height, width, keyframes):
     images, poses = [], []
     for i in range(keyframes + 1):
         images.append(wall[4 * i : 4 * i + height, 9 * i : 9 * i + width].clip(0, 255).astype(np.uint8))
-        pose = np.eye(4, dtype=np.float32)
-        pose[:3, 3] = 0.12 * i, 0.03 * i, 0.05 * i
-        pose[0, 0] = pose[2, 2] = np.cos(0.02 * i)
-        pose[0, 2], pose[2, 0] = np.sin(0.02 * i), -np.sin(0.02 * i)
-        poses.append(pose)
+        poses.append(pose_at(0.12 * i, 0.03 * i, 0.05 * i, turned=0.02 * i).astype(np.float32))
     K = np.array(((0.8 * width, 0, width / 2), (0, 0.8 * width, height / 2 - 2), (0, 0, 1)), np.float32)
     return images, poses, K
 

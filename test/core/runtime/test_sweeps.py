@@ -9,12 +9,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from camera_poses import pose_tensor
 
+from dvmvs_core.model import pinhole
 from dvmvs_core.model.cost_volume import cost_volume, inverse_depth_planes, plane_sweep
-from dvmvs_core.model.pinhole import pixel_grid
+from dvmvs_core.model.hidden_state import reproject_depth_by
+from dvmvs_core.model.pinhole import pixel_grid, scale_intrinsics
 from dvmvs_core.model.ray_matching import match_at_pixels
+from dvmvs_core.runtime.reprojection_kernels import splat_maps
 from dvmvs_core.runtime.step_geometry import StepGeometry, step_geometry
 from dvmvs_core.runtime.sweep import CompiledSweep
 
@@ -114,6 +119,42 @@ def test_geometry_survives_packing(view):
     geometry = step_geometry(view.poses[0], view.poses[1:], view.K, view.poses[2], (HEIGHT, WIDTH), False)
     packed = geometry.packed()
     assert packed.dtype == torch.float32 and packed.shape[0] == 1
-    for before, after in zip(geometry, StepGeometry.unpacked(packed, 3), strict=True):
-        torch.testing.assert_close(before, after, rtol=0, atol=0)
+    torch.testing.assert_close(StepGeometry.unpacked(packed, 3), geometry, rtol=0, atol=0)
     torch.testing.assert_close(geometry.cam_T_previous, torch.linalg.inv(view.poses[0]) @ view.poses[2])
+
+
+FULL = (64, 96)
+K = torch.tensor(((70.0, 0, 47.5), (0, 72.0, 31.5), (0, 0, 1)))[None]
+
+
+def depth_and_motion():
+    """A depth map with steps, and how the camera moved since."""
+    depth = torch.rand(1, *FULL, generator=torch.Generator().manual_seed(3)) * 3 + 0.2
+    return depth, pose_tensor(0.1, -0.05, -0.4, turned=0.1)
+
+
+def splat(depth, cam_T_past, K_here, K_past, size, min_depth, farthest):
+    depths = depth.contiguous().numpy()
+    splatted, weights = np.empty((2, 1, *size), np.float32)
+    cameras = (matrix.contiguous().numpy() for matrix in (cam_T_past, K_here, K_past))
+    splat_maps(0, 1, depths, depths + 1, *cameras, np.float32(min_depth), farthest, splatted, weights)
+    known = splatted > 0
+    assert 0 < known.sum() < known.size and not weights[~known].any() and (weights[known] > 0).all()
+    return torch.from_numpy(splatted)
+
+
+def test_the_farthest_point_is_kept_for_the_hidden_state():
+    depth, cam_T_past = depth_and_motion()
+    depth[0, :20, :30] = 0
+    half_K = scale_intrinsics(K, 0.5)
+    found = splat(depth, cam_T_past, half_K, K, (FULL[0] // 2, FULL[1] // 2), 0, True)
+    expected = reproject_depth_by(cam_T_past, depth[:, None], K)[:, 0]
+    assert ((found - expected).abs() > 1e-4).float().mean() < 0.01  # a point between two cells may fall into either
+
+
+def test_the_nearest_point_is_kept_for_the_prior():
+    depth, cam_T_past = depth_and_motion()
+    quarter_K, half_K, size = scale_intrinsics(K, 0.25), scale_intrinsics(K, 0.5), (FULL[0] // 4, FULL[1] // 4)
+    found = splat(depth[:, ::2, ::2], cam_T_past, quarter_K, half_K, size, 0.1, False)
+    expected = pinhole.splat(depth[:, None, ::2, ::2], cam_T_past, quarter_K, half_K, size, 0.1)[:, 0]
+    assert ((found - expected).abs() > 1e-4).float().mean() < 0.01  # a point between two cells may fall into either

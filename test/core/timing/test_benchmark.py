@@ -5,11 +5,17 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""The benchmark measures what it says, and the fast path stays fast: by ratio within one run, never by the clock."""
+"""The benchmark measures what it says, and the README's table is made of it.
+
+The fast path stays fast: by ratio within one run, never by the clock.
+"""
 
 from __future__ import annotations
 
 import json
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,3 +102,56 @@ def test_command_writes_what_it_measured(tmp_path, capsys):
     assert figures["frame_ms"]["median"] > 0 and "speedup" not in figures
     assert figures["hardware"]["cores"] >= 1 and figures["versions"]["torch"]
     assert "plane_sweep" in capsys.readouterr().out
+
+
+SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "readme_table.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    return SimpleNamespace(**runpy.run_path(str(SCRIPT)))
+
+
+def result(**changes):
+    return {
+        "preset": "small",
+        "network": "fusionnet",
+        "resolution": [320, 256],
+        "measurement_frames": 2,
+        "precision": "float32",
+        "threads": 2,
+        "hardware": {"processor": "Any CPU"},
+        "frame_ms": {"median": 71.26, "p95": 80.0},
+        "reference_frame_ms": {"median": 300.0},
+        "speedup": 4.21,
+        "peak_memory_mb": 512.4,
+        "peak_device_memory_mb": None,
+        **changes,
+    }
+
+
+def test_table_replaces_what_was_between_the_markers(script):
+    text = f"before\n{script.START}\nold\n{script.END}\nafter\n"
+    once = script.with_table(text, [result()])
+    assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
+    assert (
+        "| `small` fusionnet, 320×256, 2 measurement frames | 2 cores, Any CPU | float32 | 71.3 (80.0) | 71.3 | 300.0 |"
+        " 4.2 | 512 MiB |" in once
+    )
+    assert script.with_table(once, [result()]) == once
+
+
+def test_a_run_on_a_gpu_shows_its_memory_and_needs_no_reference(script):
+    figures = result(hardware={"processor": "Any CPU", "gpu": "Some GPU"}, peak_device_memory_mb=321.0)
+    del figures["reference_frame_ms"], figures["speedup"]
+    assert "| Some GPU | float32 | 71.3 (80.0) | 71.3 |  |  | 321 MiB |" in script.row(figures)
+
+
+def test_a_matched_keyframe_stands_next_to_the_network_alone(script):
+    row = script.row(result(network_frame_ms={"median": 50.0}))
+    assert row.startswith("| `small` fusionnet, matched, 320×256") and "| 71.3 (80.0) | 50.0 | 300.0 |" in row
+
+
+def test_a_readme_without_markers_is_refused(script):
+    with pytest.raises(ValueError, match="benchmark:start"):
+        script.with_table("nothing", [])

@@ -31,19 +31,18 @@ WAIT_S = 250.0
 DEMO = (sys.executable, "-m", "dvmvs_ros.demo.run", "--device", "cpu")
 
 
+def run_demo(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess:
+    command, environment = [*DEMO, *map(str, arguments)], {**environment, "COLUMNS": "1000"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
+
+
 def test_a_bag_through_the_node_gives_the_depth_of_its_folder_offline(
     ros_environment, tiny_weights, engine, scene, tmp_path
 ):
     folder = open_sequence(scene)
     write_bag(folder, tmp_path / "bag")
     out = tmp_path / "demo"
-    done = subprocess.run(
-        [*DEMO, "--sequence", str(tmp_path / "bag"), "--weights", str(tiny_weights), "--out", str(out)],
-        env=ros_environment,
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-    )
+    done = run_demo(ros_environment, "--sequence", tmp_path / "bag", "--weights", tiny_weights, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
 
     write_predictions(predict_online(engine, folder), tmp_path / "offline")
@@ -96,13 +95,7 @@ def test_ctrl_c_ends_every_process(ros_environment, tiny_weights, scene, tmp_pat
     ],
 )
 def test_what_a_user_can_fix_is_one_line(ros_environment, scene, tmp_path, arguments, said):
-    done = subprocess.run(
-        [*DEMO, "--sequence", str(scene), "--out", str(tmp_path / "demo"), *arguments],
-        env={**ros_environment, "COLUMNS": "1000"},
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-    )
+    done = run_demo(ros_environment, "--sequence", scene, "--out", tmp_path / "demo", *arguments)
     assert done.returncode == 1
     assert said in done.stdout and "Traceback" not in done.stdout + done.stderr
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from camera_poses import pose_at
 
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
@@ -33,9 +34,7 @@ def frames(count: int = 13) -> list[Frame]:
     made = []
     for i in range(count):
         image = np.random.default_rng(i).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        world_T_cam = np.eye(4)
-        world_T_cam[0, 3] = 0.04 * i
-        made.append(Frame(image, K, world_T_cam, 1_000_000_000 + i * STEP_NS, i))
+        made.append(Frame(image, K, pose_at(0.04 * i), 1_000_000_000 + i * STEP_NS, i))
     return made
 
 

@@ -86,16 +86,25 @@ class Bench:
         self.sync.update()
 
 
-def test_an_image_with_everything_there_is_a_frame_at_once():
-    bench = Bench()
-    bench.transforms(0, 10)
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def ready(bench) -> Bench:
+    """A bench that has camera_info, and the poses of ten seconds."""
     bench.camera_info(1)
-    bench.image(1)
-    assert bench.frames == [1 * SECOND] and not bench.drops
+    bench.transforms(0, 10)
+    return bench
 
 
-def test_a_late_transform_is_answered_in_order():
-    bench = Bench()
+def test_an_image_with_everything_there_is_a_frame_at_once(ready):
+    ready.image(1)
+    assert ready.frames == [1 * SECOND] and not ready.drops
+
+
+def test_a_late_transform_is_answered_in_order(bench):
     bench.camera_info(1)
     bench.transforms(0, 0.5)
     bench.image(1)
@@ -108,8 +117,7 @@ def test_a_late_transform_is_answered_in_order():
     assert bench.frames == [1 * SECOND, 2 * SECOND] and not bench.drops
 
 
-def test_a_late_camera_info_is_answered():
-    bench = Bench()
+def test_a_late_camera_info_is_answered(bench):
     bench.transforms(0, 10)
     bench.image(1)
     assert not bench.frames and not bench.drops
@@ -131,8 +139,7 @@ def test_a_transform_that_never_comes_ends_in_a_reason_after_the_waiting_time():
     assert len(bench.sync) == 0
 
 
-def test_a_camera_info_that_never_comes_ends_in_its_own_reason():
-    bench = Bench()
+def test_a_camera_info_that_never_comes_ends_in_its_own_reason(bench):
     bench.transforms(0, 10)
     bench.image(1)
     bench.now_ns = 2 * SECOND
@@ -140,16 +147,14 @@ def test_a_camera_info_that_never_comes_ends_in_its_own_reason():
     assert bench.drops == [(1 * SECOND, DropReason.NO_CAMERA_INFO)]
 
 
-def test_an_image_older_than_all_transforms_does_not_wait():
-    bench = Bench()
+def test_an_image_older_than_all_transforms_does_not_wait(bench):
     bench.camera_info(1)
     bench.transforms(5, 10)
     bench.image(1)
     assert bench.drops == [(1 * SECOND, DropReason.NO_TRANSFORM)]
 
 
-def test_a_lost_image_does_not_hold_up_the_next():
-    bench = Bench()
+def test_a_lost_image_does_not_hold_up_the_next(bench):
     bench.camera_info(1)
     bench.image(1)
     bench.image(6)
@@ -169,38 +174,28 @@ def test_the_queue_is_bounded_and_the_oldest_leaves():
     assert bench.frames == [3 * SECOND, 4 * SECOND, 5 * SECOND]
 
 
-def test_a_camera_info_of_another_size_is_refused_with_both_sizes():
-    bench = Bench()
-    bench.transforms(0, 10)
-    bench.camera_info(1)
-    bench.image(1, height=12, width=16)
-    assert bench.drops == [(1 * SECOND, DropReason.BAD_CAMERA_INFO)]
-    assert "16×12" in bench.details[0] and "8×6" in bench.details[0]
+def test_a_camera_info_of_another_size_is_refused_with_both_sizes(ready):
+    ready.image(1, height=12, width=16)
+    assert ready.drops == [(1 * SECOND, DropReason.BAD_CAMERA_INFO)]
+    assert "16×12" in ready.details[0] and "8×6" in ready.details[0]
 
 
-def test_after_a_change_of_resolution_an_image_waits_for_its_own_camera_info():
-    bench = Bench()
-    bench.transforms(0, 10)
-    bench.camera_info(1)
-    bench.image(1)
-    bench.image(2, height=12, width=16)
-    assert not bench.drops
-    bench.camera_info(2, CameraModel(K, 12, 16))
-    assert bench.frames == [1 * SECOND, 2 * SECOND]
+def test_after_a_change_of_resolution_an_image_waits_for_its_own_camera_info(ready):
+    ready.image(1)
+    ready.image(2, height=12, width=16)
+    assert not ready.drops
+    ready.camera_info(2, CameraModel(K, 12, 16))
+    assert ready.frames == [1 * SECOND, 2 * SECOND]
 
 
-def test_repeated_and_late_images_are_refused_and_the_stream_goes_on():
-    bench = Bench()
-    bench.transforms(0, 10)
-    bench.camera_info(1)
+def test_repeated_and_late_images_are_refused_and_the_stream_goes_on(ready):
     for stamp_s in (1.0, 1.0, 0.95, 1.1):
-        bench.image(stamp_s)
-    assert [reason for _, reason in bench.drops] == [DropReason.OUT_OF_ORDER] * 2
-    assert bench.frames == [1 * SECOND, int(1.1 * SECOND)] and bench.jumps == 0
+        ready.image(stamp_s)
+    assert [reason for _, reason in ready.drops] == [DropReason.OUT_OF_ORDER] * 2
+    assert ready.frames == [1 * SECOND, int(1.1 * SECOND)] and ready.jumps == 0
 
 
-def test_a_jump_back_in_time_clears_the_queue_and_starts_again():
-    bench = Bench()
+def test_a_jump_back_in_time_clears_the_queue_and_starts_again(bench):
     bench.camera_info(1)
     bench.image(8)
     bench.image(9)
@@ -211,8 +206,7 @@ def test_a_jump_back_in_time_clears_the_queue_and_starts_again():
     assert bench.frames == [1 * SECOND]
 
 
-def test_clear_gives_each_waiting_image_its_reason():
-    bench = Bench()
+def test_clear_gives_each_waiting_image_its_reason(bench):
     bench.camera_info(1)
     bench.image(1)
     bench.sync.clear(DropReason.STOPPED)
@@ -222,31 +216,24 @@ def test_clear_gives_each_waiting_image_its_reason():
     assert bench.frames == [int(0.5 * SECOND)], "after a clear, any stamp is a first stamp"
 
 
-def test_a_broken_pose_is_dropped_and_the_next_is_answered():
-    bench = Bench()
-    bench.camera_info(1)
-    bench.transforms(0, 10)
-    good, scaled = bench.lookup, np.diag((2.0, 2.0, 2.0, 1.0))
-    bench.sync._lookup = lambda *_: scaled
-    bench.image(1)
-    bench.sync._lookup = good
-    bench.image(2)
-    assert bench.drops == [(1 * SECOND, DropReason.BAD_FRAME)]
-    assert bench.frames == [2 * SECOND]
+def test_a_broken_pose_is_dropped_and_the_next_is_answered(ready):
+    good, scaled = ready.lookup, np.diag((2.0, 2.0, 2.0, 1.0))
+    ready.sync._lookup = lambda *_: scaled
+    ready.image(1)
+    ready.sync._lookup = good
+    ready.image(2)
+    assert ready.drops == [(1 * SECOND, DropReason.BAD_FRAME)]
+    assert ready.frames == [2 * SECOND]
 
 
-def test_a_lens_that_cannot_be_rectified_is_a_camera_info_that_cannot_be_used():
-    bench = Bench()
-    bench.camera_info(1)
-    bench.transforms(0, 10)
-    bench.refusal = "nobody knows this lens"
-    bench.image(1)
-    assert bench.drops == [(1 * SECOND, DropReason.BAD_CAMERA_INFO)]
-    assert bench.details == ["nobody knows this lens"]
+def test_a_lens_that_cannot_be_rectified_is_a_camera_info_that_cannot_be_used(ready):
+    ready.refusal = "nobody knows this lens"
+    ready.image(1)
+    assert ready.drops == [(1 * SECOND, DropReason.BAD_CAMERA_INFO)]
+    assert ready.details == ["nobody knows this lens"]
 
 
-def test_an_unforeseen_exception_costs_its_image_and_names_it():
-    bench = Bench()
+def test_an_unforeseen_exception_costs_its_image_and_names_it(bench):
     unforeseen = []
     bench.sync._on_unforeseen = lambda error, doing: unforeseen.append((type(error), doing))
     bench.known_ns = (0, 100 * SECOND)
@@ -264,8 +251,7 @@ def test_an_unforeseen_exception_costs_its_image_and_names_it():
     assert [kind for kind, _ in unforeseen] == [ZeroDivisionError, IndexError]
 
 
-def test_it_knows_how_large_images_may_be():
-    bench = Bench()
+def test_it_knows_how_large_images_may_be(bench):
     assert bench.sync.largest_pixels() is None
     bench.sync.add_camera_info(0, CAMERA)
     bench.sync.add_camera_info(1, CameraModel(K, 12, 16))

@@ -55,6 +55,11 @@ class Bench:
         self.done.append("reset")
         self.finished.release()
 
+    def begin(self, job) -> None:
+        """Submit a job, and wait until it runs."""
+        self.worker.submit(job)
+        assert self.started.acquire(timeout=WAIT_S)
+
     def allow(self, jobs: int) -> None:
         for _ in range(jobs):
             self.permission.release()
@@ -78,8 +83,7 @@ def make_bench():
 
 def test_one_slot_keeps_the_newest(make_bench):
     bench = make_bench(queue_size=1)
-    bench.worker.submit(1)
-    bench.started.acquire(timeout=WAIT_S)
+    bench.begin(1)
     for job in (2, 3, 4):
         bench.worker.submit(job)
     bench.allow(2)
@@ -88,8 +92,7 @@ def test_one_slot_keeps_the_newest(make_bench):
 
 def test_a_queue_loses_nothing_that_fits_and_keeps_the_order(make_bench):
     bench = make_bench(queue_size=4)
-    bench.worker.submit(0)
-    bench.started.acquire(timeout=WAIT_S)
+    bench.begin(0)
     for job in (1, 2, 3, 4):
         bench.worker.submit(job)
     bench.allow(5)
@@ -98,8 +101,7 @@ def test_a_queue_loses_nothing_that_fits_and_keeps_the_order(make_bench):
 
 def test_submit_does_not_wait_for_a_running_job(make_bench):
     bench = make_bench()
-    bench.worker.submit(1)
-    bench.started.acquire(timeout=WAIT_S)
+    bench.begin(1)
     for job in range(1000):
         bench.worker.submit(job)
     assert not bench.done, "the running job has no permission to end yet"
@@ -116,8 +118,7 @@ def test_an_exception_is_reported_and_the_next_job_runs(make_bench):
 
 def test_reset_comes_after_the_running_job_and_before_later_ones(make_bench):
     bench = make_bench(queue_size=3)
-    bench.worker.submit("running")
-    bench.started.acquire(timeout=WAIT_S)
+    bench.begin("running")
     bench.worker.submit("old")
     assert bench.worker.reset() == ["old"]
     bench.worker.submit("new")
@@ -127,8 +128,7 @@ def test_reset_comes_after_the_running_job_and_before_later_ones(make_bench):
 
 def test_stop_finishes_the_running_job_and_gives_the_others_back(make_bench):
     bench = make_bench(queue_size=3)
-    bench.worker.submit(1)
-    bench.started.acquire(timeout=WAIT_S)
+    bench.begin(1)
     bench.worker.submit(2)
     given_back = []
     stopper = threading.Thread(target=lambda: given_back.extend(bench.worker.stop()))

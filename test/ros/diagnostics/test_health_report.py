@@ -9,13 +9,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 
-import cv2
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from camera_poses import pose_at
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -72,46 +71,9 @@ def nodes(start_node, tiny_weights):
         },
         arguments=CAMERAS,
     )
-    nodes.wait_for_lines("active: images from", len(CAMERAS) - 1)
+    nodes.wait_for("active: images from", len(CAMERAS) - 1)
     yield nodes
-    assert nodes.stop() == 0 and "Traceback" not in nodes.log(), nodes.log()
-
-
-class Watcher:
-    """Reads /diagnostics."""
-
-    def __init__(self, client) -> None:
-        self._client = client
-        self.arrays: list[DiagnosticArray] = []
-        client.node.create_subscription(DiagnosticArray, "/diagnostics", self.arrays.append, QoSProfile(depth=100))
-
-    def wait_for(
-        self, name: str, level: bytes, part: str, meanwhile: Callable[[], None] = lambda: None
-    ) -> DiagnosticStatus:
-        """Wait for a status of a part of a node, and do something thirty times a second meanwhile; returns it."""
-        seen = []
-
-        def found() -> DiagnosticStatus | None:
-            now = [status for array in self.arrays for status in array.status if status.name == name]
-            seen[:] = [(status.level, status.message) for status in now[-3:]]
-            return next((status for status in now if status.level == level and part in status.message), None)
-
-        def found_or_sent() -> DiagnosticStatus | None:
-            if (status := found()) is None:
-                meanwhile()
-                self._client.idle(STEP_NS * 1e-9)
-            return status
-
-        try:
-            self._client.wait(found_or_sent)
-        except AssertionError:
-            raise AssertionError(f"no {level} {part!r} of {name}, but {seen}") from None
-        return found()
-
-
-@pytest.fixture(scope="module")
-def watcher(nodes, client) -> Watcher:
-    return Watcher(client)
+    nodes.end_well()
 
 
 @pytest.fixture(scope="module")
@@ -120,33 +82,35 @@ def walk(nodes, client, make_camera):
 
     def walk(name: str, frames: int, step_m: float, turn_deg: float = 0.0) -> None:
         camera = make_camera(name)
-        camera.wait_until_connected()
         for i in range(frames):
-            world_T_cam = np.eye(4)
-            world_T_cam[:3, :3] = cv2.Rodrigues(np.array((0.0, np.radians(turn_deg * i), 0.0)))[0]
-            world_T_cam[0, 3] = step_m * i
-            stamp_ns = 5_000_000_000 + i * STEP_NS
-            camera.send(stamp_ns, world_T_cam, np.zeros((48, 64, 3), np.uint8))
+            world_T_cam = pose_at(step_m * i, turned=np.radians(turn_deg * i))
+            camera.send(5_000_000_000 + i * STEP_NS, world_T_cam, np.zeros((48, 64, 3), np.uint8))
             client.idle(0.01)
 
     return walk
 
 
-def test_no_image_at_all_names_the_topic_and_those_that_there_are(nodes, client, watcher):
+def test_no_image_at_all_names_the_topic_and_those_that_there_are(nodes, client, diagnostics):
     client.node.create_publisher(Image, "/somewhere/image_raw", QoSProfile(depth=1))
-    status = watcher.wait_for("/dark/depth_node: input", ERROR, "no image on /dark/image for")
+    status = diagnostics.wait_for("/dark/depth_node: input", ERROR, "no image on /dark/image for")
     assert "Nobody publishes it" in status.message
     assert {value.key: value.value for value in status.values}["help"] == "docs/troubleshooting.md#no-image"
-    watcher.wait_for("/dark/depth_node: input", ERROR, "/somewhere/image_raw")
+    diagnostics.wait_for("/dark/depth_node: input", ERROR, "/somewhere/image_raw")
     assert nodes.lines("no image on /dark/image for"), "and the log says so"
 
 
-def test_a_publisher_that_cannot_be_heard_is_named(nodes, client, watcher):
+def test_a_publisher_that_cannot_be_heard_is_named(nodes, client, diagnostics):
     best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
     client.node.create_publisher(Image, "/deaf/image", best_effort)
-    status = watcher.wait_for("/deaf/depth_node: input", ERROR, "/client publishes /deaf/image")
+    status = diagnostics.wait_for("/deaf/depth_node: input", ERROR, "/client publishes /deaf/image")
     assert "eliab" in status.message and "qos_overrides./deaf/image.subscription" in status.message
     nodes.wait_for("/client publishes /deaf/image, but nothing of it arrives")
+
+
+def test_a_mask_that_cannot_be_heard_is_said(nodes, client):
+    client.node.create_publisher(Image, "/deaf/valid_mask", QoSProfile(depth=1))
+    nodes.wait_for("/client publishes /deaf/valid_mask, but nothing of it arrives")
+    nodes.wait_for("qos_overrides./deaf/valid_mask.subscription.*")
 
 
 def test_a_subscriber_that_cannot_be_served_is_named(nodes, client):
@@ -161,20 +125,19 @@ def test_a_subscriber_that_cannot_be_served_is_named(nodes, client):
     )
 
 
-def test_another_type_on_the_topic_is_said(client, watcher):
+def test_another_type_on_the_topic_is_said(client, diagnostics):
     client.node.create_publisher(CompressedImage, "/wrong/image", QoSProfile(depth=5))
-    watcher.wait_for("/wrong/depth_node: input", ERROR, "published as sensor_msgs/msg/CompressedImage")
+    diagnostics.wait_for("/wrong/depth_node: input", ERROR, "published as sensor_msgs/msg/CompressedImage")
 
 
-def test_images_without_camera_info_are_said(nodes, watcher, make_camera, stamps_ns):
+def test_images_without_camera_info_are_said(nodes, diagnostics, make_camera, stamps_ns):
     camera = make_camera("blind")
-    camera.wait_until_connected()
 
     def send() -> None:
         header = make_header(next(stamps_ns), camera.frame)
         camera.image.publish(rgb_message(np.zeros((48, 64, 3), np.uint8), header))
 
-    watcher.wait_for("/blind/depth_node: input", ERROR, "no camera_info on /blind/camera_info for", send)
+    diagnostics.wait_for("/blind/depth_node: input", ERROR, "no camera_info on /blind/camera_info for", send)
     assert nodes.lines("no camera_info on /blind/camera_info for")
 
 
@@ -187,10 +150,7 @@ def stamps_ns():
 @pytest.fixture(scope="module")
 def faulty_cameras(nodes, make_camera) -> dict:
     """Cameras that send what cannot be used, by name."""
-    cameras = {name: make_camera(name) for name in ("raw", "coded", "apart")}
-    for camera in cameras.values():
-        camera.wait_until_connected()
-    return cameras
+    return {name: make_camera(name) for name in ("raw", "coded", "apart")}
 
 
 @pytest.fixture(scope="module")
@@ -217,33 +177,42 @@ def send_faulty(client, faulty_cameras):
     return send
 
 
-def test_a_camera_that_is_not_calibrated_is_said(client, watcher, faulty_cameras, send_faulty):
+def test_a_camera_that_is_not_calibrated_is_said(client, diagnostics, faulty_cameras, send_faulty):
     said = "no usable camera_info on /raw/camera_info for"
-    status = watcher.wait_for("/raw/depth_node: input", ERROR, said, send_faulty)
+    status = diagnostics.wait_for("/raw/depth_node: input", ERROR, said, send_faulty)
     assert "K must have positive focal lengths" in status.message and "Calibrate" in status.message
     statuses = faulty_cameras["raw"].statuses
     client.wait(lambda: statuses)
     assert statuses[0].outcome is DropReason.BAD_CAMERA_INFO and "Calibrate" in statuses[0].detail
 
 
-def test_images_that_cannot_be_read_are_not_blamed_on_poses(nodes, watcher, send_faulty):
-    watcher.wait_for("/coded/depth_node: input", WARN, "bad_image", send_faulty)
-    watcher.wait_for("/coded/depth_node: poses", OK, "images are dropped for other reasons", send_faulty)
+def test_images_that_cannot_be_read_are_not_blamed_on_poses(nodes, diagnostics, send_faulty):
+    diagnostics.wait_for("/coded/depth_node: input", WARN, "bad_image", send_faulty)
+    diagnostics.wait_for("/coded/depth_node: poses", OK, "images are dropped for other reasons", send_faulty)
     assert not [line for line in nodes.lines("[coded.depth_node]") if "no transform" in line]
 
 
-def test_poses_of_another_clock_are_said(watcher, send_faulty):
-    watcher.wait_for("/apart/depth_node: poses", ERROR, "The newest is 1000 s after the last image", send_faulty)
+def test_poses_of_another_clock_are_said(diagnostics, send_faulty):
+    diagnostics.wait_for("/apart/depth_node: poses", ERROR, "The newest is 1000 s after the last image", send_faulty)
 
 
-def test_a_camera_in_its_own_frame_is_said(walk, watcher):
-    walk("here", 10, step_m=0.03)
-    watcher.wait_for("/here/depth_node: poses", WARN, "are both 'here_optical', so the camera seems never to move")
+@pytest.mark.parametrize(
+    ("camera", "motion", "said"),
+    [
+        ("here", (10, 0.03), "are both 'here_optical', so the camera seems never to move"),
+        ("giant", (12, 2.3), "poses look unscaled: median baseline 2.3 m between frames"),
+        ("turning", (110, 0.0001, 0.5), "pure rotation"),
+    ],
+    ids=["own frame", "another unit", "pure rotation"],
+)
+def test_what_poses_look_like_is_said(nodes, walk, diagnostics, camera, motion, said):
+    walk(camera, *motion)
+    diagnostics.wait_for(f"/{camera}/depth_node: poses", WARN, said)
+    nodes.wait_for(said)
 
 
-def test_a_missing_transform_names_both_frames_and_those_known(nodes, client, watcher, make_camera, stamps_ns):
+def test_a_missing_transform_names_both_frames_and_those_known(nodes, client, diagnostics, make_camera, stamps_ns):
     camera = make_camera("lost")
-    camera.wait_until_connected()
     stray = TransformStamped(header=make_header(1, "map"), child_frame_id="robot")
     stray.transform.rotation.w = 1.0
     client.tf.publish(TFMessage(transforms=[stray]))
@@ -252,20 +221,19 @@ def test_a_missing_transform_names_both_frames_and_those_known(nodes, client, wa
         camera.send(next(stamps_ns), None)
 
     said = "no transform from 'lost_optical' to 'odom' for"
-    status = watcher.wait_for("/lost/depth_node: poses", ERROR, said, send)
+    status = diagnostics.wait_for("/lost/depth_node: poses", ERROR, said, send)
     assert "frames known: " in status.message and "map" in status.message and "robot" in status.message
-    watcher.wait_for("/lost/depth_node: input", WARN, "no_transform", send)
+    diagnostics.wait_for("/lost/depth_node: input", WARN, "no_transform", send)
     assert nodes.lines(said)
 
 
-def test_a_pose_topic_that_is_silent_is_named(watcher, make_camera, stamps_ns):
+def test_a_pose_topic_that_is_silent_is_named(diagnostics, make_camera, stamps_ns):
     camera = make_camera("silent")
-    camera.wait_until_connected()
 
     def send() -> None:
         camera.send(next(stamps_ns), None)
 
-    status = watcher.wait_for("/silent/depth_node: poses", ERROR, "no pose on /silent/odometry for", send)
+    status = diagnostics.wait_for("/silent/depth_node: poses", ERROR, "no pose on /silent/odometry for", send)
     assert "Nobody publishes it" in status.message and "nav_msgs/msg/Odometry" in status.message
 
 
@@ -274,46 +242,33 @@ def test_a_quality_that_does_not_exist_is_one_clear_line_and_harms_nobody_else(n
     assert "Unexpected QoS override for policy `reliability`: `sometimes`" in line and "qos_overrides" in line
 
 
-def test_poses_in_another_unit_are_said(nodes, walk, watcher):
-    walk("giant", 12, step_m=2.3)
-    watcher.wait_for("/giant/depth_node: poses", WARN, "poses look unscaled: median baseline 2.3 m between frames")
-    assert nodes.lines("poses look unscaled")
-
-
-def test_two_publishers_of_one_transform_are_said(client, make_camera, watcher):
+def test_two_publishers_of_one_transform_are_said(client, make_camera, diagnostics):
     """Two robots, 47 m apart, whose frames have the same names."""
     camera = make_camera("torn")
-    camera.wait_until_connected()
     for i in range(20):
         stamp_ns = 5_000_000_000 + i * STEP_NS
         for robot in range(2):
-            at = client.pose(0.03 * i + 47.0 * robot)
+            at = pose_at(0.03 * i + 47.0 * robot)
             transform = transform_message(stamp_ns + 3_000_000 * robot, "odom", camera.frame, at)
             client.tf.publish(TFMessage(transforms=[transform]))
         camera.send(stamp_ns, None, np.zeros((48, 64, 3), np.uint8))
         client.idle(0.01)
     what = "transforms of 'torn_optical' in 'odom' contradict each other: 4"
-    status = watcher.wait_for("/torn/depth_node: poses", WARN, what)
+    status = diagnostics.wait_for("/torn/depth_node: poses", WARN, what)
     assert "Do two publishers send it?" in status.message
     help_section = {value.key: value.value for value in status.values}["help"]
     assert help_section == "docs/troubleshooting.md#poses-contradict"
 
 
-def test_pure_rotation_is_said(walk, watcher):
-    walk("turning", 110, step_m=0.0001, turn_deg=0.5)
-    watcher.wait_for("/turning/depth_node: poses", WARN, "pure rotation")
-
-
-def test_what_is_well_is_not_complained_about(nodes, client, walk, watcher):
+def test_what_is_well_is_not_complained_about(nodes, client, walk, diagnostics):
     walk("good", 40, step_m=0.03)
-    watcher.wait_for("/good/depth_node: poses", OK, "every image gets its pose")
+    diagnostics.wait_for("/good/depth_node: poses", OK, "every image gets its pose")
 
     def rate_hz() -> float:
         return max(
             float(status.message.split()[0])
-            for array in watcher.arrays
-            for status in array.status
-            if status.name == "/good/depth_node: depth" and status.level == OK
+            for status in diagnostics.statuses("/good/depth_node: depth")
+            if status.level == OK
         )
 
     client.wait(lambda: rate_hz() > 0.0)
@@ -321,7 +276,7 @@ def test_what_is_well_is_not_complained_about(nodes, client, walk, watcher):
     assert [line for line in said if "[WARN]" in line or "[ERROR]" in line] == []
 
 
-def test_the_mode_is_told_together_with_what_it_came_to(nodes, watcher):
-    engine = watcher.wait_for("/good/depth_node: engine", OK, "fusionnet")
+def test_the_mode_is_told_together_with_what_it_came_to(nodes, diagnostics):
+    engine = diagnostics.wait_for("/good/depth_node: engine", OK, "fusionnet")
     (mode,) = (pair.value for pair in engine.values if pair.key == "mode")
     assert mode == f"auto: OpenVINO on CPU, {cpu_precision('auto')}; compiled plane sweep; matching fast"

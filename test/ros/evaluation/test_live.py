@@ -5,20 +5,28 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Depth and truth that arrive in any order, without ROS running."""
+"""Depth and truth that arrive in any order, and which topics of a depth node are its images and its mask."""
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+import rclpy
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dvmvs_core.data.lens.camera_info import camera_model
 from dvmvs_core.data.lens.raw_depth import rectify_depth
-from dvmvs_core.errors import MessageError
+from dvmvs_core.errors import ConfigError, MessageError
 from dvmvs_core.evaluation.prediction.prediction_pixels import resize_truth
 from dvmvs_core.evaluation.scoring.metrics import evaluate_depth, mean_metrics
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_ros.evaluation.live import DEPTHS_HELD, LiveScore
+from dvmvs_ros.evaluation.topics import find_topics
+from dvmvs_ros.evaluation_node import EvaluationNode
 
 MS = 1_000_000
 SIZE, SMALL = (36, 48), (32, 64)
@@ -38,31 +46,29 @@ def live(camera=CAMERA, raw=False) -> LiveScore:
     return score
 
 
-def test_it_compares_as_offline_does():
-    score = live()
+def compared_alone(score: LiveScore, depth: np.ndarray = DEPTH):
+    """What comes of the truth and a depth of one time."""
     score.add_truth(0, lambda: TRUTH)
-    score.add_depth(0, DEPTH)
+    score.add_depth(0, depth)
     (compared,) = score.compare()
-    truth = resize_truth(TRUTH, K, SMALL, SMALL_K)
-    assert compared.metrics == evaluate_depth(DEPTH, truth, 0.5)
     assert list(score.compare()) == []
+    return compared
 
 
-def test_raw_truth_is_rectified():
-    score = live(BENT, raw=True)
-    score.add_truth(0, lambda: TRUTH)
-    score.add_depth(0, DEPTH)
-    (compared,) = score.compare()
-    truth = resize_truth(rectify_depth(TRUTH, BENT), K, SMALL, SMALL_K)
-    assert compared.metrics == evaluate_depth(DEPTH, truth, 0.5)
+@pytest.mark.parametrize(
+    ("score", "seen"),
+    [(live(), TRUTH), (live(BENT, raw=True), rectify_depth(TRUTH, BENT))],
+    ids=["rectified", "raw"],
+)
+def test_it_compares_as_offline_does(score, seen):
+    truth = resize_truth(seen, K, SMALL, SMALL_K)
+    assert compared_alone(score).metrics == evaluate_depth(DEPTH, truth, 0.5)
 
 
 def test_pixels_without_depth_do_not_count():
-    score, holes = live(), DEPTH.copy()
+    holes = DEPTH.copy()
     holes[:10] = 0
-    score.add_truth(0, lambda: TRUTH)
-    score.add_depth(0, holes)
-    (compared,) = score.compare()
+    compared = compared_alone(live(), holes)
     assert not compared.truth[:10].any() and np.isfinite(compared.metrics.abs_inverse_error)
 
 
@@ -117,3 +123,71 @@ def test_damaged_truth_and_truth_of_another_size_are_said_once_each():
     with pytest.raises(MessageError, match="must have the size of the colour image, 48×36; got 48×8"):
         list(score.compare())
     assert len(list(score.compare())) == 1
+
+
+INFO, VIEW, MASK, ARM = "/robot/camera_info", "/robot/view", "/robot/valid_mask", "/robot/arm"
+VOLATILE = QoSProfile(depth=1)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def found(client):
+    """A function that asks for the topics of a node with some subscriptions, in the order of their making."""
+    nodes = []
+
+    def find(*subscriptions, **parameters):
+        name = f"heard_{next(NUMBERS)}"
+        nodes.append(rclpy.create_node(name, namespace="/robot"))
+        for topic, kind, qos in subscriptions:
+            nodes[-1].create_subscription(kind, topic, lambda message: None, qos)
+        parameters["status_topic"] = f"/robot/{name}/frame_status"
+        overrides = [Parameter(key, value=value) for key, value in parameters.items()]
+        nodes.append(EvaluationNode(parameter_overrides=overrides))
+        topics = {topic for topic, _, _ in subscriptions}
+
+        def known() -> bool:
+            heard = nodes[-1].get_subscriber_names_and_types_by_node(name, "/robot")
+            return topics <= {topic for topic, _ in heard}
+
+        client.wait(known)
+        return find_topics(nodes[-1])
+
+    yield find
+    for node in nodes:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    (
+        ((VIEW, Image, VOLATILE), (MASK, Image, LATCHED)),
+        ((VIEW, Image, VOLATILE), (ARM, Image, LATCHED)),
+        ((VIEW, Image, LATCHED), (MASK, Image, LATCHED)),
+        ((VIEW, Image, LATCHED), (MASK, Image, VOLATILE)),
+        ((f"{VIEW}/compressed", CompressedImage, VOLATILE), (ARM, Image, VOLATILE)),
+    ),
+    ids=("by its name", "remapped", "both latched", "the other latched", "remapped, compressed images"),
+)
+def test_a_mask_is_never_taken_for_the_images(found, image, mask):
+    topics = found(mask, (INFO, CameraInfo, VOLATILE), image)
+    assert (topics.image, topics.mask, topics.info) == (image[0], mask[0], INFO)
+
+
+@pytest.mark.parametrize("qos", (VOLATILE, LATCHED), ids=("neither latched", "both latched"))
+def test_what_cannot_be_told_apart_must_be_named(found, qos):
+    heard = (ARM, Image, qos), (INFO, CameraInfo, VOLATILE), (VIEW, Image, qos)
+    with pytest.raises(ConfigError, match="may be on /robot/(arm or /robot/view|view or /robot/arm): say which"):
+        found(*heard)
+    topics = found(*heard, image_topic=VIEW)
+    assert (topics.image, topics.mask) == (VIEW, ARM)
+
+
+@pytest.mark.parametrize("mask", (MASK, ARM))
+def test_a_node_that_is_being_activated_hears_the_mask_first(found, mask):
+    assert found((mask, Image, LATCHED), (INFO, CameraInfo, VOLATILE)) is None
+
+
+def test_images_that_are_named_are_not_doubted(found):
+    topics = found((VIEW, Image, VOLATILE), (INFO, CameraInfo, VOLATILE), image_topic="/other")
+    assert (topics.image, topics.mask) == ("/other", "")

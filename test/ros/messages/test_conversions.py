@@ -5,19 +5,22 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Messages to core types and back."""
+"""Messages to core types and back; depth at the size of the image has edges where that has them."""
 
 from __future__ import annotations
 
 import struct
 
+import cv2
 import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image, PointField
 
+from dvmvs_core.data.encodings.compressed_depth import decode_compressed_depth
 from dvmvs_core.data.poses.quaternion import pose_matrix
 from dvmvs_core.errors import MessageError
 from dvmvs_core.types import DepthPrediction
+from dvmvs_ros.messages.compressed_depth import compressed_depth_message
 from dvmvs_ros.messages.conversions import (
     CloudFilter,
     camera_from_message,
@@ -36,6 +39,7 @@ from dvmvs_ros.messages.conversions import (
     stamp_to_ns,
     transform_message,
 )
+from dvmvs_ros.messages.upsampling import upsample_depth
 
 HEADER = make_header(1_700_000_000_123_456_789, "camera_optical_frame")
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -52,6 +56,10 @@ def image_message(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
     return message
 
 
+def prediction_of(depth: np.ndarray, confidence: np.ndarray | None = None) -> DepthPrediction:
+    return DepthPrediction(depth, K, RGB, np.eye(4), 1, 0, (), (), 0.0, confidence)
+
+
 @pytest.mark.parametrize(
     ("encoding", "pixels", "expected"),
     [("bgr8", RGB[..., ::-1], RGB), ("mono8", RGB[..., :1], RGB[..., :1].repeat(3, axis=-1))],
@@ -63,21 +71,21 @@ def test_the_fields_of_a_message_say_how_it_is_laid_out(encoding, pixels, expect
 
 
 def test_an_image_shares_no_memory_with_its_message():
-    message = image_message(RGB, "rgb8")
+    message = rgb_message(RGB, HEADER)
     image = image_from_message(message)
     message.data[0] = (message.data[0] + 1) % 256
     np.testing.assert_array_equal(image, RGB)
 
 
-def test_an_unknown_encoding_is_named():
-    with pytest.raises(MessageError, match="yuv411.*|.*got 'yuv411'"):
-        image_from_message(image_message(RGB, "yuv411"))
-
-
-def test_short_data_is_refused_with_both_sizes():
-    message = image_message(RGB, "rgb8")
-    del message.data[-1:]
-    with pytest.raises(MessageError, match="5 × 21 = 105 bytes; got 104"):
+@pytest.mark.parametrize(
+    ("encoding", "kept", "reason"),
+    [("yuv411", 105, "encoding must be one of .*; got 'yuv411'"), ("rgb8", 104, "5 × 21 = 105 bytes; got 104")],
+    ids=["unknown encoding", "short data"],
+)
+def test_an_image_that_cannot_be_read_is_refused_with_its_reason(encoding, kept, reason):
+    message = image_message(RGB, encoding)
+    del message.data[kept:]
+    with pytest.raises(MessageError, match=reason):
         image_from_message(message)
 
 
@@ -136,15 +144,10 @@ def test_every_millimetre_survives_the_way_through_metres():
     np.testing.assert_array_equal(np.frombuffer(message.data, "<u2").reshape(256, 256), millimetres)
 
 
-def test_rgb_goes_out_and_comes_back():
-    np.testing.assert_array_equal(image_from_message(rgb_message(RGB, HEADER)), RGB)
-
-
 def test_the_cloud_holds_the_valid_points_in_the_cameras_frame_with_their_colours():
     depth = np.full((5, 7), 2.0, np.float32)
     depth[0, 0], depth[1, 1], depth[2, 2] = 0.0, np.nan, np.inf
-    prediction = DepthPrediction(depth, K, RGB, np.eye(4), 1, 0, (), (), 0.0)
-    message = cloud_message(prediction, HEADER)
+    message = cloud_message(prediction_of(depth), HEADER)
     assert [(f.name, f.offset, f.datatype) for f in message.fields] == [
         (name, 4 * i, PointField.FLOAT32) for i, name in enumerate(("x", "y", "z", "rgb"))
     ]
@@ -162,8 +165,7 @@ def test_the_cloud_holds_the_valid_points_in_the_cameras_frame_with_their_colour
 def confident_prediction() -> DepthPrediction:
     """Depth 1, 2, … 35 m and confidence 0.0, 0.02, … pixel by pixel."""
     depth = np.arange(1, 36, dtype=np.float32).reshape(5, 7)
-    confidence = (np.arange(35, dtype=np.float32) / 50).reshape(5, 7)
-    return DepthPrediction(depth, K, RGB, np.eye(4), 1, 0, (), (), 0.0, confidence)
+    return prediction_of(depth, (np.arange(35, dtype=np.float32) / 50).reshape(5, 7))
 
 
 def test_the_cloud_has_a_field_of_confidence():
@@ -213,7 +215,7 @@ def test_an_organized_cloud_has_the_rows_and_columns_of_the_image(stride):
 
 @pytest.mark.parametrize(("min_confidence", "count"), [(0.0, 35), (0.01, 0)])
 def test_what_has_no_confidence_is_below_any(min_confidence, count):
-    prediction = DepthPrediction(np.ones((5, 7), np.float32), K, RGB, np.eye(4), 1, 0, (), (), 0.0)
+    prediction = prediction_of(np.ones((5, 7), np.float32))
     assert cloud_message(prediction, HEADER, CloudFilter(min_confidence)).width == count
 
 
@@ -225,8 +227,7 @@ def test_confidence_is_32fc1():
 
 
 def test_a_cloud_without_points_is_an_empty_message():
-    prediction = DepthPrediction(np.zeros((5, 7), np.float32), K, RGB, np.eye(4), 1, 0, (), (), 0.0)
-    message = cloud_message(prediction, HEADER)
+    message = cloud_message(prediction_of(np.zeros((5, 7), np.float32)), HEADER)
     assert message.width == 0 and len(message.data) == 0
 
 
@@ -245,8 +246,91 @@ def test_a_transform_goes_out_and_comes_back():
         np.testing.assert_allclose(matrix_from_transform(message.transform), parent_T_child, atol=1e-14)
 
 
-def test_the_rgb_field_is_what_struct_unpacks():
-    prediction = DepthPrediction(np.ones((5, 7), np.float32), K, RGB, np.eye(4), 1, 0, (), (), 0.0)
-    message = cloud_message(prediction, HEADER)
-    (packed,) = struct.unpack("<I", bytes(message.data[12:16]))
-    assert (packed >> 16, packed >> 8 & 255, packed & 255) == tuple(RGB[0, 0].tolist())
+INVALID = (0.0, np.nan, np.inf, -np.inf, -1.0)
+
+
+def depths() -> np.ndarray:
+    depth = np.linspace(0.25, 20.0, 24 * 32, dtype=np.float32).reshape(24, 32)
+    depth[0, : len(INVALID)] = INVALID
+    return depth
+
+
+@pytest.mark.parametrize("encoding", ["32FC1", "16UC1"])
+def test_compressed_depth_comes_back(encoding):
+    depth = depths()
+    message = compressed_depth_message(depth, encoding, 20.0, HEADER)
+    assert message.format == f"{encoding}; compressedDepth png" and message.header == HEADER
+    back = decode_compressed_depth(message.format, message.data)
+    valid = np.isfinite(depth) & (depth > 0)
+    assert (back[~valid] == 0.0).all()
+    # Half a step: of a millimetre, or of inverse depth.
+    step = depth[valid] ** 2 / 10100.0 if encoding == "32FC1" else 0.001
+    assert (np.abs(back - depth)[valid] <= 0.51 * step).all()
+
+
+def test_convention_the_bytes_of_compressed_depth_are_those_of_the_transport():
+    message = compressed_depth_message(np.full((4, 4), 2.0, np.float32), "32FC1", 20.0, HEADER)
+    kind, a, b = struct.unpack_from("<iff", bytes(message.data))
+    # depth_quantization 100: a = 100 · 101, b = 1 − a / depth_max; a receiver takes a / (q − b).
+    assert (kind, a, b) == (0, 10100.0, pytest.approx(1.0 - 10100.0 / 20.0))
+    values = cv2.imdecode(np.frombuffer(message.data, np.uint8)[12:], cv2.IMREAD_UNCHANGED)
+    assert values.dtype == np.uint16 and (values == round(10100.0 / 2.0 + b)).all()
+
+
+def test_what_is_beyond_the_range_of_compressed_depth_is_invalid():
+    message = compressed_depth_message(np.array([[25.0, 0.1, 5.0]], np.float32), "32FC1", 20.0, HEADER)
+    back = decode_compressed_depth(message.format, message.data)
+    assert back[0, 0] == 0.0 and back[0, 1] == 0.0, "q would be 0, and beyond 16 bits"
+    assert back[0, 2] == pytest.approx(5.0, abs=0.003)
+
+
+NEAR, FAR = 1.0, 3.0
+
+
+def scene(edge: int) -> tuple[np.ndarray, np.ndarray]:
+    """A near bright wall left of a far dark one: depth (480, 640) and image."""
+    rng = np.random.default_rng(0)
+    depth = np.full((480, 640), FAR, np.float32)
+    depth[:, :edge] = NEAR
+    grey = np.where(depth == NEAR, 170.0, 60.0) + rng.normal(0.0, 4.0, depth.shape)
+    return depth, np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def soft(depth: np.ndarray) -> np.ndarray:
+    """Depth as the network gives it: small, and soft at edges."""
+    small = cv2.resize(1.0 / depth, (320, 256), interpolation=cv2.INTER_AREA)
+    return 1.0 / cv2.GaussianBlur(small, (0, 0), 1.5)
+
+
+def test_an_edge_is_sharper_than_by_enlarging_alone():
+    truth, image = scene(edge=301)
+    small = soft(truth)
+    near_edge = np.zeros(truth.shape, bool)
+    near_edge[:, 301 - 6 : 301 + 6] = True
+
+    def error(depth: np.ndarray) -> float:
+        return float(np.abs(depth - truth)[near_edge].mean())
+
+    guided = upsample_depth(small, image)
+    assert guided.shape == truth.shape and guided.dtype == np.float32
+    assert error(guided) < 0.7 * error(cv2.resize(small, (640, 480)))
+
+
+def test_texture_on_a_plane_leaves_no_print():
+    rng = np.random.default_rng(1)
+    texture = cv2.resize(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
+    rows, columns = np.mgrid[0:256, 0:320].astype(np.float32)
+    plane = 1.0 / (0.3 + columns / 1000.0 + rows / 2000.0)
+    guided = upsample_depth(plane, texture)
+    exact = 1.0 / cv2.resize(1.0 / plane, (640, 480))
+    assert np.abs(guided / exact - 1.0).max() < 0.02
+
+
+@pytest.mark.parametrize("size", [(480, 640), (256, 320), (120, 160)])
+def test_every_depth_lies_between_those_around_it(size):
+    rng = np.random.default_rng(2)
+    small = rng.uniform(0.5, 10.0, (256, 320)).astype(np.float32)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    guided = upsample_depth(small, image)
+    assert guided.shape == size
+    assert small.min() * 0.999 <= guided.min() and guided.max() <= small.max() * 1.001

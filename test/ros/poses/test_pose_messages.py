@@ -12,11 +12,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from camera_poses import fill_pose
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 
 from dvmvs_core.errors import ConfigError, TransformExtrapolationError, TransformLookupError
-from dvmvs_ros.messages.conversions import make_header, transform_message
+from dvmvs_ros.messages.conversions import make_header
 from dvmvs_ros.poses.pose_messages import PoseMessages, parse_body_T_camera
 
 SECOND = 1_000_000_000
@@ -78,30 +79,19 @@ class Bench:
             self.warnings.append,
         )
 
-    def odometry(self, stamp_s: float, world_T_body: np.ndarray, child: str = "base_link", frame: str = "odom") -> None:
-        message = Odometry(header=make_header(int(stamp_s * SECOND), frame), child_frame_id=child)
-        fill(message.pose.pose, world_T_body)
-        self.node.send(message)
+    def odometry(self, stamp_s: float, world_T_body: np.ndarray, child: str = "base_link") -> None:
+        self.send(Odometry(child_frame_id=child), "odom", stamp_s, world_T_body)
 
     def pose(self, stamp_s: float, world_T_body: np.ndarray) -> None:
-        message = PoseStamped(header=make_header(int(stamp_s * SECOND), "map"))
-        fill(message.pose, world_T_body)
-        self.node.send(message)
+        self.send(PoseStamped(), "map", stamp_s, world_T_body)
 
-    def pose_with_covariance(self, stamp_s: float, world_T_body: np.ndarray) -> None:
-        message = PoseWithCovarianceStamped(header=make_header(round(stamp_s * SECOND), "odom"))
-        fill(message.pose.pose, world_T_body)
+    def send(self, message, frame: str, stamp_s: float, world_T_body: np.ndarray) -> None:
+        message.header = make_header(int(stamp_s * SECOND), frame)
+        fill_pose(getattr(message.pose, "pose", message.pose), world_T_body)
         self.node.send(message)
 
     def lookup(self, stamp_s: float) -> np.ndarray:
         return self.poses.lookup("odom", "camera_optical", int(stamp_s * SECOND))
-
-
-def fill(pose, matrix: np.ndarray) -> None:
-    transform = transform_message(1, "a", "b", matrix).transform
-    q, t = transform.rotation, transform.translation
-    pose.position.x, pose.position.y, pose.position.z = t.x, t.y, t.z
-    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = q.x, q.y, q.z, q.w
 
 
 def body(x: float, yaw: float = 0.0) -> np.ndarray:
@@ -111,10 +101,28 @@ def body(x: float, yaw: float = 0.0) -> np.ndarray:
     return world_T_body
 
 
-def test_the_pose_of_the_body_is_composed_with_the_mounting():
-    bench = Bench()
-    bench.odometry(1.0, body(2.0, 0.5))
-    np.testing.assert_allclose(bench.lookup(1.0), body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
+@pytest.mark.parametrize(
+    ("message", "body_frame", "mounted"),
+    [
+        (Odometry(child_frame_id="base_link"), "", True),
+        (Odometry(child_frame_id="imu"), "base_link", True),
+        (Odometry(child_frame_id=""), "", False),
+        (Odometry(child_frame_id="camera_optical"), "", False),
+        (Odometry(child_frame_id="/camera_optical"), "", False),
+        (PoseWithCovarianceStamped(), "base_link", True),
+        (PoseStamped(), "base_link", True),
+        (PoseStamped(), "", False),
+    ],
+    ids=(
+        *("odometry of the body", "the parameter is stronger than the message", "odometry of no frame"),
+        *("odometry of the camera", "odometry of the camera with a slash", "with covariance"),
+        *("pose of the frame of the parameter", "pose of the camera"),
+    ),
+)
+def test_a_pose_is_composed_with_the_mounting_unless_it_is_the_cameras(message, body_frame, mounted):
+    bench = Bench(type(message), body_frame)
+    bench.send(message, "odom", 1.0, body(2.0, 0.5))
+    np.testing.assert_allclose(bench.lookup(1.0), body(2.0, 0.5) @ (BASE_T_CAM if mounted else np.eye(4)), atol=1e-12)
     assert bench.changes == [1]
 
 
@@ -129,33 +137,6 @@ def test_between_two_messages_the_pose_is_between_and_beyond_them_it_must_wait()
     with pytest.raises(TransformExtrapolationError) as caught:
         bench.lookup(0.5)
     assert not caught.value.may_come
-
-
-def test_a_pose_with_covariance_is_as_one_without():
-    bench = Bench(PoseWithCovarianceStamped, "base_link")
-    bench.pose_with_covariance(1.0, body(2.0, 0.5))
-    np.testing.assert_allclose(bench.lookup(1.0), body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
-
-
-def test_a_pose_stamped_is_the_cameras_own_unless_the_parameter_names_a_frame():
-    own, mounted = Bench(PoseStamped), Bench(PoseStamped, "base_link")
-    for bench in (own, mounted):
-        bench.pose(1.0, body(2.0, 0.5))
-    np.testing.assert_allclose(own.lookup(1.0), body(2.0, 0.5), atol=1e-12)
-    np.testing.assert_allclose(mounted.lookup(1.0), body(2.0, 0.5) @ BASE_T_CAM, atol=1e-12)
-
-
-@pytest.mark.parametrize("child", ("", "camera_optical", "/camera_optical"))
-def test_odometry_of_the_camera_itself_needs_no_mounting(child):
-    bench = Bench()
-    bench.odometry(1.0, body(2.0), child)
-    np.testing.assert_allclose(bench.lookup(1.0), body(2.0), atol=1e-12)
-
-
-def test_the_parameter_is_stronger_than_the_message():
-    bench = Bench(body_frame="base_link")
-    bench.odometry(1.0, body(2.0), child="imu")
-    np.testing.assert_allclose(bench.lookup(1.0), body(2.0) @ BASE_T_CAM, atol=1e-12)
 
 
 def test_before_the_first_message_the_topic_is_named():

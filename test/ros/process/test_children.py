@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Nodes as child processes: they have a domain of their own, and do not outlive the process that started them."""
+"""Nodes as processes: they have a domain of their own, do not outlive the one that started them, and end cleanly."""
 
 from __future__ import annotations
 
@@ -114,3 +114,59 @@ def test_a_domain_of_another_process_is_left_alone_until_that_dies(first_port):
     finally:
         other.kill()
         other.communicate()
+
+
+SLOW_TO_END = """
+import time
+from dvmvs_ros.process.main_program import ros_process
+
+class Slow:
+    def __del__(self, print=print, sleep=time.sleep):
+        print("ending", flush=True)
+        sleep(0.5)
+
+slow = Slow()
+with ros_process([]) as stop:
+    print("running", flush=True)
+    while not stop.wait(0.1):  # as `spin` does: a signal may reach another thread than the one that waits
+        pass
+"""
+
+
+def test_arguments_that_ros_cannot_use_are_one_line(ros_environment):
+    command = (sys.executable, "-m", "dvmvs_ros.recorder_node", "--ros-args", "--params-file", "/no/such/file.yaml")
+    done = subprocess.run(command, env=ros_environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 1
+    assert "ROS refuses" in done.stderr and "/no/such/file.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "parameters", "said"),
+    [
+        ("replay_node", {"sequence": "/no/such/scene"}, "/no/such/scene does not exist"),
+        ("replay_node", {}, "parameter sequence must name"),
+        ("replay_node", {"sequence": "x", "rate": 0.0}, "rate must be positive"),
+        (
+            "evaluation_node",
+            {"min_depth_m": 3.0, "max_depth_m": 2.0},
+            "must satisfy 0 <= min_depth_m < max_depth_m; got 3 and 2",
+        ),
+        ("evaluation_node", {"result_bag": "/tmp"}, "/tmp exists already"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_1(start_node, module, parameters, said):
+    node = start_node(module, parameters)
+    assert node.wait() == 1
+    assert said in node.log() and "Traceback" not in node.log(), node.log()
+
+
+def test_a_second_ctrl_c_while_python_ends_is_no_death(ros_environment):
+    """From the terminal first, and from ros2 launch a while later."""
+    command = (sys.executable, "-c", SLOW_TO_END)
+    process = subprocess.Popen(command, env=ros_environment, stdout=subprocess.PIPE, text=True)
+    for said in ("running", "ending"):
+        assert process.stdout.readline().strip() == said
+        process.send_signal(signal.SIGINT)
+    assert process.wait(250) == 0
+    process.stdout.close()

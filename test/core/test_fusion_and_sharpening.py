@@ -5,30 +5,28 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Means over keyframes: exact in geometry, less noisy than one keyframe, and deaf to what does not agree."""
+"""Means over keyframes are exact in geometry, less noisy than one keyframe, and deaf to what does not agree.
+
+Then ramps between two surfaces become steps at the image's edge; surfaces, flat or slanted, stay as they are.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from camera_poses import pose_tensor as pose
+from torch.nn import functional
 
+from dvmvs_core import edge_sharpening
 from dvmvs_core.captured_steps import CapturedFusion, captured_step, fuse_and_sharpen
+from dvmvs_core.edge_sharpening import REACHES, sharpen_edges
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.temporal_fusion import DOUBT, MAX_WEIGHT, MIN_WEIGHT, PAST_WEIGHT, FusedDepth, fuse_depth
 
 HEIGHT, WIDTH = 48, 64
 K = torch.tensor([[[60.0, 0, 31], [0, 55.0, 22], [0, 0, 1]]])
 SURE = torch.ones(1, HEIGHT, WIDTH)
-
-
-def pose(x=0.0, z=0.0, angle=0.0) -> torch.Tensor:
-    """Moved to the right and forwards, and turned to the right."""
-    T = torch.eye(4)[None]
-    T[0, :3, 3] = torch.tensor([x, 0.0, z])
-    c, s = np.cos(angle), np.sin(angle)
-    T[0, :3, :3] = torch.tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    return T
 
 
 def wall(world_T_cam: torch.Tensor) -> torch.Tensor:
@@ -46,7 +44,9 @@ def seen(depth: torch.Tensor, world_T_cam: torch.Tensor, weight: float = 1.0) ->
     return FusedDepth(own, torch.full_like(own, weight), world_T_cam)
 
 
-@pytest.mark.parametrize("there", [pose(0.1), pose(z=0.3), pose(-0.2, 0.1, 0.1), pose(0.05, -0.2, -0.2)])
+@pytest.mark.parametrize(
+    "there", [pose(0.1), pose(z=0.3), pose(-0.2, z=0.1, turned=0.1), pose(0.05, z=-0.2, turned=-0.2)]
+)
 def test_depth_of_a_wall_stays_as_it_is(there):
     here = pose(0.02)
     fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(wall(there), there)])
@@ -97,7 +97,7 @@ def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds():
 
 
 def test_a_camera_that_looks_away_changes_nothing():
-    here, there = pose(), pose(angle=np.pi)
+    here, there = pose(), pose(turned=np.pi)
     fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(SURE * 2, there)])
     assert torch.equal(fused, wall(here)) and torch.equal(confidence, SURE)
 
@@ -106,7 +106,7 @@ def walk(fuse):
     """Depth, confidence and means of four keyframes of a wall, each fused with those before."""
     random, past, found = torch.Generator().manual_seed(0), [], []
     for number in range(4):
-        here = pose(0.05 * number, 0.02 * number, 0.03 * number)
+        here = pose(0.05 * number, z=0.02 * number, turned=0.03 * number)
         noisy = wall(here) * (1 + 0.05 * torch.rand(1, HEIGHT, WIDTH, generator=random))
         noisy[:, :, WIDTH // 2 :] *= 0.7
         image = 255 * torch.rand(HEIGHT, WIDTH, 3, generator=random)
@@ -118,8 +118,7 @@ def walk(fuse):
 
 def test_one_step_for_any_number_of_keyframes_gives_the_same():
     captured = CapturedFusion(CudaGraphs(captured_step, torch.device("cpu")), torch.device("cpu"))
-    for found, expected in zip(walk(captured), walk(fuse_and_sharpen), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(walk(captured), walk(fuse_and_sharpen), rtol=1e-5, atol=1e-6)
     assert captured._trusted and captured._checked == {0, 1, 2}
 
 
@@ -136,8 +135,92 @@ def test_a_step_that_fails_or_is_wrong_is_replaced_with_one_line(caplog, kind, a
         return full * (1.1 if len(calls) > after else 1), mean
 
     found = walk(CapturedFusion(step, torch.device("cpu")))
-    for one, other in zip(found, walk(fuse_and_sharpen), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, walk(fuse_and_sharpen), rtol=1e-5, atol=1e-6)
     (line,) = caplog.messages
     assert line.startswith("temporal fusion runs as separate steps, since its CUDA graph failed: ")
     assert len(calls) == after + 1
+
+
+GREY = torch.full((40, 60, 3), 128.0)
+MARGIN = 2 * max(REACHES)
+
+
+def pole(first_column: int) -> torch.Tensor:
+    """Depth (1, 40, 60) of a pole 1 m away before a wall at 2 m."""
+    depth = torch.full((1, 40, 60), 2.0)
+    depth[:, 10:, first_column : first_column + 12] = 1.0
+    return depth
+
+
+def blurred(depth: torch.Tensor, reach: int = 1) -> torch.Tensor:
+    padded = functional.pad(depth.log()[None], (reach,) * 4, "replicate")
+    return functional.avg_pool2d(padded, 2 * reach + 1, stride=1)[0].exp()
+
+
+def textured(generator: int = 0) -> torch.Tensor:
+    """Colours (40, 60, 3) that say nothing."""
+    return 255 * torch.rand(40, 60, 3, generator=torch.Generator().manual_seed(generator))
+
+
+def painted(depth: torch.Tensor) -> torch.Tensor:
+    """An image (40, 60, 3) of surfaces that differ in colour, with some texture."""
+    return 40 * (depth[0, ..., None] * torch.tensor((1.0, 2.0, 2.5))) + 0.1 * textured()
+
+
+def log_error(depth: torch.Tensor, truth: torch.Tensor) -> float:
+    return float((depth / truth).log().abs().mean())
+
+
+def steepest(depth: torch.Tensor) -> float:
+    return float(depth.log().diff(dim=2).abs().max())
+
+
+def test_a_ramp_between_two_surfaces_becomes_a_step():
+    truth = pole(20)
+    ramps = blurred(truth)
+    sharp = sharpen_edges(ramps, painted(truth))
+    assert steepest(ramps) < 0.24 and steepest(sharp) > 0.6
+    assert log_error(sharp, truth) < 0.2 * log_error(ramps, truth)
+    assert sharp.min() >= 1 - 1e-5 and sharp.max() <= 2 + 1e-5
+
+
+def test_a_step_goes_where_the_image_has_it():
+    """Depth is two pixels off."""
+    truth = pole(20)
+    shifted = blurred(pole(22))
+    sharp = sharpen_edges(shifted, painted(truth))
+    assert log_error(sharp, truth) < 0.3 * log_error(shifted, truth)
+
+
+def test_colours_that_say_nothing_do_no_harm():
+    truth = pole(20)
+    ramps = blurred(truth)
+    for image in (GREY, textured()):
+        assert log_error(sharpen_edges(ramps, image), truth) < 1.1 * log_error(ramps, truth)
+
+
+def test_a_slanted_surface_stays():
+    """A floor seen from above, whose depth changes by a third within the reach, whatever is painted on it."""
+    rows = torch.linspace(0.3, 2.3, 40)
+    floor = rows.exp()[None, :, None].expand(1, 40, 60).contiguous()
+    reach = max(REACHES)
+    assert float(floor.log()[0, 2 * reach, 0] - floor.log()[0, 0, 0]) > 0.2
+    inner = slice(MARGIN, -MARGIN)
+    tiles = 255.0 * (torch.arange(40)[:, None, None] // 7 % 2).expand(40, 60, 3)
+    torch.testing.assert_close(sharpen_edges(floor, tiles)[:, inner], floor[:, inner], rtol=1e-4, atol=0)
+
+
+def test_noise_on_a_wall_is_left_alone():
+    noise = torch.rand(1, 40, 60, generator=torch.Generator().manual_seed(0))
+    wall = 2 * (0.065 * noise).exp()
+    torch.testing.assert_close(sharpen_edges(wall, textured()), wall)
+
+
+def test_neighbourhoods_are_the_same_on_every_device():
+    """OpenCV's on the CPU, torch's on a GPU."""
+    values = torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(1)) + 0.5
+    largest = functional.max_pool2d(values, 9, stride=1, padding=4)
+    np.testing.assert_array_equal(edge_sharpening._largest(values, 4), largest)
+    padded = functional.pad(values[None], (5,) * 4, "replicate")
+    means = functional.avg_pool2d(padded, 11, stride=1)[0]
+    torch.testing.assert_close(edge_sharpening._means(values, 5), means, rtol=1e-5, atol=0)

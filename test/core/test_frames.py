@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Resizing an image and its intrinsics together."""
+"""What a frame refuses, and resizing an image and its intrinsics together."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 
 from dvmvs_core.errors import FrameError
 from dvmvs_core.preprocess import Preprocessor, normalise, resized_tensor
+from dvmvs_core.types import Frame
 
 K = np.array(((50.0, 3.0, 31.0), (0, 55.0, 22.0), (0, 0, 1)))
 
@@ -71,3 +72,64 @@ def test_a_device_resizes_as_opencv_does(size, new_size):
     raw = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     expected = Preprocessor(K, size, new_size).image(raw)
     np.testing.assert_allclose(resized_tensor(torch.from_numpy(raw), new_size).numpy(), expected, rtol=1e-4, atol=2e-3)
+
+
+FRAME_K = np.array(((100.0, 0, 32), (0, 100.0, 24), (0, 0, 1)))
+
+
+def make_frame(image=None, K=FRAME_K, world_T_cam=None):
+    image = np.zeros((48, 64, 3), np.uint8) if image is None else image
+    return Frame(image, K, np.eye(4) if world_T_cam is None else world_T_cam, stamp_ns=1)
+
+
+def test_frame_takes_lists_and_makes_float64():
+    frame = make_frame(K=FRAME_K.tolist(), world_T_cam=np.eye(4, dtype=np.float32))
+    assert frame.K.dtype == frame.world_T_cam.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("image", np.zeros((48, 64), np.uint8), r"\(H, W, 3\); got \(48, 64\)"),
+        ("image", np.zeros((48, 64, 4), np.uint8), r"got \(48, 64, 4\)"),
+        ("image", np.zeros((0, 64, 3), np.uint8), r"got \(0, 64, 3\)"),
+        ("image", np.zeros((48, 64, 3), np.float32), "uint8 RGB; got float32"),
+        ("image", [[[0, 0, 0]]], "must be an array .* got list"),
+        ("image", "x", "must be an array .* got str"),
+        ("K", np.zeros((3, 4)), r"K must have shape \(3, 3\); got \(3, 4\)"),
+        ("K", np.diag((0.0, 100.0, 1.0)), "fx=0"),
+        ("K", np.diag((100.0, -5.0, 1.0)), "fy=-5"),
+        ("K", np.diag((np.nan, 100.0, 1.0)), "finite"),
+        ("K", "x", "must be numbers"),
+        ("K", [[1.0, 2.0], [3.0]], "must be numbers"),
+        ("K", np.diag((1e-300, 1e-300, 1.0)), "focal lengths of at least"),
+        ("K", np.diag((1e300, 1e300, 1.0)), "nothing beyond 1e"),
+        ("K", ((100.0, 0.0, 1e200), (0.0, 100.0, 24.0), (0.0, 0.0, 1.0)), "nothing beyond 1e"),
+        ("K", ((100.0, 100.0, 0.0), (100.0, 100.0, 0.0), (0.0, 0.0, 1.0)), "must have the rows"),
+        ("world_T_cam", np.eye(3), r"\(4, 4\); got \(3, 3\)"),
+        ("world_T_cam", np.diag((2.0, 2.0, 2.0, 1.0)), "rotation"),
+        ("world_T_cam", np.diag((1.0, 1.0, -1.0, 1.0)), "rotation"),
+        ("world_T_cam", np.diag((1.0, 1.0, 1.0, 2.0)), "row 0 0 0 1"),
+        ("world_T_cam", "x", "must be numbers"),
+        ("world_T_cam", [[1.0], [2.0, 3.0]], "must be numbers"),
+        (
+            "world_T_cam",
+            ((1.0, 0.0, 0.0, 1e300), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0)),
+            "of the origin",
+        ),
+    ],
+)
+def test_a_part_of_a_frame_that_cannot_be_is_refused(part, value, message):
+    with pytest.raises(FrameError, match=message):
+        make_frame(**{part: value})
+
+
+@pytest.mark.parametrize("stamp", ["1", 1.0, float("nan"), None])
+def test_a_stamp_is_whole_nanoseconds(stamp):
+    with pytest.raises(FrameError, match="must be integers"):
+        Frame(np.zeros((48, 64, 3), np.uint8), FRAME_K, np.eye(4), stamp)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_lost_pose_is_a_frame(bad):
+    assert make_frame(world_T_cam=np.full((4, 4), bad)).world_T_cam.shape == (4, 4)
