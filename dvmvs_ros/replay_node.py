@@ -33,6 +33,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
@@ -69,6 +70,9 @@ BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0,
 
 LAST_ANSWERS_S = 5.0
 """How long the player waits at the end for answers that are still to come, and for subscribers to take a topic."""
+
+UNKNOWN_NODE = "_UNKNOWN_"
+"""Part of the name that a node has until discovery tells its own."""
 
 SETTLED_S = 0.5
 """After time jumped: until every subscriber knows of it."""
@@ -311,10 +315,15 @@ class ReplayNode(GuardedNode):
         while wanted and not self._stop.is_set() and (reason := missing()):
             self.get_logger().info(reason, throttle_duration_sec=5.0)
             guarded_spin(self._executor, POLL_S)
+        # Discovery may tell of a subscription before the name of its node, which cannot be asked without it.
+        self._wait(lambda: not any(UNKNOWN_NODE in listener.node_name for listener in self._listeners()), KNOWN_S)
         # Both sides of each connection must know of each other; this side being ready says nothing of the other.
-        for listener in self.get_subscriptions_info_by_topic(self._image.topic_name):
+        for listener in self._listeners():
             name = f"{listener.node_namespace.rstrip('/')}/{listener.node_name}"
             remote_parameters(self, name, (), self._executor, self._stop, KNOWN_S)
+
+    def _listeners(self) -> list[TopicEndpointInfo]:
+        return self.get_subscriptions_info_by_topic(self._image.topic_name)
 
     def _wait(self, until: Callable[[], bool], timeout_s: float) -> bool:
         return spin_until(self._executor, until, self._stop, timeout_s)
