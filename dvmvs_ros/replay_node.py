@@ -33,7 +33,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
@@ -60,6 +59,7 @@ from dvmvs_ros.messages.conversions import (
     transform_message,
 )
 from dvmvs_ros.play_clock import PlayClock
+from dvmvs_ros.process.endpoints import node_name_of
 from dvmvs_ros.process.guard import GuardedNode, guarded_spin
 from dvmvs_ros.process.main_program import POLL_S, run_to_its_end, spin_until
 from dvmvs_ros.process.node_log import QuietLog
@@ -70,9 +70,6 @@ BASE_T_OPTICAL = np.array(((0, 0, 1, 0), (-1, 0, 0, 0), (0, -1, 0, 0), (0, 0, 0,
 
 LAST_ANSWERS_S = 5.0
 """How long the player waits at the end for answers that are still to come, and for subscribers to take a topic."""
-
-UNKNOWN_NODE = "_UNKNOWN_"
-"""Part of the name that a node has until discovery tells its own."""
 
 SETTLED_S = 0.5
 """After time jumped: until every subscriber knows of it."""
@@ -315,15 +312,15 @@ class ReplayNode(GuardedNode):
         while wanted and not self._stop.is_set() and (reason := missing()):
             self.get_logger().info(reason, throttle_duration_sec=5.0)
             guarded_spin(self._executor, POLL_S)
-        # Discovery may tell of a subscription before the name of its node, which cannot be asked without it.
-        self._wait(lambda: not any(UNKNOWN_NODE in listener.node_name for listener in self._listeners()), KNOWN_S)
+        # Who has no name yet cannot be asked.
+        self._wait(lambda: all(self._listeners()), KNOWN_S)
         # Both sides of each connection must know of each other; this side being ready says nothing of the other.
-        for listener in self._listeners():
-            name = f"{listener.node_namespace.rstrip('/')}/{listener.node_name}"
-            remote_parameters(self, name, (), self._executor, self._stop, KNOWN_S)
+        for listener in filter(None, self._listeners()):
+            remote_parameters(self, listener, (), self._executor, self._stop, KNOWN_S)
 
-    def _listeners(self) -> list[TopicEndpointInfo]:
-        return self.get_subscriptions_info_by_topic(self._image.topic_name)
+    def _listeners(self) -> list[str]:
+        """The names of the nodes that listen to the images; empty where unknown."""
+        return [node_name_of(endpoint) for endpoint in self.get_subscriptions_info_by_topic(self._image.topic_name)]
 
     def _wait(self, until: Callable[[], bool], timeout_s: float) -> bool:
         return spin_until(self._executor, until, self._stop, timeout_s)

@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 
 from dvmvs_ros.messages.conversions import type_name
+from dvmvs_ros.process.endpoints import describe_node_of
 from dvmvs_ros.process.qos import deaf_publishers
 
 TOPICS_NAMED = 6
@@ -55,9 +56,8 @@ def _explain_silence(node: Node, subscription: Subscription) -> str:
     deaf = deaf_publishers(node, topic, subscription.qos_profile)
     if deaf:
         return " ".join(deaf)
-    info = publishers[0]
     return (
-        f"{info.node_namespace.rstrip('/')}/{info.node_name} announces it, but no message comes: is the sensor running,"
+        f"{describe_node_of(publishers[0])} announces it, but no message comes: is the sensor running,"
         " and are large messages lost on the way (see config/fastdds.xml)?"
     )
 

@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from dvmvs_core.data.lens.valid_mask import is_mask_topic
 from dvmvs_core.errors import ConfigError
 from dvmvs_ros.messages.conversions import type_name
+from dvmvs_ros.process.endpoints import node_name_of
 
 IMAGE, COMPRESSED_IMAGE, POINT_CLOUD = type_name(Image), type_name(CompressedImage), type_name(PointCloud2)
 CAMERA_INFO = type_name(CameraInfo)
@@ -115,8 +116,7 @@ def _image_and_mask(node: Node, depth_node: str, heard: dict[str, set[str]], ima
 def _hears_latched(node: Node, other: str, topic: str) -> bool:
     """Whether a node subscribes to a topic as to a latched one."""
     return any(
-        f"{info.node_namespace.rstrip('/')}/{info.node_name}" == other
-        and info.qos_profile.durability is DurabilityPolicy.TRANSIENT_LOCAL
+        node_name_of(info) == other and info.qos_profile.durability is DurabilityPolicy.TRANSIENT_LOCAL
         for info in node.get_subscriptions_info_by_topic(topic)
     )
 

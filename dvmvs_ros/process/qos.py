@@ -26,6 +26,8 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from dvmvs_ros.process.endpoints import describe_node_of, node_name_of
+
 Warn = Callable[[str], None]
 
 
@@ -73,11 +75,13 @@ def output_qos(node: Node, topic: str, warn: Warn, depth: int = 5, latched: bool
     def differs(_) -> None:
         name = node.resolve_topic_name(topic)
         # The profile as the graph has it: an unset deadline of our own object would pass for one of no time at all.
-        own = [i.qos_profile for i in node.get_publishers_info_by_topic(name) if _name(i) == _full_name(node)]
+        full_name = node.get_fully_qualified_name()
+        own = [i.qos_profile for i in node.get_publishers_info_by_topic(name) if node_name_of(i) == full_name]
         for info in node.get_subscriptions_info_by_topic(name):
             misfit = next(filter(None, (_misfit(profile, info.qos_profile) for profile in own)), "")
             if misfit:
-                warn(f"{_name(info)} subscribes to {name} but gets nothing: {misfit}. {_advice(name, 'publisher')}")
+                advice = _advice(name, "publisher")
+                warn(f"{describe_node_of(info)} subscribes to {name} but gets nothing: {misfit}. {advice}")
 
     return {
         "qos_profile": profile,
@@ -93,7 +97,9 @@ def deaf_publishers(node: Node, topic: str, profile: QoSProfile) -> list[str]:
         misfit = _misfit(info.qos_profile, profile)
         if misfit:
             advice = _advice(topic, "subscription")
-            sentences.append(f"{_name(info)} publishes {topic}, but nothing of it arrives: {misfit}. {advice}")
+            sentences.append(
+                f"{describe_node_of(info)} publishes {topic}, but nothing of it arrives: {misfit}. {advice}"
+            )
     return sentences
 
 
@@ -101,16 +107,6 @@ def _overridable() -> QoSOverridingOptions:
     """ROS's own choice, and durability: what is published once, before the node starts, is heard with it only."""
     kinds = QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY
     return QoSOverridingOptions(kinds)
-
-
-def _name(info) -> str:
-    if "UNKNOWN" in info.node_name:  # DDS tells of an endpoint a moment before it tells of its node
-        return "a node that has just started"
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
-
-
-def _full_name(node: Node) -> str:
-    return node.get_fully_qualified_name()
 
 
 def _misfit(publisher: QoSProfile, subscription: QoSProfile) -> str:
