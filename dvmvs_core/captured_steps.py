@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Confidence, temporal fusion and sharpening as fast as a device allows: by a CUDA graph, compiled loops or operators.
+"""Confidence and the last steps of depth as fast as a device allows: by a CUDA graph, compiled loops or operators.
 
 What a graph gives is compared with the plain step before it is trusted; where it fails, the plain one goes on.
 """
@@ -28,6 +28,7 @@ from dvmvs_core.confidence import (
 )
 from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.errors import DeviceError, WeightsError, first_line
+from dvmvs_core.plane_propagation import propagate_planes
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.threads import one_thread
 from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth, fuse_depth, fusion_step, to_past
@@ -50,14 +51,16 @@ def choose_confidence(device: torch.device) -> Callable[..., Tensor]:
 
 
 def choose_fusion(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, FusedDepth]]:
-    """Return the fastest function with the arguments and the result of `fuse_and_sharpen` for a device."""
-    return CapturedFusion(CudaGraphs(captured_step, device), device) if device.type == "cuda" else fuse_and_sharpen
+    """Return the fastest function with the arguments and the result of `propagate_fuse_sharpen` for a device."""
+    if device.type == "cuda":
+        return CapturedFusion(CudaGraphs(captured_step, device), device)
+    return propagate_fuse_sharpen
 
 
-def fuse_and_sharpen(
+def propagate_fuse_sharpen(
     depth: Tensor, confidence: Tensor, image: Tensor, K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]
 ) -> tuple[Tensor, Tensor, FusedDepth]:
-    """As `temporal_fusion.fuse_depth`, with sharpened edges in the depth that it returns, but not in what is kept.
+    """As `temporal_fusion.fuse_depth`, after plane propagation; what it returns, but not what is kept, has sharp edges.
 
     Args:
         depth: (1, H, W) float32 metres.
@@ -68,6 +71,7 @@ def fuse_and_sharpen(
         past: of past keyframes of the same camera.
     """
     with one_thread():
+        depth = propagate_planes(depth, confidence, image)
         depth, confidence, fused = fuse_depth(depth, confidence, K, world_T_cam, past)
         return sharpen_edges(depth, image), confidence, fused
 
@@ -164,7 +168,7 @@ def packed_geometry(
 
 
 class CapturedFusion(_CapturedStep):
-    """`fuse_and_sharpen` as one CUDA graph of `captured_step`, whatever the number of past keyframes."""
+    """`propagate_fuse_sharpen` as one CUDA graph of `captured_step`, whatever the number of past keyframes."""
 
     name, tolerance = "temporal fusion", 1e-3  # metres, and confidence
 
@@ -177,7 +181,7 @@ class CapturedFusion(_CapturedStep):
         world_T_cam: Tensor,
         past: Sequence[FusedDepth],
     ) -> tuple[Tensor, Tensor, FusedDepth]:
-        """As `fuse_and_sharpen`; of past keyframes, the last PAST_DEPTHS count."""
+        """As `propagate_fuse_sharpen`; of past keyframes, the last PAST_DEPTHS count."""
         past = list(past)[-PAST_DEPTHS:]
 
         def captured() -> tuple[Tensor, ...]:
@@ -189,7 +193,7 @@ class CapturedFusion(_CapturedStep):
             return full[:1], full[1:], mean[:1], mean[1:]
 
         def plain() -> tuple[Tensor, ...]:
-            *full, mean = fuse_and_sharpen(depth, confidence, image, K, world_T_cam, past)
+            *full, mean = propagate_fuse_sharpen(depth, confidence, image, K, world_T_cam, past)
             return *full, mean.depth, mean.weight
 
         depth_, confidence_, *mean = self._either_way(len(past), captured, plain)
@@ -214,5 +218,6 @@ def captured_step(
         image: (H, W, 3), 0…255.
         maps: depths (1, h, w) of past keyframes, then their weights.
     """
+    depth = propagate_planes(depth, confidence, image)
     fused, doubted, *mean = fusion_step(matrices, depth, confidence, maps[:PAST_DEPTHS], maps[PAST_DEPTHS:])
     return torch.cat([sharpen_edges(fused, image), doubted]), torch.cat(mean)

@@ -290,7 +290,6 @@ class DepthEngine:
     def _match(self, image: Tensor, reference: StoredView, depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
         with self._timer("matching"):
             matched = self._matcher.match(reference.matching_view, self._past.described(reference), depth[0])
-        reference.matching_view = reference.matching_view.with_depth(matched)
         with self._timer("confidence"):
             confidence = self.estimate_matched_confidence(matched, self.matching)
         # A GPU that can no longer match still has the depth of past keyframes.
@@ -298,6 +297,7 @@ class DepthEngine:
         with self._timer("fusion"):
             past = self._past.fused
             depth, confidence, fused = self._fuse(depth, confidence, image, self._K, reference.world_T_cam, past)
+        reference.matching_view = reference.matching_view.with_depth(matched.settled(fused.depth[0]))
         return depth, confidence if self.estimates_confidence else None, fused
 
     def _confidence(self, depth: Tensor, reference: StoredView, measurements: list[StoredView]) -> Tensor:

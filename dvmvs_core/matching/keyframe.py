@@ -25,7 +25,8 @@ class MatchedDepth:
 
     Attributes:
         depth: (H, W) float32 metres.
-        measured_depth: (H/2, W/2) float32 metres as matched, before it was regularised, of pixels 2x.
+        measured_depth: (H/2, W/2) float32 metres as matched, before it was regularised, of pixels 2x; of a past
+            keyframe, as `settled`.
         network_depth: (H/2, W/2) float32 metres of the network, of pixels 2x.
         swept_depth: (H/2, W/2) float32 metres as matched, before other keyframes' depth spoke.
         swept_margin: (H/2, W/2) float32 margin of that.
@@ -50,6 +51,14 @@ class MatchedDepth:
     views: np.ndarray
     log_odds: np.ndarray | None = None
     confidence: np.ndarray | None = None
+
+    def settled(self, depth: Tensor) -> MatchedDepth:
+        """Return it as later keyframes start from it: with the depth (H/2, W/2) that all the rest has made of it.
+
+        Only the first guess of later keyframes comes from that. What is asked whether it agrees, `swept_depth`, stays
+        as it was matched: results that confirm each other never let go of an error.
+        """
+        return replace(self, measured_depth=np.ascontiguousarray(on_host(depth)))
 
     def on_host(self) -> MatchedDepth:
         """Return it as arrays, wherever it is."""

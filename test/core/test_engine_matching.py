@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from dvmvs_core.errors import DeviceError
 from dvmvs_core.matching.choose_matcher import choose_matcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
+from dvmvs_core.plane_propagation import propagate_planes
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.temporal_fusion import fuse_depth
 from dvmvs_core.types import Frame
@@ -74,7 +76,7 @@ def test_a_wall_is_found_whatever_the_network_says(make_engine, matching):
     assert np.median(np.abs(network.depth[inner] / WALL_M - 1)) > 5 * np.median(error), "random weights know nothing"
 
 
-def test_the_engine_matches_as_the_matcher_alone_does_and_fuses_the_last_two(make_engine):
+def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine):
     engine, alone = make_engine("full"), make_engine("off")
     matcher = choose_matcher("full", alone.model_config, "float32")
     views, means = [], []
@@ -85,16 +87,19 @@ def test_the_engine_matches_as_the_matcher_alone_does_and_fuses_the_last_two(mak
         view = MatchingView(matcher.describe(frame.image), K_here, frame.world_T_cam.astype(np.float32))
         if network is not None:
             found = matcher.match(view, views, network.depth)
-            view = MatchingView(view.descriptors, view.K, view.world_T_cam, found)
             confidence = matched_confidence(found, "full")
             camera = torch.from_numpy(K_here)[None], torch.from_numpy(view.world_T_cam)[None]
-            found, confidence = (torch.from_numpy(part)[None] for part in (found.depth, confidence))
-            fused, confidence, mean = fuse_depth(found, confidence, *camera, means[-2:])
-            sharp = sharpen_edges(fused, torch.from_numpy(frame.image).float())
+            image = torch.from_numpy(frame.image).float()
+            depth, confidence = (torch.from_numpy(part)[None] for part in (found.depth, confidence))
+            planes = propagate_planes(depth, confidence, image)
+            fused, confidence, mean = fuse_depth(planes, confidence, *camera, means[-2:])
+            sharp = sharpen_edges(fused, image)
             np.testing.assert_array_equal(matched.depth, sharp[0].numpy())
             np.testing.assert_array_equal(matched.confidence, confidence[0].numpy())
-            assert torch.equal(fused, found) != bool(means)
+            assert torch.equal(fused, planes) != bool(means) and not torch.equal(planes, depth)
             means.append(mean)
+            settled = replace(found, measured_depth=mean.depth[0].numpy())
+            view = MatchingView(view.descriptors, view.K, view.world_T_cam, settled)
         views.append(view)
 
 

@@ -19,7 +19,7 @@ from camera_poses import pose_tensor as pose
 from torch.nn import functional
 
 from dvmvs_core import edge_sharpening
-from dvmvs_core.captured_steps import CapturedFusion, captured_step, fuse_and_sharpen
+from dvmvs_core.captured_steps import CapturedFusion, captured_step, propagate_fuse_sharpen
 from dvmvs_core.edge_sharpening import REACHES, sharpen_edges
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.temporal_fusion import DOUBT, MAX_WEIGHT, MIN_WEIGHT, PAST_WEIGHT, FusedDepth, fuse_depth
@@ -118,7 +118,7 @@ def walk(fuse):
 
 def test_one_step_for_any_number_of_keyframes_gives_the_same():
     captured = CapturedFusion(CudaGraphs(captured_step, torch.device("cpu")), torch.device("cpu"))
-    torch.testing.assert_close(walk(captured), walk(fuse_and_sharpen), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(walk(captured), walk(propagate_fuse_sharpen), rtol=1e-5, atol=1e-6)
     assert captured._trusted and captured._checked == {0, 1, 2}
 
 
@@ -135,7 +135,7 @@ def test_a_step_that_fails_or_is_wrong_is_replaced_with_one_line(caplog, kind, a
         return full * (1.1 if len(calls) > after else 1), mean
 
     found = walk(CapturedFusion(step, torch.device("cpu")))
-    torch.testing.assert_close(found, walk(fuse_and_sharpen), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, walk(propagate_fuse_sharpen), rtol=1e-5, atol=1e-6)
     (line,) = caplog.messages
     assert line.startswith("temporal fusion runs as separate steps, since its CUDA graph failed: ")
     assert len(calls) == after + 1

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.captured_steps import CapturedFusion, captured_step, choose_confidence, fuse_and_sharpen
+from dvmvs_core.captured_steps import CapturedFusion, captured_step, choose_confidence, propagate_fuse_sharpen
 from dvmvs_core.confidence import estimate_confidence
 from dvmvs_core.config import EngineConfig, KeyframeConfig, preset
 from dvmvs_core.engine import DepthEngine
@@ -135,7 +135,7 @@ def test_captured_fusion(device, size):
         pose[:, 0, 3] = 0.05 * number
         depth, confidence = 2 + torch.rand(1, *size, device=device), torch.rand(1, *size, device=device)
         arguments = (depth, confidence, 255 * torch.rand(*size, 3, device=device), K, pose, past[-2:])
-        (*found, mean), (*expected, expected_mean) = captured(*arguments), fuse_and_sharpen(*arguments)
+        (*found, mean), (*expected, expected_mean) = captured(*arguments), propagate_fuse_sharpen(*arguments)
         for one, other in zip((*found, *mean[:2]), (*expected, *expected_mean[:2]), strict=True):
             assert (one - other).abs().mean() < 1e-4
         past.append(mean)

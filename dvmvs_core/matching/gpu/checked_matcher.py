@@ -162,6 +162,6 @@ def _walk(matcher: TorchMatcher | Matcher, frames: Sequence[Frame], device: torc
         image = torch.from_numpy(frame.image).to(device).float()
         view = MatchingView(matcher.describe(image), frame.K, frame.world_T_cam)
         matched = matcher.match(view, past, torch.full(image.shape[:2], 1.2 * WALL_M, device=device))
-        past.append(view.with_depth(matched))
+        past.append(view.with_depth(matched.settled(torch.as_tensor(matched.depth)[::2, ::2])))
         depths.append(on_host(matched.depth))
     return depths

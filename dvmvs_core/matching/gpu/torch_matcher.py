@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -81,6 +81,11 @@ class MatchedOnDevice(MatchedDepth):
     """
 
     past: Tensor | None = None
+
+    def settled(self, depth: Tensor) -> MatchedOnDevice:
+        """As of `MatchedDepth`, on the device."""
+        past = torch.cat([depth[None, ::_CELLS, ::_CELLS], self.past[1:]])
+        return replace(self, measured_depth=depth, past=past)
 
 
 class TorchMatcher:

@@ -25,7 +25,7 @@ from torch import Tensor
 from dvmvs_core.config import MATCHING_PRESETS, EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import DataError
-from dvmvs_core.matching.choose_matcher import shared_extractor
+from dvmvs_core.matching.choose_matcher import shared_extractor, shared_regulariser
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.matcher import Matcher
@@ -153,7 +153,7 @@ class Walks:
 
 
 class Recorder:
-    """Walks clips with an engine of its own, on the CPU.
+    """Walks clips with an engine of its own and the shipped regulariser, on the CPU.
 
     Args:
         height: of the images.
@@ -162,7 +162,8 @@ class Recorder:
 
     def __init__(self, height: int, width: int) -> None:
         network, _ = initial_network("fusionnet", "small", "small", height, width)
-        self._matcher = RecordingMatcher(height, width)
+        # Later keyframes start from what became of this one, so recorded keyframes go through all that others do.
+        self._matcher = RecordingMatcher(height, width, shared_regulariser(height, width, "float32"))
         config = EngineConfig(device="cpu", confidence=False)
         self._engine = DepthEngine(network, config, matcher=self._matcher)
 

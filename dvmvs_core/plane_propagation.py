@@ -1,0 +1,149 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Plane propagation: depth that is sure is carried along surfaces to where it is not.
+
+Blank walls and floors cannot be matched; their edges, and what stands on them, can. Surfaces of rooms are planes, and
+the inverse depth of a plane is linear in the pixel. So a plane is fitted for each cell, by weighted least squares, to
+the inverse depth of the whole image. Sure depth weighs most, and so does what is near along the image: a path that
+crosses an edge is long. A second fit hardly counts what lies off the first. The less sure depth is, the more of it is
+replaced by the plane's.
+
+Paths run along rows and columns in turn, and so reach around corners. Along one row all weights are a matrix. That is
+the domain transform with an exponential kernel: Gastal and Oliveira, "Domain Transform for Edge-Aware Image and Video
+Processing", SIGGRAPH 2011. All constants were chosen on rendered worlds.
+
+Symbols: H×W network resolution, h×w = H/2×W/2, cells q×r = H/4×W/4, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+REACH, PASSES = 1.0, 2
+"""Path, in widths of the image, along which weights fall to 1/e; and number of passes, each of half the last reach."""
+
+COLOUR = 0.05
+"""Widths of the image by which a path is longer for each level (0…255) that red, green and blue change along it."""
+
+SHARPNESS, MIN_WEIGHT = 4, 1e-6
+"""Depth weighs its confidence to this power, and at least so much."""
+
+RIDGE = 0.009**2
+"""Added to the variance of pixels' places, in squared widths of the image, so that few of them make no steep plane."""
+
+OFF = 0.05
+"""Difference from the first plane, as a part of inverse depth, at which a pixel counts half for the second."""
+
+LIMIT = 2.0
+"""Largest factor between a plane's inverse depth and the mean of what it was fitted to."""
+
+UNSURE, STEEPNESS = 0.6, 3
+"""Confidence at which half of depth is the plane's, and the power by which that changes around it."""
+
+_CELL = 4
+
+
+def propagate_planes(depth: Tensor, confidence: Tensor, image: Tensor) -> Tensor:
+    """Return depth (1, H, W) in metres of which what is unsure lies on planes of what is sure.
+
+    Args:
+        depth: (1, H, W) float32 metres, above 0.
+        confidence: (1, H, W) float32, 0…1, on the same device.
+        image: (H, W, 3) float32, 0…255, on the same device.
+    """
+    kernels = _kernels(image)
+    inverse = 1 / depth
+    sampled = inverse[:, ::2, ::2]
+    sure = confidence[:, ::2, ::2] ** SHARPNESS + MIN_WEIGHT
+    first = _fit(sampled, sure, kernels).at(sampled, 2)
+    off = (sampled / first - 1) / OFF
+    plane = _fit(sampled, sure / (1 + off * off), kernels).at(inverse, 1)
+    share = 1 / (1 + (confidence / UNSURE) ** STEEPNESS)
+    return depth ** (1 - share) / plane**share
+
+
+class _Kernels(NamedTuple):
+    """Weights of one pass: of the cells of each row for each other (q, r, r), and of those of each column (r, q, q)."""
+
+    rows: Tensor
+    columns: Tensor
+
+
+class _Planes(NamedTuple):
+    """Inverse depth of a plane for each cell, a + b·x + c·y, and the mean that it was fitted to: all (q, r)."""
+
+    a: Tensor
+    b: Tensor
+    c: Tensor
+    mean: Tensor
+
+    def at(self, like: Tensor, step: int) -> Tensor:
+        """Return the inverse depth (1, n, m) of each pixel, by the plane of its cell.
+
+        Args:
+            like: (1, n, m) of every pixel, or every other one.
+            step: pixels of the image between them.
+        """
+        maps = functional.interpolate(torch.stack(self)[None], scale_factor=_CELL // step)[0]
+        x, y = _coordinates(like, step)
+        a, b, c, mean = maps.split(1)
+        return torch.minimum(torch.maximum(a + b * x + c * y, mean / LIMIT), mean * LIMIT)
+
+
+def _fit(inverse: Tensor, weight: Tensor, kernels: list[_Kernels]) -> _Planes:
+    """Planes through inverse depth (1, h, w), by weights (1, h, w)."""
+    x, y = _coordinates(inverse, 2)
+    x, y = x.expand_as(inverse), y.expand_as(inverse)
+    parts = torch.cat((torch.ones_like(x), x, y, inverse, x * x, x * y, y * y, inverse * x, inverse * y))
+    sums = _smoothed(functional.avg_pool2d(weight * parts, _CELL // 2), kernels)
+    mean_x, mean_y, mean, xx, xy, yy, vx, vy = sums[1:] / sums[:1]
+    xx, yy, xy = xx - mean_x * mean_x + RIDGE, yy - mean_y * mean_y + RIDGE, xy - mean_x * mean_y
+    vx, vy = vx - mean * mean_x, vy - mean * mean_y
+    determinant = xx * yy - xy * xy
+    b, c = (vx * yy - vy * xy) / determinant, (vy * xx - vx * xy) / determinant
+    return _Planes(mean - b * mean_x - c * mean_y, b, c, mean)
+
+
+def _coordinates(like: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """X (m,) and y (n, 1) from the middle, in widths of the image, of maps (1, n, m) of every `step`th pixel."""
+    _, height, width = like.shape
+    columns, rows = (torch.arange(side, device=like.device, dtype=like.dtype) for side in (width, height))
+    return (columns - width / 2) / width, (rows[:, None] - height / 2) / width
+
+
+def _kernels(image: Tensor) -> list[_Kernels]:
+    """The kernels of each pass, by the paths in an image (H, W, 3)."""
+    halves = functional.avg_pool2d(image.permute(2, 0, 1)[None], 2)
+    for _ in range(2):  # noise would make blank surfaces long
+        halves = functional.avg_pool2d(halves, 3, stride=1, padding=1, count_include_pad=False)
+    step = 1 / halves.shape[3]
+    across = (step + COLOUR * halves.diff(dim=3, prepend=halves[..., :1]).abs().sum(dim=1)).cumsum(dim=2)
+    down = (step + COLOUR * halves.diff(dim=2, prepend=halves[..., :1, :]).abs().sum(dim=1)).cumsum(dim=1)
+    across, down = (functional.avg_pool2d(places, _CELL // 2)[0] for places in (across, down))
+    kernels = [_Kernels(_falling(across), _falling(down.T))]
+    while len(kernels) < PASSES:
+        kernels.append(_Kernels(*(kernel * kernel for kernel in kernels[-1])))
+    return kernels
+
+
+def _falling(places: Tensor) -> Tensor:
+    """Weights (n, m, m) of the cells of each line for each other, by their places (n, m) along it."""
+    return torch.exp((places[:, :, None] - places[:, None]).abs() * (-1 / REACH))
+
+
+def _smoothed(maps: Tensor, kernels: list[_Kernels]) -> Tensor:
+    """Weighted means (C, q, r) of maps (C, q, r)."""
+    values = maps.permute(1, 2, 0)  # (q, r, C)
+    for kernel in kernels:
+        for weights in kernel:
+            values = (weights @ values / weights.sum(dim=2, keepdim=True)).transpose(0, 1)
+    return values.permute(2, 0, 1)

@@ -1,0 +1,118 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Sure depth reaches along a surface to where depth is unsure, as a plane, and stops where the image has an edge."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dvmvs_core.plane_propagation import LIMIT, propagate_planes
+
+SIZE = 64, 96
+GREY = torch.full((*SIZE, 3), 128.0)
+UNSURE, SURE = 0.02, 0.95
+
+
+def plane(nearest: float = 1.0, farthest: float = 2.0) -> torch.Tensor:
+    """Depth (1, H, W) of a floor, nearest at the bottom."""
+    inverse = torch.linspace(1 / farthest, 1 / nearest, SIZE[0])
+    return (1 / inverse)[None, :, None].expand(1, *SIZE).contiguous()
+
+
+def noisy(depth: torch.Tensor, size: float = 0.3, seed: int = 0) -> torch.Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return depth * (size * torch.randn(depth.shape, generator=random)).exp()
+
+
+def sure_where(sure: torch.Tensor) -> torch.Tensor:
+    return torch.where(sure, SURE, UNSURE)[None]
+
+
+def strip(first: int, last: int, axis: int = 1) -> torch.Tensor:
+    """Whether a pixel (H, W) lies in these columns, or rows."""
+    inside = torch.zeros(SIZE, dtype=torch.bool)
+    inside.movedim(axis, 0)[first:last] = True
+    return inside
+
+
+def error(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    return (found / truth).log().abs()
+
+
+@pytest.mark.parametrize("sure", [strip(0, 24), strip(40, 50), strip(40, 64, axis=0)])
+def test_a_blank_floor_is_the_plane_of_the_part_that_is_sure(sure):
+    truth = plane()
+    given = torch.where(sure, truth, noisy(truth * 1.3))
+    found = propagate_planes(given, sure_where(sure), GREY)
+    assert error(given, truth)[:, ~sure].mean() > 0.25
+    assert error(found, truth)[:, ~sure].mean() < 0.03
+    assert error(found, truth)[:, sure].max() < 0.01
+
+
+def test_depth_is_not_carried_across_an_edge_of_the_image():
+    """A dark box before a bright wall; of each a part is sure, the wall's on one side of the box only."""
+    box = strip(40, 64) & strip(16, 64, axis=0)
+    truth = torch.where(box, 1.0, 2.5)[None]
+    image = torch.where(box, 30.0, 220.0)[..., None].expand(*SIZE, 3)
+    sure = strip(0, 20) | (box & strip(40, 48))
+    given = torch.where(sure, truth, torch.full_like(truth, 1.7))
+    found = propagate_planes(given, sure_where(sure), image)
+    assert error(found, truth).median() < 0.01
+    assert error(found, truth)[:, box].mean() < 0.05
+    assert error(found, truth)[:, ~box].mean() < 0.05
+
+
+def test_a_way_around_an_obstacle_is_found():
+    """Behind a post that reaches from the top to two thirds of the image, floor is floor."""
+    post = strip(44, 52) & strip(0, 42, axis=0)
+    truth = torch.where(post, 0.8, plane()[0])[None]
+    image = torch.where(post, 30.0, 200.0)[..., None].expand(*SIZE, 3)
+    sure = strip(0, 36) | post
+    given = torch.where(sure, truth, noisy(truth))
+    behind = strip(60, 96)
+    found = propagate_planes(given, sure_where(sure), image)
+    assert error(found, truth)[:, behind].mean() < 0.04
+
+
+def test_sure_depth_that_is_off_the_plane_does_not_bend_it():
+    truth = plane()
+    sure = strip(0, 48)
+    outlier = torch.rand(SIZE, generator=torch.Generator().manual_seed(1)) < 0.1
+    given = torch.where(sure, truth, truth * 1.4)
+    given = torch.where(sure & outlier, 0.6 * given, given)
+    found = propagate_planes(given, sure_where(sure), GREY)
+    assert error(found, truth)[:, ~sure].mean() < 0.03
+
+
+def test_sure_depth_keeps_its_shape():
+    """A sphere on a blank wall: no plane takes more of it than confidence leaves."""
+    y, x = torch.meshgrid(torch.arange(SIZE[0]) - 32.0, torch.arange(SIZE[1]) - 48.0, indexing="ij")
+    bulge = (1 - (x * x + y * y) / 24**2).clamp(min=0).sqrt()
+    truth = (2 - 0.5 * bulge)[None]
+    found = propagate_planes(truth, torch.ones_like(truth), GREY)
+    assert error(found, truth).mean() < 0.012
+    unsure = propagate_planes(truth, torch.full_like(truth, UNSURE), GREY)
+    assert error(unsure, truth).mean() > 2 * error(found, truth).mean()
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0])
+def test_it_is_finite_and_in_range_whatever_comes(confidence):
+    random = torch.Generator().manual_seed(2)
+    depth = 0.25 + 19.75 * torch.rand(1, *SIZE, generator=random) ** 4
+    for image in (GREY, 255 * torch.rand(*SIZE, 3, generator=random)):
+        found = propagate_planes(depth, torch.full_like(depth, confidence), image)
+        assert torch.isfinite(found).all()
+        assert depth.min() / LIMIT <= found.min() and found.max() <= depth.max() * LIMIT
+
+
+def test_the_unit_of_depth_does_not_matter():
+    depth, image = noisy(plane()), 255 * torch.rand(*SIZE, 3, generator=torch.Generator().manual_seed(3))
+    confidence = torch.rand(1, *SIZE, generator=torch.Generator().manual_seed(4))
+    metres, feet = (propagate_planes(unit * depth, confidence, image) / unit for unit in (1, 3.28))
+    torch.testing.assert_close(metres, feet, rtol=1e-4, atol=0)
