@@ -34,7 +34,7 @@ REACH, PASSES = 1.0, 2
 COLOUR = 0.05
 """Widths of the image by which a path is longer for each level (0…255) that red, green and blue change along it."""
 
-SHARPNESS, MIN_WEIGHT = 4, 1e-6
+SHARPNESS, MIN_WEIGHT = 3, 1e-6
 """Depth weighs its confidence to this power, and at least so much."""
 
 RIDGE = 0.009**2
@@ -46,7 +46,7 @@ OFF = 0.05
 LIMIT = 2.0
 """Largest factor between a plane's inverse depth and the mean of what it was fitted to."""
 
-UNSURE, STEEPNESS = 0.6, 3
+UNSURE, STEEPNESS = 0.45, 3
 """Confidence at which half of depth is the plane's, and the power by which that changes around it."""
 
 _CELL = 4
@@ -87,13 +87,14 @@ class _Planes(NamedTuple):
     mean: Tensor
 
     def at(self, like: Tensor, step: int) -> Tensor:
-        """Return the inverse depth (1, n, m) of each pixel, by the plane of its cell.
+        """Return the inverse depth (1, n, m) of each pixel, between the planes of the cells around it.
 
         Args:
             like: (1, n, m) of every pixel, or every other one.
             step: pixels of the image between them.
         """
-        maps = functional.interpolate(torch.stack(self)[None], scale_factor=_CELL // step)[0]
+        planes = torch.stack(self)[None]
+        maps = functional.interpolate(planes, scale_factor=_CELL // step, mode="bilinear", align_corners=False)[0]
         x, y = _coordinates(like, step)
         a, b, c, mean = maps.split(1)
         return torch.minimum(torch.maximum(a + b * x + c * y, mean / LIMIT), mean * LIMIT)
