@@ -142,9 +142,9 @@ def _falling(places: Tensor) -> Tensor:
 
 
 def _smoothed(maps: Tensor, kernels: list[_Kernels]) -> Tensor:
-    """Weighted means (C, q, r) of maps (C, q, r)."""
+    """Weighted sums (C, q, r) of maps (C, q, r)."""
     values = maps.permute(1, 2, 0)  # (q, r, C)
     for kernel in kernels:
         for weights in kernel:
-            values = (weights @ values / weights.sum(dim=2, keepdim=True)).transpose(0, 1)
+            values = (weights @ values).transpose(0, 1)
     return values.permute(2, 0, 1)

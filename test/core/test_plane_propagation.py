@@ -111,6 +111,14 @@ def test_it_is_finite_and_in_range_whatever_comes(confidence):
         assert depth.min() / LIMIT <= found.min() and found.max() <= depth.max() * LIMIT
 
 
+def test_a_steep_plane_does_not_run_to_infinity_or_behind_the_camera():
+    """Of a table that is sure in its nearest rows only, the plane's horizon is in the middle of the image."""
+    inverse = torch.linspace(-2, 2, SIZE[0]).clamp(min=0.5)
+    depth = (1 / inverse)[None, :, None].expand(1, *SIZE).contiguous()
+    found = propagate_planes(depth, sure_where(strip(52, 64, axis=0)), GREY)
+    assert depth.min() / LIMIT <= found.min() and found.max() <= depth.max() * LIMIT
+
+
 def test_the_unit_of_depth_does_not_matter():
     depth, image = noisy(plane()), 255 * torch.rand(*SIZE, 3, generator=torch.Generator().manual_seed(3))
     confidence = torch.rand(1, *SIZE, generator=torch.Generator().manual_seed(4))
