@@ -78,6 +78,8 @@ class Average:
     """two or more safetensors files, or names of shipped checkpoints"""
     out: _File
     """the safetensors file to write"""
+    regulariser: bool = False
+    """the files are of dvmvs train regulariser"""
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,13 @@ def _export(options: Export) -> None:
 
 
 def _average(options: Average) -> None:
-    from dvmvs_core.model.averaging import average_checkpoints
+    from dvmvs_core.model.averaging import average_checkpoints, average_regularisers
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.regulariser:
+        average_regularisers([Path(weights) for weights in options.weights], options.out)
+        print(f"{options.out}: the mean of {len(options.weights)} regularisers")
+        return
     _describe(average_checkpoints(options.weights, options.out))
 
 

@@ -24,6 +24,7 @@ from torch import nn
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.model.checkpoint import CheckpointInfo, load_network, read_info, save_checkpoint
+from dvmvs_core.model.regulariser import load_regulariser, regulariser_metadata, save_regulariser
 
 
 def average_checkpoints(sources: Sequence[str | Path], out: str | Path) -> CheckpointInfo:
@@ -40,14 +41,35 @@ def average_checkpoints(sources: Sequence[str | Path], out: str | Path) -> Check
         WeightsError: if there are fewer than two, one cannot be loaded, they hold different networks, or the file
             cannot be written.
     """
-    if len(sources) < 2:
-        raise WeightsError(f"a mean needs at least 2 checkpoints; got {len(sources)}")
+    _check_count(sources)
     infos = [read_info(source) for source in sources]
     for info in infos[1:]:
         _check_same_networks(infos[0], info)
     averaged = {name: _mean([load_network(info.path, name)[0] for info in infos]) for name in infos[0].networks}
     save_checkpoint(out, averaged, {"mean_of": [info.path.name for info in infos]})
     return read_info(out)
+
+
+def average_regularisers(sources: Sequence[Path], out: Path) -> None:
+    """Writes the mean of weights of the regulariser, with the commands that made them.
+
+    Args:
+        sources: files of `dvmvs train regulariser`, at least two.
+        out: the file to write.
+
+    Raises:
+        WeightsError: if there are fewer than two, one cannot be loaded, or the file cannot be written.
+    """
+    _check_count(sources)
+    mean = _mean([load_regulariser(source) for source in sources])
+    commands = [command for source in sources for command in regulariser_metadata(source).get("commands", ())]
+    named = [f"{source.parent.name}/{source.name}" for source in sources]
+    save_regulariser(out, mean, {"commands": list(dict.fromkeys(commands)), "mean_of": named})
+
+
+def _check_count(sources: Sequence[str | Path]) -> None:
+    if len(sources) < 2:
+        raise WeightsError(f"a mean needs at least 2 checkpoints; got {len(sources)}")
 
 
 def _check_same_networks(first: CheckpointInfo, other: CheckpointInfo) -> None:

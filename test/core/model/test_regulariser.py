@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.matching import choose_matcher as choose
+from dvmvs_core.model.averaging import average_regularisers
 from dvmvs_core.model.regulariser import (
     Regulariser,
     RegulariserInputs,
@@ -118,3 +119,21 @@ def test_missing_damaged_and_other_weights_are_named(tmp_path, network):
         WeightsError, match=r"train regulariser makes: the tensors do not fit the network\. \d+ missing"
     ):
         load_regulariser(path)
+
+
+def test_the_mean_of_two_has_the_mean_of_each_weight_and_the_commands_of_both(tmp_path):
+    files = [tmp_path / name / "regulariser.safetensors" for name in ("a", "b")]
+    for seed, (file, commands) in enumerate(zip(files, (["first", "second"], ["first", "third"]), strict=True)):
+        file.parent.mkdir()
+        torch.manual_seed(seed)
+        save_regulariser(file, Regulariser(), {"commands": commands})
+    average_regularisers(files, tmp_path / "mean.safetensors")
+    one, other, mean = (load_regulariser(file).state_dict() for file in (*files, tmp_path / "mean.safetensors"))
+    for key, value in mean.items():
+        torch.testing.assert_close(value, (one[key] + other[key]) / 2, rtol=2e-3, atol=1e-4)
+    assert regulariser_metadata(tmp_path / "mean.safetensors") == {
+        "commands": ["first", "second", "third"],
+        "mean_of": ["a/regulariser.safetensors", "b/regulariser.safetensors"],
+    }
+    with pytest.raises(WeightsError, match="at least 2 checkpoints; got 1"):
+        average_regularisers(files[:1], tmp_path / "mean.safetensors")
