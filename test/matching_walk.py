@@ -61,7 +61,7 @@ def walk(matcher, keyframes: list[Keyframe], device="cpu") -> list[MatchedDepth]
     for frame, network_depth in keyframes:
         view = view_of(matcher, frame, device)
         matched = matcher.match(view, past, torch.from_numpy(network_depth).to(device))
-        past.append(view.with_depth(matched.settled(1.05 * torch.as_tensor(matched.depth)[::2, ::2])))
+        past.append(view.with_depth(matched.settled(1.05 * torch.as_tensor(matched.measured_depth))))
         found.append(matched.on_host())
     return found
 
