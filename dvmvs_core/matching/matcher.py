@@ -7,8 +7,8 @@
 
 """Depth of a keyframe, matched against past keyframes.
 
-1. Prior: the weighted median of the network's depth and of what past keyframes matched and predicted, splatted into
-   this view.
+1. Prior: the weighted median of the network's depth and of what past keyframes settled on and predicted, splatted
+   into this view.
 2. Plane sweep of pretrained maps at quarter resolution; then of patches at half resolution, at the planes around the
    one that maps and prior choose. Both are averaged over neighbourhoods.
 3. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.

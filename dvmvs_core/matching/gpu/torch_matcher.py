@@ -77,7 +77,7 @@ class MatchedOnDevice(MatchedDepth):
     """What was matched, as tensors on the device.
 
     Attributes:
-        past: (3, q, r) float32 as later keyframes fuse it: matched depth, its weight, the network's depth.
+        past: (3, q, r) float32 as later keyframes fuse it: matched or settled depth, its weight, the network's depth.
     """
 
     past: Tensor | None = None
