@@ -11,7 +11,8 @@ Blank walls and floors cannot be matched; their edges, and what stands on them, 
 the inverse depth of a plane is linear in the pixel. So a plane is fitted for each cell, by weighted least squares, to
 the inverse depth of the whole image. Sure depth weighs most, and so does what is near along the image: a path that
 crosses an edge is long. A second fit hardly counts what lies off the first. The less sure depth is, the more of it is
-replaced by the plane's.
+replaced by the plane's. Between cells, a pixel follows the planes of those whose colour it has, so that depth steps
+where the image has its edge: joint bilateral upsampling, Kopf et al., SIGGRAPH 2007.
 
 Paths run along rows and columns in turn, and so reach around corners. Along one row all weights are a matrix. That is
 the domain transform with an exponential kernel: Gastal and Oliveira, "Domain Transform for Edge-Aware Image and Video
@@ -22,6 +23,7 @@ Symbols: H×W network resolution, h×w = H/2×W/2, cells q×r = H/4×W/4, C chan
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -49,6 +51,12 @@ LIMIT = 2.0
 UNSURE, STEEPNESS = 0.45, 3
 """Confidence at which half of depth is the plane's, and the power by which that changes around it."""
 
+COLOURED, PLACED = 25.0, 1.0
+"""Standard deviations of colour (0…255) and place (cells) by which a pixel belongs to each of the cells around it."""
+
+FARTHEST = 12.0
+"""Exponent from which on no colour is less like another, so that a pixel unlike all cells is left to the nearest."""
+
 _CELL = 4
 
 
@@ -64,9 +72,9 @@ def propagate_planes(depth: Tensor, confidence: Tensor, image: Tensor) -> Tensor
     inverse = 1 / depth
     sampled = inverse[:, ::2, ::2]
     sure = confidence[:, ::2, ::2] ** SHARPNESS + MIN_WEIGHT
-    first = _fit(sampled, sure, kernels).at(sampled, 2)
+    first = _fit(sampled, sure, kernels).between(sampled)
     off = (sampled / first - 1) / OFF
-    plane = _fit(sampled, sure / (1 + off * off), kernels).at(inverse, 1)
+    plane = _fit(sampled, sure / (1 + off * off), kernels).by_colour(image)
     share = 1 / (1 + (confidence / UNSURE) ** STEEPNESS)
     return depth ** (1 - share) / plane**share
 
@@ -86,18 +94,47 @@ class _Planes(NamedTuple):
     c: Tensor
     mean: Tensor
 
-    def at(self, like: Tensor, step: int) -> Tensor:
-        """Return the inverse depth (1, n, m) of each pixel, between the planes of the cells around it.
+    def between(self, like: Tensor) -> Tensor:
+        """Return the inverse depth (1, h, w) of every other pixel, between the planes of the cells around it."""
+        maps = functional.interpolate(torch.stack(self)[None], scale_factor=_CELL / 2, mode="bilinear")[0]
+        return _limited(*maps.split(1), *_coordinates(like, 2))
 
-        Args:
-            like: (1, n, m) of every pixel, or every other one.
-            step: pixels of the image between them.
-        """
-        planes = torch.stack(self)[None]
-        maps = functional.interpolate(planes, scale_factor=_CELL // step, mode="bilinear", align_corners=False)[0]
-        x, y = _coordinates(like, step)
-        a, b, c, mean = maps.split(1)
-        return torch.minimum(torch.maximum(a + b * x + c * y, mean / LIMIT), mean * LIMIT)
+    def by_colour(self, image: Tensor) -> Tensor:
+        """Return the inverse depth (1, H, W) of each pixel of an image (H, W, 3), by planes of cells of its colour."""
+        halves = _halved(image) / (COLOURED * math.sqrt(2))
+        cells = functional.avg_pool2d(halves, _CELL // 2)
+        maps = torch.cat((torch.stack(self)[None], 2 * cells, _squared(cells)), dim=1)
+        maps = functional.interpolate(functional.pad(maps, (1,) * 4, "replicate"), scale_factor=float(_CELL))[0]
+        # From halves, since noise must not choose the plane.
+        colours = functional.interpolate(halves, scale_factor=2.0, mode="bilinear")
+        own = _squared(colours)[0]
+        height, width = own.shape[1:]
+        rows, columns = (torch.arange(side, device=own.device) % _CELL for side in (height, width))
+        rows, columns = ((within + 0.5) / _CELL - 0.5 for within in (rows, columns))
+        planes, weights = torch.zeros_like(maps[:4, :height, :width]), torch.zeros_like(own)
+        for down in range(3):
+            for right in range(3):
+                there = maps[:, down * _CELL : down * _CELL + height, right * _CELL : right * _CELL + width]
+                likeness = (there[4:7] * colours[0]).sum(dim=0, keepdim=True) - (there[7:] + own)
+                away = ((rows[:, None] + 1 - down) ** 2 + (columns + 1 - right) ** 2) / (2 * PLACED * PLACED)
+                weight = (likeness.clamp(min=-FARTHEST) - away).exp()
+                planes, weights = torch.addcmul(planes, weight, there[:4]), weights + weight
+        return _limited(*(planes / weights).split(1), *_coordinates(own, 1))
+
+
+def _limited(a: Tensor, b: Tensor, c: Tensor, mean: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Inverse depth of planes, not too far from the mean that they were fitted to."""
+    return torch.minimum(torch.maximum(a + b * x + c * y, mean / LIMIT), mean * LIMIT)
+
+
+def _squared(colours: Tensor) -> Tensor:
+    """Squared norms (B, 1, n, m) of colours (B, 3, n, m)."""
+    return colours.square().sum(dim=1, keepdim=True)
+
+
+def _halved(image: Tensor) -> Tensor:
+    """An image (H, W, 3) at half its resolution, (1, 3, h, w)."""
+    return functional.avg_pool2d(image.permute(2, 0, 1)[None], 2)
 
 
 def _fit(inverse: Tensor, weight: Tensor, kernels: list[_Kernels]) -> _Planes:
@@ -123,7 +160,7 @@ def _coordinates(like: Tensor, step: int) -> tuple[Tensor, Tensor]:
 
 def _kernels(image: Tensor) -> list[_Kernels]:
     """The kernels of each pass, by the paths in an image (H, W, 3)."""
-    halves = functional.avg_pool2d(image.permute(2, 0, 1)[None], 2)
+    halves = _halved(image)
     for _ in range(2):  # noise would make blank surfaces long
         halves = functional.avg_pool2d(halves, 3, stride=1, padding=1, count_include_pad=False)
     step = 1 / halves.shape[3]

@@ -68,6 +68,28 @@ def test_depth_is_not_carried_across_an_edge_of_the_image():
     assert error(found, truth)[:, ~box].mean() < 0.05
 
 
+@pytest.mark.parametrize("column", [40, 41, 42, 43])
+def test_depth_steps_where_the_image_has_its_edge_also_within_a_cell(column):
+    """The colours change at that column; depth is sure far from it only, and the unsure step is three pixels off."""
+    near = strip(0, column)
+    truth, given = (torch.where(strip(0, side), 1.0, 2.0)[None] for side in (column, column + 3))
+    image = torch.where(near, 30.0, 220.0)[..., None].expand(*SIZE, 3)
+    found = propagate_planes(given, sure_where(strip(0, 20) | strip(70, 96)), image)
+    assert error(found, truth)[:, :, : column - 1].max() < 0.03
+    assert error(found, truth)[:, :, column + 2 :].max() < 0.03
+
+
+def test_colours_that_no_cell_has_do_no_harm():
+    """Single pixels of any colour on a grey floor: all cells are as unlike, and the plane is the nearest ones'."""
+    lone = torch.rand(SIZE, generator=torch.Generator().manual_seed(5)) < 0.02
+    colours = 255 * (torch.rand(*SIZE, 3, generator=torch.Generator().manual_seed(6)) > 0.5)
+    truth, sure = plane(), strip(0, 24)
+    given = torch.where(sure, truth, truth * 1.3)
+    found = propagate_planes(given, sure_where(sure), torch.where(lone[..., None], colours, GREY))
+    assert error(found, truth)[:, ~sure].median() < 0.03
+    assert error(found, truth).max() < 0.3
+
+
 def test_a_way_around_an_obstacle_is_found():
     """Behind a post that reaches from the top to two thirds of the image, floor is floor."""
     post = strip(44, 52) & strip(0, 42, axis=0)
