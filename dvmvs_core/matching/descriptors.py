@@ -49,6 +49,7 @@ class Descriptors:
         maps: (H/4, W/4, MAP_CHANNELS) int8, of cells centred at pixels 4x + 3.
         colours: (H/2, W/2, 3) uint8 RGB at pixels 2x, smoothed.
         image: (H, W, 3) uint8 RGB.
+        grey: (H/2, W/2) uint8 grey levels at pixels 2x, smoothed; on the host, whatever the device is.
         levels: all that the extractor gave, which only the keyframe itself needs; None once it has its depth.
     """
 
@@ -56,6 +57,7 @@ class Descriptors:
     maps: np.ndarray
     colours: np.ndarray
     image: np.ndarray
+    grey: np.ndarray
     levels: tuple[Tensor, ...] | None = None
 
 
@@ -84,7 +86,8 @@ class Describer:
         parallel_rows(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
         levels = self._levels(image)
         maps = joined_maps(*levels[:2]).numpy()
-        return Descriptors(_bytes(patches), _bytes(maps), np.rint(colours).astype(np.uint8), image, levels)
+        colours, grey = (np.rint(values).astype(np.uint8) for values in (colours, grey))
+        return Descriptors(_bytes(patches), _bytes(maps), colours, image, grey, levels)
 
     @torch.inference_mode()
     def _levels(self, image: np.ndarray) -> tuple[Tensor, ...]:

@@ -9,11 +9,12 @@
 
 1. Prior: the weighted median of the network's depth and of what past keyframes settled on and predicted, splatted
    into this view.
-2. Plane sweep of pretrained maps at quarter resolution; then of patches at half resolution, at the planes around the
+2. Views: the past keyframes that see the same points best, turned where their poses are clearly off.
+3. Plane sweep of pretrained maps at quarter resolution; then of patches at half resolution, at the planes around the
    one that maps and prior choose. Both are averaged over neighbourhoods.
-3. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
-4. A second, finer sweep of patches around that depth, and semi-global matching again.
-5. A small network regularises all of that, and brings it to full resolution.
+4. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
+5. A second, finer sweep of patches around that depth, and semi-global matching again.
+6. A small network regularises all of that, and brings it to full resolution.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.past_consistency import add_support
 from dvmvs_core.matching.plane_scores import add_upsampled, best_planes, box_means
+from dvmvs_core.matching.pose_correction import corrected_views
 from dvmvs_core.matching.prior import count_views, fuse_rows, parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.regularise import Found, Regularise, quarter_means, regularised
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
@@ -120,6 +122,7 @@ class Matcher:
         views = views_to_match(reference, past, prior, c.views)
         if not views:
             return _unmatched(network_depth, own, prior, agreement)
+        views = corrected_views(reference, views, prior)
         to_half = _to_views(reference, views, HALF)
         parallax = np.empty_like(prior)
         to_quarter = _to_views(reference, views, QUARTER)

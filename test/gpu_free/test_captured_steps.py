@@ -264,14 +264,22 @@ STARTED = Kernels(_sweep, _paths, _median_bins)
 @pytest.mark.parametrize("kernels", ["fused", "plain"])
 @pytest.mark.parametrize("name", MATCHING_PRESETS)
 def test_matching(fake_cuda, captured, matcher_of, monkeypatch, name, kernels):
-    """A keyframe sends two tensors, and the host waits for the device once: for the prior depth."""
+    """A keyframe sends two tensors, and the host waits for the device once: for the prior depth.
+
+    Grey levels come without a wait, before the prior depth. Poses, corrected or not, are numbers.
+    """
     waits, packed, intrinsics = [], {}, K[0].numpy()
 
     def downloaded(tensor):
         waits.append(tensor.shape)
         return SimpleNamespace(numpy=lambda: np.full(tensor.shape, 2.0, np.float32))
 
+    def uncorrected(reference, views, _prior):
+        assert all(view.descriptors.grey.device.type == "cpu" for view in (reference, *views))
+        return views
+
     monkeypatch.setattr(torch.Tensor, "cpu", downloaded)
+    monkeypatch.setattr(matcher_module, "corrected_views", uncorrected)
     for function in ("packed_views", "packed_cameras"):
         real = getattr(matcher_module, function)
         monkeypatch.setattr(matcher_module, function, _on_real_numbers(real, packed))
@@ -285,10 +293,12 @@ def test_matching(fake_cuda, captured, matcher_of, monkeypatch, name, kernels):
             world_T_cam = np.eye(4, dtype=np.float32)
             world_T_cam[0, 3] = 0.1 * index
             image = torch.empty(HEIGHT, WIDTH, 3, device=CUDA)
-            captured.clear(), watch.uploads.clear(), waits.clear()
+            captured.clear(), watch.uploads.clear(), watch.mixed.clear(), waits.clear()
             view = MatchingView(matcher.describe(image), intrinsics, world_T_cam)
             matched = matcher.match(view, past, torch.empty(HEIGHT, WIDTH, device=CUDA))
             assert waits == [(HEIGHT // 4, WIDTH // 4)] and matched.depth.shape == (HEIGHT, WIDTH)
+            (download,) = watch.mixed
+            assert 'grey.to("cpu", non_blocking=True)' in download
             steps = 3 if past else 2
             assert len(captured) == steps and sum(captured) == len(watch.uploads) == steps - 1
             if past:
@@ -296,7 +306,7 @@ def test_matching(fake_cuda, captured, matcher_of, monkeypatch, name, kernels):
                 shapes.add(tuple(packed.values()))
             past.append(view.with_depth(matched.settled(matched.depth[::2, ::2])))
         assert len(shapes) == 1, "one graph serves any number of views and of past depths"
-    assert not watch.waits and not watch.mixed
+    assert not watch.waits
 
 
 def _on_real_numbers(function, shapes):

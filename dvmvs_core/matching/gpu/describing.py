@@ -21,14 +21,14 @@ _SIDE = 3
 
 
 def describe_image(image: Tensor, network: Lite0) -> tuple[Tensor, ...]:
-    """Return the fields of `Descriptors` up to the image, then the levels, of an image (H, W, 3) of 0…255."""
+    """Return the fields of `Descriptors` in their order, the levels last, of an image (H, W, 3) of 0…255."""
     rounded = image.round().clamp(0, 255)
     colours = _smoothed(rounded)
     grey = sum(colours[..., c] * weight for c, weight in enumerate(_GREY))
     outputs = network((rounded.permute(2, 0, 1)[None] - IMAGE_MEAN) / IMAGE_SCALE)
     levels = [outputs[stage] for stage in LEVEL_STAGES]
     maps = joined_maps(*levels[:2])
-    return _bytes(_patches(grey)), _bytes(maps), colours.round().byte(), rounded.byte(), *levels
+    return _bytes(_patches(grey)), _bytes(maps), colours.round().byte(), rounded.byte(), grey.round().byte(), *levels
 
 
 def _smoothed(image: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.matched_confidence import CUES, coefficients_path
 from dvmvs_core.matching.matcher import MIN_WEIGHT, SURE_MARGIN
 from dvmvs_core.matching.measured_around import FARTHEST_M
+from dvmvs_core.matching.pose_correction import corrected_views
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER
 from dvmvs_core.matching.view_selection import views_to_match
 from dvmvs_core.model.lite0 import Lite0, load_lite0
@@ -129,19 +130,24 @@ class TorchMatcher:
 
     @torch.inference_mode()
     def describe(self, image: Tensor) -> Descriptors:
-        """Return the descriptors of an image (H, W, 3) of 0…255 on the device, as tensors there."""
+        """Return the descriptors of an image (H, W, 3) of 0…255 on the device, as tensors there.
+
+        Grey levels are on their way to pinned memory: they are there once the host has waited for the prior depth.
+        """
         # Kept, while the next replay overwrites what this one gave.
-        patches, maps, colours, rounded, *levels = (part.clone() for part in self._describe(image))
-        return Descriptors(patches, maps, colours, rounded, tuple(levels))
+        patches, maps, colours, rounded, grey, *levels = (part.clone() for part in self._describe(image))
+        return Descriptors(patches, maps, colours, rounded, grey.to("cpu", non_blocking=True), tuple(levels))
 
     @torch.inference_mode()
     def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor) -> MatchedDepth:
         """Return the depth of a keyframe as tensors on the device; the arguments are those of `Matcher.match`."""
         past = past[-self.config.window :]
         prior, agreement = self._fused(reference, past, network_depth)
-        views = views_to_match(reference, past, prior.cpu().numpy(), self.config.views)
+        prior_on_host = prior.cpu().numpy()
+        views = views_to_match(reference, past, prior_on_host, self.config.views)
         if not views:
             return self._unmatched(network_depth, prior, agreement)
+        views = corrected_views(reference, views, prior_on_host)
         filled = [*views, *(reference for _ in range(self.config.views - len(views)))]
         others = [torch.stack([getattr(v.descriptors, kind) for v in filled]) for kind in ("patches", "maps")]
         if self.config.consistency:
@@ -169,7 +175,7 @@ class TorchMatcher:
         return packed.pin_memory() if self.device.type == "cuda" else packed
 
     def describe_step(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the fields of descriptors up to the image, then the levels."""
+        """Return the fields of descriptors in their order, the levels last."""
         return describe_image(image, self._lite0)
 
     def prior_step(self, packed: Tensor, network_depth: Tensor, past: Tensor) -> tuple[Tensor, ...]:

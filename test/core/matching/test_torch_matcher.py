@@ -69,7 +69,7 @@ def test_descriptors_are_those_of_the_cpu(keyframes):
     cpu, torch_matcher = matching_walk.cpu_matcher("fast", SIZE), TorchMatcher(MATCHING_PRESETS["fast"], *SIZE, CPU)
     for keyframe in keyframes[:3]:
         expected, found = (matching_walk.view_of(m, keyframe.frame).descriptors for m in (cpu, torch_matcher))
-        for name in ("patches", "maps", "colours", "image"):
+        for name in ("patches", "maps", "colours", "image", "grey"):
             one, other = getattr(found, name), torch.from_numpy(getattr(expected, name))
             assert one.dtype == other.dtype and one.shape == other.shape
             off = (one.int() - other.int()).abs()
