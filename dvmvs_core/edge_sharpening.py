@@ -26,19 +26,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-REACHES = (4, 2)
+REACHES = (4, 2, 1)
 """Pixels to each side among which the two surfaces are looked for, round after round."""
 
-MIN_RANGE = 0.07
+MIN_RANGE = 0.05
 """Range of log depth up to which nothing changes; from twice of it on, all that there is to change does."""
 
-SLANTED, STEPPED = 2.0, 1.5
+SLANTED, STEPPED = 2.0, 1.7
 """Range within twice the reach over that within it: of a slanted surface (or more), and of a step (or less)."""
 
 NOISE = 0.055
 """Standard deviation of a surface's colour (0…1) that is added to what it has."""
 
-COLOUR_WEIGHT, MAX_LOG_ODDS, CERTAIN_PLACE = 3.0, 4.0, 0.02
+COLOUR_WEIGHT, MAX_LOG_ODDS, CERTAIN_PLACE = 2.0, 4.0, 0.02
 """Weight of the log odds by colour, and their limit; place between the surfaces from which on none is more certain."""
 
 
