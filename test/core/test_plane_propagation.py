@@ -9,10 +9,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch.nn import functional
 
-from dvmvs_core.plane_propagation import LIMIT, propagate_planes
+from dvmvs_core.plane_propagation import COLOURED, FARTHEST, LIMIT, PLACED, _Planes, propagate_planes
 
 SIZE = 64, 96
 GREY = torch.full((*SIZE, 3), 128.0)
@@ -88,6 +91,32 @@ def test_colours_that_no_cell_has_do_no_harm():
     found = propagate_planes(given, sure_where(sure), torch.where(lone[..., None], colours, GREY))
     assert error(found, truth)[:, ~sure].median() < 0.03
     assert error(found, truth).max() < 0.3
+
+
+@pytest.mark.parametrize("contrast", [0.2, 1.0])
+def test_a_pixel_weighs_the_cells_around_it_by_colour_and_place(contrast):
+    """Each weight on its own, of level planes that differ from cell to cell; at 1.0, some pixels are unlike all cells."""
+    random = torch.Generator().manual_seed(7)
+    cells = (SIZE[0] // 4, SIZE[1] // 4)
+    inverse = 1 + 0.5 * torch.rand(cells, generator=random)
+    # Blocks of two pixels, as smooth as halves of an image are.
+    blocks = 255 * (torch.rand(1, 3, SIZE[0] // 2, SIZE[1] // 2, generator=random) > 0.5)
+    image = 128 + contrast * (functional.interpolate(blocks.float(), scale_factor=2.0)[0].permute(1, 2, 0) - 128)
+    level = torch.zeros_like(inverse)
+    found = _Planes(inverse, level, level, inverse).by_colour(image)[0]
+
+    halves = functional.avg_pool2d(image.permute(2, 0, 1)[None], 2)
+    colours = functional.interpolate(halves, scale_factor=2.0, mode="bilinear")[0]
+    means = functional.avg_pool2d(halves, 2)[0]
+    for y, x in ((20, 33), (21, 34), (42, 71), (31, 8)):
+        total = weights = 0.0
+        for row in range(y // 4 - 1, y // 4 + 2):
+            for column in range(x // 4 - 1, x // 4 + 2):
+                unlike = float((colours[:, y, x] - means[:, row, column]).square().sum()) / (2 * COLOURED**2)
+                away = (((y + 0.5) / 4 - row - 0.5) ** 2 + ((x + 0.5) / 4 - column - 0.5) ** 2) / (2 * PLACED**2)
+                weight = math.exp(-min(unlike, FARTHEST) - away)
+                total, weights = total + weight * float(inverse[row, column]), weights + weight
+        assert float(found[y, x]) == pytest.approx(total / weights, rel=1e-4)
 
 
 def test_a_way_around_an_obstacle_is_found():
