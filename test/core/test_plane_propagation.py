@@ -95,7 +95,7 @@ def test_colours_that_no_cell_has_do_no_harm():
 
 @pytest.mark.parametrize("contrast", [0.2, 1.0])
 def test_a_pixel_weighs_the_cells_around_it_by_colour_and_place(contrast):
-    """Each weight on its own, of level planes that differ from cell to cell; at 1.0, some pixels are unlike all cells."""
+    """Each weight on its own, of level planes, one a cell; at a contrast of 1.0 some pixels are unlike all cells."""
     random = torch.Generator().manual_seed(7)
     cells = (SIZE[0] // 4, SIZE[1] // 4)
     inverse = 1 + 0.5 * torch.rand(cells, generator=random)

@@ -147,7 +147,7 @@ def exact_tracks(turn):
 
 
 def test_some_false_tracks_do_not_matter():
-    """A fifth of them is on something that moves. Yaw moves points along their lines, where a correction changes little."""
+    """A fifth of them is on something that moves. Yaw moves points along their lines, where little is corrected."""
     tracks, given, turn = exact_tracks((0.01, 0.004, -0.012))
     tracks.y[::5, :2] += np.abs(np.random.default_rng(3).normal(0, 0.1, (20, 2)))
     pitch, yaw, roll = np.degrees(cv2.Rodrigues(correction(tracks, given) @ turn.T)[0][:, 0])
