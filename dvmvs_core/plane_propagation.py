@@ -68,13 +68,14 @@ def propagate_planes(depth: Tensor, confidence: Tensor, image: Tensor) -> Tensor
         confidence: (1, H, W) float32, 0…1, on the same device.
         image: (H, W, 3) float32, 0…255, on the same device.
     """
-    kernels = _kernels(image)
+    halves = functional.avg_pool2d(image.permute(2, 0, 1)[None], 2)
+    kernels = _kernels(halves)
     inverse = 1 / depth
     sampled = inverse[:, ::2, ::2]
     sure = confidence[:, ::2, ::2] ** SHARPNESS + MIN_WEIGHT
     first = _fit(sampled, sure, kernels).between(sampled)
     off = (sampled / first - 1) / OFF
-    plane = _fit(sampled, sure / (1 + off * off), kernels).by_colour(image)
+    plane = _fit(sampled, sure / (1 + off * off), kernels).by_colour(halves)
     share = 1 / (1 + (confidence / UNSURE) ** STEEPNESS)
     return depth ** (1 - share) / plane**share
 
@@ -99,13 +100,16 @@ class _Planes(NamedTuple):
         maps = functional.interpolate(torch.stack(self)[None], scale_factor=_CELL / 2, mode="bilinear")[0]
         return _limited(*maps.split(1), *_coordinates(like, 2))
 
-    def by_colour(self, image: Tensor) -> Tensor:
-        """Return the inverse depth (1, H, W) of each pixel of an image (H, W, 3), by planes of cells of its colour."""
-        halves = _halved(image) / (COLOURED * math.sqrt(2))
+    def by_colour(self, halves: Tensor) -> Tensor:
+        """Return the inverse depth (1, H, W) of each pixel, by planes of cells of its colour.
+
+        Args:
+            halves: (1, 3, h, w) the image, 0…255: noise of single pixels must not choose the plane.
+        """
+        halves = halves / (COLOURED * math.sqrt(2))
         cells = functional.avg_pool2d(halves, _CELL // 2)
         maps = torch.cat((torch.stack(self)[None], 2 * cells, _squared(cells)), dim=1)
         maps = functional.interpolate(functional.pad(maps, (1,) * 4, "replicate"), scale_factor=float(_CELL))[0]
-        # From halves, since noise must not choose the plane.
         colours = functional.interpolate(halves, scale_factor=2.0, mode="bilinear")
         own = _squared(colours)[0]
         height, width = own.shape[1:]
@@ -132,11 +136,6 @@ def _squared(colours: Tensor) -> Tensor:
     return colours.square().sum(dim=1, keepdim=True)
 
 
-def _halved(image: Tensor) -> Tensor:
-    """An image (H, W, 3) at half its resolution, (1, 3, h, w)."""
-    return functional.avg_pool2d(image.permute(2, 0, 1)[None], 2)
-
-
 def _fit(inverse: Tensor, weight: Tensor, kernels: list[_Kernels]) -> _Planes:
     """Planes through inverse depth (1, h, w), by weights (1, h, w)."""
     x, y = _coordinates(inverse, 2)
@@ -158,9 +157,8 @@ def _coordinates(like: Tensor, step: int) -> tuple[Tensor, Tensor]:
     return (columns - width / 2) / width, (rows[:, None] - height / 2) / width
 
 
-def _kernels(image: Tensor) -> list[_Kernels]:
-    """The kernels of each pass, by the paths in an image (H, W, 3)."""
-    halves = _halved(image)
+def _kernels(halves: Tensor) -> list[_Kernels]:
+    """The kernels of each pass, by the paths in an image (1, 3, h, w) at half its resolution."""
     for _ in range(2):  # noise would make blank surfaces long
         halves = functional.avg_pool2d(halves, 3, stride=1, padding=1, count_include_pad=False)
     step = 1 / halves.shape[3]

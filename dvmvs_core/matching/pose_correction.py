@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from dvmvs_core.geometry import inverse_pose
+from dvmvs_core.geometry import inverse_pose, project
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.relative_view import HALF
 
@@ -107,15 +107,14 @@ def corrected_views(reference: MatchingView, views: Sequence[MatchingView], prio
         views: those that it is to be matched against.
         prior: (h/2, w/2) metres of its prior depth, on the quarter-resolution grid.
     """
-    grey = np.asarray(reference.descriptors.grey)
-    corners = cv2.goodFeaturesToTrack(grey, MAX_CORNERS, QUALITY, SPACING)
+    corners = cv2.goodFeaturesToTrack(np.asarray(reference.descriptors.grey), MAX_CORNERS, QUALITY, SPACING)
     if corners is None or len(corners) < MIN_TRACKS:
         return list(views)
     corners = corners[:, 0]
     result = []
     for view in views:
         view_T_ref = inverse_pose(view.world_T_cam) @ reference.world_T_cam
-        tracks = _tracked(corners, grey, np.asarray(view.descriptors.grey), reference.K, view.K, view_T_ref, prior)
+        tracks = _tracked(corners, reference, view, view_T_ref, prior)
         turn = None if tracks is None else correction(tracks, view_T_ref)
         result.append(view if turn is None else replace(view, world_T_cam=_turned(view.world_T_cam, turn)))
     return result
@@ -147,17 +146,12 @@ def _turned(world_T_cam: np.ndarray, corrected_R_view: np.ndarray) -> np.ndarray
 
 
 def _tracked(
-    corners: np.ndarray,
-    grey: np.ndarray,
-    view_grey: np.ndarray,
-    K: np.ndarray,
-    view_K: np.ndarray,
-    view_T_ref: np.ndarray,
-    prior: np.ndarray,
+    corners: np.ndarray, reference: MatchingView, view: MatchingView, view_T_ref: np.ndarray, prior: np.ndarray
 ) -> Tracks | None:
     """Corners (N, 2) of the reference view, tracked there and back; None if there are too few."""
     to_cell = np.linalg.inv(HALF.pixel_from_cell)
-    K_ref, K_view = to_cell @ K, to_cell @ view_K
+    K_ref, K_view = to_cell @ reference.K, to_cell @ view.K
+    grey, view_grey = np.asarray(reference.descriptors.grey), np.asarray(view.descriptors.grey)
     nearest = np.minimum(np.rint(corners / 2).astype(int), (prior.shape[1] - 1, prior.shape[0] - 1))
     depth = prior[nearest[:, 1], nearest[:, 0], None]
     x = _rays(corners, K_ref)
@@ -165,7 +159,7 @@ def _tracked(
     points = depth * far + view_T_ref[:3, 3]
     before = (points[:, 2] > NEAREST_M) & (far[:, 2] > 0)
     corners, x, far, points = corners[before], x[before], far[before], points[before]
-    expected = _cells(points, K_view)
+    expected = project(points, K_view)
     visible = _inside(expected, view_grey.shape)
     if visible.sum() < MIN_TRACKS:
         return None
@@ -175,7 +169,7 @@ def _tracked(
     good = ahead & back & _inside(found, view_grey.shape) & (np.abs(returned - corners).max(axis=1) <= MAX_RETURN)
     if good.sum() < MIN_TRACKS:
         return None
-    parallax = np.linalg.norm(expected[good] - _cells(far[good], K_view), axis=1)
+    parallax = np.linalg.norm(expected[good] - project(far[good], K_view), axis=1)
     focal = np.array([(k[0, 0], k[1, 1]) for k in (K_ref, K_view)])
     return Tracks(x[good], _rays(found[good], K_view), focal, float(np.median(parallax)))
 
@@ -203,11 +197,6 @@ def _inside(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _rays(cells: np.ndarray, K: np.ndarray) -> np.ndarray:
     """Rays (N, 3) at depth 1 of cells (N, 2)."""
     return np.column_stack(((cells - K[:2, 2]) / (K[0, 0], K[1, 1]), np.ones(len(cells))))
-
-
-def _cells(points: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Cells (N, 2) of points (N, 3) in camera coordinates."""
-    return points[:, :2] / points[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
 
 
 def _median_distance(tracks: Tracks, R: np.ndarray, t: np.ndarray) -> float:

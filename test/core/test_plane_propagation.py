@@ -103,9 +103,9 @@ def test_a_pixel_weighs_the_cells_around_it_by_colour_and_place(contrast):
     blocks = 255 * (torch.rand(1, 3, SIZE[0] // 2, SIZE[1] // 2, generator=random) > 0.5)
     image = 128 + contrast * (functional.interpolate(blocks.float(), scale_factor=2.0)[0].permute(1, 2, 0) - 128)
     level = torch.zeros_like(inverse)
-    found = _Planes(inverse, level, level, inverse).by_colour(image)[0]
-
     halves = functional.avg_pool2d(image.permute(2, 0, 1)[None], 2)
+    found = _Planes(inverse, level, level, inverse).by_colour(halves)[0]
+
     colours = functional.interpolate(halves, scale_factor=2.0, mode="bilinear")[0]
     means = functional.avg_pool2d(halves, 2)[0]
     for y, x in ((20, 33), (21, 34), (42, 71), (31, 8)):
