@@ -27,9 +27,6 @@ from dvmvs_core.runtime.threads import parallel_rows
 MAX_MARGIN, MAX_VIEWS, COUNTED_VIEWS = 2.0, 6, 3.0
 """Margin and number of views from which on more say no more; views that count as 1."""
 
-MIDDLE_LOG_M = 0.7
-"""Log depth that the offset is told relative to: 2 m."""
-
 Regularise = Callable[[RegulariserInputs], Regularised]
 
 
@@ -77,7 +74,7 @@ def regularised(found: Found, regularise: Regularise) -> tuple[np.ndarray, np.nd
 
 
 def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
-    """Return the inputs, with B = 1, and the offset of their log depths.
+    """Return the inputs, with B = 1, and what their log depths are relative to.
 
     The image is not normalised yet and Lite0's maps are not scaled: `prepared` does both.
     """
@@ -91,7 +88,7 @@ def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
     )
     margin = np.clip(found.margin, 0, MAX_MARGIN)
     fits, weight = fitted_depths(log_cells, clear[..., 0], found.parallax)
-    offset = np.float32(np.median(found.log_depth))
+    offset = middle(found.log_depth)
     maps = (
         found.log_depth - offset,
         found.network - offset,
@@ -103,7 +100,6 @@ def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
         fits - offset,
         np.concatenate((clear.transpose(2, 0, 1), weight[None])),
         _rays(found.K, height, width),
-        np.full((height, width), offset - np.float32(MIDDLE_LOG_M), np.float32),
     )
     channels_last = (windows, windows_alone)
     inputs = RegulariserInputs(
@@ -113,6 +109,11 @@ def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:
         *found.levels,
     )
     return inputs, float(offset)
+
+
+def middle(log_depth: np.ndarray) -> np.float32:
+    """Return the median of log matched depth (h, w), which the regulariser's depths are relative to."""
+    return np.float32(np.median(log_depth))
 
 
 def unregularised(inputs: RegulariserInputs) -> Regularised:

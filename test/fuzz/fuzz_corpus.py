@@ -143,7 +143,7 @@ def npz_clips() -> list[dict[str, np.ndarray]]:
     inputs = example_inputs(64, 64)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.npz"
-        write_clip(path, Keyframes(inputs, torch.ones(1, 1, 64, 64)))
+        write_clip(path, Keyframes(inputs, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 64, 64)))
         with np.load(path) as arrays:
             return [dict(arrays)]
 

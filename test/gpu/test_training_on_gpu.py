@@ -79,8 +79,7 @@ def random_keyframes() -> Keyframes:
     torch.manual_seed(0)
     inputs = (0.1 * torch.randn(2, *part.shape[1:]) for part in example_inputs(*SIZE))
     inputs = RegulariserInputs(*inputs)._replace(image=torch.randint(0, 255, (2, 3, *SIZE)).float())
-    offset = torch.zeros_like(inputs.offset)
-    return Keyframes(inputs._replace(offset=offset), torch.full((2, 1, *SIZE), 2.0))
+    return Keyframes(inputs, torch.full((2, 1, 1, 1), 0.7), torch.full((2, 1, *SIZE), 2.0))
 
 
 def trains_saves_and_goes_on(trainer):

@@ -85,7 +85,8 @@ def test_regulariser_step(fake_cuda, on_cuda, precision):
             network = Regulariser()
         on_cuda(network, trainable=True)
         blank = (torch.empty(CLIPS, *part.shape[1:], device="cuda") for part in example_inputs(HEIGHT, WIDTH))
-        keyframes = Keyframes(RegulariserInputs(*blank), torch.empty(CLIPS, 1, HEIGHT, WIDTH, device="cuda"))
+        offset, truth = (torch.empty(CLIPS, 1, *size, device="cuda") for size in ((1, 1), (HEIGHT, WIDTH)))
+        keyframes = Keyframes(RegulariserInputs(*blank), offset, truth)
         drawing.waits.clear(), drawing.mixed.clear(), drawing.uploads.clear()
         with type(drawing)() as watch:
             loss = keyframes_loss(network, prepared(keyframes.inputs), keyframes, arithmetic)

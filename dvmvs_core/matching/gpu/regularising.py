@@ -29,7 +29,6 @@ from dvmvs_core.matching.regularise import (
     COUNTED_VIEWS,
     MAX_MARGIN,
     MAX_VIEWS,
-    MIDDLE_LOG_M,
     MIN_AGREED,
     MIN_ALONE,
 )
@@ -133,7 +132,7 @@ def regulariser_maps(
     rays: Tensor,
     offset: Tensor,
 ) -> list[Tensor]:
-    """Return the maps of `RegulariserInputs` from `matched` to `offset`, for the arguments of `regularise.Found`.
+    """Return the maps of `RegulariserInputs` from `matched` to `rays`, for the arguments of `regularise.Found`.
 
     Args:
         log_depth: (h, w) matched.
@@ -161,7 +160,6 @@ def regulariser_maps(
             fits - offset,
             evidence,
             rays,
-            (offset - MIDDLE_LOG_M).expand(prior.shape),
         )
     ]
 

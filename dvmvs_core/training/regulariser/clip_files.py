@@ -24,7 +24,6 @@ from dvmvs_core.atomic import replacing
 from dvmvs_core.data.encodings.npz import read_arrays
 from dvmvs_core.errors import DamagedError, DataError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.matching.regularise import MIDDLE_LOG_M
 from dvmvs_core.model.regulariser import RegulariserInputs
 
 FARTHEST_TRUTH_M = 20.0
@@ -36,16 +35,13 @@ class Keyframes(NamedTuple):
 
     Attributes:
         inputs: of the regulariser as the matcher makes them, before `prepared`: images hold 0…255.
+        offset: (N, 1, 1, 1) what log depths of the inputs, and of the answer, are relative to.
         truth: (N, 1, H, W) metres, 0 where there is none.
     """
 
     inputs: RegulariserInputs
+    offset: Tensor
     truth: Tensor
-
-    @property
-    def offset(self) -> Tensor:
-        """What log depths of the inputs, and of the answer, are relative to, (N, 1, 1, 1)."""
-        return self.inputs.offset[:, :, :1, :1] + MIDDLE_LOG_M
 
     @property
     def valid(self) -> Tensor:
@@ -59,13 +55,15 @@ class Keyframes(NamedTuple):
 
     def to(self, device: torch.device) -> Keyframes:
         """Return them on a device."""
-        return Keyframes(RegulariserInputs(*(part.to(device) for part in self.inputs)), self.truth.to(device))
+        inputs = RegulariserInputs(*(part.to(device) for part in self.inputs))
+        return Keyframes(inputs, self.offset.to(device), self.truth.to(device))
 
 
 def joined(parts: Sequence[Keyframes]) -> Keyframes:
     """Return the keyframes of several in one."""
-    inputs = (torch.cat(each) for each in zip(*(part.inputs for part in parts), strict=True))
-    return Keyframes(RegulariserInputs(*inputs), torch.cat([part.truth for part in parts]))
+    inputs, offsets, truths = zip(*parts, strict=True)
+    together = (torch.cat(each) for each in zip(*inputs, strict=True))
+    return Keyframes(RegulariserInputs(*together), torch.cat(offsets), torch.cat(truths))
 
 
 def write_clip(path: Path, keyframes: Keyframes) -> None:
@@ -76,7 +74,7 @@ def write_clip(path: Path, keyframes: Keyframes) -> None:
     """
     arrays = {name: part.numpy().astype(np.float16) for name, part in keyframes.inputs._asdict().items()}
     arrays["image"] = keyframes.inputs.image.numpy().astype(np.uint8)
-    arrays["offset"] = keyframes.inputs.offset[:, 0, 0, 0].numpy()
+    arrays["offset"] = keyframes.offset.numpy()
     arrays["truth"] = keyframes.truth.numpy().astype(np.float16)
     try:
         with replacing(path) as unfinished:
@@ -97,7 +95,7 @@ def read_clip(path: Path, choose: np.random.Generator | None = None, count: int 
         DataError: if the file cannot be read.
     """
     with foreign(f"{path} holds no keyframes that can be read", advice="; delete it"):
-        arrays = read_arrays(path, (*RegulariserInputs._fields, "truth"))
+        arrays = read_arrays(path, (*RegulariserInputs._fields, "offset", "truth"))
         kept = slice(None)
         if choose is not None:
             total = len(arrays["offset"])
@@ -106,7 +104,5 @@ def read_clip(path: Path, choose: np.random.Generator | None = None, count: int 
         numbers = {name: len(part) for name, part in read.items()}
         if len(set(numbers.values())) > 1:
             raise DamagedError(f"its arrays must be of as many keyframes each; they are of {numbers}")
-        height, width = read["prior"].shape[-2:]
-        read["offset"] = read["offset"].view(-1, 1, 1, 1).expand(-1, 1, height, width)
-        truth = read.pop("truth")
-        return Keyframes(RegulariserInputs(**read), truth)
+        offset, truth = read.pop("offset"), read.pop("truth")
+        return Keyframes(RegulariserInputs(**read), offset, truth)

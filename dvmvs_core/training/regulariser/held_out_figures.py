@@ -43,8 +43,9 @@ def held_out_figures(network: Regulariser, clips: Iterable[Keyframes]) -> dict[s
     counts = SureAndWrong()
     for clip in clips:
         for first in range(0, len(clip.truth), BATCH):
-            inputs = RegulariserInputs(*(part[first : first + BATCH] for part in clip.inputs))
-            part = Keyframes(inputs, clip.truth[first : first + BATCH])
+            some = slice(first, first + BATCH)
+            inputs = RegulariserInputs(*(part[some] for part in clip.inputs))
+            part = Keyframes(inputs, clip.offset[some], clip.truth[some])
             answer = network(prepared(inputs))
             measured = (inputs.matched + part.offset).exp()[:, 0].cpu().numpy()
             depth = (answer.log_depth + part.offset).exp()[:, 0, ::2, ::2].cpu().numpy()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from dvmvs_core.config import MATCHING_PRESETS, EngineConfig
@@ -29,7 +30,7 @@ from dvmvs_core.matching.choose_matcher import shared_extractor, shared_regulari
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.matcher import Matcher
-from dvmvs_core.matching.regularise import Regularise, unregularised
+from dvmvs_core.matching.regularise import Regularise, middle, unregularised
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
 from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips, clip_frame
 from dvmvs_core.synthetic.defects import with_defects
@@ -39,7 +40,7 @@ from dvmvs_core.training.setup import initial_network
 CLIP_KINDS = ((10, 0.5), (16, 1.0), (12, 1.5))
 """Keyframes of a clip, and the pose noise of its camera; clips take turns."""
 
-DISTURBANCES = (0.0, 0.0, 0.15, 0.3, 0.5)
+DISTURBANCES = (0.0, 0.15, 0.3, 0.5, 0.8)
 """Deviations, of log depth, of the disturbance of the network's depth; one is drawn for each clip."""
 
 STAYS, CHANGES = 0.8, 0.6
@@ -91,19 +92,23 @@ class RecordingMatcher(Matcher):
 
     Attributes:
         asked: inputs of the last keyframe; None if it was not matched, since no other keyframe saw what it sees.
+        offset: (1, 1, 1, 1) what log depths of these are relative to.
         disturb: what the network's depth goes through before it is matched.
     """
 
     def __init__(self, height: int, width: int, regularise: Regularise | None = None, preset: str = _PRESET) -> None:
         super().__init__(MATCHING_PRESETS[preset], Describer(shared_extractor(height, width, "float32")), self._keep)
         self.asked: RegulariserInputs | None = None
+        self.offset = torch.zeros(1, 1, 1, 1)
         self.disturb: Callable[[np.ndarray], np.ndarray] = np.asarray
         self._answer = regularise or unregularised
 
     def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor) -> MatchedDepth:
         """Return the depth of a keyframe, see `Matcher.match`."""
         self.asked = None
-        return super().match(reference, past, self.disturb(on_host(network_depth)))
+        matched = super().match(reference, past, self.disturb(on_host(network_depth)))
+        self.offset = torch.full((1, 1, 1, 1), float(middle(np.log(matched.measured_depth))))
+        return matched
 
     def _keep(self, inputs: RegulariserInputs) -> Regularised:
         self.asked = inputs
@@ -195,5 +200,5 @@ def recorded(engine: DepthEngine, matcher: RecordingMatcher, clip: ClipBatch) ->
     for index in range(clip.image.shape[1]):
         prediction = engine.step(clip_frame(clip, index))
         if prediction is not None and matcher.asked is not None:
-            found.append(Keyframes(matcher.asked, clip.depth[:, index, None]))
+            found.append(Keyframes(matcher.asked, matcher.offset, clip.depth[:, index, None]))
     return joined(found) if found else None

@@ -16,8 +16,11 @@ from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.matching import choose_matcher as choose
+from dvmvs_core.model import regulariser
 from dvmvs_core.model.averaging import average_regularisers
 from dvmvs_core.model.regulariser import (
+    ANCHOR,
+    NO_ANCHOR,
     Regulariser,
     RegulariserInputs,
     example_inputs,
@@ -35,7 +38,9 @@ def inputs() -> RegulariserInputs:
     """What matching might find, with an image of 0…255."""
     torch.manual_seed(3)
     noise = RegulariserInputs(*(0.3 * torch.randn_like(part) for part in example_inputs(HEIGHT, WIDTH)))
-    return noise._replace(image=128 + 100 * noise.image, views=noise.views.abs(), margin=noise.margin.abs())
+    return noise._replace(
+        image=128 + 100 * noise.image, views=noise.views.abs(), margin=noise.margin.abs(), evidence=noise.evidence + 0.1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +68,38 @@ def test_untrained_it_nearly_returns_matched_depth(inputs):
     assert not answer.log_odds.any()
 
 
+def _as_clear_as(inputs: RegulariserInputs, mean: float) -> RegulariserInputs:
+    """The inputs with another mean of the first cue of evidence."""
+    evidence = inputs.evidence.clone()
+    evidence[:, 0] += mean - evidence[:, 0].mean()
+    return inputs._replace(evidence=evidence)
+
+
 @torch.no_grad()
-def test_depth_is_between_its_candidates(inputs, network):
+def test_where_nothing_is_measured_depth_is_between_its_candidates(inputs, network):
+    inputs = _as_clear_as(inputs, NO_ANCHOR - 0.01)
     answer = network(prepared(inputs))
     fits = functional.interpolate(inputs.fits, scale_factor=2.0, mode="bilinear")
     candidates = torch.cat((inputs.matched, fits, torch.zeros_like(inputs.matched)), dim=1)
     assert (answer.coarse >= candidates.amin(dim=1, keepdim=True) - 1e-5).all()
     assert (answer.coarse <= candidates.amax(dim=1, keepdim=True) + 1e-5).all()
     assert candidates.amin() <= answer.log_depth.min() and answer.log_depth.max() <= candidates.amax()
+
+
+@torch.no_grad()
+def test_corrections_grow_with_what_images_measured(inputs, network, monkeypatch):
+    def corrected(mean: float) -> torch.Tensor:
+        clear = prepared(_as_clear_as(inputs, mean))
+        with_it = network(clear).coarse
+        with monkeypatch.context() as without:
+            without.setattr(regulariser, "NO_ANCHOR", 10.0)
+            without.setattr(regulariser, "ANCHOR", 11.0)
+            return (with_it - network(clear).coarse).abs().mean()
+
+    nothing, half, whole, more = map(corrected, (NO_ANCHOR, (NO_ANCHOR + ANCHOR) / 2, ANCHOR, 2 * ANCHOR))
+    assert nothing == 0
+    assert 0.3 * whole < half < 0.7 * whole
+    torch.testing.assert_close(more, whole, rtol=0.2, atol=0)
 
 
 @torch.no_grad()

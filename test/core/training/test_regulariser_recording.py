@@ -64,7 +64,8 @@ def test_recorded_inputs_reproduce_the_engines_depth(walk):
     network, keyframes, _, depths, _ = walk
     assert len(depths) == len(keyframes.truth) > 1
     for index, depth in enumerate(depths):
-        one = Keyframes(type(keyframes.inputs)(*(part[index : index + 1] for part in keyframes.inputs)), None)
+        one = slice(index, index + 1)
+        one = Keyframes(type(keyframes.inputs)(*(part[one] for part in keyframes.inputs)), keyframes.offset[one], None)
         np.testing.assert_allclose(depth_of(network, one)[0], depth, rtol=1e-6)
 
 

@@ -52,7 +52,7 @@ def made_up_clip(seed: int, keyframes: int = 3) -> Keyframes:
     inputs = type(parts)(
         *(torch.from_numpy(0.1 * random.normal(size=(keyframes, *part.shape[1:]))).float() for part in parts)
     )
-    offset = torch.from_numpy(random.uniform(-0.5, 0.5, (keyframes, 1, 1, 1))).float()
+    offset = torch.from_numpy(random.uniform(0.2, 1.2, (keyframes, 1, 1, 1))).float()
     slope = torch.linspace(-0.3, 0.3, HEIGHT).view(1, 1, HEIGHT, 1) * torch.from_numpy(
         random.choice([-1.0, 1.0], (keyframes, 1, 1, 1))
     )
@@ -68,9 +68,8 @@ def made_up_clip(seed: int, keyframes: int = 3) -> Keyframes:
         views=torch.ones_like(cells),
         prior=log_truth[..., ::4, ::4].clone(),
         fits=log_truth[..., ::4, ::4].repeat(1, FITS, 1, 1),
-        offset=offset.expand(-1, 1, HEIGHT // 4, WIDTH // 4).contiguous(),
     )
-    return Keyframes(inputs, (log_truth + offset + 0.7).exp())
+    return Keyframes(inputs, offset, (log_truth + offset).exp())
 
 
 @pytest.fixture
