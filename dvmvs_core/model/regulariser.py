@@ -55,7 +55,10 @@ FITS = 2
 """Candidates that follow from what was measured around a cell, see `RegulariserInputs.fits`."""
 
 NO_ANCHOR, ANCHOR = 0.05, 0.15
-"""Mean of the first cue of evidence up to which nothing is corrected, and from which on corrections count in full."""
+"""Mean of the first cue of evidence up to which nothing is corrected, and from which on corrections count in full.
+
+Chosen by the recording of a camera that turns; in worlds, corrections help everywhere.
+"""
 
 _CANDIDATES = 2 + FITS  # matched, fits, the median of all that is matched
 _NEIGHBOURS = 9

@@ -104,5 +104,7 @@ def read_clip(path: Path, choose: np.random.Generator | None = None, count: int 
         numbers = {name: len(part) for name, part in read.items()}
         if len(set(numbers.values())) > 1:
             raise DamagedError(f"its arrays must be of as many keyframes each; they are of {numbers}")
+        if read["offset"].shape[1:] != (1, 1, 1):
+            raise DamagedError("its offsets are those of an earlier version")
         offset, truth = read.pop("offset"), read.pop("truth")
         return Keyframes(RegulariserInputs(**read), offset, truth)

@@ -136,6 +136,9 @@ def test_a_clip_that_claims_more_than_it_holds_is_refused(walk, tmp_path):
     np.savez(path, **{**whole, "truth": whole["truth"][:1]})
     with pytest.raises(DataError, match="as many keyframes each"):
         read_clip(path)
+    np.savez(path, **{**whole, "offset": whole["offset"].ravel()})
+    with pytest.raises(DataError, match="offsets are those of an earlier version.*delete it"):
+        read_clip(path)
 
 
 def test_disturbed_depth_reaches_matching(walk):
