@@ -112,6 +112,18 @@ def test_openvino_computes_what_torch_does(inputs, network, monkeypatch):
         torch.testing.assert_close(getattr(answer, name), getattr(expected, name), atol=2e-4, rtol=1e-3, msg=name)
 
 
+@torch.no_grad()
+def test_a_correction_that_is_not_needed_is_not_made(inputs):
+    torch.manual_seed(5)
+    network = Regulariser().eval()
+    plain = network(prepared(inputs)).coarse
+    torch.nn.init.normal_(network.cells.weight[-4:], std=0.05)  # corrections
+    corrected = network(prepared(inputs)).coarse
+    network.cells.bias[-8:-4] = -30.0
+    assert not torch.allclose(corrected, plain, atol=1e-3)
+    torch.testing.assert_close(network(prepared(inputs)).coarse, plain, atol=1e-6, rtol=0)
+
+
 def test_weights_survive_the_file(tmp_path, network, inputs):
     path = tmp_path / "regulariser.safetensors"
     save_regulariser(path, network, {"step": 7})

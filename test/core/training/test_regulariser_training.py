@@ -26,6 +26,7 @@ from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.model.regulariser import (
     FITS,
     Regularised,
+    Regulariser,
     example_inputs,
     load_regulariser,
     prepared,
@@ -33,8 +34,8 @@ from dvmvs_core.model.regulariser import (
 )
 from dvmvs_core.training import stopping
 from dvmvs_core.training.loop import LoopConfig
-from dvmvs_core.training.regulariser.clip_files import Keyframes, write_clip
-from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
+from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, write_clip
+from dvmvs_core.training.regulariser.held_out_figures import BATCH, held_out_figures
 from dvmvs_core.training.regulariser.input_augmentation import augmented
 from dvmvs_core.training.regulariser.regulariser_loss import regulariser_loss
 from dvmvs_core.training.regulariser.regulariser_trainer import RegulariserPlan, RegulariserTrainer
@@ -223,6 +224,19 @@ def test_the_loss_falls_with_the_error_and_ignores_what_has_no_truth():
         assert not log_depth.grad[..., :24].any(), "steps reach 8 pixels"
         losses.append(loss.item())
     assert losses[0] < losses[1] < losses[2]
+
+
+def test_figures_are_those_of_each_keyframe_with_its_own_scale():
+    network = Regulariser().eval()
+    clips = [made_up_clip(seed, keyframes=1) for seed in range(BATCH + 2)]
+    together, apart = held_out_figures(network, [joined(clips)]), [held_out_figures(network, [clip]) for clip in clips]
+    for name in ("matched_abs_rel", "regularised_abs_rel", "regularised_within_105"):
+        assert together[name] == pytest.approx(np.mean([figures[name] for figures in apart]), abs=1e-6), name
+
+
+def test_keyframes_move_to_a_device_whole():
+    moved = made_up_clip(0).to(torch.device("meta"))
+    assert {part.device.type for part in (*moved.inputs, moved.offset, moved.truth)} == {"meta"}
 
 
 def test_certainty_is_learned_from_whether_a_cell_is_right():
