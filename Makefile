@@ -62,7 +62,8 @@ docs: setup ## build the manual into out/manual; a link that leads nowhere is an
 gpu-wheels: setup ## fetch what scripts/gpu_minutes.sh takes to a machine without network, into .gpu/wheels
 	@rm -rf .gpu && .venv/bin/python -m pip download --disable-pip-version-check -q --no-deps --only-binary=:all: \
 		--python-version 3.12 --platform manylinux2014_x86_64 --platform any -c constraints.txt -d .gpu/wheels \
-		tyro typeguard docstring-parser typing-extensions kornia kornia-rs packaging pytest pluggy iniconfig pygments
+		tyro typeguard docstring-parser typing-extensions kornia kornia-rs packaging pytest pluggy iniconfig pygments \
+		lz4 backports.zstd
 	@ls .gpu/wheels && du -sh .gpu
 
 clean: ## remove all that these targets made: .venv, out/, build output and caches

@@ -153,7 +153,7 @@ class CapturedConfidence(_CapturedStep):
             packed = packed_geometry(K, world_T_ref, [T for _, T in measurements], [T for _, T in predictions])
             past = [earlier for earlier, _ in predictions] + [depth[:, None]] * (MAX_PREDICTIONS - len(predictions))
             maps = (others for others, _ in measurements)
-            return (self._step(self._sent(packed), depth, matching, *maps, *past)[0].clone(),)
+            return self._step(self._sent(packed), depth, matching, *maps, *past)
 
         return self._either_way(len(measurements), captured, lambda: (estimate_confidence(*arguments),))[0]
 
@@ -189,7 +189,7 @@ class CapturedFusion(_CapturedStep):
             # Of a camera that sees nothing, any depth will do.
             unknown = [depth[:, ::2, ::2]] * (PAST_DEPTHS - len(past))
             maps = *(mean.depth for mean in past), *unknown, *(mean.weight for mean in past), *unknown
-            full, mean = (result.clone() for result in self._step(matrices, depth, confidence, image, *maps))
+            full, mean = self._step(matrices, depth, confidence, image, *maps)
             return full[:1], full[1:], mean[:1], mean[1:]
 
         def plain() -> tuple[Tensor, ...]:

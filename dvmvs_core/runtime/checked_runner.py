@@ -105,7 +105,7 @@ class CheckedRunner:
                 return self._captured.depth(image, reference, *arguments)
             except RuntimeError as error:
                 self._fall_back(error)
-                # Those of a graph may be overwritten, or of another precision.
+                # Those of a graph may be of another precision.
                 reference = self._plain.features(image)
         return self._plain.depth(image, reference, *arguments)
 

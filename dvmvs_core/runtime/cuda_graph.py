@@ -31,7 +31,7 @@ class Graph:
     Attributes:
         replay: runs it on what `inputs` hold.
         inputs: on the device, to be overwritten.
-        outputs: which each replay overwrites.
+        outputs: which a replay overwrites, of this graph or of any other in its pool.
     """
 
     replay: Callable[[], None]
@@ -42,8 +42,9 @@ class Graph:
 class CudaGraphs:
     """Calls a function; on a CUDA device from a graph for each combination of input shapes.
 
-    All graphs of a device share one pool of memory, so that they need no more than the largest of them. Therefore a
-    replay of one may overwrite the outputs of all: use or copy them before the next call of any.
+    All graphs of a device share one pool of memory, so that they need no more than the largest of them. A graph that
+    is captured later may have its outputs where an earlier one computes, whose replay then overwrites them. So what is
+    returned are copies, one launch for each type.
 
     Args:
         function: from tensors to a tuple of tensors, without a wait of the host and without a branch on values.
@@ -56,7 +57,7 @@ class CudaGraphs:
         self._graphs: OrderedDict[tuple, Graph] = OrderedDict()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The function's outputs.
+        """Return the function's outputs, which are the caller's to keep.
 
         Args:
             inputs: on the device, or in pinned memory of the host.
@@ -73,7 +74,9 @@ class CudaGraphs:
         graph = self._graphs[shapes]
         _copy(inputs, graph.inputs)
         graph.replay()
-        return graph.outputs
+        copies = tuple(torch.empty_like(x) for x in graph.outputs)
+        _copy(graph.outputs, copies)
+        return copies
 
 
 def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:

@@ -73,9 +73,7 @@ class CudaRunner:
 
     def features(self, image: Tensor) -> ImageFeatures:
         """As in `Runner`."""
-        *maps, matching = self._features(image)
-        # Kept for as long as the frame is a keyframe, while the next replay overwrites it.
-        return ImageFeatures(*maps, matching.clone())
+        return ImageFeatures(*self._features(image))
 
     def depth(
         self,
@@ -104,7 +102,7 @@ class CudaRunner:
         if self.device.type == "cuda":
             packed = packed.pin_memory()
         depth, *state = self._depth(packed, image, *reference, *past, *measurements)
-        return depth.clone(), LSTMState(*(x.clone() for x in state)) if state else None
+        return depth, LSTMState(*state) if state else None
 
     def _features_step(self, image: Tensor) -> tuple[Tensor, ...]:
         """The features of an image; the fixed descriptors are made of the float32 image."""

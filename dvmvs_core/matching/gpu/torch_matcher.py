@@ -134,8 +134,7 @@ class TorchMatcher:
 
         Grey levels are on their way to pinned memory: they are there once the host has waited for the prior depth.
         """
-        # Kept, while the next replay overwrites what this one gave.
-        patches, maps, colours, rounded, grey, *levels = (part.clone() for part in self._describe(image))
+        patches, maps, colours, rounded, grey, *levels = self._describe(image)
         return Descriptors(patches, maps, colours, rounded, grey.to("cpu", non_blocking=True), tuple(levels))
 
     @torch.inference_mode()
@@ -158,7 +157,7 @@ class TorchMatcher:
         own = (d.patches, d.maps, d.colours, d.image, *d.levels)
         packed = self._sent(packed_views(reference, views, self.config.views))
         (flat,) = self._match(packed, network_depth, prior, agreement, *own, *others)
-        return self._matched(flat.clone())
+        return self._matched(flat)
 
     def _fused(
         self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor
@@ -169,7 +168,7 @@ class TorchMatcher:
         missing = network_depth.new_zeros(3, *(side // _QUARTERS for side in self._size))
         depths = torch.stack([*(view.matched.past for view in recent), *(missing,) * (max(count, 1) - len(recent))])
         packed = self._sent(packed_cameras(reference, recent, max(count, 1)))
-        return tuple(part.clone() for part in self._prior(packed, network_depth, depths))
+        return self._prior(packed, network_depth, depths)
 
     def _sent(self, packed: Tensor) -> Tensor:
         return packed.pin_memory() if self.device.type == "cuda" else packed
