@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +37,7 @@ from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.fused_convolutions import fold_batch_norms, fuse_convolutions
 from dvmvs_core.runtime.runner import PreviousKeyframe, Timer, untimed
 from dvmvs_core.runtime.step_geometry import StepGeometry, step_geometry
+from dvmvs_core.runtime.tf32 import tf32_convolutions
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,8 @@ class CudaRunner:
                 self.config.mask_out_of_view,
             )
         features = ImageFeatures(half, quarter, eighth, sixteenth, matching)
-        with timer("network"), _tf32_convolutions(self._dtype != torch.float32):
+        # Depth heads in float32 run on tensor cores: what comes from convolutions in halves is exact in TF32.
+        with timer("network"), tf32_convolutions(self._dtype != torch.float32):
             return self._network_step(image, features, costs, measurements, geometry, past)
 
     def _network_step(
@@ -167,21 +168,6 @@ class CudaRunner:
             matched = network.fine_sweep.match(depth, features.matching, measurements, *sweep)
             depth = network.fine_sweep(depth, matched, decoded, features.half)
         return depth, *state
-
-
-@contextmanager
-def _tf32_convolutions(allowed: bool) -> Iterator[None]:
-    """Allow the depth heads of a network in half precision, which stay float32, to run on tensor cores.
-
-    TF32 has as many digits as a half, so that what comes from convolutions in halves is exact in it; bfloat16 all the
-    more. Only the heads' weights are rounded.
-    """
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def _prepared(network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype) -> PairNet | FusionNet:

@@ -118,6 +118,18 @@ def test_an_engine_gives_the_depth_of_one_on_the_cpu(device):
     assert compared >= 3
 
 
+def test_a_second_engine_gives_the_depth_of_the_first(device, caplog):
+    """What is captured for it may lie where graphs of the first compute: the matcher is shared by both."""
+    config = EngineConfig(device=str(device), matching="fast")
+    first, second = (DepthEngine(load_network("small")[0], config) for _ in range(2))
+    first.warm_up()
+    for frame in islice(wall_frames(), 8 if device.type == "cuda" else 3):
+        one, other = first.step(frame), second.step(frame)
+    assert np.abs(one.depth / other.depth - 1).max() < 1e-3
+    assert np.abs(one.confidence - other.confidence).max() < 1e-2
+    assert not [x for x in caplog.records if x.levelname == "WARNING"]
+
+
 def test_an_engine_goes_on_where_its_gpu_no_longer_matches(device, monkeypatch, caplog):
     monkeypatch.setattr(checked, "_trusted", {})
     if device.type == "cpu":

@@ -52,6 +52,7 @@ from dvmvs_core.matching.view_selection import views_to_match
 from dvmvs_core.model.lite0 import Lite0, load_lite0
 from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, load_regulariser, prepared
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
+from dvmvs_core.runtime.tf32 import tf32_convolutions
 
 _FULL, _CELLS, _QUARTERS = 1, 2, 4
 
@@ -338,7 +339,8 @@ class TorchMatcher:
         )
         windows = (part.permute(2, 0, 1)[None] for part in (windows, windows_alone))
         inputs = RegulariserInputs(image.permute(2, 0, 1)[None].float(), *maps, *windows, *levels)
-        answer = self._regulariser(prepared(inputs))
+        with tf32_convolutions():  # an H200 takes 0.86 ms in place of 1.27, and log depth changes by 1e-5 at most
+            answer = self._regulariser(prepared(inputs))
         full = (answer.log_depth[0, 0] + offset).exp().clamp(self.config.min_depth_m, FARTHEST_M)
         return full, answer.log_odds[0, 0]
 
