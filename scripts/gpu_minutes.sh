@@ -4,7 +4,7 @@
 #   OUT=DIR scripts/gpu_minutes.sh measure [--seconds 480] [--only STEP,...]
 #   OUT=DIR scripts/gpu_minutes.sh train   [--seconds 540] [--init WEIGHTS] [-- more of `dvmvs train regulariser`]
 #
-# What is still unknown is measured first. Steps: untried training paper full rates small tests paper32
+# What is still unknown is measured first. Steps: training small paper full rates tests paper32
 # OUT receives at most eight files of at most 16 MiB. The machine needs python3 with torch, triton, numba, numpy, OpenCV,
 # scipy, rich and safetensors; the other packages come along as wheels in .gpu/wheels (`make gpu-wheels`, before).
 # --device cpu --tiny runs the same steps in seconds on any machine, to try the script. PYTHON names the interpreter.
@@ -19,7 +19,7 @@ usage() {
 mode=${1:-}
 [[ $mode == measure || $mode == train ]] || usage
 shift
-steps='untried training paper full rates small tests paper32'
+steps='training small paper full rates tests paper32'
 seconds= device=cuda init= tiny= only= more=()
 while (($#)); do
   case $1 in
@@ -98,30 +98,10 @@ tests() { # name, most seconds, files and options of pytest; its own configurati
     -p no:cacheprovider -q --durations 5 "${@:3}"
 }
 
-measure_untried() { # tests that no GPU has run to their end
-  local on_gpu=test/gpu/test_matching_on_gpu.py::test_an_engine_goes_on_where_its_gpu_no_longer_matches
-  tests 'engine goes on' 60 "$on_gpu"
-  # A CPU takes minutes for it.
-  tests 'pairnet trains' 60 test/gpu/test_training_on_gpu.py -k 'pairnet and float32' ${tiny:+--collect-only}
-}
-
-measure_training() { # of the program's parts: where the time of a step goes, and what a run with a deadline gets done
-  local size height clips
-  for size in 128x160x24 256x320x8; do
-    IFS=x read -r height width clips <<<"$size"
-    local sizes=(--height "$height" --width "$width" --batch-size "$clips" --frames 5 --precision bfloat16)
-    local long=(--deadline 55 --log-steps 5)
-    if [[ -n $tiny ]]; then
-      sizes=(--height 64 --width 96 --batch-size 1 --frames 3 --workers 1)
-      long=(--steps 1 --log-steps 1)
-    fi
-    local run=("$python" -m dvmvs_core train fusionnet --init small --device "$device" --held-out-batches 1 "${sizes[@]}")
-    step "training, ${width}x$height, phases" 60 "${run[@]}" --out "$scratch/$width" --profile "$scratch/speed.md" \
-      ${tiny:+--steps 1}
-    step "training, ${width}x$height, run" 60 "${run[@]}" --out "$scratch/$width" "${long[@]}"
-    tail -n 4 "$scratch/$width/log.jsonl" >>"$log"
-    [[ -n $tiny ]] && break
-  done
+measure_training() { # frames a second, and where the time of a step goes: no GPU has shown it yet
+  local sizes=()
+  [[ -n $tiny ]] && sizes=(--sizes 96x64x1 128x64x1 --frames 3 --workers 1 --seconds 1)
+  step training 150 "$python" benchmarks/training_rates.py "$OUT/training.json" --device "$device" "${sizes[@]}"
 }
 
 measure_paper() { benchmark "paper-$half" --preset paper --precision "$half"; }
