@@ -5,12 +5,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Which views to match a view against: those that see the same points at a good angle.
+"""Which views to match a view against: those that together see all of its points, at a good angle.
 
-Below the best angle the rays hardly intersect; above it the same surface looks different from both sides.
+Below the best angle the rays hardly intersect; above it the same surface looks different from both sides. The views
+with the best scores often see the same part of the image, as after a fast turn. So they are chosen one after the
+other, and what those before see well counts little for the next.
 
 Source: Yao et al., "MVSNet", ECCV 2018, section 4.1: the score of a pair of views. There the points are those of a
-sparse reconstruction; here they are of the prior depth, and count as well how much of the image is in view.
+sparse reconstruction; here they are of the prior depth, and count as well how much of the image is in view. Choosing
+greedily: Nemhauser, Wolsey and Fisher, "An analysis of approximations for maximizing submodular set functions", 1978.
 """
 
 from __future__ import annotations
@@ -30,7 +33,12 @@ SMALLER_DEG, LARGER_DEG = 4.0, 10.0
 """Standard deviations of the score, below and above the best angle."""
 
 MIN_SCORE = 0.02
-"""Of a view that is worth matching."""
+"""Of a view that is worth matching, the mean over the points."""
+
+SEEN = 0.3
+"""Score of a point, summed over the chosen views, from which on it is seen well: all but 1/e of what it can count for.
+Chosen on 197 keyframes of rendered worlds (abs rel .0754, .0752 and .0756 with 0.1, 0.3 and 0.6; .0761 with the best
+six by score alone), when two recordings had shown that twelve views are better than six."""
 
 STEP = 4
 """Cells of the prior depth between the points asked for."""
@@ -68,7 +76,7 @@ def best_views(
     count: int,
     step: int = STEP,
 ) -> list[int]:
-    """Return the indices of at most `count` of the other views, the best first; of those not worth matching none.
+    """Return the indices of at most `count` of the other views, those that add most first; none not worth matching.
 
     Args:
         depth: (h, w) metres of the view's cells; 0 = none.
@@ -84,14 +92,21 @@ def best_views(
     if not len(others_K) or not len(points):
         return []
     scores = _scores(points, world_T_cam, np.stack(others_K), np.stack(others_world_T_cam), depth.shape)
-    order = np.argsort(-scores, kind="stable")[:count]
-    return [int(index) for index in order if scores[index] > MIN_SCORE]
+    worth = np.flatnonzero(scores.mean(axis=1) > MIN_SCORE)
+    missed = np.exp(-scores[worth] / SEEN)
+    unseen, chosen = np.ones(len(points)), []
+    for _ in range(min(count, len(worth))):
+        gains = (1 - missed) @ unseen
+        gains[chosen] = -1
+        chosen.append(int(gains.argmax()))
+        unseen *= missed[chosen[-1]]
+    return worth[chosen].tolist()
 
 
 def _scores(
     points: np.ndarray, world_T_cam: np.ndarray, K: np.ndarray, world_T_other: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Mean over the points (N, 3) for each of V others, 0..1: in view of it, at a good angle, and at a like distance.
+    """Scores (V, N) of the points (N, 3) for V others, 0…1: in view, at a good angle, and at a like distance.
 
     All at once: one after the other they take a millisecond, a quarter of what a GPU takes for all of matching.
     """
@@ -108,7 +123,7 @@ def _scores(
     u, v = fx * in_other[..., 0] / z + cx, fy * in_other[..., 1] / z + cy
     height, width = size
     visible = (in_other[..., 2] > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
-    return (good * visible * np.minimum(a, b) / np.maximum(np.maximum(a, b), 1e-9)).mean(axis=-1)
+    return good * visible * np.minimum(a, b) / np.maximum(np.maximum(a, b), 1e-9)
 
 
 def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:

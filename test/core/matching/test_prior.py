@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from camera_poses import pose_at as moved
@@ -156,11 +158,20 @@ def best(others: list[np.ndarray], count: int, depth: np.ndarray = WALL) -> list
     return best_views(depth, WALL_K, np.eye(4), [WALL_K] * len(others), others, count, step=16)
 
 
-def test_the_best_baseline_comes_first_and_the_widest_last():
-    baselines = (0.03, 0.8, BEST_BASELINE_M, 0.09, 0.4)
-    others = [moved(x) for x in baselines]
-    assert [baselines[i] for i in best(others, 5)] == [BEST_BASELINE_M, 0.09, 0.4, 0.03, 0.8]
-    assert best(others, 2) == [2, 3]
+def test_the_best_baseline_is_taken_first():
+    baselines = (BEST_BASELINE_M, 0.4, 0.03, 0.8)
+    for better, worse in pairwise(baselines):
+        assert best([moved(worse), moved(better)], 1) == [1]
+    others = [moved(x) for x in (*baselines[1:], baselines[0])]
+    assert best(others, 1) == [3] and sorted(best(others, 9)) == [0, 1, 2, 3]
+
+
+def test_what_is_seen_already_counts_little():
+    """Three that stand where the best one does, and one that sees less, but sees what they do not."""
+    turned = [moved(BEST_BASELINE_M, turned=np.radians(a)) for a in (25, 26, 27, -35)]
+    assert best(turned, 1) == [0]
+    assert best(turned, 2) == [0, 3]
+    assert sorted(best(turned, 4)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
