@@ -159,7 +159,7 @@ def best(others: list[np.ndarray], count: int, depth: np.ndarray = WALL) -> list
 
 
 def test_the_best_baseline_is_taken_first():
-    baselines = (BEST_BASELINE_M, 0.4, 0.03, 0.8)
+    baselines = (BEST_BASELINE_M, 0.03, 0.4, 0.8)
     for better, worse in pairwise(baselines):
         assert best([moved(worse), moved(better)], 1) == [1]
     others = [moved(x) for x in (*baselines[1:], baselines[0])]
