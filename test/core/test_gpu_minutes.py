@@ -71,6 +71,7 @@ def distributions(named: set[str]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_bare_machine_has_all_that_is_imported():
     """What the script says that a machine must have, and the wheels that it brings along, are enough to train."""
     script, makefile = (ROOT / "scripts" / "gpu_minutes.sh").read_text(), (ROOT / "Makefile").read_text()
