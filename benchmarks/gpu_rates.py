@@ -19,12 +19,12 @@ import json
 import sys
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import torch
+from profiled_operations import longest
 from torch.profiler import profile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -139,13 +139,7 @@ def _operations(size: tuple[int, int], precision: str, options: argparse.Namespa
         for frame in islice(frames, options.keyframes):
             engine.step(frame)
         _wait(options.device)
-    taken = Counter()
-    for event in profiled.key_averages():
-        taken["host: " + event.key[:90]] += event.self_cpu_time_total / options.keyframes
-        taken["device: " + event.key[:90]] += event.self_device_time_total / options.keyframes
-        if event.self_device_time_total:
-            taken["kernels and copies"] += event.count / options.keyframes
-    return {name: round(value, 1) for name, value in taken.most_common(80) if value >= 0.1}
+    return longest(profiled, 80, runs=options.keyframes)
 
 
 def _paper(size: tuple[int, int]):

@@ -20,13 +20,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+
+from profiled_operations import longest
 
 STARTED = time.monotonic()
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dvmvs_core.atomic import replacing  # noqa: E402
 
 WARM_UP = 3
 
@@ -46,11 +50,12 @@ def main() -> None:
     for size in options.sizes:
         for name, value in _size(size, options):
             figures[f"{size}: {name}"] = value
-            options.out.write_text(json.dumps(figures, indent=2) + "\n")
+            with replacing(options.out) as unfinished:
+                unfinished.write_text(json.dumps(figures, indent=2) + "\n")
             print(size, name, value, flush=True)
 
 
-def _size(size: str, options: argparse.Namespace):
+def _size(size: str, options: argparse.Namespace) -> Iterator[tuple[str, object]]:
     """Yield names and values of what is measured of FusionNet at a size."""
     from dvmvs_core.training.processes import single_process
     from dvmvs_core.training.training_run import RunPlan, build_trainer
@@ -107,14 +112,7 @@ def _operations(trainer, batch) -> dict[str, float]:
 
     with profile() as profiled:
         trainer.train_step(batch)
-    taken = Counter()
-    for event in profiled.key_averages():
-        taken["host: " + event.key[:90]] += event.self_cpu_time_total / 1e3
-        taken["device: " + event.key[:90]] += event.self_device_time_total / 1e3
-        if event.self_device_time_total:
-            taken["device, all"] += event.self_device_time_total / 1e3
-            taken["kernels and copies"] += event.count
-    return {name: round(value, 2) for name, value in taken.most_common(40) if value >= 0.01}
+    return longest(profiled, 40, unit_us=1e3, digits=2)
 
 
 def _peak_mib(device: str) -> float | None:
