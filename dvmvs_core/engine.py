@@ -29,6 +29,7 @@ from dvmvs_core.engine_state import FrameEstimate, PastKeyframes, StoredView
 from dvmvs_core.errors import FrameError
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
+from dvmvs_core.matching.blindness import cautious
 from dvmvs_core.matching.choose_matcher import choose_matcher, matcher_on_device
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
@@ -297,6 +298,7 @@ class DepthEngine:
         with self._timer("fusion"):
             past = self._past.fused
             depth, confidence, fused = self._fuse(depth, confidence, image, self._K, reference.world_T_cam, past)
+            depth = cautious(depth, torch.as_tensor(matched.blindness, device=self.device))
         reference.matching_view = reference.matching_view.with_depth(matched.settled(fused.depth[0]))
         return depth, confidence if self.estimates_confidence else None, fused
 

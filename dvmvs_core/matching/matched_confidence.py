@@ -39,6 +39,7 @@ CUES = (
     "off_swept",
     "edge",
     "views",
+    "blindness",
 )
 
 CLEAR_PARALLAX_PX = 4.0
@@ -84,9 +85,9 @@ def matched_cues(matched: MatchedDepth) -> tuple[np.ndarray, np.ndarray]:
     """Return the cues (F, h, w) float32 in the order of `CUES`, and which cells (h, w) a past keyframe has in view."""
     log_depth = np.log(matched.depth[::2, ::2])
     size = log_depth.shape[::-1]
-    prior, agreement, parallax = (
+    prior, agreement, parallax, blindness = (
         cv2.resize(x, size, interpolation=cv2.INTER_LINEAR)
-        for x in (matched.prior, matched.agreement, matched.parallax)
+        for x in (matched.prior, matched.agreement, matched.parallax, matched.blindness)
     )
     margin = np.clip(matched.margin, 0, MAX_MARGIN)
     clear = np.minimum(parallax / CLEAR_PARALLAX_PX, 1)
@@ -105,5 +106,6 @@ def matched_cues(matched: MatchedDepth) -> tuple[np.ndarray, np.ndarray]:
         *differences,
         np.minimum(edge, 1),
         np.minimum(matched.views, 4) / np.float32(4),
+        blindness,
     )
     return np.stack(cues).astype(np.float32, copy=False), matched.views > 0

@@ -22,10 +22,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.geometry import inverse_pose
+from dvmvs_core.matching.blindness import blindness
 from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.measured_around import FARTHEST_M
@@ -161,12 +163,13 @@ class Matcher:
             float(self._log_depths[0]),
             float(self._step),
         )
-        full, log_odds = regularised(found, self.regularise)
+        full, log_odds, evidence = regularised(found, self.regularise)
         full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
         count = np.empty(depth.shape, np.uint8)
         parallel_rows(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
+        blind = blindness(torch.from_numpy(parallax), evidence, c.prior_parallax_px).numpy()
         return MatchedDepth(
-            full, depth, own, swept_depth, swept_margin, prior, agreement, parallax, margin, count, log_odds
+            full, depth, own, swept_depth, swept_margin, prior, agreement, parallax, margin, count, blind, log_odds
         )
 
     def _prior(
@@ -381,6 +384,7 @@ def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, ag
         parallax=np.zeros_like(prior),
         margin=np.zeros_like(own),
         views=np.zeros(own.shape, np.uint8),
+        blindness=np.ones_like(prior),
     )
 
 

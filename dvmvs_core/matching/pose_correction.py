@@ -27,9 +27,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from dvmvs_core.geometry import inverse_pose, project
+from dvmvs_core.geometry import inverse_pose
 from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.matching.pose_kernels import best_turn, keep_found, keep_returned, keep_visible, median_distance
 from dvmvs_core.matching.relative_view import HALF
+from dvmvs_core.runtime.threads import parallel_rows
 
 MAX_CORNERS, QUALITY, SPACING = 200, 0.01, 6
 """Corners of a keyframe, the least strength of one relative to the strongest, and cells between two of them."""
@@ -81,6 +83,8 @@ deviation is larger than that of a track, since the errors of neighbouring track
 ITERATIONS, CONVERGED = 6, 1e-5
 """Of Gauss-Newton, and the change, radians, after which there is none."""
 
+_CELL_FROM_PIXEL = np.linalg.inv(HALF.pixel_from_cell)
+
 
 @dataclass(frozen=True)
 class Tracks:
@@ -99,6 +103,21 @@ class Tracks:
     parallax: float
 
 
+@dataclass(frozen=True)
+class _Corners:
+    """N corners of a keyframe.
+
+    Attributes:
+        cells: (N, 2) float32, of the half-resolution grid.
+        rays: (N, 3) at depth 1.
+        depth: (N,) metres, of the prior.
+    """
+
+    cells: np.ndarray
+    rays: np.ndarray
+    depth: np.ndarray
+
+
 def corrected_views(reference: MatchingView, views: Sequence[MatchingView], prior: np.ndarray) -> list[MatchingView]:
     """Return the views, with turned poses where the given ones are clearly off; the others are the same objects.
 
@@ -111,12 +130,11 @@ def corrected_views(reference: MatchingView, views: Sequence[MatchingView], prio
     if corners is None or len(corners) < MIN_TRACKS:
         return list(views)
     corners = corners[:, 0]
-    result = []
-    for view in views:
-        view_T_ref = inverse_pose(view.world_T_cam) @ reference.world_T_cam
-        tracks = _tracked(corners, reference, view, view_T_ref, prior)
-        turn = None if tracks is None else correction(tracks, view_T_ref)
-        result.append(view if turn is None else replace(view, world_T_cam=_turned(view.world_T_cam, turn)))
+    nearest = np.minimum(np.rint(corners / 2).astype(int), (prior.shape[1] - 1, prior.shape[0] - 1))
+    depth = prior[nearest[:, 1], nearest[:, 0]].astype(np.float64)
+    rays = _rays(corners, _CELL_FROM_PIXEL @ reference.K)
+    result = list(views)
+    parallel_rows(_correct, len(views), _Corners(corners, rays, depth), reference, result)
     return result
 
 
@@ -129,12 +147,13 @@ def correction(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray | None:
     """
     if len(tracks.x) < MIN_TRACKS or not tracks.parallax >= MIN_PARALLAX:
         return None
-    before = _median_distance(tracks, view_T_ref[:3, :3], view_T_ref[:3, 3])
+    E = _cross(view_T_ref[:3, 3]) @ view_T_ref[:3, :3]
+    before = _median_distance(tracks, E)
     if not before >= MIN_RESIDUAL:
         return None
-    turn = _best_turn(tracks, view_T_ref)
+    turn, turned_E = _best_turn(tracks, E)
     angle = np.linalg.norm(cv2.Rodrigues(turn)[0])
-    after = _median_distance(tracks, turn @ view_T_ref[:3, :3], turn @ view_T_ref[:3, 3])
+    after = _median_distance(tracks, turned_E)
     return turn if after <= MAX_REMAINING * before and angle <= MAX_TURN else None
 
 
@@ -145,53 +164,61 @@ def _turned(world_T_cam: np.ndarray, corrected_R_view: np.ndarray) -> np.ndarray
     return turned
 
 
-def _tracked(
-    corners: np.ndarray, reference: MatchingView, view: MatchingView, view_T_ref: np.ndarray, prior: np.ndarray
-) -> Tracks | None:
-    """Corners (N, 2) of the reference view, tracked there and back; None if there are too few."""
-    to_cell = np.linalg.inv(HALF.pixel_from_cell)
-    K_ref, K_view = to_cell @ reference.K, to_cell @ view.K
+def _correct(first: int, last: int, corners: _Corners, reference: MatchingView, views: list[MatchingView]) -> None:
+    """Put turned views in place of those of first…last whose poses are clearly off. OpenCV frees the interpreter."""
+    for i in range(first, last):
+        view_T_ref = (inverse_pose(views[i].world_T_cam) @ reference.world_T_cam).astype(np.float64)
+        tracks = _tracked(corners, reference, views[i], view_T_ref)
+        turn = None if tracks is None else correction(tracks, view_T_ref)
+        if turn is not None:
+            views[i] = replace(views[i], world_T_cam=_turned(views[i].world_T_cam, turn))
+
+
+def _tracked(corners: _Corners, reference: MatchingView, view: MatchingView, view_T_ref: np.ndarray) -> Tracks | None:
+    """Corners of the reference view, tracked there and back; None if there are too few.
+
+    OpenCV tracks each corner on its own, so that those that are lost ahead need not be tracked back.
+    """
+    K_ref, K_view = _CELL_FROM_PIXEL @ reference.K, _CELL_FROM_PIXEL @ view.K
     grey, view_grey = np.asarray(reference.descriptors.grey), np.asarray(view.descriptors.grey)
-    nearest = np.minimum(np.rint(corners / 2).astype(int), (prior.shape[1] - 1, prior.shape[0] - 1))
-    depth = prior[nearest[:, 1], nearest[:, 0], None]
-    x = _rays(corners, K_ref)
-    far = x @ view_T_ref[:3, :3].T  # of the corners, infinitely distant
-    points = depth * far + view_T_ref[:3, 3]
-    before = (points[:, 2] > NEAREST_M) & (far[:, 2] > 0)
-    corners, x, far, points = corners[before], x[before], far[before], points[before]
-    expected = project(points, K_view)
-    visible = _inside(expected, view_grey.shape)
-    if visible.sum() < MIN_TRACKS:
+    interior = (*view_grey.shape, BORDER)
+    camera = (view_T_ref, K_view, *interior, NEAREST_M)
+    starts, expected = np.empty_like(corners.cells), np.empty_like(corners.cells)
+    x, y = np.empty_like(corners.rays), np.empty_like(corners.rays)
+    parallax, median_parallax, count = np.empty(len(x)), np.empty(1), np.empty(1, np.int64)
+    keep_visible(corners.cells, corners.rays, corners.depth, *camera, starts, expected, x, parallax, count)
+    n = count[0]
+    if n < MIN_TRACKS:
         return None
-    corners, x, far, expected = corners[visible], x[visible], far[visible], expected[visible]
-    found, ahead = _flow(grey, view_grey, corners, expected)
-    returned, back = _flow(view_grey, grey, found, corners)
-    good = ahead & back & _inside(found, view_grey.shape) & (np.abs(returned - corners).max(axis=1) <= MAX_RETURN)
-    if good.sum() < MIN_TRACKS:
+    found, status = _flow(grey, view_grey, starts[:n], expected[:n])
+    keep_found(status, *interior, found, starts, x, parallax, count)
+    n = count[0]
+    if n < MIN_TRACKS:
         return None
-    parallax = np.linalg.norm(expected[good] - project(far[good], K_view), axis=1)
+    found = found[:n]
+    returned, status = _flow(view_grey, grey, found, starts[:n])
+    returns = (status, returned, np.float32(MAX_RETURN))
+    keep_returned(*returns, found, starts, K_view, x, y, parallax, median_parallax, count)
+    n = count[0]
+    if n < MIN_TRACKS:
+        return None
     focal = np.array([(k[0, 0], k[1, 1]) for k in (K_ref, K_view)])
-    return Tracks(x[good], _rays(found[good], K_view), focal, float(np.median(parallax)))
+    return Tracks(x[:n], y[:n], focal, float(median_parallax[0]))
 
 
 def _flow(grey: np.ndarray, other: np.ndarray, points: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where points (N, 2) of one image are in another, and whether they were found (N,)."""
+    """Where points (N, 2) of one image are in another, and their status (N, 1), 0 where they were not found."""
     found, status, _ = cv2.calcOpticalFlowPyrLK(
         grey,
         other,
         points,
-        start.astype(np.float32),  # a copy, which is overwritten
+        start.copy(),  # which is overwritten
         winSize=WINDOW,
         maxLevel=LEVELS,
         criteria=STEPS_OF_TRACKING,
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
-    return found, status[:, 0] > 0
-
-
-def _inside(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Which cells (N, 2) are in an image of that size, off its border."""
-    return ((cells >= BORDER) & (cells <= (size[1] - 1 - BORDER, size[0] - 1 - BORDER))).all(axis=1)
+    return found, status
 
 
 def _rays(cells: np.ndarray, K: np.ndarray) -> np.ndarray:
@@ -199,56 +226,21 @@ def _rays(cells: np.ndarray, K: np.ndarray) -> np.ndarray:
     return np.column_stack(((cells - K[:2, 2]) / (K[0, 0], K[1, 1]), np.ones(len(cells))))
 
 
-def _median_distance(tracks: Tracks, R: np.ndarray, t: np.ndarray) -> float:
-    return float(np.median(np.abs(_residuals(tracks, R, t)[0])))
+def _median_distance(tracks: Tracks, E: np.ndarray) -> float:
+    """Of tracks from their epipolar lines, cells."""
+    median = np.empty(1)
+    median_distance(tracks.x, tracks.y, tracks.focal, E, median)
+    return float(median[0])
 
 
-def _residuals(tracks: Tracks, R: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Signed residuals (N,) in cells, and their derivatives (N, 3) by a rotation of the view."""
-    x, y = tracks.x, tracks.y
-    Ex = x @ (_cross(t) @ R).T
-    ETy = y @ (_cross(t) @ R)
-    slope = np.concatenate((ETy[:, :2] / tracks.focal[0], Ex[:, :2] / tracks.focal[1]), axis=1)  # by cells
-    length = np.maximum(np.sqrt((slope * slope).sum(axis=1)), 1e-12)
-    # A rotation exp(w) of the view makes E exp(w) E, so that yᵀ E x grows by yᵀ (w × E x) = w · (E x × y).
-    return (y * Ex).sum(axis=1) / length, _cross_products(Ex, y) / length[:, None]
-
-
-def _best_turn(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray:
-    """The rotation of the view (3, 3) with the least robust cost plus prior."""
-    w = np.zeros(3)
-    turn = np.eye(3)
-    doubt = np.eye(3) / EXPECTED_TURN**2 + _along(tracks, view_T_ref) / EXPECTED_SHIFT**2
-    for _ in range(ITERATIONS):
-        r, J = _residuals(tracks, turn @ view_T_ref[:3, :3], turn @ view_T_ref[:3, 3])
-        weighted = J / ((1 + (r / OUTLIER) ** 2) * TRACK_NOISE**2)[:, None]
-        information = weighted.T @ J + doubt
-        step = np.linalg.solve(information, weighted.T @ r + doubt @ w)
-        w = w - step
-        turn = cv2.Rodrigues(w)[0]
-        if np.abs(step).max() < CONVERGED:
-            break
-    return turn
-
-
-def _along(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray:
-    """(3, 3) whose product with a rotation vector, from both sides, is the mean squared shift along the lines, cells².
-
-    Source: y + w × y, projected, moves by (w × y) - y (w × y)z.
-    """
-    line = tracks.x @ (_cross(view_T_ref[:3, 3]) @ view_T_ref[:3, :3]).T
-    way = np.column_stack((line[:, 1], -line[:, 0]))
-    way *= tracks.focal[1] / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12)
-    way = np.column_stack((way, -(way * tracks.y[:, :2]).sum(axis=1)))
-    shifts = _cross_products(tracks.y, way)  # way · (w × y) = w · (y × way)
-    return shifts.T @ shifts / len(shifts)
+def _best_turn(tracks: Tracks, E: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rotation of the view (3, 3) with the least robust cost plus prior, and E (3, 3) of the turned view."""
+    turn, turned_E = np.empty((3, 3)), np.empty((3, 3))
+    prior = (EXPECTED_TURN, EXPECTED_SHIFT)
+    best_turn(tracks.x, tracks.y, tracks.focal, E, *prior, TRACK_NOISE, OUTLIER, ITERATIONS, CONVERGED, turn, turned_E)
+    return turn, turned_E
 
 
 def _cross(t: np.ndarray) -> np.ndarray:
     """[t]× (3, 3): [t]× v = t × v."""
     return np.array(((0, -t[2], t[1]), (t[2], 0, -t[0]), (-t[1], t[0], 0)))
-
-
-def _cross_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross products (N, 3) of vectors (N, 3), a third of the time of numpy's."""
-    return np.stack([a[:, i - 2] * b[:, i - 1] - a[:, i - 1] * b[:, i - 2] for i in range(3)], axis=1)

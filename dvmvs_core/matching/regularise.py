@@ -66,11 +66,15 @@ class Found(NamedTuple):
     step: float
 
 
-def regularised(found: Found, regularise: Regularise) -> tuple[np.ndarray, np.ndarray]:
-    """Return the depth (H, W) float32 metres of a keyframe, and the log odds (h, w) that it is within 10 %."""
+def regularised(found: Found, regularise: Regularise) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+    """Return the depth (H, W) of a keyframe in metres, the log odds (h, w) that it is within 10 %, and the evidence.
+
+    The latter is (EVIDENCE, q, r), see `RegulariserInputs`.
+    """
     inputs, offset = regulariser_inputs(found)
     answer = regularise(inputs)
-    return np.exp(answer.log_depth[0, 0].numpy() + np.float32(offset)), answer.log_odds[0, 0].numpy()
+    depth = np.exp(answer.log_depth[0, 0].numpy() + np.float32(offset))
+    return depth, answer.log_odds[0, 0].numpy(), inputs.evidence[0]
 
 
 def regulariser_inputs(found: Found) -> tuple[RegulariserInputs, float]:

@@ -17,6 +17,7 @@ import functools
 import threading
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matcher import Matcher
+from dvmvs_core.matching.pose_correction import corrected_views
 from dvmvs_core.matching.regularise import unregularised
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS
 
@@ -51,6 +53,22 @@ def match_noise(config: MatchingConfig) -> None:
         world_T_cam[0, 3] = 0.1 * i
         view = MatchingView(matcher.describe(noise), K, world_T_cam)
         past.append(replace(view, matched=matcher.match(view, past, depth)))
+    _correct_noise(view)
+
+
+def _correct_noise(view: MatchingView) -> None:
+    """Turn a view that shows what the reference does, though its pose says otherwise: all corners are tracked."""
+    side = 3 * _SIDE
+    noise = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
+    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
+    K = np.array(((2 * side, 0, side), (0, 2 * side, side), (0, 0, 1)), dtype=np.float64)
+    reference = replace(view, descriptors=replace(view.descriptors, grey=smooth), K=K, world_T_cam=np.eye(4))
+    world_T_cam = np.eye(4)
+    world_T_cam[:2, 3] = 0.02, 0.01  # 2 cells: enough parallax
+    world_T_cam[:3, :3] = cv2.Rodrigues(np.array((0.01, 0.0, 0.0)))[0]
+    corrected_views(
+        reference, [replace(reference, world_T_cam=world_T_cam)], np.ones((side // 2, side // 2), np.float32)
+    )
 
 
 def _blank_maps(pixels: Tensor) -> tuple[Tensor, ...]:

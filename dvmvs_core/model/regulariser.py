@@ -210,14 +210,22 @@ class Regulariser(nn.Module):
         fits = functional.interpolate(inputs.fits, scale_factor=2.0, mode="bilinear")
         candidates = torch.cat((inputs.matched, fits, torch.zeros_like(inputs.matched)), dim=1)
         coarse = (weights.softmax(dim=1) * candidates).sum(dim=1, keepdim=True)
-        clear = inputs.evidence[:, :1].mean(dim=(2, 3), keepdim=True)
-        anchored = ((clear - NO_ANCHOR) / (ANCHOR - NO_ANCHOR)).clamp(0, 1)
-        coarse = coarse + anchored * needed.sigmoid() * change
+        coarse = coarse + anchored(inputs.evidence) * needed.sigmoid() * change
 
         between = self.upsampling(torch.cat((features, pixels), dim=1)).float()
         between = functional.pixel_shuffle(between, 2).unflatten(1, (_NEIGHBOURS, 4)).softmax(dim=1)
         log_depth = functional.pixel_shuffle((between * _neighbours(coarse)).sum(dim=1), 2)
         return Regularised(log_depth, coarse, log_odds)
+
+
+def anchored(evidence: Tensor) -> Tensor:
+    """Return how well a keyframe is measured (B, 1, 1, 1), from 0, where images say nothing of depth, to 1.
+
+    Args:
+        evidence: (B, EVIDENCE, q, r) of `RegulariserInputs`.
+    """
+    clear = evidence[:, :1].mean(dim=(2, 3), keepdim=True)
+    return ((clear - NO_ANCHOR) / (ANCHOR - NO_ANCHOR)).clamp(0, 1)
 
 
 def load_regulariser(path: Path = WEIGHTS) -> Regulariser:

@@ -34,8 +34,8 @@ def device_confidence(found: dict[str, Tensor], weights: Tensor, bias: float) ->
 def _cues(found: dict[str, Tensor]) -> Tensor:
     log_depth = found["depth"][::2, ::2].log()
     size = log_depth.shape
-    coarse = torch.stack((found["prior"], found["agreement"], found["parallax"]))
-    prior, agreement, parallax = _resized(coarse, size)
+    coarse = torch.stack([found[name] for name in ("prior", "agreement", "parallax", "blindness")])
+    prior, agreement, parallax, blindness = _resized(coarse, size)
     margin = found["margin"].clamp(0, MAX_MARGIN)
     clear = (parallax / CLEAR_PARALLAX_PX).clamp(max=1)
     both = torch.stack((log_depth, -log_depth))[None]
@@ -50,6 +50,7 @@ def _cues(found: dict[str, Tensor]) -> Tensor:
         *(log_depth - others).abs().clamp(max=MAX_DIFFERENCE),
         edge.clamp(max=1),
         found["views"].clamp(max=4) / 4,
+        blindness,
     )
     return torch.stack(cues)
 

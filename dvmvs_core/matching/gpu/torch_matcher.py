@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dvmvs_core.confidence import load_coefficients
 from dvmvs_core.config import MatchingConfig
+from dvmvs_core.matching.blindness import blindness
 from dvmvs_core.matching.descriptors import Descriptors
 from dvmvs_core.matching.gpu.describing import describe_image
 from dvmvs_core.matching.gpu.kernels import Kernels, choose_kernels
@@ -69,6 +70,7 @@ _FIELDS = {
     "prior": _QUARTERS,
     "agreement": _QUARTERS,
     "parallax": _QUARTERS,
+    "blindness": _QUARTERS,
     "past": _QUARTERS,
 }
 """What the last step gives, and how many pixels a side its cells have."""
@@ -241,7 +243,7 @@ class TorchMatcher:
             if not c.consistency:
                 swept_depth = depth
         views = doubled(counts).gather(-1, best.plane[..., None])[..., 0]
-        full, log_odds = self._regularised(
+        full, log_odds, evidence = self._regularised(
             image, K, levels, depth, network, best, views, prior, agreement, moved, alone
         )
         found = {
@@ -256,6 +258,7 @@ class TorchMatcher:
             "prior": prior,
             "agreement": agreement,
             "parallax": moved,
+            "blindness": blindness(moved, evidence, c.prior_parallax_px),
         }
         found["confidence"] = device_confidence(found, self._weights, self._bias)
         found["past"] = _as_past(depth, swept_margin, network)
@@ -316,8 +319,8 @@ class TorchMatcher:
         agreement: Tensor,
         moved: Tensor,
         alone: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Depth (H, W) metres and log odds (h, w)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Depth (H, W) metres, log odds (h, w) and evidence (EVIDENCE, q, r)."""
         log_depth = depth.log()
         log_cells = quarter_means(log_depth[..., None])[..., 0]
         windows, windows_alone, clear = score_windows((log_cells - self._nearest) / self._step, best.agreed, alone)
@@ -342,7 +345,7 @@ class TorchMatcher:
         with tf32_convolutions():  # an H200 takes 0.86 ms in place of 1.27, and log depth changes by 1e-5 at most
             answer = self._regulariser(prepared(inputs))
         full = (answer.log_depth[0, 0] + offset).exp().clamp(self.config.min_depth_m, FARTHEST_M)
-        return full, answer.log_odds[0, 0]
+        return full, answer.log_odds[0, 0], evidence
 
     def _matched(self, flat: Tensor) -> MatchedOnDevice:
         height, width = self._size
@@ -366,6 +369,7 @@ class TorchMatcher:
             parallax=torch.zeros_like(prior),
             margin=none,
             views=none,
+            blindness=torch.ones_like(prior),
             confidence=torch.zeros_like(network_depth),
             past=_as_past(own, none, own),
         )

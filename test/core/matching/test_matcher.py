@@ -61,6 +61,7 @@ def test_without_a_past_it_returns_the_network(walk):
     first, *_ = walk(2.6)
     np.testing.assert_array_equal(first.depth, np.float32(2.6))
     assert not first.parallax.any()
+    assert first.blindness.min() == 1
     assert not first.views.any()
 
 
@@ -69,6 +70,10 @@ def test_without_parallax_the_network_decides(wall, described, describer):
     views = [MatchingView(described[-1], wall.K, wall.poses[-1]) for _ in range(2)]
     result = matcher.match(views[0], views[1:], np.full((96, 128), 3.0, np.float32))
     np.testing.assert_allclose(result.depth, 3.0, rtol=0.04)
+
+
+def test_a_textured_wall_blinds_nobody(walk):
+    assert max(one.blindness.max() for one in walk(2.0)[1:]) == 0
 
 
 def test_the_past_tells_how_sure_it_was(walk):

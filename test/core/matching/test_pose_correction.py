@@ -100,6 +100,23 @@ def test_a_rough_prior_does_not_hinder(scene):
         assert epipolar_error(scene, view, exact) < 0.3 * epipolar_error(scene, before, exact)
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_the_number_of_threads_changes_nothing(scene, threads):
+    given = [turned(scene.views[i % 2], 0.2 * i) for i in range(6)]
+    count = torch.get_num_threads()
+    found = []
+    try:
+        for one in (1, threads):
+            torch.set_num_threads(one)
+            found.append(corrected_views(scene.reference, given, scene.prior))
+    finally:
+        torch.set_num_threads(count)
+    assert 2 <= sum(view is not before for view, before in zip(found[0], given, strict=True)) < 6
+    for alone, shared, before in zip(*found, given, strict=True):
+        np.testing.assert_array_equal(alone.world_T_cam, shared.world_T_cam)
+        assert (alone is before) == (shared is before)
+
+
 def test_a_pose_that_is_off_by_far_stays(scene):
     given = [turned(view, 12.0) for view in scene.views]
     assert corrected_views(scene.reference, given, scene.prior)[0] is given[0]

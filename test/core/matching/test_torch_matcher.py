@@ -25,7 +25,7 @@ from dvmvs_core.matching.matched_confidence import matched_confidence
 SIZE = (64, 96)
 CPU = torch.device("cpu")
 DEPTHS = ("depth", "measured_depth", "swept_depth", "network_depth", "prior")
-OTHERS = ("margin", "swept_margin", "agreement", "parallax", "log_odds")
+OTHERS = ("margin", "swept_margin", "agreement", "parallax", "blindness", "log_odds")
 
 
 @pytest.fixture(scope="module")
