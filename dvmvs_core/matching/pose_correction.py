@@ -12,6 +12,11 @@ The rotation of the view that brings them onto their epipolar lines is found by 
 prior that the pose is right, above all along the lines. It is used where it explains the tracks much better than the
 given pose, which is left as it is otherwise: tracks err by a quarter of a pixel themselves, and good poses by less.
 
+Where translation hardly moves the corners, lines say little, and a turn by half a degree looks like a room of twice the
+size. It does not for corners of different depths: translation moves the near ones more, a turn moves all alike. So
+there the tracks are explained by a rotation and a scale of prior depth together, and the rotation is used where it
+adds to what the scale alone explains.
+
 Symbols: x, y rays at depth 1 in the reference and in the view, R and t of view_T_ref, E = [t]× R, the residual
 r = yᵀ E x / |∂(yᵀ E x)/∂ cells|, the Sampson distance in cells of the half-resolution grid; w the rotation vector.
 
@@ -29,7 +34,14 @@ import numpy as np
 
 from dvmvs_core.geometry import inverse_pose
 from dvmvs_core.matching.keyframe import MatchingView
-from dvmvs_core.matching.pose_kernels import best_turn, keep_found, keep_returned, keep_visible, median_distance
+from dvmvs_core.matching.pose_kernels import (
+    best_turn,
+    best_turn_by_depth,
+    keep_found,
+    keep_returned,
+    keep_visible,
+    median_distance,
+)
 from dvmvs_core.matching.relative_view import HALF
 from dvmvs_core.runtime.threads import parallel_rows
 
@@ -54,8 +66,8 @@ NEAREST_M = 0.05
 MIN_TRACKS = 15
 """Tracks that a correction needs."""
 
-MIN_PARALLAX = 1.5
-"""Cells that half of the corners must move by translation: what hardly moves but by turning has no epipolar lines."""
+LITTLE_PARALLAX = 4.0
+"""Cells that translation moves half of the corners, below which prior depth is asked as well."""
 
 MIN_RESIDUAL = 0.175
 """Cells: the median distance from epipolar lines that is not noise of the tracks yet."""
@@ -83,6 +95,15 @@ deviation is larger than that of a track, since the errors of neighbouring track
 ITERATIONS, CONVERGED = 6, 1e-5
 """Of Gauss-Newton, and the change, radians, after which there is none."""
 
+EXPECTED_SCALE, EXPECTED_DEPTH = 0.8, 0.4
+"""Deviations of log prior depth: of the scale that all corners share, and of each corner. By depth alone."""
+
+FAR_OUTLIER, CORRELATED = 3.0, 4.0
+"""Squared residual over its variance that counts half, and tracks that count as one: their depths err together."""
+
+MIN_GAIN, ITERATIONS_BY_DEPTH = 1.0, 8
+"""Log likelihood that a rotation must add to what a scale of depth explains, and steps of Gauss-Newton."""
+
 _CELL_FROM_PIXEL = np.linalg.inv(HALF.pixel_from_cell)
 
 
@@ -93,12 +114,14 @@ class Tracks:
     Attributes:
         x: (N, 3) rays at depth 1 in the reference view.
         y: (N, 3) the same in the other view.
+        depth: (N,) prior depth in the reference view, metres.
         focal: fx, fy of the reference view's cells and of the other's, (2, 2).
         parallax: median number of cells that translation moves the corners, at their prior depth.
     """
 
     x: np.ndarray
     y: np.ndarray
+    depth: np.ndarray
     focal: np.ndarray
     parallax: float
 
@@ -145,16 +168,42 @@ def correction(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray | None:
         tracks: of the view.
         view_T_ref: (4, 4) as given.
     """
-    if len(tracks.x) < MIN_TRACKS or not tracks.parallax >= MIN_PARALLAX:
+    if len(tracks.x) < MIN_TRACKS or np.isnan(tracks.parallax):
         return None
+    find = _correction_by_depth if tracks.parallax < LITTLE_PARALLAX else _correction_by_lines
+    turn = find(tracks, view_T_ref)
+    return turn if turn is not None and np.linalg.norm(cv2.Rodrigues(turn)[0]) <= MAX_TURN else None
+
+
+def _correction_by_depth(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray | None:
+    """The rotation, where tracks speak for it; a scale of depth that explains them as well is preferred."""
+    turn, gain = np.empty((3, 3)), np.empty(1)
+    prior = (EXPECTED_TURN, EXPECTED_SCALE, EXPECTED_DEPTH)
+    noise = (TRACK_NOISE, FAR_OUTLIER, CORRELATED)
+    steps = (ITERATIONS_BY_DEPTH, CONVERGED)
+    best_turn_by_depth(
+        tracks.x,
+        tracks.y,
+        tracks.depth,
+        tracks.focal,
+        view_T_ref.astype(np.float64),
+        *prior,
+        *noise,
+        *steps,
+        turn,
+        gain,
+    )
+    return turn if gain[0] > MIN_GAIN else None
+
+
+def _correction_by_lines(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray | None:
+    """The rotation that brings tracks onto their epipolar lines, where the given pose leaves them off."""
     E = _cross(view_T_ref[:3, 3]) @ view_T_ref[:3, :3]
     before = _median_distance(tracks, E)
     if not before >= MIN_RESIDUAL:
         return None
     turn, turned_E = _best_turn(tracks, E)
-    angle = np.linalg.norm(cv2.Rodrigues(turn)[0])
-    after = _median_distance(tracks, turned_E)
-    return turn if after <= MAX_REMAINING * before and angle <= MAX_TURN else None
+    return turn if _median_distance(tracks, turned_E) <= MAX_REMAINING * before else None
 
 
 def _turned(world_T_cam: np.ndarray, corrected_R_view: np.ndarray) -> np.ndarray:
@@ -184,26 +233,26 @@ def _tracked(corners: _Corners, reference: MatchingView, view: MatchingView, vie
     interior = (*view_grey.shape, BORDER)
     camera = (view_T_ref, K_view, *interior, NEAREST_M)
     starts, expected = np.empty_like(corners.cells), np.empty_like(corners.cells)
-    x, y = np.empty_like(corners.rays), np.empty_like(corners.rays)
+    x, y, depth = np.empty_like(corners.rays), np.empty_like(corners.rays), np.empty_like(corners.depth)
     parallax, median_parallax, count = np.empty(len(x)), np.empty(1), np.empty(1, np.int64)
-    keep_visible(corners.cells, corners.rays, corners.depth, *camera, starts, expected, x, parallax, count)
+    keep_visible(corners.cells, corners.rays, corners.depth, *camera, starts, expected, x, depth, parallax, count)
     n = count[0]
     if n < MIN_TRACKS:
         return None
     found, status = _flow(grey, view_grey, starts[:n], expected[:n])
-    keep_found(status, *interior, found, starts, x, parallax, count)
+    keep_found(status, *interior, found, starts, x, depth, parallax, count)
     n = count[0]
     if n < MIN_TRACKS:
         return None
     found = found[:n]
     returned, status = _flow(view_grey, grey, found, starts[:n])
     returns = (status, returned, np.float32(MAX_RETURN))
-    keep_returned(*returns, found, starts, K_view, x, y, parallax, median_parallax, count)
+    keep_returned(*returns, found, starts, K_view, x, y, depth, parallax, median_parallax, count)
     n = count[0]
     if n < MIN_TRACKS:
         return None
     focal = np.array([(k[0, 0], k[1, 1]) for k in (K_ref, K_view)])
-    return Tracks(x[:n], y[:n], focal, float(median_parallax[0]))
+    return Tracks(x[:n], y[:n], depth[:n], focal, float(median_parallax[0]))
 
 
 def _flow(grey: np.ndarray, other: np.ndarray, points: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,18 +20,19 @@ import numpy as np
 from dvmvs_core.runtime.compiled import compiled, inlined
 
 _MIN_LENGTH = 1e-12
+_MIN_PARALLAX = 1e-3  # cells, below which an epipolar line has no direction
 
 
 @compiled
 def keep_visible(
-    corners, rays, depth, view_T_ref, K, height, width, border, nearest_m, starts, expected, x, parallax, count
+    corners, rays, prior, view_T_ref, K, height, width, border, nearest_m, starts, expected, x, depth, parallax, count
 ):
     """Keeps the corners that the view shows, and says where.
 
     Args:
         corners: (N, 2) cells of the reference view.
         rays: (N, 3) their rays.
-        depth: (N,) metres.
+        prior: (N,) metres of their depth.
         view_T_ref: (4, 4).
         K: of the view.
         height: of the view's image, cells.
@@ -41,6 +42,7 @@ def keep_visible(
         starts: (N, 2) for those kept of `corners`.
         expected: (N, 2) for the cells of the view where they should be.
         x: (N, 3) for those kept of `rays`.
+        depth: (N,) for those kept of `prior`.
         parallax: (N,) for the cells that translation moves them.
         count: for their number.
     """
@@ -49,7 +51,7 @@ def keep_visible(
     for n in range(len(corners)):
         # of the corner, infinitely distant
         far = (_dot(view_T_ref[0], rays[n]), _dot(view_T_ref[1], rays[n]), _dot(view_T_ref[2], rays[n]))
-        point = (depth[n] * far[0] + t[0], depth[n] * far[1] + t[1], depth[n] * far[2] + t[2])
+        point = (prior[n] * far[0] + t[0], prior[n] * far[1] + t[1], prior[n] * far[2] + t[2])
         if not (point[2] > nearest_m and far[2] > 0):
             continue
         u, v = _projected(point, K)
@@ -61,12 +63,13 @@ def keep_visible(
         expected[kept, 0], expected[kept, 1] = u, v
         for i in range(3):
             x[kept, i] = rays[n, i]
+        depth[kept] = prior[n]
         kept += 1
     count[0] = kept
 
 
 @compiled
-def keep_found(status, height, width, border, found, starts, x, parallax, count):
+def keep_found(status, height, width, border, found, starts, x, depth, parallax, count):
     """Keeps the corners that were found in the view, off its border.
 
     Args:
@@ -77,8 +80,9 @@ def keep_found(status, height, width, border, found, starts, x, parallax, count)
         found: (N, 2) cells of the view.
         starts: (≥ N, 2) cells of the reference view.
         x: (≥ N, 3).
+        depth: (≥ N,).
         parallax: (≥ N,).
-        count: for the number of those that are kept of the last four.
+        count: for the number of those that are kept of the last five.
     """
     kept = 0
     for n in range(len(found)):
@@ -87,13 +91,13 @@ def keep_found(status, height, width, border, found, starts, x, parallax, count)
             starts[kept, 0], starts[kept, 1] = starts[n, 0], starts[n, 1]
             for i in range(3):
                 x[kept, i] = x[n, i]
-            parallax[kept] = parallax[n]
+            depth[kept], parallax[kept] = depth[n], parallax[n]
             kept += 1
     count[0] = kept
 
 
 @compiled
-def keep_returned(status, returned, max_return, found, starts, K, x, y, parallax, median_parallax, count):
+def keep_returned(status, returned, max_return, found, starts, K, x, y, depth, parallax, median_parallax, count):
     """Keeps the corners that are tracked back to where they started.
 
     Args:
@@ -105,6 +109,7 @@ def keep_returned(status, returned, max_return, found, starts, K, x, y, parallax
         K: of the view.
         x: (≥ N, 3).
         y: (N, 3) for the rays of `found` that are kept.
+        depth: (≥ N,).
         parallax: (≥ N,).
         median_parallax: (1,) for the median of those that are kept.
         count: for their number.
@@ -117,7 +122,7 @@ def keep_returned(status, returned, max_return, found, starts, K, x, y, parallax
             y[kept, 2] = 1
             for i in range(3):
                 x[kept, i] = x[n, i]
-            parallax[kept] = parallax[n]
+            depth[kept], parallax[kept] = depth[n], parallax[n]
             kept += 1
     count[0] = kept
     median_parallax[0] = _median(parallax[:kept])
@@ -192,6 +197,113 @@ def best_turn(
             break
 
 
+@compiled
+def best_turn_by_depth(
+    x,
+    y,
+    depth,
+    focal,
+    view_T_ref,
+    expected_turn,
+    expected_scale,
+    expected_depth,
+    track_noise,
+    outlier,
+    correlated,
+    iterations,
+    converged,
+    turn,
+    gain,
+):
+    """The rotation of the view and the scale of prior depth with the least robust cost plus prior, by Gauss-Newton.
+
+    Args:
+        x: (N, 3).
+        y: (N, 3).
+        depth: (N,) prior depth in the reference view, metres.
+        focal: (2, 2) fx, fy of the reference view's cells and of the other's.
+        view_T_ref: (4, 4) as given.
+        expected_turn: deviation of the prior of each component of the rotation vector, radians.
+        expected_scale: deviation of the prior of the logarithm of the scale.
+        expected_depth: deviation of log prior depth, its scale apart.
+        track_noise: deviation of tracks, cells.
+        outlier: squared residual, over its variance, that counts half (Cauchy).
+        correlated: tracks that count as one.
+        iterations: at most so many.
+        converged: change, radians, after which there is none.
+        turn: (3, 3) for the rotation.
+        gain: (1,) for the log likelihood that it adds to what the scale alone can explain.
+    """
+    A, b, step = np.empty((4, 4)), np.empty(4), np.empty(4)
+    inverse_variances = np.full(4, 1 / expected_turn**2)
+    inverse_variances[3] = 1 / expected_scale**2
+    for free in range(2):  # the scale alone, then both
+        v = np.zeros(4)  # the rotation vector and the logarithm of the scale
+        for iteration in range(iterations + 1):
+            _rotation(v, turn)
+            A[:], cost = 0, 0.0
+            for i in range(4):
+                A[i, i] = inverse_variances[i]
+                b[i] = -inverse_variances[i] * v[i]
+                cost += 0.5 * inverse_variances[i] * v[i] ** 2
+            for n in range(len(x)):
+                seen, p, along, across, J, L = _off_expected(
+                    x[n], y[n], np.exp(v[3]) * depth[n], focal, view_T_ref, turn
+                )
+                if not seen:
+                    continue
+                variance, variance_along = track_noise**2, track_noise**2 + (p * expected_depth) ** 2
+                m = along**2 / variance_along + across**2 / variance
+                cost += 0.5 * outlier * np.log1p(m / outlier) / correlated
+                weight = 1 / ((1 + m / outlier) * correlated)
+                for i in range(4):
+                    b[i] += weight * (J[i] * along / variance_along + L[i] * across / variance)
+                    for j in range(4):
+                        A[i, j] += weight * (J[i] * J[j] / variance_along + L[i] * L[j] / variance)
+            if iteration == iterations:
+                break
+            if free:
+                for i in range(4):
+                    step[i] = b[i]
+                _solve(A, step)
+            else:
+                step[:], step[3] = 0, b[3] / A[3, 3]
+            for i in range(4):
+                v[i] += step[i]
+            if np.abs(step).max() < converged:
+                break
+        gain[0] = gain[0] - cost if free else cost
+
+
+@inlined
+def _off_expected(x, y, depth, focal, view_T_ref, turn):
+    """How far a track ends from where depth and pose say, along and across its epipolar line.
+
+    Returns:
+        Whether the point is before the view; how far translation moves it, cells; the two distances, cells; and the
+        derivatives (4,) of the expected place along and across by a rotation of the view and by log depth.
+    """
+    R, t = view_T_ref, view_T_ref[:3, 3]
+    still = (_dot(R[0], x), _dot(R[1], x), _dot(R[2], x))
+    far = (_dot(turn[0], still), _dot(turn[1], still), _dot(turn[2], still))
+    by_depth = (depth * far[0], depth * far[1], depth * far[2])
+    X = (by_depth[0] + _dot(turn[0], t), by_depth[1] + _dot(turn[1], t), by_depth[2] + _dot(turn[2], t))
+    seen = X[2] > _MIN_LENGTH and far[2] > _MIN_LENGTH
+    z, far_z = max(X[2], _MIN_LENGTH), max(far[2], _MIN_LENGTH)
+    fx, fy = focal[1, 0], focal[1, 1]
+    a, b = fx * (X[0] / z - far[0] / far_z), fy * (X[1] / z - far[1] / far_z)
+    p = np.sqrt(a * a + b * b)
+    ux, uy = (a / p, b / p) if p > _MIN_PARALLAX else (1.0, 0.0)  # along the line
+    rx, ry = fx * (y[0] - X[0] / z), fy * (y[1] - X[1] / z)
+    gx, gy = (fx / z, 0.0, -fx * X[0] / (z * z)), (0.0, fy / z, -fy * X[1] / (z * z))
+    along = (ux * gx[0] + uy * gy[0], ux * gx[1] + uy * gy[1], ux * gx[2] + uy * gy[2])
+    across = (ux * gy[0] - uy * gx[0], ux * gy[1] - uy * gx[1], ux * gy[2] - uy * gx[2])
+    # A rotation w of the view moves X by w × X, and g · (w × X) = w · (X × g).
+    J, L = _cross_product(X, along), _cross_product(X, across)
+    J4, L4 = (J[0], J[1], J[2], _dot(along, by_depth)), (L[0], L[1], L[2], _dot(across, by_depth))
+    return seen, p, ux * rx + uy * ry, ux * ry - uy * rx, J4, L4
+
+
 @inlined
 def _residual(x, y, focal, E):
     """Signed residual of a track in cells, and its derivatives (3,) by a rotation of the view."""
@@ -240,15 +352,16 @@ def _product(A, B, AB):
 
 @inlined
 def _solve(A, b):
-    """Puts the solution of A v = b in place of b (3,); A (3, 3), positive definite, which needs no pivots, is lost."""
-    for i in range(3):
-        for j in range(i + 1, 3):
+    """Puts the solution of A v = b in place of b (N,); A (N, N), positive definite, which needs no pivots, is lost."""
+    size = len(b)
+    for i in range(size):
+        for j in range(i + 1, size):
             factor = A[j, i] / A[i, i]
-            for k in range(i, 3):
+            for k in range(i, size):
                 A[j, k] -= factor * A[i, k]
             b[j] -= factor * b[i]
-    for i in range(2, -1, -1):
-        for j in range(i + 1, 3):
+    for i in range(size - 1, -1, -1):
+        for j in range(i + 1, size):
             b[i] -= A[i, j] * b[j]
         b[i] /= A[i, i]
 
