@@ -27,7 +27,7 @@ from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matcher import Matcher
-from dvmvs_core.matching.pose_correction import Tracks, corrected_views, correction
+from dvmvs_core.matching.pose_correction import LITTLE_PARALLAX, Tracks, corrected_views, correction
 from dvmvs_core.matching.regularise import unregularised
 from dvmvs_core.model.lite0 import load_lite0
 from dvmvs_core.model.parts import lite0_part
@@ -122,11 +122,14 @@ def test_a_pose_that_is_off_by_far_stays(scene):
     assert corrected_views(scene.reference, given, scene.prior)[0] is given[0]
 
 
-def test_pure_rotation_has_no_lines(scene):
-    """The view is the reference itself, at its place, whose pose is turned."""
+def test_a_view_from_the_same_place_is_turned_back_without_lines(scene):
+    """The view is the reference itself, whose pose is turned."""
     given = turned(scene.reference, TURN_DEG)
     (found,) = corrected_views(scene.reference, [given], scene.prior)
-    assert found is given
+    off = cv2.Rodrigues(found.world_T_cam[:3, :3].T.astype(np.float64) @ scene.reference.world_T_cam[:3, :3])[0]
+    assert np.degrees(np.linalg.norm(off)) < 0.1 * TURN_DEG
+    (same,) = corrected_views(scene.reference, [scene.reference], scene.prior)
+    assert same is scene.reference
 
 
 @pytest.mark.parametrize("grey", ["blank", "noise", "other"])
@@ -159,8 +162,9 @@ def exact_tracks(turn):
     given, exact = np.eye(4), np.eye(4)
     given[:3, 3] = (-0.2, 0.03, 0.05)
     exact[:3, :3] = cv2.Rodrigues(np.array(turn))[0]
-    y = _moved(exact @ given, x * rng.uniform(1, 4, (100, 1)))
-    return Tracks(x, y / y[:, 2:], np.full((2, 2), 140.0), 10.0), given, exact[:3, :3]
+    depth = rng.uniform(1, 4, 100)
+    y = _moved(exact @ given, x * depth[:, None])
+    return Tracks(x, y / y[:, 2:], depth, np.full((2, 2), 140.0), 10.0), given, exact[:3, :3]
 
 
 def test_some_false_tracks_do_not_matter():
@@ -174,11 +178,36 @@ def test_some_false_tracks_do_not_matter():
 def test_what_does_not_tell_leaves_the_pose():
     tracks, given, turn = exact_tracks((0.01, 0.004, -0.012))
     assert correction(tracks, given) is not None
-    assert correction(replace(tracks, parallax=1.0), given) is None, "the view hardly moved"
     assert correction(replace(tracks, parallax=np.nan), given) is None
-    assert correction(replace(tracks, x=tracks.x[::8], y=tracks.y[::8]), given) is None, "13 tracks"
+    fewer = {name: getattr(tracks, name)[::8] for name in ("x", "y", "depth")}
+    assert correction(replace(tracks, **fewer), given) is None, "13 tracks"
     y = tracks.y + np.random.default_rng(4).normal(0, 0.03, tracks.y.shape) * (1, 1, 0)
     assert correction(replace(tracks, y=y), given) is None, "no turn explains the tracks"
+
+
+def little_parallax(turn, scale):
+    """The same of a view that moved by 2 cells, with prior depth that is off by a factor, and by 15 % besides."""
+    tracks, given, exact = exact_tracks(turn)
+    given[:3, 3] *= 0.15
+    y = _moved(given, tracks.x * tracks.depth[:, None]) @ exact.T
+    prior = tracks.depth * scale * np.exp(np.random.default_rng(5).normal(0, 0.15, len(tracks.depth)))
+    parallax = np.median(140 * 0.2 * 0.15 / tracks.depth)
+    return replace(tracks, y=y / y[:, 2:], depth=prior, parallax=parallax), given, exact
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.5])
+def test_depth_tells_a_turn_along_the_lines_where_there_is_little_parallax(scale):
+    tracks, given, exact = little_parallax((0.0, 0.012, 0.0), scale)
+    assert tracks.parallax < LITTLE_PARALLAX
+    off = cv2.Rodrigues(correction(tracks, given) @ exact.T)[0]
+    assert np.degrees(np.linalg.norm(off)) < 0.4 * np.degrees(0.012)
+
+
+@pytest.mark.parametrize("scale", [0.6, 1.0, 1.8])
+def test_depth_that_is_off_by_a_factor_is_no_turn(scale):
+    tracks, given, _ = little_parallax((0.0, 0.0, 0.0), scale)
+    found = correction(tracks, given)
+    assert found is None or np.degrees(np.linalg.norm(cv2.Rodrigues(found)[0])) < 0.15
 
 
 @pytest.mark.parametrize(("pitch_px", "expected"), [(0.1, False), (0.3, True), (6.0, True), (9.0, False)])

@@ -9,9 +9,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
+from scipy.optimize import minimize, minimize_scalar
 
 pytest.importorskip("numba")
 
@@ -33,12 +36,13 @@ def random_tracks(seed, count, turn=(0.01, -0.006, 0.008)):
     view_T_ref = np.eye(4)
     view_T_ref[:3, :3] = cv2.Rodrigues(rng.normal(0, 0.1, 3))[0]
     view_T_ref[:3, 3] = rng.normal(0, 0.15, 3)
-    points = (x * rng.uniform(1, 4, (count, 1))) @ view_T_ref[:3, :3].T + view_T_ref[:3, 3]
+    depth = rng.uniform(1, 4, count)
+    points = (x * depth[:, None]) @ view_T_ref[:3, :3].T + view_T_ref[:3, 3]
     y = points @ cv2.Rodrigues(np.array(turn))[0].T
     y = y / y[:, 2:]
     y[:, :2] += rng.normal(0, 0.5 / 130, (count, 2))
     y[: count // 10, :2] += rng.normal(0, 0.1, (count // 10, 2))
-    return Tracks(x, y, FOCAL, 10.0), view_T_ref
+    return Tracks(x, y, depth, FOCAL, 10.0), view_T_ref
 
 
 def skew(v):
@@ -117,10 +121,88 @@ def test_turns_and_distances_are_those_of_the_formulas(count, seed):
         np.testing.assert_allclose(found_distance(tracks, essential), distance, atol=1e-9, rtol=0)
 
 
+def off_expected(tracks, view_T_ref, solution):
+    """Cells (N, 2) along and across epipolar lines, and parallax (N,), by a rotation vector and the log of a scale."""
+    turn = cv2.Rodrigues(np.array(solution[:3], dtype=np.float64))[0]
+    far = tracks.x @ (turn @ view_T_ref[:3, :3]).T
+    points = np.exp(solution[3]) * tracks.depth[:, None] * far + turn @ view_T_ref[:3, 3]
+    expected, infinite, found = (tracks.focal[1] * p[:, :2] / p[:, 2:] for p in (points, far, tracks.y))
+    line = expected - infinite
+    parallax = np.linalg.norm(line, axis=1)
+    line = line / parallax[:, None]
+    off = found - expected
+    return np.stack(((off * line).sum(axis=1), off[:, 1] * line[:, 0] - off[:, 0] * line[:, 1]), axis=1), parallax
+
+
+def cost_by_depth(tracks, view_T_ref, solution):
+    turn, scale, corner, noise, outlier, correlated = BY_DEPTH
+    off, parallax = off_expected(tracks, view_T_ref, solution)
+    squares = off[:, 0] ** 2 / (noise**2 + (parallax * corner) ** 2) + off[:, 1] ** 2 / noise**2
+    prior = np.sum(np.square(solution[:3])) / turn**2 + (solution[3] / scale) ** 2
+    return (outlier * np.log1p(squares / outlier).sum() / correlated + prior) / 2
+
+
+BY_DEPTH = (np.deg2rad(0.5), 0.8, 0.4, 0.6, 3.0, 4.0)
+
+
+def found_by_depth(tracks, view_T_ref, iterations=8):
+    turn, gain = np.full((3, 3), np.nan), np.full(1, np.nan)
+    how = (*BY_DEPTH, iterations, 1e-9)
+    pose_kernels.best_turn_by_depth(tracks.x, tracks.y, tracks.depth, tracks.focal, view_T_ref, *how, turn, gain)
+    return turn, gain[0]
+
+
+@pytest.mark.parametrize("count", [MIN_TRACKS, 200])
+@pytest.mark.parametrize("seed", range(3))
+def test_turn_and_scale_have_the_least_cost(count, seed):
+    """Gauss-Newton leaves out that the variance along a line follows the parallax: hence the tolerance."""
+    tracks, view_T_ref = random_tracks(seed, count, (0.008, 0.012, -0.005))
+    view_T_ref[:3, 3] *= 0.2
+    points = (tracks.x * tracks.depth[:, None]) @ view_T_ref[:3, :3].T + view_T_ref[:3, 3]
+    y = points @ cv2.Rodrigues(np.array((0.008, 0.012, -0.005)))[0].T
+    y = y / y[:, 2:] + np.random.default_rng(seed).normal(0, 0.2 / 130, y.shape) * (1, 1, 0)
+    tracks = replace(tracks, y=y, depth=tracks.depth * 1.3 * np.exp(np.random.default_rng(seed).normal(0, 0.1, count)))
+    turn, gain = found_by_depth(tracks, view_T_ref, iterations=40)
+
+    def cost(solution):
+        return cost_by_depth(tracks, view_T_ref, solution)
+
+    best = minimize(cost, np.zeros(4), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 20000})
+    alone = minimize_scalar(lambda s: cost((0, 0, 0, s)))
+    assert np.linalg.norm(cv2.Rodrigues(turn @ cv2.Rodrigues(best.x[:3])[0].T)[0]) < np.deg2rad(0.05)
+    assert gain == pytest.approx(alone.fun - best.fun, rel=0.05)
+
+
+def test_the_constants_by_depth_are_those_of_the_correction():
+    names = ("EXPECTED_TURN", "EXPECTED_SCALE", "EXPECTED_DEPTH", "TRACK_NOISE", "FAR_OUTLIER", "CORRELATED")
+    assert tuple(getattr(pose_correction, name) for name in names) == BY_DEPTH
+
+
+def test_a_view_that_did_not_move_is_turned_by_depth():
+    tracks, view_T_ref = random_tracks(6, 60)
+    view_T_ref[:3, 3] = 0
+    far = tracks.x @ view_T_ref[:3, :3].T @ cv2.Rodrigues(np.array((0.004, -0.01, 0.006)))[0].T
+    turn, gain = found_by_depth(replace(tracks, y=far / far[:, 2:]), view_T_ref)
+    np.testing.assert_allclose(cv2.Rodrigues(turn)[0][:, 0], (0.004, -0.01, 0.006), atol=1e-3)
+    assert gain > 10
+
+
+def test_points_behind_the_view_and_no_numbers_are_no_reason_to_turn():
+    tracks, view_T_ref = random_tracks(7, 60)
+    behind = np.diag((-1.0, 1.0, -1.0, 1.0)) @ view_T_ref
+    turn, gain = found_by_depth(tracks, behind)
+    np.testing.assert_array_equal(turn, np.eye(3))
+    assert gain == 0
+    broken = tracks.y.copy()
+    broken[3] = np.nan
+    assert correction(replace(tracks, parallax=1.0, y=broken), view_T_ref) is None
+
+
 def test_a_correction_needs_enough_tracks():
     tracks, view_T_ref = random_tracks(0, MIN_TRACKS, (0.02, -0.006, 0.008))
     np.testing.assert_allclose(correction(tracks, view_T_ref), reference_turn(tracks, view_T_ref), atol=1e-9, rtol=0)
-    assert correction(Tracks(tracks.x[1:], tracks.y[1:], FOCAL, 10.0), view_T_ref) is None
+    fewer = Tracks(tracks.x[1:], tracks.y[1:], tracks.depth[1:], FOCAL, 10.0)
+    assert correction(fewer, view_T_ref) is None
 
 
 def test_without_translation_there_are_no_lines():
@@ -190,13 +272,14 @@ def test_visible_corners_are_in_front_of_the_camera_and_in_its_image():
         )
 
         starts, found, x = np.empty((200, 2), np.float32), np.empty((200, 2), np.float32), np.empty((200, 3))
-        parallax, count = np.empty(200), np.empty(1, np.int64)
-        kept = (starts, found, x, parallax)
+        own_depth, parallax, count = np.empty(200), np.empty(200), np.empty(1, np.int64)
+        kept = (starts, found, x, own_depth, parallax)
         pose_kernels.keep_visible(cells, rays, depth, view_T_ref, K, *SIZE, 2, 0.05, *kept, count)
         assert count[0] == visible.sum()
-        starts, found, x, parallax = (values[: count[0]] for values in kept)
+        starts, found, x, own_depth, parallax = (values[: count[0]] for values in kept)
         np.testing.assert_array_equal(starts, cells[visible])
         np.testing.assert_array_equal(x, rays[visible])
+        np.testing.assert_array_equal(own_depth, depth[visible])
         np.testing.assert_allclose(found, expected[visible], rtol=1e-6)
         moved = np.linalg.norm(expected - infinite, axis=1)[visible]
         np.testing.assert_allclose(parallax, moved, atol=1e-9, rtol=1e-12)
@@ -209,15 +292,15 @@ def test_corners_are_kept_that_are_found_off_the_border_and_return():
     found[:5] = (2, 2), (SIZE[1] - 3, SIZE[0] - 3), (1.99, 50), (SIZE[1] - 2.9, 50), (50, SIZE[0] - 2.9)
     status = (rng.uniform(0, 1, (60, 1)) < 0.8).astype(np.uint8)
     status[:5] = 1
-    x, parallax = rng.normal(0, 1, (60, 3)), rng.uniform(0, 9, 60)
+    x, depth, parallax = rng.normal(0, 1, (60, 3)), rng.uniform(1, 4, 60), rng.uniform(0, 9, 60)
     inside = (found >= 2).all(axis=1) & (found[:, 0] <= SIZE[1] - 3) & (found[:, 1] <= SIZE[0] - 3)
     good = (status[:, 0] > 0) & inside
     assert good[:5].tolist() == [True, True, False, False, False]
-    expected = [values[good] for values in (found, starts, x, parallax)]
+    expected = [values[good] for values in (found, starts, x, depth, parallax)]
     count = np.empty(1, np.int64)
-    pose_kernels.keep_found(status, *SIZE, 2, found, starts, x, parallax, count)
+    pose_kernels.keep_found(status, *SIZE, 2, found, starts, x, depth, parallax, count)
     assert count[0] == good.sum()
-    for values, wanted in zip((found, starts, x, parallax), expected, strict=True):
+    for values, wanted in zip((found, starts, x, depth, parallax), expected, strict=True):
         np.testing.assert_array_equal(values[: count[0]], wanted)
 
     n = count[0]
@@ -225,11 +308,13 @@ def test_corners_are_kept_that_are_found_off_the_border_and_return():
     returned = (starts + rng.uniform(-0.4, 0.4, (n, 2))).astype(np.float32)
     status = (rng.uniform(0, 1, (n, 1)) < 0.8).astype(np.uint8)
     good = (status[:, 0] > 0) & (np.abs(returned - starts) <= np.float32(0.3)).all(axis=1)
-    expected_x, expected_parallax = x[:n][good], parallax[:n][good]
+    expected_x, expected_depth, expected_parallax = x[:n][good], depth[:n][good], parallax[:n][good]
     y, median = np.empty((n, 3)), np.empty(1)
-    pose_kernels.keep_returned(status, returned, np.float32(0.3), found, starts, K, x, y, parallax, median, count)
+    corners = (found, starts, K, x, y, depth, parallax)
+    pose_kernels.keep_returned(status, returned, np.float32(0.3), *corners, median, count)
     assert 0 < count[0] == good.sum() < n
     np.testing.assert_array_equal(x[: count[0]], expected_x)
+    np.testing.assert_array_equal(depth[: count[0]], expected_depth)
     np.testing.assert_allclose(y[: count[0]] @ K.T, np.column_stack((found, np.ones(n)))[good], atol=1e-9, rtol=0)
     np.testing.assert_allclose(median[0], np.median(expected_parallax), atol=1e-12, rtol=0)
 
@@ -237,10 +322,10 @@ def test_corners_are_kept_that_are_found_off_the_border_and_return():
 def test_corners_that_all_get_lost_leave_none():
     count, median = np.empty(1, np.int64), np.zeros(1)
     lost, cells = np.zeros((20, 1), np.uint8), np.full((20, 2), 50, np.float32)
-    x, y, parallax = np.ones((20, 3)), np.empty((20, 3)), np.ones(20)
-    pose_kernels.keep_found(lost, *SIZE, 2, cells, cells.copy(), x, parallax, count)
+    x, y, depth, parallax = np.ones((20, 3)), np.empty((20, 3)), np.ones(20), np.ones(20)
+    pose_kernels.keep_found(lost, *SIZE, 2, cells, cells.copy(), x, depth, parallax, count)
     assert count[0] == 0
-    pose_kernels.keep_returned(lost, cells, np.float32(0.3), cells, cells, K, x, y, parallax, median, count)
+    pose_kernels.keep_returned(lost, cells, np.float32(0.3), cells, cells, K, x, y, depth, parallax, median, count)
     assert count[0] == 0 and np.isnan(median[0])
 
 
@@ -255,7 +340,7 @@ def test_warming_up_calls_every_loop(monkeypatch):
 
     monkeypatch.setattr(warm_up, "corrected_views", recorded)
     warm_up.match_noise(MATCHING_PRESETS["fast"])
-    assert turned == [True]
+    assert turned == [True, True]
     loops = [value for value in vars(pose_kernels).values() if isinstance(value, CompiledLoop)]
-    assert len(loops) == 5
+    assert len(loops) == 6
     assert all(len(loop.signatures) == 1 for loop in loops)
