@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,6 +22,7 @@ from dvmvs_core.model import regulariser
 from dvmvs_core.model.averaging import average_regularisers
 from dvmvs_core.model.regulariser import (
     ANCHOR,
+    LITTLE_PARALLAX_PX,
     NO_ANCHOR,
     Regulariser,
     RegulariserInputs,
@@ -100,6 +103,25 @@ def test_corrections_grow_with_what_images_measured(inputs, network, monkeypatch
     assert nothing == 0
     assert 0.3 * whole < half < 0.7 * whole
     torch.testing.assert_close(more, whole, rtol=0.2, atol=0)
+
+
+@torch.no_grad()
+def test_corrections_grow_with_parallax(inputs, network, monkeypatch):
+    inputs = _as_clear_as(inputs, ANCHOR)
+    pixels = torch.zeros_like(inputs.parallax)
+    pixels[..., pixels.shape[-1] // 2 :] = LITTLE_PARALLAX_PX
+    given = prepared(inputs._replace(parallax=pixels.log1p()))
+    with_it = network(given).coarse
+    with monkeypatch.context() as far:
+        far.setattr(regulariser, "LITTLE_PARALLAX_PX", 1e-9)
+        whole = network(given).coarse
+        far.setattr(regulariser, "LITTLE_PARALLAX_PX", 1e9)
+        none = network(given).coarse
+    left, right = slice(0, WIDTH // 4 - 2), slice(WIDTH // 4 + 2, None)
+    made, possible = with_it - none, whole - none
+    assert possible[..., right].abs().mean() > 1e-3
+    torch.testing.assert_close(made[..., left], torch.zeros_like(made[..., left]))
+    torch.testing.assert_close(made[..., right], (1 - math.exp(-1)) * possible[..., right], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
