@@ -29,7 +29,7 @@ from dvmvs_core.engine_state import FrameEstimate, PastKeyframes, StoredView
 from dvmvs_core.errors import FrameError
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
-from dvmvs_core.matching.blindness import cautious
+from dvmvs_core.matching.blindness import least_relative_error
 from dvmvs_core.matching.choose_matcher import choose_matcher, matcher_on_device
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
@@ -42,6 +42,7 @@ from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.runner import Runner, Timer, untimed
+from dvmvs_core.runtime.threads import one_thread
 from dvmvs_core.temporal_fusion import FusedDepth
 from dvmvs_core.types import DepthPrediction, Frame
 
@@ -298,7 +299,9 @@ class DepthEngine:
         with self._timer("fusion"):
             past = self._past.fused
             depth, confidence, fused = self._fuse(depth, confidence, image, self._K, reference.world_T_cam, past)
-            depth = cautious(depth, torch.as_tensor(matched.blindness, device=self.device))
+            with one_thread():
+                depth = least_relative_error(depth, torch.as_tensor(matched.blindness, device=self.device))
+                depth = depth.clamp(min=self._matcher.config.min_depth_m)
         reference.matching_view = reference.matching_view.with_depth(matched.settled(fused.depth[0]))
         return depth, confidence if self.estimates_confidence else None, fused
 

@@ -35,7 +35,7 @@ class MatchedDepth:
         parallax: (H/4, W/4) float32: pixels that a depth step of 25 % moves the point in the best view.
         margin: (H/2, W/2) float32: score of the chosen plane less that of the best other one.
         views: (H/2, W/2) uint8: number of views that have the point in view.
-        blindness: (H/4, W/4) float32, 0…1: how little the images say of depth, see `matching.blindness`.
+        blindness: (H/4, W/4) float32, 0…1: how little is known of depth, see `matching.blindness`.
         log_odds: (H/2, W/2) float32 that depth is within 10 % of the truth, as the regulariser sees it; None without.
         confidence: (H, W) float32, 0…1, where it came with the depth; None where it is worked out from all this.
     """

@@ -167,7 +167,8 @@ class Matcher:
         full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
         count = np.empty(depth.shape, np.uint8)
         parallel_rows(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
-        blind = blindness(torch.from_numpy(parallax), evidence, c.prior_parallax_px).numpy()
+        known = torch.from_numpy(parallax), torch.from_numpy(agreement), evidence
+        blind = blindness(*known, c.prior_parallax_px).numpy()
         return MatchedDepth(
             full, depth, own, swept_depth, swept_margin, prior, agreement, parallax, margin, count, blind, log_odds
         )
@@ -384,7 +385,7 @@ def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, ag
         parallax=np.zeros_like(prior),
         margin=np.zeros_like(own),
         views=np.zeros(own.shape, np.uint8),
-        blindness=np.ones_like(prior),
+        blindness=1 - agreement,
     )
 
 

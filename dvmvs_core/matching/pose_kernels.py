@@ -49,7 +49,7 @@ def keep_visible(
     kept = 0
     t = view_T_ref[:3, 3]
     for n in range(len(corners)):
-        # of the corner, infinitely distant
+        # Direction of the corner at infinite depth: where the view sees it without translation.
         far = (_dot(view_T_ref[0], rays[n]), _dot(view_T_ref[1], rays[n]), _dot(view_T_ref[2], rays[n]))
         point = (prior[n] * far[0] + t[0], prior[n] * far[1] + t[1], prior[n] * far[2] + t[2])
         if not (point[2] > nearest_m and far[2] > 0):
@@ -116,8 +116,8 @@ def keep_returned(status, returned, max_return, found, starts, K, x, y, depth, p
     """
     kept = 0
     for n in range(len(found)):
-        off = max(abs(returned[n, 0] - starts[n, 0]), abs(returned[n, 1] - starts[n, 1]))
-        if status[n, 0] > 0 and off <= max_return:
+        returns = abs(returned[n, 0] - starts[n, 0]) <= max_return and abs(returned[n, 1] - starts[n, 1]) <= max_return
+        if status[n, 0] > 0 and returns:
             y[kept, 0], y[kept, 1] = (found[n, 0] - K[0, 2]) / K[0, 0], (found[n, 1] - K[1, 2]) / K[1, 1]
             y[kept, 2] = 1
             for i in range(3):
@@ -206,6 +206,7 @@ def best_turn_by_depth(
     view_T_ref,
     expected_turn,
     expected_scale,
+    expected_exponent,
     expected_depth,
     track_noise,
     outlier,
@@ -215,7 +216,9 @@ def best_turn_by_depth(
     turn,
     gain,
 ):
-    """The rotation of the view and the scale of prior depth with the least robust cost plus prior, by Gauss-Newton.
+    """The rotation of the view and the change of prior depth with the least robust cost plus prior, by Gauss-Newton.
+
+    Log depth changes by a + b · (log depth less its mean): a scale and an exponent.
 
     Args:
         x: (N, 3).
@@ -224,52 +227,55 @@ def best_turn_by_depth(
         focal: (2, 2) fx, fy of the reference view's cells and of the other's.
         view_T_ref: (4, 4) as given.
         expected_turn: deviation of the prior of each component of the rotation vector, radians.
-        expected_scale: deviation of the prior of the logarithm of the scale.
-        expected_depth: deviation of log prior depth, its scale apart.
+        expected_scale: deviation of the prior of a.
+        expected_exponent: deviation of the prior of b.
+        expected_depth: deviation of log prior depth besides.
         track_noise: deviation of tracks, cells.
         outlier: squared residual, over its variance, that counts half (Cauchy).
         correlated: tracks that count as one.
         iterations: at most so many.
-        converged: change, radians, after which there is none.
+        converged: change of the solution, radians, after which there is none.
         turn: (3, 3) for the rotation.
-        gain: (1,) for the log likelihood that it adds to what the scale alone can explain.
+        gain: (1,) for the log likelihood that it adds to what the change of depth alone can explain.
     """
-    A, b, step = np.empty((4, 4)), np.empty(4), np.empty(4)
-    inverse_variances = np.full(4, 1 / expected_turn**2)
-    inverse_variances[3] = 1 / expected_scale**2
-    for free in range(2):  # the scale alone, then both
-        v = np.zeros(4)  # the rotation vector and the logarithm of the scale
+    A, b, step = np.empty((5, 5)), np.empty(5), np.empty(5)
+    precisions = np.full(5, 1 / expected_turn**2)
+    precisions[3], precisions[4] = 1 / expected_scale**2, 1 / expected_exponent**2
+    mean_log_depth = np.log(depth).mean()
+    variance, variances = track_noise**2, np.full(len(x), track_noise**2)  # across the lines; along them
+    for free in range(2):  # depth alone, then the rotation as well
+        solution = np.zeros(5)  # rotation vector, a, b
         for iteration in range(iterations + 1):
-            _rotation(v, turn)
+            _rotation(solution, turn)
             A[:], cost = 0, 0.0
-            for i in range(4):
-                A[i, i] = inverse_variances[i]
-                b[i] = -inverse_variances[i] * v[i]
-                cost += 0.5 * inverse_variances[i] * v[i] ** 2
+            for i in range(5):
+                fixed = i < 3 and not free
+                A[i, i] = 1 if fixed else precisions[i]
+                b[i] = 0 if fixed else -precisions[i] * solution[i]
+                cost += 0.5 * precisions[i] * solution[i] ** 2
             for n in range(len(x)):
-                seen, p, along, across, J, L = _off_expected(
-                    x[n], y[n], np.exp(v[3]) * depth[n], focal, view_T_ref, turn
-                )
-                if not seen:
+                off_mean = np.log(depth[n]) - mean_log_depth
+                here = np.exp(solution[3] + solution[4] * off_mean) * depth[n]
+                in_front, p, along, across, dj, dl = _off_expected(x[n], y[n], here, focal, view_T_ref, turn)
+                if not in_front:
                     continue
-                variance, variance_along = track_noise**2, track_noise**2 + (p * expected_depth) ** 2
-                m = along**2 / variance_along + across**2 / variance
+                if iteration == 0:  # of the given pose and depth: a variance that grew would explain everything
+                    variances[n] = variance + (p * expected_depth) ** 2
+                m = along**2 / variances[n] + across**2 / variance
                 cost += 0.5 * outlier * np.log1p(m / outlier) / correlated
                 weight = 1 / ((1 + m / outlier) * correlated)
-                for i in range(4):
-                    b[i] += weight * (J[i] * along / variance_along + L[i] * across / variance)
-                    for j in range(4):
-                        A[i, j] += weight * (J[i] * J[j] / variance_along + L[i] * L[j] / variance)
+                J = (dj[0], dj[1], dj[2], dj[3], off_mean * dj[3])
+                L = (dl[0], dl[1], dl[2], dl[3], off_mean * dl[3])
+                for i in range(0 if free else 3, 5):
+                    b[i] += weight * (J[i] * along / variances[n] + L[i] * across / variance)
+                    for k in range(0 if free else 3, 5):
+                        A[i, k] += weight * (J[i] * J[k] / variances[n] + L[i] * L[k] / variance)
             if iteration == iterations:
                 break
-            if free:
-                for i in range(4):
-                    step[i] = b[i]
-                _solve(A, step)
-            else:
-                step[:], step[3] = 0, b[3] / A[3, 3]
-            for i in range(4):
-                v[i] += step[i]
+            step[:] = b
+            _solve(A, step)
+            for i in range(5):
+                solution[i] += step[i]
             if np.abs(step).max() < converged:
                 break
         gain[0] = gain[0] - cost if free else cost
@@ -280,15 +286,15 @@ def _off_expected(x, y, depth, focal, view_T_ref, turn):
     """How far a track ends from where depth and pose say, along and across its epipolar line.
 
     Returns:
-        Whether the point is before the view; how far translation moves it, cells; the two distances, cells; and the
-        derivatives (4,) of the expected place along and across by a rotation of the view and by log depth.
+        Whether the point is in front of the view; how far translation moves it, cells; the two distances, cells;
+        and the derivatives (4,) of the expected place along and across by a rotation of the view and by log depth.
     """
     R, t = view_T_ref, view_T_ref[:3, 3]
-    still = (_dot(R[0], x), _dot(R[1], x), _dot(R[2], x))
-    far = (_dot(turn[0], still), _dot(turn[1], still), _dot(turn[2], still))
+    unturned = (_dot(R[0], x), _dot(R[1], x), _dot(R[2], x))
+    far = (_dot(turn[0], unturned), _dot(turn[1], unturned), _dot(turn[2], unturned))
     by_depth = (depth * far[0], depth * far[1], depth * far[2])
     X = (by_depth[0] + _dot(turn[0], t), by_depth[1] + _dot(turn[1], t), by_depth[2] + _dot(turn[2], t))
-    seen = X[2] > _MIN_LENGTH and far[2] > _MIN_LENGTH
+    in_front = X[2] > _MIN_LENGTH and far[2] > _MIN_LENGTH
     z, far_z = max(X[2], _MIN_LENGTH), max(far[2], _MIN_LENGTH)
     fx, fy = focal[1, 0], focal[1, 1]
     a, b = fx * (X[0] / z - far[0] / far_z), fy * (X[1] / z - far[1] / far_z)
@@ -301,7 +307,7 @@ def _off_expected(x, y, depth, focal, view_T_ref, turn):
     # A rotation w of the view moves X by w × X, and g · (w × X) = w · (X × g).
     J, L = _cross_product(X, along), _cross_product(X, across)
     J4, L4 = (J[0], J[1], J[2], _dot(along, by_depth)), (L[0], L[1], L[2], _dot(across, by_depth))
-    return seen, p, ux * rx + uy * ry, ux * ry - uy * rx, J4, L4
+    return in_front, p, ux * rx + uy * ry, ux * ry - uy * rx, J4, L4
 
 
 @inlined

@@ -67,9 +67,9 @@ class Found(NamedTuple):
 
 
 def regularised(found: Found, regularise: Regularise) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
-    """Return the depth (H, W) of a keyframe in metres, the log odds (h, w) that it is within 10 %, and the evidence.
+    """Return the depth of a keyframe (H, W) in metres, the log odds (h, w) that it is within 10 %, and the evidence.
 
-    The latter is (EVIDENCE, q, r), see `RegulariserInputs`.
+    The evidence (EVIDENCE, q, r) is that of `RegulariserInputs`.
     """
     inputs, offset = regulariser_inputs(found)
     answer = regularise(inputs)

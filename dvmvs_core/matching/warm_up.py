@@ -57,7 +57,7 @@ def match_noise(config: MatchingConfig) -> None:
 
 
 def _correct_noise(view: MatchingView) -> None:
-    """Turn views that show what the reference does, though their poses say otherwise: all corners are tracked."""
+    """Correct views with the reference's image and wrong poses, so that every loop of pose correction is compiled."""
     side = 3 * _SIDE
     noise = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
     smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)

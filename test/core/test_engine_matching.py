@@ -22,7 +22,7 @@ from dvmvs_core.config import EngineConfig
 from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.matching.blindness import SPREAD, cautious
+from dvmvs_core.matching.blindness import LOG_DEPTH_DEVIATION, least_relative_error
 from dvmvs_core.matching.choose_matcher import choose_matcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
@@ -95,7 +95,7 @@ def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(
             planes = propagate_planes(depth, confidence, image)
             fused, confidence, mean = fuse_depth(planes, confidence, *camera, means[-2:])
             sharp = sharpen_edges(fused, image)
-            published = cautious(sharp, torch.from_numpy(found.blindness))
+            published = least_relative_error(sharp, torch.from_numpy(found.blindness))
             np.testing.assert_array_equal(matched.depth, published[0].numpy())
             np.testing.assert_array_equal(matched.confidence, confidence[0].numpy())
             assert torch.equal(fused, planes) != bool(means) and not torch.equal(planes, depth)
@@ -110,14 +110,14 @@ def test_blind_depth_is_nearer_once_and_not_once_more_with_each_keyframe(make_en
         frame = wall_frame(index)
         return replace(frame, image=np.full_like(frame.image, 128))
 
-    def walk(spread):
-        monkeypatch.setattr("dvmvs_core.matching.blindness.SPREAD", spread)
+    def walk(deviation):
+        monkeypatch.setattr("dvmvs_core.matching.blindness.LOG_DEPTH_DEVIATION", deviation)
         engine = make_engine("fast")
         return [prediction.depth for index in range(6) if (prediction := engine.step(blank(index)))]
 
-    for depth, median in zip(walk(SPREAD), walk(0.0), strict=True):
+    for depth, median in zip(walk(LOG_DEPTH_DEVIATION), walk(0.0), strict=True):
         ratio = depth / median
-        assert np.exp(-(SPREAD**2)) - 1e-5 <= ratio.min() < 0.95
+        assert np.exp(-(LOG_DEPTH_DEVIATION**2)) - 1e-5 <= ratio.min() < 0.95
         assert ratio.max() <= 1 + 1e-5
 
 

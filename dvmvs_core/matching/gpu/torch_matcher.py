@@ -258,7 +258,7 @@ class TorchMatcher:
             "prior": prior,
             "agreement": agreement,
             "parallax": moved,
-            "blindness": blindness(moved, evidence, c.prior_parallax_px),
+            "blindness": blindness(moved, agreement, evidence, c.prior_parallax_px),
         }
         found["confidence"] = device_confidence(found, self._weights, self._bias)
         found["past"] = _as_past(depth, swept_margin, network)
@@ -369,7 +369,7 @@ class TorchMatcher:
             parallax=torch.zeros_like(prior),
             margin=none,
             views=none,
-            blindness=torch.ones_like(prior),
+            blindness=1 - agreement,
             confidence=torch.zeros_like(network_depth),
             past=_as_past(own, none, own),
         )

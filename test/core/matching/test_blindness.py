@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.matching.blindness import SPREAD, blindness, cautious
+from dvmvs_core.matching.blindness import LOG_DEPTH_DEVIATION, blindness, least_relative_error
 from dvmvs_core.model.regulariser import ANCHOR, EVIDENCE, NO_ANCHOR
 
 SCALE_PX = 2.0
@@ -27,34 +27,46 @@ def evidence_of(clear: float) -> torch.Tensor:
 
 def test_it_falls_with_parallax_where_images_say_nothing():
     parallax = torch.tensor((0.0, SCALE_PX, 100.0)).expand(6, 3)
-    found = blindness(parallax, evidence_of(NO_ANCHOR - 0.02), SCALE_PX)
+    found = blindness(parallax, torch.zeros(6, 3), evidence_of(NO_ANCHOR - 0.02), SCALE_PX)
     torch.testing.assert_close(found, torch.tensor((1.0, np.exp(-1), 0.0), dtype=torch.float32).expand(6, 3))
+
+
+def test_what_the_past_agrees_on_is_not_blind():
+    agreement = torch.tensor((0.0, 0.6, 1.0)).expand(6, 3)
+    found = blindness(torch.zeros(6, 3), agreement, evidence_of(NO_ANCHOR - 0.02), SCALE_PX)
+    torch.testing.assert_close(found, 1 - agreement)
 
 
 def test_a_clear_keyframe_is_blind_nowhere():
     parallax = torch.zeros(6, 8)
-    half, clear = (blindness(parallax, evidence_of(c), SCALE_PX) for c in ((NO_ANCHOR + ANCHOR) / 2, ANCHOR + 0.01))
+    half, clear = (
+        blindness(parallax, torch.zeros(6, 8), evidence_of(clear), SCALE_PX)
+        for clear in ((NO_ANCHOR + ANCHOR) / 2, ANCHOR + 0.01)
+    )
     torch.testing.assert_close(half, torch.full_like(half, 0.5))
     assert not clear.any()
 
 
-def test_cautious_depth_has_the_least_expected_relative_error():
-    truths = np.exp(SPREAD * np.random.default_rng(0).normal(size=200_000)) * 2.0  # the median is 2 m
+def test_blind_depth_has_the_least_expected_relative_error():
+    truths = np.exp(LOG_DEPTH_DEVIATION * np.random.default_rng(0).normal(size=200_000)) * 2.0  # the median is 2 m
 
     def error(depth):
         return np.mean(np.abs(depth / truths - 1))
 
-    depth = cautious(torch.full((1, 8, 8), 2.0), torch.ones(2, 2))[0, 0, 0].item()
+    depth = least_relative_error(torch.full((1, 8, 8), 2.0), torch.ones(2, 2))[0, 0, 0].item()
     least = min(np.linspace(1, 3, 401), key=error)
     assert depth == pytest.approx(least, rel=0.02)
     assert error(depth) < 0.98 * error(2.0)
+    assert depth == pytest.approx(1.633, abs=1e-3)
 
 
 def test_depth_that_was_measured_stays_as_it_is_and_the_change_is_smooth():
     depth = 1 + torch.rand(1, 16, 32)
     blind = torch.zeros(4, 8)
     blind[:, 4:] = 1
-    factors = (cautious(depth, blind) / depth)[0]
+    factors = (least_relative_error(depth, blind) / depth)[0]
     torch.testing.assert_close(factors[:, :14], torch.ones(16, 14))
-    torch.testing.assert_close(factors[:, 18:], torch.full((16, 14), np.exp(-(SPREAD**2)), dtype=torch.float32))
+    torch.testing.assert_close(
+        factors[:, 18:], torch.full((16, 14), np.exp(-(LOG_DEPTH_DEVIATION**2)), dtype=torch.float32)
+    )
     assert (factors.diff(dim=1).abs() < 0.06).all(), "no edges where there are none"

@@ -72,7 +72,7 @@ def test_without_parallax_the_network_decides(wall, described, describer):
     np.testing.assert_allclose(result.depth, 3.0, rtol=0.04)
 
 
-def test_a_textured_wall_blinds_nobody(walk):
+def test_a_textured_wall_has_no_blind_cell(walk):
     assert max(one.blindness.max() for one in walk(2.0)[1:]) == 0
 
 

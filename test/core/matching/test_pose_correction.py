@@ -203,11 +203,30 @@ def test_depth_tells_a_turn_along_the_lines_where_there_is_little_parallax(scale
     assert np.degrees(np.linalg.norm(off)) < 0.4 * np.degrees(0.012)
 
 
+@pytest.mark.parametrize("exponent", [1.0, 0.7])
 @pytest.mark.parametrize("scale", [0.6, 1.0, 1.8])
-def test_depth_that_is_off_by_a_factor_is_no_turn(scale):
+def test_depth_that_is_off_by_a_factor_or_too_flat_is_no_turn(scale, exponent):
     tracks, given, _ = little_parallax((0.0, 0.0, 0.0), scale)
-    found = correction(tracks, given)
+    flat = np.exp(exponent * np.log(tracks.depth) + (1 - exponent) * np.log(tracks.depth).mean())
+    found = correction(replace(tracks, depth=flat), given)
     assert found is None or np.degrees(np.linalg.norm(cv2.Rodrigues(found)[0])) < 0.15
+
+
+def test_large_turns_are_wrong_poses_with_little_parallax_too():
+    for degrees, is_corrected in ((1.0, True), (5.0, False)):
+        tracks, given, _ = little_parallax((np.deg2rad(degrees), 0.0, 0.0), 1.0)
+        assert (correction(tracks, given) is not None) == is_corrected
+
+
+def test_parallax_decides_what_finds_the_rotation():
+    """A turn along the lines, of which they show little."""
+    tracks, given, exact = little_parallax((0.0, 0.012, 0.0), 1.0)
+
+    def left(parallax):
+        found = correction(replace(tracks, parallax=parallax), given)
+        return np.linalg.norm(cv2.Rodrigues(found @ exact.T)[0])
+
+    assert left(LITTLE_PARALLAX - 0.01) < 0.006 < left(LITTLE_PARALLAX)
 
 
 @pytest.mark.parametrize(("pitch_px", "expected"), [(0.1, False), (0.3, True), (6.0, True), (9.0, False)])
