@@ -23,12 +23,14 @@ pytest.importorskip("numba")
 from dvmvs_core.config import MATCHING_PRESETS
 from dvmvs_core.geometry import backproject, inverse_pose, project
 from dvmvs_core.matching import matcher as matcher_module
+from dvmvs_core.matching import pose_correction
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.gpu.torch_matcher import TorchMatcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.matching.pose_correction import LITTLE_PARALLAX, Tracks, corrected_views, correction
 from dvmvs_core.matching.regularise import unregularised
+from dvmvs_core.matching.relative_view import HALF
 from dvmvs_core.model.lite0 import load_lite0
 from dvmvs_core.model.parts import lite0_part
 from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame
@@ -142,6 +144,39 @@ def test_images_with_nothing_in_common_leave_the_pose(scene, grey):
     assert corrected_views(scene.reference, [given], scene.prior)[0] is given
     blind = replace(scene.reference, descriptors=described)
     assert corrected_views(blind, [scene.views[1]], scene.prior)[0] is scene.views[1]
+
+
+def test_tracks_are_told_by_the_cameras_of_both_views(scene):
+    """Of a view whose focal lengths are longer than those of the reference, about the same centre."""
+    view, zoom = scene.views[0], 1.15
+    grey = np.asarray(view.descriptors.grey)
+    cx, cy = (np.linalg.inv(HALF.pixel_from_cell) @ view.K)[:2, 2]
+    about = np.array(((zoom, 0, (1 - zoom) * cx), (0, zoom, (1 - zoom) * cy)))
+    zoomed = cv2.warpAffine(grey, about, grey.shape[::-1], flags=cv2.INTER_LINEAR)
+    K = view.K * np.array(((zoom, 1, 1), (1, zoom, 1), (1, 1, 1)))
+    other = replace(view, K=K, descriptors=replace(view.descriptors, grey=zoomed))
+    usual, found = (_tracks_of(scene, one) for one in (view, other))
+    np.testing.assert_allclose(found.focal[1], zoom * usual.focal[1])
+    np.testing.assert_array_equal(found.focal[0], usual.focal[0])
+    both = {tuple(x): y for x, y in zip(usual.x, usual.y, strict=True)}
+    off = [y - both[tuple(x)] for x, y in zip(found.x, found.y, strict=True) if tuple(x) in both]
+    assert len(off) > 30 and np.median(np.abs(off)) < 0.3 / found.focal[1, 0]
+
+
+def test_tracks_have_the_prior_depth_of_their_place(scene):
+    ramp = np.linspace(1, 3, scene.prior.shape[1], dtype=np.float32)[None].repeat(len(scene.prior), 0)
+    tracks = _tracks_of(scene, scene.views[0], ramp)
+    cells = tracks.x[:, 0] * tracks.focal[0, 0] + (np.linalg.inv(HALF.pixel_from_cell) @ scene.reference.K)[0, 2]
+    np.testing.assert_allclose(tracks.depth, 1 + 2 * np.rint(cells / 2) / (ramp.shape[1] - 1), rtol=1e-5)
+
+
+def _tracks_of(scene, view, prior=None):
+    """Tracks of a view, as `corrected_views` makes them."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pose_correction, "correction", lambda tracks, _: found.append(tracks))
+        corrected_views(scene.reference, [view], scene.prior if prior is None else prior)
+    return found[0]
 
 
 def test_odd_input_is_survived(scene):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import matching_walk
 import numpy as np
 import pytest
@@ -52,6 +53,33 @@ def test_a_sequence_is_matched_as_the_loops_do_it(keyframes, preset):
             assert np.median(off) < 1e-3 and (off > 0.05).mean() < 0.02, name
         assert (one.views != other.views).mean() < 0.01
         assert one.depth.shape == other.depth.shape and one.depth.dtype == np.float32
+
+
+def with_little_to_see(keyframes):
+    """The same world out of focus, with noise of each frame, from a camera that hardly moves."""
+    noise = np.random.default_rng(0)
+    for keyframe in keyframes:
+        image = cv2.GaussianBlur(keyframe.frame.image, (0, 0), 5) + noise.normal(0, 8, keyframe.frame.image.shape)
+        world_T_cam = keyframe.frame.world_T_cam.copy()
+        world_T_cam[:3, 3] *= 0.3
+        frame = dataclasses.replace(keyframe.frame, image=image.clip(0, 255).astype(np.uint8), world_T_cam=world_T_cam)
+        yield keyframe._replace(frame=frame)
+
+
+def test_blind_keyframes_are_as_blind_and_as_unsure(keyframes):
+    keyframes = list(with_little_to_see(keyframes))
+    expected = matching_walk.walk(matching_walk.cpu_matcher("fast", SIZE), keyframes)[1:]
+    found = matching_walk.walk(TorchMatcher(MATCHING_PRESETS["fast"], *SIZE, CPU), keyframes)[1:]
+    partly = [((one.blindness > 0.1) & (one.blindness < 0.9)).mean() for one in expected]
+    assert max(partly) > 0.3
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.blindness, other.blindness, atol=0.03)
+        sure = matched_confidence(other, "fast")
+        off = np.abs(one.confidence - sure)
+        assert np.median(off) < 1e-3 and (off > 0.05).mean() < 0.02
+        seeing = dataclasses.replace(other, blindness=np.zeros_like(other.blindness))
+        less_sure = matched_confidence(seeing, "fast") - sure
+        assert less_sure.min() > -1e-6 and less_sure.max() > 0.01
 
 
 @pytest.mark.parametrize("preset", MATCHING_PRESETS)
