@@ -26,7 +26,7 @@ from dvmvs_core.foreign import regular
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)  # whoever listens to the package's warnings shall hear of this, too
 
-ABOUT_S = 15
+ABOUT_S = 20
 """What compiling for the default weights adds on two cores: `dvmvs warm-up`, on an empty cache and again, tells."""
 
 
