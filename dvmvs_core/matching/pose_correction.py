@@ -16,8 +16,8 @@ Where translation hardly moves the corners, lines say little, and a rotation alo
 depth: half a degree like a room of twice the size. But translation moves near corners more than far ones, and a
 rotation moves all alike. So there the tracks are explained by a rotation and a change of prior depth together, and the
 rotation is used where it adds to what depth alone explains. Residuals are distances along and across the lines; depth
-of a corner is uncertain, so those along have the variance σ² + (p · s)², p the parallax and s the deviation of log
-depth.
+of a corner is uncertain, so those along have the variance σ² + (p · s)², σ the noise of tracks, p the parallax and
+s the deviation of log depth.
 
 Symbols: x, y rays at depth 1 in the reference and in the view, R and t of view_T_ref, E = [t]× R, the residual
 r = yᵀ E x / |∂(yᵀ E x)/∂ cells|, the Sampson distance in cells of the half-resolution grid; w the rotation vector.
@@ -173,7 +173,7 @@ def correction(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray | None:
 
     Args:
         tracks: of the view.
-        view_T_ref: (4, 4) as given.
+        view_T_ref: (4, 4) float64 as given.
     """
     if len(tracks.x) < MIN_TRACKS or np.isnan(tracks.parallax):
         return None
@@ -185,21 +185,10 @@ def correction(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray | None:
 def _correction_by_depth(tracks: Tracks, view_T_ref: np.ndarray) -> np.ndarray | None:
     """The rotation, where it explains more than a change of depth does."""
     turn, gain = np.empty((3, 3)), np.empty(1)
+    given = (tracks.x, tracks.y, tracks.depth, tracks.focal, view_T_ref)
     prior = (EXPECTED_TURN, EXPECTED_SCALE, EXPECTED_EXPONENT, EXPECTED_DEPTH)
     noise = (TRACK_NOISE, FAR_OUTLIER, CORRELATED)
-    steps = (ITERATIONS_BY_DEPTH, CONVERGED)
-    best_turn_by_depth(
-        tracks.x,
-        tracks.y,
-        tracks.depth,
-        tracks.focal,
-        view_T_ref.astype(np.float64),
-        *prior,
-        *noise,
-        *steps,
-        turn,
-        gain,
-    )
+    best_turn_by_depth(*given, *prior, *noise, ITERATIONS_BY_DEPTH, CONVERGED, turn, gain)
     return turn if gain[0] > MIN_GAIN else None
 
 

@@ -241,7 +241,8 @@ def best_turn_by_depth(
     A, b, step = np.empty((5, 5)), np.empty(5), np.empty(5)
     precisions = np.full(5, 1 / expected_turn**2)
     precisions[3], precisions[4] = 1 / expected_scale**2, 1 / expected_exponent**2
-    mean_log_depth = np.log(depth).mean()
+    off_mean = np.log(depth)
+    off_mean -= off_mean.mean()
     variance, variances = track_noise**2, np.full(len(x), track_noise**2)  # across the lines; along them
     for free in range(2):  # depth alone, then the rotation as well
         solution = np.zeros(5)  # rotation vector, a, b
@@ -254,8 +255,7 @@ def best_turn_by_depth(
                 b[i] = 0 if fixed else -precisions[i] * solution[i]
                 cost += 0.5 * precisions[i] * solution[i] ** 2
             for n in range(len(x)):
-                off_mean = np.log(depth[n]) - mean_log_depth
-                here = np.exp(solution[3] + solution[4] * off_mean) * depth[n]
+                here = np.exp(solution[3] + solution[4] * off_mean[n]) * depth[n]
                 in_front, p, along, across, dj, dl = _off_expected(x[n], y[n], here, focal, view_T_ref, turn)
                 if not in_front:
                     continue
@@ -264,8 +264,8 @@ def best_turn_by_depth(
                 m = along**2 / variances[n] + across**2 / variance
                 cost += 0.5 * outlier * np.log1p(m / outlier) / correlated
                 weight = 1 / ((1 + m / outlier) * correlated)
-                J = (dj[0], dj[1], dj[2], dj[3], off_mean * dj[3])
-                L = (dl[0], dl[1], dl[2], dl[3], off_mean * dl[3])
+                J = (dj[0], dj[1], dj[2], dj[3], off_mean[n] * dj[3])
+                L = (dl[0], dl[1], dl[2], dl[3], off_mean[n] * dl[3])
                 for i in range(0 if free else 3, 5):
                     b[i] += weight * (J[i] * along / variances[n] + L[i] * across / variance)
                     for k in range(0 if free else 3, 5):
