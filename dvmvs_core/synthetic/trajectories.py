@@ -325,3 +325,21 @@ def drift(rng: np.random.Generator, world_T_cam: np.ndarray, scale: float) -> np
     noisy[1:, :3, :3] = Rotation.from_rotvec(angles).as_matrix() @ world_T_cam[1:, :3, :3]
     noisy[1:, :3, 3] += offsets
     return noisy
+
+
+def misaligned(rng: np.random.Generator, world_T_cam: np.ndarray, angle_deg: float) -> np.ndarray:
+    """Turn every camera about an axis of its own, as bad clocks and calibration do and odometry does not.
+
+    Args:
+        rng: Source of randomness.
+        world_T_cam: (T, 4, 4).
+        angle_deg: By how much.
+
+    Returns:
+        (T, 4, 4) float64; positions are unchanged.
+    """
+    axes = rng.normal(size=(len(world_T_cam), 3))
+    axes *= np.deg2rad(angle_deg) / np.linalg.norm(axes, axis=1, keepdims=True)
+    turned = world_T_cam.astype(np.float64)
+    turned[:, :3, :3] @= Rotation.from_rotvec(axes).as_matrix()
+    return turned

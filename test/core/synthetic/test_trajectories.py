@@ -35,6 +35,7 @@ from dvmvs_core.synthetic.trajectories import (
     choose_keyframes,
     drift,
     hover,
+    misaligned,
     pose_distances,
     sample_style,
     walk,
@@ -144,6 +145,20 @@ def test_drift_grows_with_its_scale_and_leaves_the_first_pose():
     steps = np.diff(noisy[:, :3, 3] - path[:, :3, 3], axis=0)
     assert np.linalg.norm(steps, axis=1).mean() == pytest.approx(0.0037, rel=0.15)
     assert all(is_rotation(pose[:3, :3]) for pose in noisy)
+
+
+def turns_deg(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return np.rad2deg((Rotation.from_matrix(before).inv() * Rotation.from_matrix(after)).magnitude())
+
+
+def test_misaligned_cameras_turn_by_the_angle_about_axes_of_their_own():
+    path = slide(*np.arange(200) * 0.1)
+    turned = misaligned(np.random.default_rng(1), path, 0.5)
+    assert np.array_equal(turned[:, :3, 3], path[:, :3, 3])
+    assert turns_deg(path[:, :3, :3], turned[:, :3, :3]) == pytest.approx(0.5)
+    between = turns_deg(turned[:-1, :3, :3], turned[1:, :3, :3])  # `slide` does not turn
+    assert between.min() < 0.2 and between.max() > 0.8
+    assert misaligned(np.random.default_rng(1), path, 0.0) == pytest.approx(path)
 
 
 @pytest.mark.parametrize("length", (3, 8))

@@ -15,6 +15,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 pytest.importorskip("numba")
 
@@ -23,7 +24,7 @@ from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import DataError
 from dvmvs_core.model.regulariser import Regulariser, prepared
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, read_clip, write_clip
-from dvmvs_core.training.regulariser.recording import Disturbance, RecordingMatcher, Walks, recorded
+from dvmvs_core.training.regulariser.recording import TURNS_DEG, Disturbance, RecordingMatcher, Walks, recorded
 from dvmvs_core.training.setup import initial_network
 
 SIZE = (64, 96)
@@ -108,6 +109,17 @@ def test_chosen_keyframes_keep_their_truth(walk, tmp_path):
         at = next(i for i, one in enumerate(whole.inputs.image) if torch.equal(one, image))
         assert torch.equal(truth, whole.truth[at]) and torch.equal(offset, whole.offset[at])
     assert len(joined([part, whole]).truth) == 2 + len(whole.truth)
+
+
+def test_poses_of_some_walks_are_turned():
+    angles = set()
+    for number in range(8):
+        given = WALKS.sources[0].batch(1, number).world_T_cam[0, :, :3, :3].double().numpy()
+        recorded_as = WALKS.clip(number)[0].world_T_cam[0, :, :3, :3].double().numpy()
+        turns = Rotation.from_matrix(given).inv() * Rotation.from_matrix(recorded_as)
+        (angle,) = set(np.rad2deg(turns.magnitude()).round(2))
+        angles.add(angle)
+    assert {0.0} < angles <= set(TURNS_DEG)
 
 
 def test_half_a_file_is_named(walk, tmp_path):
