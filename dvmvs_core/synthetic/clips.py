@@ -23,7 +23,7 @@ from dvmvs_core.synthetic.motion_blur import blur_along, blur_motion, image_moti
 from dvmvs_core.synthetic.paths import FRAME_RATE_HZ, CameraPath, clip_path, sequence_path
 from dvmvs_core.synthetic.renderer import Renderer
 from dvmvs_core.synthetic.textures import TextureBank, build_texture_bank, plain_textures, shared_texture_bank
-from dvmvs_core.synthetic.trajectories import drift
+from dvmvs_core.synthetic.trajectories import MISALIGNMENTS_DEG, drift, misaligned
 from dvmvs_core.synthetic.world_tensors import WorldTensors
 from dvmvs_core.synthetic.worlds import sample_world
 from dvmvs_core.types import Frame
@@ -55,6 +55,13 @@ def clip_frame(clip: ClipBatch, index: int) -> Frame:
     world_T_cam[:3, :3] = left @ right
     image = clip.image[0, index].permute(1, 2, 0).contiguous().numpy()
     return Frame(image, clip.K[0].double().numpy(), world_T_cam, stamp_ns=(index + 1) * 10**9, index=index)
+
+
+def with_misaligned_poses(clip: ClipBatch, rng: np.random.Generator) -> ClipBatch:
+    """Turn the poses of a clip (B = 1) by one of MISALIGNMENTS_DEG; its images stay."""
+    angle_deg = float(rng.choice(MISALIGNMENTS_DEG))
+    world_T_cam = misaligned(rng, clip.world_T_cam[0].numpy(), angle_deg)
+    return clip._replace(world_T_cam=torch.from_numpy(world_T_cam).to(clip.world_T_cam)[None])
 
 
 class Shot(NamedTuple):

@@ -28,6 +28,9 @@ NEAR_CLEARANCE_M = 0.16
 LEG_S = 8.0
 """No walk goes on for longer in one direction: hardly any room has space for more, without a plan."""
 
+MISALIGNMENTS_DEG = (0.0, 0.0, 0.1, 0.25, 0.5)
+"""Angles to turn the poses of a clip by (`misaligned`), one for each clip; up to 0.8° were seen in recordings."""
+
 _HOVER_DISTANCE_M = (0.3, 1.1)
 _HOVER_PITCH = (-1.1, 0.2)
 _STEP_S = 0.1

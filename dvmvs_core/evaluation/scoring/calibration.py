@@ -32,15 +32,15 @@ from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.evaluation.scoring.confidence_scores import ConfidenceScore, ConfidenceScorer
 from dvmvs_core.matching import matched_confidence as matching_confidence
 from dvmvs_core.matching.keyframe import MatchedDepth
-from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame
+from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame, with_misaligned_poses
 from dvmvs_core.synthetic.defects import with_defects
 
 SEED = 2**31 - 2
 """Worlds of this seed are neither trained on nor validated with."""
 
 POSE_NOISE = 2.5
-"""Largest drift of the poses, 10 mm and 0.25° a keyframe: perfect ones would make matching look better than it is, and
-clocks, rolling shutters and calibration of real cameras add to the errors of odometry."""
+"""Largest drift of the poses, 10 mm and 0.25° a keyframe: perfect ones would make matching look better than it is. In
+three clips of five cameras are turned besides, since clocks and calibration add to the errors of odometry."""
 
 KEYFRAMES = 12
 """Of a clip."""
@@ -187,7 +187,7 @@ def _keyframes(engine: DepthEngine, worlds: SyntheticClips, number: int) -> Iter
         return matching_confidence.matched_confidence(matched, preset)  # by which depth is fused
 
     random = np.random.default_rng(number)
-    clip = with_defects(worlds.batch(1, number), random)
+    clip = with_misaligned_poses(with_defects(worlds.batch(1, number), random), random)
     engine.reset()
     usual = engine.estimate_confidence, engine.estimate_matched_confidence
     engine.estimate_confidence, engine.estimate_matched_confidence = keep_cues, keep_matched_cues

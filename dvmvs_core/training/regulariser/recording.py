@@ -33,9 +33,8 @@ from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.matching.regularise import Regularise, middle, unregularised
 from dvmvs_core.model.regulariser import Regularised, RegulariserInputs
-from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips, clip_frame
+from dvmvs_core.synthetic.clips import ClipBatch, SyntheticClips, clip_frame, with_misaligned_poses
 from dvmvs_core.synthetic.defects import with_defects
-from dvmvs_core.synthetic.trajectories import misaligned
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, write_clip
 from dvmvs_core.training.setup import initial_network
 
@@ -44,9 +43,6 @@ CLIP_KINDS = ((10, 0.5), (16, 1.0), (12, 1.5))
 
 DISTURBANCES = (0.0, 0.15, 0.3, 0.5, 0.8)
 """Deviations, of log depth, of the disturbance of the network's depth; one is drawn for each clip."""
-
-TURNS_DEG = (0.0, 0.0, 0.1, 0.25, 0.5)
-"""Angles that the poses of a clip are turned by; one is drawn for each clip, an axis for each keyframe."""
 
 STAYS, CHANGES = 0.8, 0.6
 """How much of a disturbance stays from keyframe to keyframe, and is drawn again: its deviation keeps its size."""
@@ -160,9 +156,7 @@ class Walks:
         random = np.random.default_rng([self.seed, number])
         clip = with_defects(self.sources[number % len(self.sources)].batch(1, number), random)
         disturbance = Disturbance(random, float(random.choice(DISTURBANCES)))
-        angle = float(random.choice(TURNS_DEG))
-        world_T_cam = misaligned(random, clip.world_T_cam[0].numpy(), angle)
-        return clip._replace(world_T_cam=torch.from_numpy(world_T_cam)[None].float()), disturbance
+        return with_misaligned_poses(clip, random), disturbance
 
 
 class Recorder:

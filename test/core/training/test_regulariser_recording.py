@@ -23,8 +23,9 @@ from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import DataError
 from dvmvs_core.model.regulariser import Regulariser, prepared
+from dvmvs_core.synthetic.trajectories import MISALIGNMENTS_DEG
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, read_clip, write_clip
-from dvmvs_core.training.regulariser.recording import TURNS_DEG, Disturbance, RecordingMatcher, Walks, recorded
+from dvmvs_core.training.regulariser.recording import Disturbance, RecordingMatcher, Walks, recorded
 from dvmvs_core.training.setup import initial_network
 
 SIZE = (64, 96)
@@ -119,7 +120,7 @@ def test_poses_of_some_walks_are_turned():
         turns = Rotation.from_matrix(given).inv() * Rotation.from_matrix(recorded_as)
         (angle,) = set(np.rad2deg(turns.magnitude()).round(2))
         angles.add(angle)
-    assert {0.0} < angles <= set(TURNS_DEG)
+    assert {0.0} < angles <= set(MISALIGNMENTS_DEG)
 
 
 def test_half_a_file_is_named(walk, tmp_path):
