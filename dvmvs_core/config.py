@@ -276,8 +276,6 @@ class MatchingConfig(_Config):
         next_penalty: semi-global penalty of going to a neighbouring plane.
         jump_penalty: that of any other plane where the image is flat.
         edge: difference of colour, of 255, at which the jump penalty has fallen to 1/e.
-        consistency: weight of past keyframes' depth, as it was matched; 0 leaves it out.
-        consistency_tolerance: relative difference from which on their depth does not speak for a plane.
         fine_planes: planes of a second sweep of patches, about the depth of the first; 0 leaves it out.
         fine_reach: its largest change, in planes of the first sweep.
         fine_neighbourhoods: as `neighbourhoods`.
@@ -305,8 +303,6 @@ class MatchingConfig(_Config):
     next_penalty: float = 0.3
     jump_penalty: float = 4.0
     edge: float = 12.0
-    consistency: float = 0.0
-    consistency_tolerance: float = 0.05
     fine_planes: int = 8
     fine_reach: float = 0.5
     fine_neighbourhoods: tuple[int, ...] = (3, 7)
@@ -334,7 +330,7 @@ class MatchingConfig(_Config):
 
 MATCHING_PRESETS = {
     "fast": MatchingConfig(),
-    "full": MatchingConfig(preset="full", views=12, consistency=0.2),
+    "full": MatchingConfig(preset="full", views=12),
 }
 
 

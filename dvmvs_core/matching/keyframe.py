@@ -28,8 +28,6 @@ class MatchedDepth:
         measured_depth: (H/2, W/2) float32 metres as matched, before it was regularised, of pixels 2x; of a past
             keyframe, as `settled`.
         network_depth: (H/2, W/2) float32 metres of the network, of pixels 2x.
-        swept_depth: (H/2, W/2) float32 metres as matched, before other keyframes' depth spoke.
-        swept_margin: (H/2, W/2) float32 margin of that.
         prior: (H/4, W/4) float32 metres that matching started from, of pixels 4x.
         agreement: (H/4, W/4) float32, 0…1: how much of what past keyframes matched agrees with the prior.
         parallax: (H/4, W/4) float32: pixels that a depth step of 25 % moves the point in the best view.
@@ -43,8 +41,6 @@ class MatchedDepth:
     depth: np.ndarray
     measured_depth: np.ndarray
     network_depth: np.ndarray
-    swept_depth: np.ndarray
-    swept_margin: np.ndarray
     prior: np.ndarray
     agreement: np.ndarray
     parallax: np.ndarray
@@ -55,11 +51,7 @@ class MatchedDepth:
     confidence: np.ndarray | None = None
 
     def settled(self, depth: Tensor) -> MatchedDepth:
-        """Return it as later keyframes start from it: with the depth (H/2, W/2) that all the rest has made of it.
-
-        Only the first guess of later keyframes comes from that. What is asked whether it agrees, `swept_depth`, stays
-        as it was matched: results that confirm each other never let go of an error.
-        """
+        """Return it as later keyframes start from it: with the depth (H/2, W/2) that all the rest has made of it."""
         return replace(self, measured_depth=np.ascontiguousarray(on_host(depth)))
 
     def on_host(self) -> MatchedDepth:

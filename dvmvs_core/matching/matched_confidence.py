@@ -36,7 +36,7 @@ CUES = (
     "agreement_without_parallax",
     "off_prior",
     "off_network",
-    "off_swept",
+    "off_measured",
     "edge",
     "views",
     "blindness",
@@ -95,7 +95,7 @@ def matched_cues(matched: MatchedDepth) -> tuple[np.ndarray, np.ndarray]:
     edge = cv2.dilate(log_depth, square) - cv2.erode(log_depth, square)
     differences = [
         np.minimum(np.abs(log_depth - np.log(other)), MAX_DIFFERENCE)
-        for other in (prior, matched.network_depth, matched.swept_depth)
+        for other in (prior, matched.network_depth, matched.measured_depth)
     ]
     cues = (
         margin,

@@ -31,7 +31,6 @@ from dvmvs_core.matching.blindness import blindness
 from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.measured_around import FARTHEST_M
-from dvmvs_core.matching.past_consistency import add_support
 from dvmvs_core.matching.plane_scores import add_upsampled, best_planes, box_means
 from dvmvs_core.matching.pose_correction import corrected_views
 from dvmvs_core.matching.prior import count_views, fuse_rows, parallax_rows, subtract_prior, weigh_evidence
@@ -138,15 +137,9 @@ class Matcher:
         images_alone = self._buffers("images alone", maps.shape)
         parallel_rows(quarter_means, len(images_alone), scores, images_alone)
         parallel_rows(subtract_prior, len(scores), *prior_terms, scores)
-        swept_depth, swept_margin, count = self._best(reference, scores, counts)
-        depth, margin = swept_depth, swept_margin
-        if c.consistency and any(view.matched for view in views):
-            self._add_support(views, to_half, scores)
-            depth, margin, count = self._best(reference, scores, counts)
+        depth, margin, count = self._best(reference, scores, counts)
         if c.fine_planes:
             depth = self._swept_finely(reference, patches, to_half, depth)
-            if not c.consistency:
-                swept_depth = depth
         found = Found(
             reference.descriptors.image,
             reference.K,
@@ -169,9 +162,7 @@ class Matcher:
         parallel_rows(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
         known = torch.from_numpy(parallax), torch.from_numpy(agreement), evidence
         blind = blindness(*known, c.prior_parallax_px).numpy()
-        return MatchedDepth(
-            full, depth, own, swept_depth, swept_margin, prior, agreement, parallax, margin, count, blind, log_odds
-        )
+        return MatchedDepth(full, depth, own, prior, agreement, parallax, margin, count, blind, log_odds)
 
     def _prior(
         self, reference: MatchingView, past: Sequence[MatchingView], own: np.ndarray
@@ -184,7 +175,7 @@ class Matcher:
         depths, weights = np.empty((2 * count, *own.shape), np.float32), np.empty((2 * count, *own.shape), np.float32)
         for k, view in enumerate(recent):
             depths[k] = view.matched.measured_depth[::2, ::2]
-            weights[k] = np.clip(view.matched.swept_margin[::2, ::2] / SURE_MARGIN, MIN_WEIGHT, 1)
+            weights[k] = np.clip(view.matched.margin[::2, ::2] / SURE_MARGIN, MIN_WEIGHT, 1)
             depths[count + k], weights[count + k] = view.matched.network_depth[::2, ::2], PREDICTION_WEIGHT
         nearest, nearest_weights = np.empty_like(depths), np.empty_like(weights)
         if recent:
@@ -205,15 +196,6 @@ class Matcher:
             agreement,
         )
         return fused, agreement
-
-    def _add_support(
-        self, views: Sequence[MatchingView], to_half: tuple[np.ndarray, np.ndarray], scores: np.ndarray
-    ) -> None:
-        """Adds what the views' depth, as it was matched, says of each plane."""
-        unknown = np.zeros(scores.shape[:2], np.float32)
-        swept = np.stack([view.matched.swept_depth if view.matched else unknown for view in views])
-        tolerance, weight = np.float32(self.config.consistency_tolerance), np.float32(self.config.consistency)
-        parallel_rows(add_support, len(scores), swept, *to_half, self._inverse_depths, tolerance, weight, scores)
 
     def _prior_terms(self, prior: np.ndarray, agreement: np.ndarray, parallax: np.ndarray) -> tuple:
         c = self.config
@@ -378,8 +360,6 @@ def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, ag
         depth=np.ascontiguousarray(network_depth, dtype=np.float32),
         measured_depth=own,
         network_depth=own,
-        swept_depth=own,
-        swept_margin=np.zeros_like(own),
         prior=prior,
         agreement=agreement,
         parallax=np.zeros_like(prior),

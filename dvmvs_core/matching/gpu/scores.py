@@ -16,11 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.gpu.torch_prior import rays_to_views
-
-_LOWEST, _FLATTEST, _TINY, _HALF = -3e38, -1e-6, 1e-6, 0.5
+_LOWEST, _FLATTEST = -3e38, -1e-6
 _BESIDE = 2
-_MIN_ASKED = 3.0
 
 
 class Best(NamedTuple):
@@ -84,7 +81,7 @@ def best_planes(scores: Tensor, penalties: Tensor, next_penalty: float, paths: C
     best, plane = agreed.max(dim=-1, keepdim=True)
     lower, upper = agreed.gather(-1, (plane - 1).clamp(min=0)), agreed.gather(-1, (plane + 1).clamp(max=last))
     bend = (lower - (best + best) + upper).clamp(max=_FLATTEST)
-    offset = ((lower - upper) / (bend + bend)).clamp(-_HALF, _HALF)
+    offset = ((lower - upper) / (bend + bend)).clamp(-0.5, 0.5)
     offset = torch.where((plane > 0) & (plane < last), offset, 0.0)
     margin = best[..., 0] - best_elsewhere(agreed, plane, _LOWEST)
     return Best((plane + offset)[..., 0], margin, plane[..., 0], agreed)
@@ -94,23 +91,3 @@ def best_elsewhere(scores: Tensor, plane: Tensor, least: float) -> Tensor:
     """Return the best of scores (h, w, P) outside of ±2 planes about a plane (h, w, 1)."""
     planes = torch.arange(scores.shape[-1], device=scores.device)
     return torch.where((planes - plane).abs() > _BESIDE, scores, least).amax(dim=-1)
-
-
-def support(depths: Tensor, matrices: Tensor, inverse_depths: Tensor, tolerance: float) -> Tensor:
-    """Return what views' depth (M, h, w) says for each plane (h, w, P), 0…1; see `past_consistency`."""
-    height, width = depths.shape[1:]
-    total = asked = 0
-    rays = rays_to_views(matrices, depths)
-    for m, there in enumerate(depths):
-        qx, qy, qz, tx, ty, tz = (part[m][..., None] for part in rays)
-        z = qz + tz * inverse_depths
-        scale = 1 / z.clamp(min=_TINY)
-        u, v = (qx + tx * inverse_depths) * scale, (qy + ty * inverse_depths) * scale
-        visible = (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1) & (z > _TINY)
-        row, column = ((torch.where(visible, x, 0.0) + _HALF).long() for x in (v, u))
-        depth = there.reshape(-1)[row * width + column]
-        known = visible & (depth > 0)
-        off = (depth * inverse_depths * scale - 1).abs() / tolerance
-        total = total + torch.where(known, (1 - off).clamp(min=0), 0.0)
-        asked = asked + known
-    return total / asked.clamp(min=_MIN_ASKED)

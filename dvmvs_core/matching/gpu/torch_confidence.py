@@ -40,7 +40,7 @@ def _cues(found: dict[str, Tensor]) -> Tensor:
     clear = (parallax / CLEAR_PARALLAX_PX).clamp(max=1)
     both = torch.stack((log_depth, -log_depth))[None]
     edge = functional.max_pool2d(both, EDGE_CELLS, stride=1, padding=EDGE_CELLS // 2)[0].sum(dim=0)
-    others = torch.stack((prior, found["network_depth"], found["swept_depth"])).log()
+    others = torch.stack((prior, found["network_depth"], found["measured_depth"])).log()
     cues = (
         margin,
         margin * clear,

@@ -38,7 +38,6 @@ from dvmvs_core.matching.gpu.scores import (
     doubled,
     jump_penalties,
     quarter_means,
-    support,
     upsampled,
 )
 from dvmvs_core.matching.gpu.torch_confidence import device_confidence
@@ -62,8 +61,6 @@ _FIELDS = {
     "confidence": _FULL,
     "measured_depth": _CELLS,
     "network_depth": _CELLS,
-    "swept_depth": _CELLS,
-    "swept_margin": _CELLS,
     "margin": _CELLS,
     "views": _CELLS,
     "log_odds": _CELLS,
@@ -152,10 +149,6 @@ class TorchMatcher:
         views = corrected_views(reference, views, prior_on_host)
         filled = [*views, *(reference for _ in range(self.config.views - len(views)))]
         others = [torch.stack([getattr(v.descriptors, kind) for v in filled]) for kind in ("patches", "maps")]
-        if self.config.consistency:
-            unknown = network_depth.new_zeros(others[0].shape[1:3])
-            swept = [v.matched.swept_depth if v.matched else unknown for v in views]
-            others.append(torch.stack([*swept, *(unknown for _ in range(len(filled) - len(views)))]))
         d = reference.descriptors
         own = (d.patches, d.maps, d.colours, d.image, *d.levels)
         packed = self._sent(packed_views(reference, views, self.config.views))
@@ -213,10 +206,10 @@ class TorchMatcher:
             maps: (q, r, MAP_CHANNELS) int8.
             colours: (h, w, 3) uint8.
             image: (H, W, 3) uint8.
-            others: the four levels; patches and maps of the views (M, ...); with `consistency` their depth (M, h, w).
+            others: the four levels; patches and maps of the views (M, ...).
         """
         c = self.config
-        *levels, view_patches, view_maps = others[:6]
+        *levels, view_patches, view_maps = others
         matrices, K = unpacked_views(packed)
         to_half, to_quarter, to_maps = matrices
         network = network_depth[::_CELLS, ::_CELLS]
@@ -233,15 +226,9 @@ class TorchMatcher:
         scores = scores - doubled(penalty)
         jumps = jump_penalties(colours, c.jump_penalty, c.next_penalty, c.edge)
         best = self._best(scores, jumps)
-        swept_depth, swept_margin, depth = self._depth(best), best.margin, self._depth(best)
-        if c.consistency:
-            agreeing = support(others[6], to_half, self._inverse_depths, c.consistency_tolerance)
-            best = self._best(scores + c.consistency * agreeing, jumps)
-            depth = self._depth(best)
+        depth = self._depth(best)
         if c.fine_planes:
             depth = self._swept_finely(patches, view_patches, to_half, depth, colours)
-            if not c.consistency:
-                swept_depth = depth
         views = doubled(counts).gather(-1, best.plane[..., None])[..., 0]
         full, log_odds, evidence = self._regularised(
             image, K, levels, depth, network, best, views, prior, agreement, moved, alone
@@ -250,8 +237,6 @@ class TorchMatcher:
             "depth": full,
             "measured_depth": depth,
             "network_depth": network,
-            "swept_depth": swept_depth,
-            "swept_margin": swept_margin,
             "margin": best.margin,
             "views": views_of_depth(full[::_CELLS, ::_CELLS], to_half, float(HALF.margin)),
             "log_odds": log_odds,
@@ -261,7 +246,7 @@ class TorchMatcher:
             "blindness": blindness(moved, agreement, evidence, c.prior_parallax_px),
         }
         found["confidence"] = device_confidence(found, self._weights, self._bias)
-        found["past"] = _as_past(depth, swept_margin, network)
+        found["past"] = _as_past(depth, best.margin, network)
         return (torch.cat([found[name].reshape(-1) for name in _FIELDS]),)
 
     def _starts(self, maps: Tensor, counts: Tensor, penalty: Tensor, colours: Tensor) -> Tensor:
@@ -362,8 +347,6 @@ class TorchMatcher:
             depth=network_depth.clone(),
             measured_depth=own,
             network_depth=own,
-            swept_depth=own,
-            swept_margin=none,
             prior=prior,
             agreement=agreement,
             parallax=torch.zeros_like(prior),

@@ -16,7 +16,6 @@ import pytest
 from camera_poses import pose_at as moved
 
 from dvmvs_core.evaluation.scoring.temporal_consistency import move_depth
-from dvmvs_core.matching.past_consistency import add_support
 from dvmvs_core.matching.prior import fuse_rows, parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.relative_view import FULL, relative_views
 from dvmvs_core.matching.view_selection import BEST_ANGLE_DEG, best_views
@@ -130,20 +129,6 @@ def test_cells_that_no_view_sees_have_no_preference():
     scores = np.zeros((1, 2, 4), np.float32)
     weigh_evidence(0, 1, np.zeros((1, 2, 4), np.uint8), np.float32(2), scores)
     assert not scores.any()
-
-
-def test_depth_of_other_views_supports_the_plane_that_it_lies_on():
-    inverse_depths = 1 / np.array((1.0, 1.5, 2.0, 3.0), np.float32)
-    world_T_here, others = moved(0.0), [moved(0.1, 0, 0.2), moved(-0.1, 0, -0.1), moved(0, 0.1, 0.3)]
-    depths = np.stack([np.full((HEIGHT, WIDTH), 2.0 - pose[2, 3], np.float32) for pose in others])
-    depths[0, :, :8] *= 1.02
-    to_views = relative_views([world_T_here] * 3, [K] * 3, others, [K] * 3, FULL)
-    scores = np.ones((HEIGHT, WIDTH, 4), np.float32)
-    add_support(0, HEIGHT, depths, *to_views, inverse_depths, np.float32(0.05), np.float32(0.5), scores)
-    middle = scores[4:8, 4:12] - 1
-    assert (middle[..., [0, 1, 3]] == 0).all()
-    np.testing.assert_allclose(middle[:, 6:, 2], 0.5, atol=1e-4)
-    np.testing.assert_allclose(middle[:, 1, 2], 0.5 * (2 + 0.6) / 3, atol=1e-3)
 
 
 WALL_SIZE = (128, 160)

@@ -25,8 +25,8 @@ from dvmvs_core.matching.matched_confidence import matched_confidence
 
 SIZE = (64, 96)
 CPU = torch.device("cpu")
-DEPTHS = ("depth", "measured_depth", "swept_depth", "network_depth", "prior")
-OTHERS = ("margin", "swept_margin", "agreement", "parallax", "blindness", "log_odds")
+DEPTHS = ("depth", "measured_depth", "network_depth", "prior")
+OTHERS = ("margin", "agreement", "parallax", "blindness", "log_odds")
 
 
 @pytest.fixture(scope="module")
