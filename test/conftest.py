@@ -33,6 +33,15 @@ settings.load_profile("any_time")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interpreted_triton() -> None:
+    """Interpret Triton's kernels where there is no GPU: the first import settles it, whichever test that is in."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """A file's tests stay in one process, since they share nodes, and so do all of test/ros.
