@@ -64,9 +64,8 @@ Chosen by the recording of a camera that turns; in worlds, corrections help ever
 LITTLE_PARALLAX_PX = 2.0
 """Parallax of a 25 % depth step at which a cell is corrected by all but 1/e. The value is that of the prior.
 
-That cells with little parallax are corrected less was decided by a recording, `3dmatch-fragment-1` (abs rel 0.29 to
-0.24); all others gain or stay. Rendered worlds with little parallax lose by it, 12 % of abs rel with exact poses and
-2 % with poses turned by half a degree.
+That cells with little parallax are corrected less was decided by a recording, `3dmatch-fragment-1`. The weights have
+since been trained with it.
 """
 
 _CANDIDATES = 2 + FITS  # matched, fits, the median of all that is matched
