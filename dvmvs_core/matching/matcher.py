@@ -123,7 +123,7 @@ class Matcher:
         views = views_to_match(reference, past, prior, c.views)
         if not views:
             return _unmatched(network_depth, own, prior, agreement)
-        views = corrected_views(reference, views, prior)
+        views = corrected_views(reference, views, prior, agreement)
         to_half = _to_views(reference, views, HALF)
         parallax = np.empty_like(prior)
         to_quarter = _to_views(reference, views, QUARTER)

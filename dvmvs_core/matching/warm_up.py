@@ -57,19 +57,17 @@ def match_noise(config: MatchingConfig) -> None:
 
 
 def _correct_noise(view: MatchingView) -> None:
-    """Correct views with the reference's image and wrong poses, so that every loop of pose correction is compiled."""
+    """Correct a view with the reference's image and a wrong pose, so that every loop of pose correction is compiled."""
     side = 3 * _SIDE
     noise = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
     smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
     K = np.array(((2 * side, 0, side), (0, 2 * side, side), (0, 0, 1)), dtype=np.float64)
     reference = replace(view, descriptors=replace(view.descriptors, grey=smooth), K=K, world_T_cam=np.eye(4))
-    views = []
-    for x_m in (0.02, 0.08):  # 2 cells of parallax, and 8, which turning makes up for
-        world_T_cam = np.eye(4)
-        world_T_cam[0, 3] = x_m
-        world_T_cam[:3, :3] = cv2.Rodrigues(np.array((0.01, -x_m, 0.0)))[0]
-        views.append(replace(reference, world_T_cam=world_T_cam))
-    corrected_views(reference, views, np.ones((side // 2, side // 2), np.float32))
+    world_T_cam = np.eye(4)
+    world_T_cam[:3, :3] = cv2.Rodrigues(np.array((0.01, -0.02, 0.0)))[0]
+    views = [replace(reference, world_T_cam=world_T_cam)]
+    prior = np.ones((side // 2, side // 2), np.float32)
+    corrected_views(reference, views, prior, np.zeros_like(prior))
 
 
 def _blank_maps(pixels: Tensor) -> tuple[Tensor, ...]:

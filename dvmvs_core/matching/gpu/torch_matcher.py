@@ -142,11 +142,11 @@ class TorchMatcher:
         """Return the depth of a keyframe as tensors on the device; the arguments are those of `Matcher.match`."""
         past = past[-self.config.window :]
         prior, agreement = self._fused(reference, past, network_depth)
-        prior_on_host = prior.cpu().numpy()
+        prior_on_host, agreement_on_host = torch.stack((prior, agreement)).cpu().numpy()
         views = views_to_match(reference, past, prior_on_host, self.config.views)
         if not views:
             return self._unmatched(network_depth, prior, agreement)
-        views = corrected_views(reference, views, prior_on_host)
+        views = corrected_views(reference, views, prior_on_host, agreement_on_host)
         filled = [*views, *(reference for _ in range(self.config.views - len(views)))]
         others = [torch.stack([getattr(v.descriptors, kind) for v in filled]) for kind in ("patches", "maps")]
         d = reference.descriptors

@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""A textured wall that a camera moves past: its images are exact, by the homography of a plane."""
+"""A textured wall that a camera moves past: its images are exact, by the homography of a plane. A rendered room."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from camera_poses import pose_at
 pytest.importorskip("numba")
 
 from dvmvs_core.matching.descriptors import Describer
+from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.model.lite0 import load_lite0
 from dvmvs_core.model.parts import lite0_part
+from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame
 
 HEIGHT, WIDTH = 96, 128
 K = np.array(((110.0, 0, 63.5), (0, 110.0, 47.5), (0, 0, 1)))
@@ -54,3 +56,18 @@ def wall():
 def describer():
     """Describes images of the wall, in float32."""
     return Describer(lite0_part(load_lite0(), HEIGHT, WIDTH).run)
+
+
+@pytest.fixture(scope="session")
+def posed_room():
+    """Three views of a room, the last the reference with its depth (H, W), and exact poses."""
+    size = (256, 320)
+    clip = SyntheticClips(*size, 3, seed=3, textures=16, pose_noise=0.0, motion_blur=0.0).batch(1, 0)
+    describe = Describer(lite0_part(load_lite0(), *size).run)
+    frames = [clip_frame(clip, index) for index in range(3)]
+    views = [MatchingView(describe(frame.image), frame.K, frame.world_T_cam) for frame in frames]
+    depth = clip.depth[0, -1].numpy()
+    assert (depth > 0).all()
+    prior = depth[::4, ::4]
+    known = {"depth": depth, "prior": prior, "nothing_agrees": np.zeros_like(prior)}
+    return SimpleNamespace(views=views[:-1], reference=views[-1], describe=describe, **known)

@@ -1,0 +1,167 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Bundle adjustment against a general minimiser of its cost, in plain numpy, on random tracks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+pytest.importorskip("numba")
+
+from dvmvs_core.config import MATCHING_PRESETS
+from dvmvs_core.matching import bundle_kernels, pose_correction, track_kernels, warm_up
+from dvmvs_core.matching.corner_tracks import CornerTracks
+from dvmvs_core.runtime.compiled import CompiledLoop
+
+NOISE, OUTLIER, CORRELATED = 0.5, 4.0, 3.0
+TURN, SHIFT_M = np.deg2rad(0.7), 0.012
+
+
+def random_tracks(seed, views=3, corners=24):
+    """Tracks with noise, outliers and gaps; prior depth and poses are off."""
+    rng = np.random.default_rng(seed)
+    x = np.column_stack((rng.uniform(-0.5, 0.5, (corners, 2)), np.ones(corners)))
+    depth = rng.uniform(1, 4, corners)
+    poses, y = np.tile(np.eye(4), (views, 1, 1)), np.empty((views, corners, 2))
+    focal = rng.uniform(110, 150, (views, 2))
+    for pose, places, f in zip(poses, y, focal, strict=True):
+        pose[:3, :3] = cv2.Rodrigues(rng.normal(0, 0.1, 3))[0]
+        pose[:3, 3] = rng.normal(0, 0.12, 3)
+        points = (x * depth[:, None]) @ pose[:3, :3].T + pose[:3, 3]
+        points = points @ cv2.Rodrigues(rng.normal(0, 0.008, 3))[0].T + rng.normal(0, 0.006, 3)
+        places[:] = points[:, :2] / points[:, 2:] + rng.normal(0, 0.3, (corners, 2)) / f
+        places[: corners // 10] += rng.normal(0, 0.1, (corners // 10, 2))
+    prior = 1.2 * depth * np.exp(rng.normal(0, 0.15, corners))
+    return CornerTracks(x, prior, rng.uniform(0, 1, corners), y, rng.uniform(0, 1, y.shape[:2]) < 0.8, focal, poses)
+
+
+def of_depth(tracks):
+    """Doubt, and deviation of log depth, by agreement."""
+    return 1 - tracks.agreement, 0.8 - 0.6 * tracks.agreement
+
+
+def random_precision(seed, size):
+    """Of errors that depend on each other."""
+    rng = np.random.default_rng(seed)
+    deviations = np.append(np.tile(np.repeat((TURN, SHIFT_M), 3), (size - 2) // 6), (0.8, 0.3))
+    mixed = np.eye(size) + 0.1 * rng.normal(0, 1, (size, size))
+    return np.linalg.inv(mixed @ mixed.T) / np.outer(deviations, deviations)
+
+
+def cost(tracks, precision, solution, changes):
+    def robust(squares):
+        return OUTLIER * np.log1p(squares / OUTLIER).sum() / CORRELATED / 2
+
+    logs = np.log(tracks.depth)
+    doubt, deviation = of_depth(tracks)
+    depth = np.exp(logs + doubt * (solution[-2] + solution[-1] * (logs - logs.mean())) + changes)
+    total = solution @ precision @ solution / 2 + robust((changes / deviation) ** 2)
+    moves = solution[:-2].reshape(-1, 6)
+    for move, pose, y, seen, f in zip(moves, tracks.view_T_ref, tracks.y, tracks.seen, tracks.focal, strict=True):
+        points = (tracks.x * depth[:, None]) @ pose[:3, :3].T + pose[:3, 3]
+        points = points @ cv2.Rodrigues(move[:3])[0].T + move[3:]
+        off = (y - points[:, :2] / points[:, 2:]) * f
+        total += robust(((off**2).sum(axis=1) / NOISE**2)[seen])
+    return total
+
+
+def found(tracks, precision, iterations=60):
+    solution, gain = np.full(len(precision), np.nan), np.full(1, np.nan)
+    seen = (tracks.x, tracks.y, tracks.seen, tracks.depth, tracks.focal, tracks.view_T_ref)
+    bundle_kernels.adjust(
+        *seen, precision, *of_depth(tracks), NOISE, OUTLIER, CORRELATED, iterations, 1e-12, solution, gain
+    )
+    return solution, gain[0]
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_moves_have_the_least_cost(seed, views):
+    tracks = random_tracks(seed, views)
+    size, corners = 6 * views + 2, len(tracks.x)
+    precision = random_precision(seed, size)
+
+    deviations = np.append(np.tile(np.repeat((TURN, SHIFT_M), 3), views), (0.8, 0.3))
+    scales = np.append(deviations, np.full(corners, 0.5))
+
+    def least(first, start):
+        def all_of(free):
+            values = scales * np.concatenate((np.zeros(first), free))
+            return cost(tracks, precision, values[:size], values[size:])
+
+        return minimize(all_of, start[first:], method="BFGS", options={"gtol": 1e-6})
+
+    solution, gain = found(tracks, precision)
+    start = np.append(solution / deviations, np.zeros(corners))
+    alone, best = least(size - 2, np.zeros(size + corners)), least(0, start)
+    assert np.abs(best.x[:size]).max() > 0.3
+    np.testing.assert_allclose(solution / deviations, best.x[:size], atol=5e-3, rtol=0)
+    assert gain == pytest.approx(alone.fun - best.fun, rel=1e-3)
+
+
+def test_more_steps_never_cost_more():
+    tracks = random_tracks(5)
+    precision = random_precision(5, 20)
+    gains = [found(tracks, precision, iterations)[1] for iterations in (0, 1, 2, 60)]
+    solution, _ = found(tracks, precision, 0)
+    np.testing.assert_array_equal(solution, 0)
+    assert gains[0] == 0 and gains[3] > 1
+
+
+def test_places_that_no_view_shows_say_nothing():
+    tracks = random_tracks(6)
+    precision = random_precision(6, 20)
+    y = np.where(tracks.seen[..., None], tracks.y, np.nan)
+    np.testing.assert_array_equal(found(tracks, precision)[0], found(replace(tracks, y=y), precision)[0])
+
+
+def test_points_behind_the_view_are_no_reason_to_move():
+    tracks = random_tracks(7)
+    behind = np.diag((-1.0, 1.0, -1.0, 1.0)) @ tracks.view_T_ref
+    solution, gain = found(replace(tracks, view_T_ref=behind), random_precision(7, 20))
+    np.testing.assert_array_equal(solution, 0)
+    assert gain == 0
+
+
+def test_no_numbers_give_no_gain():
+    tracks = random_tracks(8)
+    precision = random_precision(8, 20)
+    for name in ("y", "depth"):
+        values = getattr(tracks, name).copy()
+        values[0] = np.nan
+        assert not found(replace(tracks, **{name: values}), precision)[1] > 0
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 0), (1e-13, 0, 0), (0.02, 0, 0), (0.6, -0.9, 1.1)])
+def test_rotations_are_those_of_opencv(turn):
+    R = np.full((3, 3), np.nan)
+    bundle_kernels._rotation(np.array(turn, dtype=np.float64), R)
+    np.testing.assert_allclose(R, cv2.Rodrigues(np.array(turn, dtype=np.float64))[0], atol=1e-12, rtol=0)
+
+
+def test_warming_up_calls_every_loop(monkeypatch):
+    """Correction calls all of them where it moves a view; each is compiled for one signature, tests included."""
+    moved = []
+
+    def recorded(reference, views, *prior):
+        result = pose_correction.corrected_views(reference, views, *prior)
+        moved.extend(one is not other for one, other in zip(result, views, strict=True))
+        return result
+
+    monkeypatch.setattr(warm_up, "corrected_views", recorded)
+    warm_up.match_noise(MATCHING_PRESETS["fast"])
+    assert moved == [True]
+    modules = (bundle_kernels, track_kernels)
+    loops = [value for module in modules for value in vars(module).values() if isinstance(value, CompiledLoop)]
+    assert len(loops) == 4
+    assert all(len(loop.signatures) == 1 for loop in loops)
