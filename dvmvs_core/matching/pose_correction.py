@@ -36,7 +36,7 @@ from dvmvs_core.matching.bundle_kernels import adjust
 from dvmvs_core.matching.corner_tracks import CornerTracks, track_corners
 from dvmvs_core.matching.keyframe import MatchingView
 
-EXPECTED_TURN = np.deg2rad(0.7)
+EXPECTED_TURN = np.deg2rad(0.5)
 """Deviation of each component of the rotation by which a pose is off, radians."""
 
 EXPECTED_SHIFT_M, EXPECTED_SHARE = 0.01, 0.1
@@ -48,17 +48,17 @@ EXPECTED_SCALE, EXPECTED_EXPONENT = 0.8, 0.3
 depth keeps less of its range)."""
 
 EXPECTED_DEPTH, EXPECTED_KNOWN_DEPTH, FULL_AGREEMENT = 0.8, 0.1, 0.5
-"""Deviations of log prior depth of each corner besides: where no past agrees, and where it does. Half of the prior's
-weight is as much as usually agrees: on rendered worlds, the prior is off by 1 to 3 % there, in rooms that were recorded
-by 2 to 6 %, and elsewhere by 20 % and more."""
+"""Deviations of log prior depth of each corner besides: where no past agrees, and where so much of it does. There the
+prior is off by 1 to 3 % on rendered worlds and in rooms that were recorded by 2 to 5 %, but by more than 10 % where a
+recorded camera mostly turns; where hardly any past agrees, by 8 to 45 %."""
 
-TRACK_NOISE, OUTLIER = 0.3, 3.0
+TRACK_NOISE, OUTLIER = 0.6, 3.0
 """Deviation of tracks, cells, and the squared residual over its variance that counts half (Cauchy); also of depth."""
 
-CORRELATED = 14.0
+CORRELATED = 20.0
 """Tracks that count as one, since the errors of neighbours resemble each other."""
 
-MIN_GAIN = 1.0
+MIN_GAIN = 0.3
 """Log likelihood that moving the views must add to what a change of depth explains. Constants were chosen on rendered
 worlds; see benchmarks/ablation.md."""
 
