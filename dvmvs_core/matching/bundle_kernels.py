@@ -71,14 +71,14 @@ def adjust(
     both, own, slope = np.empty((corners, size)), np.empty(corners), np.empty(corners)
     changes, next_changes, next_solution = np.empty(corners), np.empty(corners), np.empty(size)
     turns, J = np.empty((len(view_T_ref), 3, 3)), np.empty((2, 9))
-    noise = (1 / track_noise**2, outlier, correlated)
-    given = (x, y, seen, depth, off_mean, focal, view_T_ref, precision, doubt, expected_depth)
+    tracks = (x, y, seen, depth, off_mean, focal, view_T_ref)
+    variances = (precision, doubt, expected_depth, 1 / track_noise**2, outlier, correlated)
     for free in range(2):  # depth alone, then the views as well
         first = 0 if free else size - 2
         solution[:], changes[:], next_solution[:] = 0, 0, 0
-        cost = _cost(*given, *noise, turns, J, solution, changes)
+        cost = _cost(tracks, variances, solution, changes, turns, J)
         for _ in range(iterations):
-            _set_up(*given, *noise, turns, J, solution, changes, A, b, both, own, slope)
+            _set_up(tracks, variances, solution, changes, turns, J, A, b, both, own, slope)
             for n in range(corners):
                 for i in range(first, size):
                     share = both[n, i] / own[n]
@@ -94,7 +94,7 @@ def adjust(
                 next_changes[n] = changes[n] + min(max(rest / own[n], -_MAX_CHANGE), _MAX_CHANGE)
             for i in range(first, size):
                 next_solution[i] = solution[i] + b[i]
-            next_cost = _cost(*given, *noise, turns, J, next_solution, next_changes)
+            next_cost = _cost(tracks, variances, next_solution, next_changes, turns, J)
             if not next_cost < cost:
                 break
             fall = cost - next_cost
@@ -106,26 +106,10 @@ def adjust(
 
 
 @inlined
-def _cost(
-    x,
-    y,
-    seen,
-    depth,
-    off_mean,
-    focal,
-    view_T_ref,
-    precision,
-    doubt,
-    expected_depth,
-    by_track,
-    outlier,
-    correlated,
-    turns,
-    J,
-    s,
-    e,
-):
+def _cost(tracks, variances, s, e, turns, J):
     """Half of the robust squared residuals over their variances, plus that of the prior."""
+    x, y, seen, depth, off_mean, focal, view_T_ref = tracks
+    precision, doubt, expected_depth, by_track, outlier, correlated = variances
     size = len(s)
     cost = 0.0
     for i in range(size):
@@ -145,31 +129,10 @@ def _cost(
 
 
 @inlined
-def _set_up(
-    x,
-    y,
-    seen,
-    depth,
-    off_mean,
-    focal,
-    view_T_ref,
-    precision,
-    doubt,
-    expected_depth,
-    by_track,
-    outlier,
-    correlated,
-    turns,
-    J,
-    s,
-    e,
-    A,
-    b,
-    both,
-    own,
-    slope,
-):
+def _set_up(tracks, variances, s, e, turns, J, A, b, both, own, slope):
     """The normal equations: A step + bothᵀ changes = b, both step + own · changes = slope."""
+    x, y, seen, depth, off_mean, focal, view_T_ref = tracks
+    precision, doubt, expected_depth, by_track, outlier, correlated = variances
     size = len(s)
     place = np.empty(8, np.int64)
     place[6], place[7] = size - 2, size - 1
