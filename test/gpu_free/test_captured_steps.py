@@ -264,7 +264,7 @@ STARTED = Kernels(_sweep, _paths, _median_bins)
 @pytest.mark.parametrize("kernels", ["fused", "plain"])
 @pytest.mark.parametrize("name", MATCHING_PRESETS)
 def test_matching(fake_cuda, captured, matcher_of, monkeypatch, name, kernels):
-    """A keyframe sends two tensors, and the host waits for the device once: for the prior depth.
+    """A keyframe sends two tensors, and the host waits for the device once: for the prior depth and its agreement.
 
     Grey levels come without a wait, before the prior depth. Poses, corrected or not, are numbers.
     """
@@ -274,7 +274,8 @@ def test_matching(fake_cuda, captured, matcher_of, monkeypatch, name, kernels):
         waits.append(tensor.shape)
         return SimpleNamespace(numpy=lambda: np.full(tensor.shape, 2.0, np.float32))
 
-    def uncorrected(reference, views, _prior):
+    def uncorrected(reference, views, *prior):
+        assert [values.shape for values in prior] == 2 * [(HEIGHT // 4, WIDTH // 4)]
         assert all(view.descriptors.grey.device.type == "cpu" for view in (reference, *views))
         return views
 
@@ -296,7 +297,7 @@ def test_matching(fake_cuda, captured, matcher_of, monkeypatch, name, kernels):
             captured.clear(), watch.uploads.clear(), watch.mixed.clear(), waits.clear()
             view = MatchingView(matcher.describe(image), intrinsics, world_T_cam)
             matched = matcher.match(view, past, torch.empty(HEIGHT, WIDTH, device=CUDA))
-            assert waits == [(HEIGHT // 4, WIDTH // 4)] and matched.depth.shape == (HEIGHT, WIDTH)
+            assert waits == [(2, HEIGHT // 4, WIDTH // 4)] and matched.depth.shape == (HEIGHT, WIDTH)
             (download,) = watch.mixed
             assert 'grey.to("cpu", non_blocking=True)' in download
             steps = 3 if past else 2
