@@ -59,12 +59,15 @@ def test_tracks_are_told_by_the_cameras_of_both_views(posed_room):
     assert np.median(np.abs(tracks.y[0] - tracks.y[1])[both]) < 0.3 / tracks.focal[1, 0]
 
 
-def test_corners_have_the_prior_depth_of_their_place(posed_room):
-    shape = posed_room.prior.shape
-    ramp = np.linspace(1, 3, shape[1], dtype=np.float32)[None].repeat(shape[0], 0)
-    tracks = track_corners(posed_room.reference, posed_room.views, ramp, posed_room.nothing_agrees)
-    cells = tracks.x[:, 0] * _focal(posed_room.reference)[0] + (CELL_FROM_PIXEL @ posed_room.reference.K)[0, 2]
-    np.testing.assert_allclose(tracks.depth, 1 + 2 * np.rint(np.rint(cells) / 2) / (shape[1] - 1), rtol=1e-5)
+def test_corners_have_prior_depth_and_agreement_of_their_place(posed_room):
+    rows, columns = posed_room.prior.shape
+    depth = np.linspace(1, 3, columns, dtype=np.float32)[None].repeat(rows, 0)
+    agreement = np.linspace(0, 1, rows, dtype=np.float32)[:, None].repeat(columns, 1)
+    tracks = track_corners(posed_room.reference, posed_room.views, depth, agreement)
+    cells = tracks.x[:, :2] * _focal(posed_room.reference) + (CELL_FROM_PIXEL @ posed_room.reference.K)[:2, 2]
+    column, row = np.rint(np.rint(cells) / 2).T
+    np.testing.assert_allclose(tracks.depth, 1 + 2 * column / (columns - 1), rtol=1e-5)
+    np.testing.assert_allclose(tracks.agreement, row / (rows - 1), rtol=1e-5)
 
 
 def test_tracks_of_some_views_are_of_corners_that_these_show(posed_room):
@@ -75,6 +78,7 @@ def test_tracks_of_some_views_are_of_corners_that_these_show(posed_room):
     np.testing.assert_array_equal(some.y[0], tracks.y[1, shown])
     np.testing.assert_array_equal(some.x, tracks.x[shown])
     np.testing.assert_array_equal(some.depth, tracks.depth[shown])
+    np.testing.assert_array_equal(some.agreement, tracks.agreement[shown])
     np.testing.assert_array_equal(some.view_T_ref, tracks.view_T_ref[1:])
 
 
