@@ -60,7 +60,7 @@ CORRELATED = 20.0
 
 MIN_GAIN = 0.3
 """Log likelihood that moving the views must add to what a change of depth explains. Constants were chosen on rendered
-worlds; see benchmarks/ablation.md."""
+worlds; in how far to trust tracks a recording had a say, too. See benchmarks/ablation.md."""
 
 ITERATIONS, CONVERGED = 5, 1e-3
 """Of Gauss-Newton, and the gain of log likelihood after which there is none."""
@@ -72,7 +72,7 @@ _LEAST_SHIFT_M = 1e-5  # a prior without any width has no precision
 def corrected_views(
     reference: MatchingView, views: Sequence[MatchingView], prior: np.ndarray, agreement: np.ndarray
 ) -> list[MatchingView]:
-    """Return the views, with other poses where the given ones are clearly off; the others are the same objects.
+    """Return the views, with other poses where these explain the tracks better; the same objects where they do not.
 
     Args:
         reference: the keyframe.
@@ -132,7 +132,7 @@ def _precision(view_T_ref: np.ndarray) -> np.ndarray:
     share = np.linalg.norm(view_T_ref[:, :3, 3], axis=1) * EXPECTED_SHARE
     shifts = np.repeat(np.minimum(EXPECTED_SHIFT_M, share) + _LEAST_SHIFT_M, 3)
     turning = np.arange(_PARAMETERS * count).reshape(count, _PARAMETERS)[:, :3].ravel()
-    precision = np.diag(np.full(_PARAMETERS * count + 2, 1.0))
+    precision = np.zeros((_PARAMETERS * count + 2,) * 2)
     precision[np.ix_(turning, turning)] = together / EXPECTED_TURN**2
     precision[np.ix_(turning + 3, turning + 3)] = together / np.outer(shifts, shifts)
     precision[-2, -2], precision[-1, -1] = 1 / EXPECTED_SCALE**2, 1 / EXPECTED_EXPONENT**2
