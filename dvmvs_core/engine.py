@@ -33,6 +33,7 @@ from dvmvs_core.matching.blindness import least_relative_error
 from dvmvs_core.matching.choose_matcher import choose_matcher, matcher_on_device
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
+from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
@@ -284,10 +285,9 @@ class DepthEngine:
         self, image: Tensor, features: ImageFeatures, reference: StoredView, measurements: list[StoredView]
     ) -> tuple[Tensor, LSTMState | None]:
         matching, poses = zip(*((view.matching, view.world_T_cam) for view in measurements), strict=True)
+        K = self._K(known_from(self._past.described(reference)))
         with self._timer("depth"):
-            return self._runner.depth(
-                image, features, matching, reference.world_T_cam, poses, self._K, self._past.previous
-            )
+            return self._runner.depth(image, features, matching, reference.world_T_cam, poses, K, self._past.previous)
 
     def _match(self, image: Tensor, reference: StoredView, depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
         with self._timer("matching"):
@@ -298,7 +298,8 @@ class DepthEngine:
         depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
         with self._timer("fusion"):
             past = self._past.fused
-            depth, confidence, fused = self._fuse(depth, confidence, image, self._K, reference.world_T_cam, past)
+            K = self._K(matched.calibration)
+            depth, confidence, fused = self._fuse(depth, confidence, image, K, reference.world_T_cam, past)
             with one_thread():
                 depth = least_relative_error(depth, torch.as_tensor(matched.blindness, device=self.device))
                 depth = depth.clamp(min=self._matcher.config.min_depth_m)
@@ -309,12 +310,16 @@ class DepthEngine:
         with self._timer("confidence"):
             return self.estimate_confidence(
                 depth,
-                self._K,
+                self._K(SelfCalibration()),
                 reference.world_T_cam,
                 reference.matching,
                 [(view.matching, view.world_T_cam) for view in measurements],
                 self._past.predictions(reference)[-MAX_PREDICTIONS:],
             )
+
+    def _K(self, calibration: SelfCalibration) -> Tensor:
+        """Intrinsics (1, 3, 3) of the network's image, by what is known of the camera."""
+        return torch.from_numpy(calibration.K(self._preprocessor.K))[None]
 
     def _follow_camera(self, frame: Frame) -> None:
         if self._is_same_camera(frame):
@@ -324,7 +329,6 @@ class DepthEngine:
             self.reset()
         size = (self.model_config.height, self.model_config.width)
         self._preprocessor = Preprocessor(frame.K, frame.image.shape[:2], size, crop=self.config.crop)
-        self._K = torch.from_numpy(self._preprocessor.K)[None]
 
     def _is_same_camera(self, frame: Frame) -> bool:
         """Whether features and state stay usable."""

@@ -7,10 +7,11 @@
 
 """Bundle adjustment of a keyframe's views over tracked corners. Importing this module needs numba.
 
-Symbols: N corners, V views; x rays at depth 1 in the reference; y places at depth 1 in a view. A solution (6 V + 2,)
-holds rotation vector and translation of each view, then a and b. Log depth of a corner is that of its prior, plus
-doubt · (a + b · (log of the prior less its mean)), plus a change of its own. These changes are eliminated from the
-normal equations (Schur complement), so that their size does not depend on N.
+Symbols: N corners, V views; x rays at depth 1 in the reference; y places at depth 1 in a view. A solution (6 V + 3,)
+holds rotation vector and translation of each view, then a, b and the logarithm of the focal length over the given one,
+which the views share with the reference. Log depth of a corner is that of its prior, plus doubt · (a + b · (log of the
+prior less its mean)), plus a change of its own. These changes are eliminated from the normal equations (Schur
+complement), so that their size does not depend on N.
 """
 
 from __future__ import annotations
@@ -41,19 +42,22 @@ def adjust(
     correlated,
     iterations,
     converged,
+    first,
+    last,
     solution,
-    gain,
+    information,
+    cost,
 ):
-    """Moves of the views and changes of depth with the least robust cost plus prior, by Gauss-Newton.
+    """Parameters with the least robust cost plus prior, by Gauss-Newton; those that are not free stay 0.
 
     Args:
         x: (N, 3).
         y: (V, N, 2).
         seen: (V, N) bool: where `y` is known.
         depth: (N,) prior depth in the reference view, metres.
-        focal: (V, 2) fx, fy of the views' cells.
+        focal: (V, 2) fx, fy of the views' cells, as given.
         view_T_ref: (V, 4, 4) as given.
-        precision: (6 V + 2, 6 V + 2) of the prior of a solution, whose mean is 0.
+        precision: (6 V + 3, 6 V + 3) of the prior of a solution, whose mean is 0.
         doubt: (N,) 0…1: how much of what all corners share a corner's depth takes part in.
         expected_depth: (N,) deviations of the corners' own changes of log depth.
         track_noise: deviation of tracks, cells.
@@ -61,48 +65,49 @@ def adjust(
         correlated: tracks that count as one.
         iterations: at most so many.
         converged: fall of the cost after which there is none.
+        first: first free parameter; the corners' changes are always free.
+        last: parameter after the last free one.
         solution: for the result.
-        gain: (1,) for the log likelihood that moving the views adds to what changes of depth alone can explain.
+        information: (last - first, last - first) for the inverse covariance of the free parameters.
+        cost: (1,) for the cost of the solution: the less, the likelier.
     """
     corners, size = len(x), len(solution)
     off_mean = np.log(depth)
     off_mean -= off_mean.mean()
     A, b = np.empty((size, size)), np.empty(size)
     both, own, slope = np.empty((corners, size)), np.empty(corners), np.empty(corners)
-    changes, next_changes, next_solution = np.empty(corners), np.empty(corners), np.empty(size)
-    turns, J = np.empty((len(view_T_ref), 3, 3)), np.empty((2, 9))
+    changes, next_changes, next_solution = np.zeros(corners), np.empty(corners), np.zeros(size)
+    turns, J = np.empty((len(view_T_ref), 3, 3)), np.empty((2, 10))
     tracks = (x, y, seen, depth, off_mean, focal, view_T_ref)
     variances = (precision, doubt, expected_depth, 1 / track_noise**2, outlier, correlated)
-    for free in range(2):  # depth alone, then the views as well
-        first = 0 if free else size - 2
-        solution[:], changes[:], next_solution[:] = 0, 0, 0
-        cost = _cost(tracks, variances, solution, changes, turns, J)
-        for _ in range(iterations):
-            _set_up(tracks, variances, solution, changes, turns, J, A, b, both, own, slope)
-            for n in range(corners):
-                for i in range(first, size):
-                    share = both[n, i] / own[n]
-                    if share != 0:
-                        b[i] -= share * slope[n]
-                        for j in range(first, size):
-                            A[i, j] -= share * both[n, j]
-            _solve(A[first:, first:], b[first:])
-            for n in range(corners):
-                rest = slope[n]
-                for i in range(first, size):
-                    rest -= both[n, i] * b[i]
-                next_changes[n] = changes[n] + min(max(rest / own[n], -_MAX_CHANGE), _MAX_CHANGE)
-            for i in range(first, size):
-                next_solution[i] = solution[i] + b[i]
-            next_cost = _cost(tracks, variances, next_solution, next_changes, turns, J)
-            if not next_cost < cost:
-                break
-            fall = cost - next_cost
-            cost = next_cost
-            solution[:], changes[:] = next_solution, next_changes
-            if fall < converged:
-                break
-        gain[0] = gain[0] - cost if free else cost
+    solution[:] = 0
+    cost[0] = _cost(tracks, variances, solution, changes, turns, J)
+    for _ in range(iterations):
+        _set_up(tracks, variances, solution, changes, turns, J, A, b, both, own, slope)
+        for n in range(corners):
+            for i in range(first, last):
+                share = both[n, i] / own[n]
+                if share != 0:
+                    b[i] -= share * slope[n]
+                    for j in range(first, last):
+                        A[i, j] -= share * both[n, j]
+        information[:] = A[first:last, first:last]
+        _solve(A[first:last, first:last], b[first:last])
+        for n in range(corners):
+            rest = slope[n]
+            for i in range(first, last):
+                rest -= both[n, i] * b[i]
+            next_changes[n] = changes[n] + min(max(rest / own[n], -_MAX_CHANGE), _MAX_CHANGE)
+        for i in range(first, last):
+            next_solution[i] = solution[i] + b[i]
+        next_cost = _cost(tracks, variances, next_solution, next_changes, turns, J)
+        if not next_cost < cost[0]:
+            break
+        fall = cost[0] - next_cost
+        cost[0] = next_cost
+        solution[:], changes[:] = next_solution, next_changes
+        if fall < converged:
+            break
 
 
 @inlined
@@ -118,11 +123,12 @@ def _cost(tracks, variances, s, e, turns, J):
     for v in range(len(view_T_ref)):
         _rotation(s[6 * v : 6 * v + 3], turns[v])
     for n in range(len(x)):
-        here = np.exp(doubt[n] * (s[size - 2] + s[size - 1] * off_mean[n]) + e[n]) * depth[n]
+        here = np.exp(doubt[n] * (s[size - 3] + s[size - 2] * off_mean[n]) + e[n]) * depth[n]
         cost += 0.5 * outlier * np.log1p((e[n] / expected_depth[n]) ** 2 / outlier) / correlated
         for v in range(len(view_T_ref)):
             if seen[v, n]:
-                is_in_front, rx, ry = _off(x[n], y[v, n], here, focal[v], view_T_ref[v], turns[v], s[6 * v + 3 :], J)
+                move = (view_T_ref[v], turns[v], s[6 * v + 3 :])
+                is_in_front, rx, ry = _off(x[n], y[v, n], here, focal[v], *move, s[size - 1], J)
                 if is_in_front:
                     cost += 0.5 * outlier * np.log1p((rx * rx + ry * ry) * by_track / outlier) / correlated
     return cost
@@ -134,8 +140,8 @@ def _set_up(tracks, variances, s, e, turns, J, A, b, both, own, slope):
     x, y, seen, depth, off_mean, focal, view_T_ref = tracks
     precision, doubt, expected_depth, by_track, outlier, correlated = variances
     size = len(s)
-    place = np.empty(8, np.int64)
-    place[6], place[7] = size - 2, size - 1
+    place = np.empty(9, np.int64)
+    place[6], place[7], place[8] = size - 3, size - 2, size - 1
     for i in range(size):
         b[i] = 0
         for j in range(size):
@@ -145,48 +151,58 @@ def _set_up(tracks, variances, s, e, turns, J, A, b, both, own, slope):
         _rotation(s[6 * v : 6 * v + 3], turns[v])
     both[:] = 0
     for n in range(len(x)):
-        here = np.exp(doubt[n] * (s[size - 2] + s[size - 1] * off_mean[n]) + e[n]) * depth[n]
+        here = np.exp(doubt[n] * (s[size - 3] + s[size - 2] * off_mean[n]) + e[n]) * depth[n]
         own[n] = 1 / (1 + (e[n] / expected_depth[n]) ** 2 / outlier) / expected_depth[n] ** 2 / correlated
         slope[n] = -own[n] * e[n]
         for v in range(len(view_T_ref)):
             if not seen[v, n]:
                 continue
-            is_in_front, rx, ry = _off(x[n], y[v, n], here, focal[v], view_T_ref[v], turns[v], s[6 * v + 3 :], J)
+            move = (view_T_ref[v], turns[v], s[6 * v + 3 :])
+            is_in_front, rx, ry = _off(x[n], y[v, n], here, focal[v], *move, s[size - 1], J)
             if not is_in_front:
                 continue
             weight = by_track / (1 + (rx * rx + ry * ry) * by_track / outlier) / correlated
             for i in range(6):
                 place[i] = 6 * v + i
             for k in range(2):  # by a and by b
-                J[k, 6], J[k, 7] = doubt[n] * J[k, 8], doubt[n] * off_mean[n] * J[k, 8]
-            own[n] += weight * (J[0, 8] ** 2 + J[1, 8] ** 2)
-            slope[n] += weight * (J[0, 8] * rx + J[1, 8] * ry)
-            for i in range(8):
+                J[k, 6], J[k, 7] = doubt[n] * J[k, 9], doubt[n] * off_mean[n] * J[k, 9]
+            own[n] += weight * (J[0, 9] ** 2 + J[1, 9] ** 2)
+            slope[n] += weight * (J[0, 9] * rx + J[1, 9] * ry)
+            for i in range(9):
                 b[place[i]] += weight * (J[0, i] * rx + J[1, i] * ry)
-                both[n, place[i]] += weight * (J[0, i] * J[0, 8] + J[1, i] * J[1, 8])
-                for j in range(8):
+                both[n, place[i]] += weight * (J[0, i] * J[0, 9] + J[1, i] * J[1, 9])
+                for j in range(9):
                     A[place[i], place[j]] += weight * (J[0, i] * J[0, j] + J[1, i] * J[1, j])
 
 
 @inlined
-def _off(x, y, depth, focal, view_T_ref, turn, shift, J):
-    """How far a track ends from where depth and pose say, cells; puts derivatives of the latter into J.
+def _off(x, y, depth, given_focal, view_T_ref, turn, shift, log_focal, J):
+    """How far a track ends from where depth, pose and focal length say, cells; puts derivatives of the latter into J.
 
-    They are by rotation and translation of the view, J[:, :6], and by log depth, J[:, 8].
+    They are by rotation and translation of the view, J[:, :6], by the logarithms of focal length, J[:, 8], and of
+    depth, J[:, 9]. With a longer focal length the rays of both views are closer to the axis.
     """
     R, t = view_T_ref, view_T_ref[:3, 3]
-    unturned = (_dot(R[0], x), _dot(R[1], x), _dot(R[2], x))
+    longer = np.exp(log_focal)
+    aside = (x[0] / longer, x[1] / longer, 0.0)
+    ray = (aside[0], aside[1], 1.0)
+    unturned = (_dot(R[0], ray), _dot(R[1], ray), _dot(R[2], ray))
     by_depth = (depth * _dot(turn[0], unturned), depth * _dot(turn[1], unturned), depth * _dot(turn[2], unturned))
     turned = (by_depth[0] + _dot(turn[0], t), by_depth[1] + _dot(turn[1], t), by_depth[2] + _dot(turn[2], t))
+    nearer = (-depth * _dot(R[0], aside), -depth * _dot(R[1], aside), -depth * _dot(R[2], aside))
+    by_focal = (_dot(turn[0], nearer), _dot(turn[1], nearer), _dot(turn[2], nearer))
     z = max(turned[2] + shift[2], _MIN_DEPTH)
-    u, v = (turned[0] + shift[0]) / z, (turned[1] + shift[1]) / z
-    gradients = ((focal[0] / z, 0.0, -focal[0] * u / z), (0.0, focal[1] / z, -focal[1] * v / z))
+    focal = (longer * given_focal[0], longer * given_focal[1])
+    u, v = focal[0] * (turned[0] + shift[0]) / z, focal[1] * (turned[1] + shift[1]) / z
+    gradients = ((focal[0] / z, 0.0, -u / z), (0.0, focal[1] / z, -v / z))
     for k in range(2):
         # A rotation w moves a point X by w × X, and g · (w × X) = w · (X × g).
         J[k, 0], J[k, 1], J[k, 2] = _cross_product(turned, gradients[k])
         J[k, 3], J[k, 4], J[k, 5] = gradients[k]
-        J[k, 8] = _dot(gradients[k], by_depth)
-    return z > _MIN_DEPTH, focal[0] * (y[0] - u), focal[1] * (y[1] - v)
+        J[k, 8], J[k, 9] = _dot(gradients[k], by_focal), _dot(gradients[k], by_depth)
+    J[0, 8] += u
+    J[1, 8] += v
+    return z > _MIN_DEPTH, given_focal[0] * y[0] - u, given_focal[1] * y[1] - v
 
 
 @inlined

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from dvmvs_core.matching.self_calibration import SelfCalibration
+
 if TYPE_CHECKING:
     from dvmvs_core.matching.descriptors import Descriptors  # needs numba
 
@@ -36,6 +38,7 @@ class MatchedDepth:
         blindness: (H/4, W/4) float32, 0…1: how little is known of depth, see `matching.blindness`.
         log_odds: (H/2, W/2) float32 that depth is within 10 % of the truth, as the regulariser sees it; None without.
         confidence: (H, W) float32, 0…1, where it came with the depth; None where it is worked out from all this.
+        calibration: what is known of the camera after this keyframe.
     """
 
     depth: np.ndarray
@@ -49,6 +52,7 @@ class MatchedDepth:
     blindness: np.ndarray
     log_odds: np.ndarray | None = None
     confidence: np.ndarray | None = None
+    calibration: SelfCalibration = SelfCalibration()
 
     def settled(self, depth: Tensor) -> MatchedDepth:
         """Return it as later keyframes start from it: with the depth (H/2, W/2) that all the rest has made of it."""

@@ -9,7 +9,8 @@
 
 1. Prior: the weighted median of the network's depth and of what past keyframes settled on and predicted, splatted
    into this view.
-2. Views: the past keyframes that see the same points best, turned where their poses are clearly off.
+2. Views: the past keyframes that see the same points best, turned where their poses are clearly off. What they tell of
+   poses and focal length counts from the next keyframe on.
 3. Plane sweep of pretrained maps at quarter resolution; then of patches at half resolution, at the planes around the
    one that maps and prior choose. Both are averaged over neighbourhoods.
 4. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
@@ -36,6 +37,7 @@ from dvmvs_core.matching.pose_correction import corrected_views
 from dvmvs_core.matching.prior import count_views, fuse_rows, parallax_rows, subtract_prior, weigh_evidence
 from dvmvs_core.matching.regularise import Found, Regularise, quarter_means, regularised
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
+from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
 from dvmvs_core.matching.view_selection import views_to_match
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
@@ -117,13 +119,14 @@ class Matcher:
         """
         c = self.config
         network_depth = on_host(network_depth)
-        past = past[-c.window :]
+        calibration = known_from(past)
+        reference, *past = (calibration.applied(view) for view in (reference, *past[-c.window :]))
         own = np.ascontiguousarray(network_depth[::2, ::2], dtype=np.float32)
         prior, agreement = self._prior(reference, past, own)
         views = views_to_match(reference, past, prior, c.views)
         if not views:
-            return _unmatched(network_depth, own, prior, agreement)
-        views = corrected_views(reference, views, prior, agreement)
+            return _unmatched(network_depth, own, prior, agreement, calibration)
+        views, calibration = corrected_views(reference, views, prior, agreement, calibration)
         to_half = _to_views(reference, views, HALF)
         parallax = np.empty_like(prior)
         to_quarter = _to_views(reference, views, QUARTER)
@@ -162,7 +165,8 @@ class Matcher:
         parallel_rows(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
         known = torch.from_numpy(parallax), torch.from_numpy(agreement), evidence
         blind = blindness(*known, c.prior_parallax_px).numpy()
-        return MatchedDepth(full, depth, own, prior, agreement, parallax, margin, count, blind, log_odds)
+        found = (full, depth, own, prior, agreement, parallax, margin, count, blind, log_odds)
+        return MatchedDepth(*found, calibration=calibration)
 
     def _prior(
         self, reference: MatchingView, past: Sequence[MatchingView], own: np.ndarray
@@ -354,7 +358,13 @@ class Matcher:
         return position, margin, views
 
 
-def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, agreement: np.ndarray) -> MatchedDepth:
+def _unmatched(
+    network_depth: np.ndarray,
+    own: np.ndarray,
+    prior: np.ndarray,
+    agreement: np.ndarray,
+    calibration: SelfCalibration,
+) -> MatchedDepth:
     """The network's depth, where no past keyframe sees what the keyframe sees."""
     return MatchedDepth(
         depth=np.ascontiguousarray(network_depth, dtype=np.float32),
@@ -366,6 +376,7 @@ def _unmatched(network_depth: np.ndarray, own: np.ndarray, prior: np.ndarray, ag
         margin=np.zeros_like(own),
         views=np.zeros(own.shape, np.uint8),
         blindness=1 - agreement,
+        calibration=calibration,
     )
 
 

@@ -15,12 +15,8 @@ depths that agree with each other are trusted. What the network says may be wron
 corners together.
 
 The views are moved where that explains the tracks better than other depths alone do. Otherwise they stay as given:
-tracks err by a quarter of a pixel themselves, and good poses by less.
-
-The reference stays where it is. Its own pose is as uncertain as those of the views, which makes their priors depend on
-each other: what it is off by, all of them are off by.
-
-Source: Triggs, McLauchlan, Hartley and Fitzgibbon, "Bundle Adjustment - A Modern Synthesis", 1999.
+tracks err by a quarter of a pixel themselves, and good poses by less. How good they are is learned from keyframe to
+keyframe, and so is the focal length.
 """
 
 from __future__ import annotations
@@ -32,85 +28,82 @@ import cv2
 import numpy as np
 
 from dvmvs_core.geometry import inverse_pose
-from dvmvs_core.matching.bundle_kernels import adjust
+from dvmvs_core.matching.bundle_adjustment import (
+    OF_A_VIEW,
+    adjusted,
+    parameters,
+    precision_together,
+    prior_precision,
+    turning,
+)
 from dvmvs_core.matching.corner_tracks import CornerTracks, track_corners
+from dvmvs_core.matching.focal_length import with_measured_focal
 from dvmvs_core.matching.keyframe import MatchingView
-
-EXPECTED_TURN = np.deg2rad(0.5)
-"""Deviation of each component of the rotation by which a pose is off, radians."""
-
-EXPECTED_SHIFT_M, EXPECTED_SHARE = 0.01, 0.1
-"""Deviation of each component of the translation by which a pose is off, metres, and at most this share of the
-translation between the views: odometry errs by what it moved."""
-
-EXPECTED_SCALE, EXPECTED_EXPONENT = 0.8, 0.3
-"""Deviations of log prior depth that all corners share: of a scale and of an exponent (a network that sees too little
-depth keeps less of its range)."""
+from dvmvs_core.matching.self_calibration import SelfCalibration
 
 EXPECTED_DEPTH, EXPECTED_KNOWN_DEPTH, FULL_AGREEMENT = 0.8, 0.1, 0.5
-"""Deviations of log prior depth of each corner besides: where no past agrees, and where so much of it does. There the
-prior is off by 1 to 3 % on rendered worlds and in rooms that were recorded by 2 to 5 %, but by more than 10 % where a
-recorded camera mostly turns; where hardly any past agrees, by 8 to 45 %."""
-
-TRACK_NOISE, OUTLIER = 0.6, 3.0
-"""Deviation of tracks, cells, and the squared residual over its variance that counts half (Cauchy); also of depth."""
-
-CORRELATED = 20.0
-"""Tracks that count as one, since the errors of neighbours resemble each other."""
+"""Deviations of log prior depth of each corner, besides what all share: where no past agrees, and where so much of it
+does. There the prior is off by 1 to 3 % on rendered worlds and in rooms that were recorded by 2 to 5 %, but by more
+than 10 % where a recorded camera mostly turns; where hardly any past agrees, by 8 to 45 %."""
 
 MIN_GAIN = 0.3
 """Log likelihood that moving the views must add to what a change of depth explains. Constants were chosen on rendered
 worlds; in how far to trust tracks a recording had a say, too. See benchmarks/ablation.md."""
 
-ITERATIONS, CONVERGED = 5, 1e-3
-"""Of Gauss-Newton, and the gain of log likelihood after which there is none."""
-
-_PARAMETERS = 6  # of a view: rotation vector and translation
-_LEAST_SHIFT_M = 1e-5  # a prior without any width has no precision
-
 
 def corrected_views(
-    reference: MatchingView, views: Sequence[MatchingView], prior: np.ndarray, agreement: np.ndarray
-) -> list[MatchingView]:
-    """Return the views, with other poses where these explain the tracks better; the same objects where they do not.
+    reference: MatchingView,
+    views: Sequence[MatchingView],
+    prior: np.ndarray,
+    agreement: np.ndarray,
+    calibration: SelfCalibration,
+) -> tuple[list[MatchingView], SelfCalibration]:
+    """Return the views, with other poses where these explain the tracks better, and what is known of the camera now.
+
+    Views whose poses stay are the same objects.
 
     Args:
         reference: the keyframe.
         views: those that it is to be matched against.
         prior: (h/2, w/2) metres of its prior depth, on the quarter-resolution grid.
         agreement: (h/2, w/2) 0…1, of the past that the prior comes from.
+        calibration: what was known of the camera before, whose focal length reference and views have.
     """
     tracks = track_corners(reference, views, prior, agreement)
     tracked = tracks.tracked_views
     result = list(views)
     if not len(tracked):
-        return result
-    poses = corrections(tracks.of_views(tracked))
-    if poses is None:
-        return result
-    for i, view_T_ref in zip(tracked, poses, strict=True):
+        return result, calibration
+    tracks = tracks.of_views(tracked)
+    poses, told = corrections(tracks, calibration)
+    for i, view_T_ref in zip(tracked, poses or [], strict=poses is not None):
         world_T_cam = reference.world_T_cam @ inverse_pose(view_T_ref)
         result[i] = replace(views[i], world_T_cam=world_T_cam.astype(views[i].world_T_cam.dtype))
-    return result
+    return result, with_measured_focal(tracks, told)
 
 
-def corrections(tracks: CornerTracks) -> list[np.ndarray] | None:
-    """Return view_T_ref (4, 4) of each view; None where all poses are to stay.
+def corrections(tracks: CornerTracks, calibration: SelfCalibration) -> tuple[list[np.ndarray] | None, SelfCalibration]:
+    """Return view_T_ref (4, 4) of each view, or None where all poses are to stay; and what is known of poses now.
 
     Args:
         tracks: of views that all have some, of corners that all are seen.
+        calibration: what was known before.
     """
     count = len(tracks.view_T_ref)
-    solution, gain = np.empty(_PARAMETERS * count + 2), np.empty(1)
-    seen = (tracks.x, tracks.y, tracks.seen, tracks.depth, tracks.focal, tracks.view_T_ref)
     known = np.clip(tracks.agreement / FULL_AGREEMENT, 0, 1)
     expected_depth = EXPECTED_DEPTH ** (1 - known) * EXPECTED_KNOWN_DEPTH**known
-    prior = (_precision(tracks.view_T_ref), 1 - known, expected_depth)
-    adjust(*seen, *prior, TRACK_NOISE, OUTLIER, CORRELATED, ITERATIONS, CONVERGED, solution, gain)
-    if not gain[0] > MIN_GAIN:
-        return None
-    moves = solution[:-2].reshape(count, _PARAMETERS)
-    return [_moved(pose, *np.split(move, 2)) for pose, move in zip(tracks.view_T_ref, moves, strict=True)]
+    precision = prior_precision(tracks.view_T_ref, calibration.expected_turn, calibration.deviation)
+    prior = (tracks, precision, 1 - known, expected_depth)
+    moves, depths, _ = parameters(count)
+    alone = adjusted(*prior, depths)
+    together = adjusted(*prior, range(moves.start, depths.stop))
+    if not np.isfinite(together.cost):
+        return None, calibration
+    told = calibration.with_turn(_mean_square_turn(tracks.view_T_ref, together.solution, together.information))
+    if not alone.cost - together.cost > MIN_GAIN:
+        return None, told
+    by_view = together.solution[moves.start : moves.stop].reshape(count, OF_A_VIEW)
+    return [_moved(pose, *np.split(move, 2)) for pose, move in zip(tracks.view_T_ref, by_view, strict=True)], told
 
 
 def _moved(view_T_ref: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -121,19 +114,13 @@ def _moved(view_T_ref: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> np.nd
     return moved @ view_T_ref
 
 
-def _precision(view_T_ref: np.ndarray) -> np.ndarray:
-    """Inverse covariance (6 V + 2, 6 V + 2) of the views' moves, and of scale and exponent.
+def _mean_square_turn(view_T_ref: np.ndarray, solution: np.ndarray, information: np.ndarray) -> float:
+    """Expected mean square of the components by which a camera is turned, radians²: one step of the EM algorithm.
 
-    With an error e of each camera's pose, and R of view_T_ref, the view is off by e_view + R e_ref.
+    Source: Dempster, Laird and Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm", 1977.
     """
-    count = len(view_T_ref)
-    R = view_T_ref[:, :3, :3].reshape(-1, 3)
-    together = np.linalg.inv(np.eye(3 * count) + R @ R.T)
-    share = np.linalg.norm(view_T_ref[:, :3, 3], axis=1) * EXPECTED_SHARE
-    shifts = np.repeat(np.minimum(EXPECTED_SHIFT_M, share) + _LEAST_SHIFT_M, 3)
-    turning = np.arange(_PARAMETERS * count).reshape(count, _PARAMETERS)[:, :3].ravel()
-    precision = np.zeros((_PARAMETERS * count + 2,) * 2)
-    precision[np.ix_(turning, turning)] = together / EXPECTED_TURN**2
-    precision[np.ix_(turning + 3, turning + 3)] = together / np.outer(shifts, shifts)
-    precision[-2, -2], precision[-1, -1] = 1 / EXPECTED_SCALE**2, 1 / EXPECTED_EXPONENT**2
-    return precision
+    turns = turning(len(view_T_ref))
+    together = precision_together(view_T_ref)
+    covariance = np.linalg.inv(information)[np.ix_(turns, turns)]
+    turn = solution[turns]
+    return float(turn @ together @ turn + (together * covariance).sum()) / len(turns)

@@ -28,6 +28,7 @@ from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.matching.pose_correction import corrected_views
 from dvmvs_core.matching.regularise import unregularised
+from dvmvs_core.matching.self_calibration import SelfCalibration
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS
 
 _SIDE = 32
@@ -67,7 +68,7 @@ def _correct_noise(view: MatchingView) -> None:
     world_T_cam[:3, :3] = cv2.Rodrigues(np.array((0.01, -0.02, 0.0)))[0]
     views = [replace(reference, world_T_cam=world_T_cam)]
     prior = np.ones((side // 2, side // 2), np.float32)
-    corrected_views(reference, views, prior, np.zeros_like(prior))
+    corrected_views(reference, views, prior, np.zeros_like(prior), SelfCalibration())
 
 
 def _blank_maps(pixels: Tensor) -> tuple[Tensor, ...]:

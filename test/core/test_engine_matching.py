@@ -22,10 +22,12 @@ from dvmvs_core.config import EngineConfig
 from dvmvs_core.edge_sharpening import sharpen_edges
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import DeviceError
+from dvmvs_core.matching import pose_correction
 from dvmvs_core.matching.blindness import LOG_DEPTH_DEVIATION, least_relative_error
 from dvmvs_core.matching.choose_matcher import choose_matcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
+from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
 from dvmvs_core.plane_propagation import propagate_planes
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.temporal_fusion import fuse_depth
@@ -77,7 +79,13 @@ def test_a_wall_is_found_whatever_the_network_says(make_engine, matching):
     assert np.median(np.abs(network.depth[inner] / WALL_M - 1)) > 5 * np.median(error), "random weights know nothing"
 
 
-def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine):
+@pytest.fixture
+def trusts_intrinsics(monkeypatch):
+    """So that the network sees the same focal length with matching and without."""
+    monkeypatch.setattr(pose_correction, "with_measured_focal", lambda tracks, calibration: calibration)
+
+
+def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine, trusts_intrinsics):
     engine, alone = make_engine("full"), make_engine("off")
     matcher = choose_matcher("full", alone.model_config, "float32")
     views, means = [], []
@@ -129,7 +137,7 @@ def test_a_frame_may_be_predicted_twice(make_engine):
         assert np.isfinite(depth).all()
 
 
-def test_the_network_does_not_notice_that_its_depth_is_matched(make_engine):
+def test_the_network_does_not_notice_that_its_depth_is_matched(make_engine, trusts_intrinsics):
     engine, alone = make_engine("fast"), make_engine("off")
     step(engine, alone, frames=range(5))
     np.testing.assert_array_equal(engine._past.previous.depth, alone._past.previous.depth)
@@ -150,6 +158,46 @@ def test_a_reset_forgets_what_was_matched(make_engine):
     engine.reset()
     after, first = step(engine, fresh, frames=range(6, 9))
     np.testing.assert_array_equal(after.depth, first.depth)
+
+
+FOCAL_ERROR = 0.06
+
+
+def turning_frame(index):
+    """The wall, seen by a camera that turns to and fro, whose focal length is said to be too long."""
+    world_T_cam = pose_at(0.05 * index)
+    world_T_cam[:3, :3] = cv2.Rodrigues(np.deg2rad(9) * np.array((np.sin(1.7 * index), np.cos(1.1 * index), 0)))[0]
+    noise = np.random.default_rng(7).integers(0, 256, (400, 800), dtype=np.uint8)
+    texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2.5), None, 0, 255, cv2.NORM_MINMAX)
+    metres = np.array(((0.01, 0, -3), (0, 0.01, -2), (0, 0, WALL_M)))  # of a pixel (x, y, 1) of the wall
+    from_world = world_T_cam[:3, :3].T
+    pixels = K @ (from_world @ metres - np.outer(from_world @ world_T_cam[:3, 3], (0, 0, 1)))
+    image = cv2.warpPerspective(cv2.cvtColor(texture, cv2.COLOR_GRAY2RGB), pixels, SIZE[::-1])
+    return Frame(
+        image, SelfCalibration(FOCAL_ERROR).K(K), world_T_cam, stamp_ns=round(10 * index) + 1, index=int(index)
+    )
+
+
+def known(engine):
+    return known_from(engine._past.described(None)).log_focal
+
+
+def test_a_turning_camera_finds_its_focal_length_and_the_network_gets_it(make_engine, monkeypatch):
+    """The prediction keeps the intrinsics that the camera came with: they are those of its pixels."""
+    engine = make_engine("fast")
+    predictions = [engine.step(turning_frame(index)) for index in range(16)]
+    assert -1.3 * FOCAL_ERROR < known(engine) < -0.5 * FOCAL_ERROR
+    np.testing.assert_allclose(predictions[-1].K, turning_frame(0).K)
+
+    given = []
+    depth = engine._runner.depth
+    monkeypatch.setattr(engine._runner, "depth", lambda *inputs: given.append(inputs[5]) or depth(*inputs))
+    before = known(engine)
+    assert engine.predict_without_update(turning_frame(16.5)) is not None
+    assert known(engine) == before
+    np.testing.assert_allclose(given[0][0], SelfCalibration(before).K(turning_frame(0).K), rtol=1e-6)
+    engine.reset()
+    assert known(engine) == 0
 
 
 def test_confidence_is_low_where_nothing_can_be_measured(make_engine):

@@ -274,10 +274,11 @@ def test_matching(fake_cuda, captured, matcher_of, monkeypatch, name, kernels):
         waits.append(tensor.shape)
         return SimpleNamespace(numpy=lambda: np.full(tensor.shape, 2.0, np.float32))
 
-    def uncorrected(reference, views, *prior):
+    def uncorrected(reference, views, *prior_and_calibration):
+        *prior, calibration = prior_and_calibration
         assert [values.shape for values in prior] == 2 * [(HEIGHT // 4, WIDTH // 4)]
         assert all(view.descriptors.grey.device.type == "cpu" for view in (reference, *views))
-        return views
+        return views, calibration
 
     monkeypatch.setattr(torch.Tensor, "cpu", downloaded)
     monkeypatch.setattr(matcher_module, "corrected_views", uncorrected)

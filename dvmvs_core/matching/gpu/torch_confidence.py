@@ -9,11 +9,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.matched_confidence import CLEAR_PARALLAX_PX, EDGE_CELLS, MAX_DIFFERENCE, MAX_MARGIN
+from dvmvs_core.matching.matched_confidence import (
+    CLEAR_PARALLAX_PX,
+    EDGE_CELLS,
+    MAX_DIFFERENCE,
+    MAX_MARGIN,
+    POSE_ERROR_PX,
+    STEP,
+    WITHIN,
+)
 
 
 def device_confidence(found: dict[str, Tensor], weights: Tensor, bias: float) -> Tensor:
@@ -26,7 +36,9 @@ def device_confidence(found: dict[str, Tensor], weights: Tensor, bias: float) ->
     """
     in_view = (found["views"] > 0).float()
     log_odds = (weights[:, None, None] * _cues(found)).sum(dim=0) + bias
-    confidence = log_odds.sigmoid() * found["log_odds"].sigmoid()
+    parallax = _resized(found["parallax"][None], log_odds.shape)[0]
+    allowed_by_poses = (parallax * (WITHIN / STEP / POSE_ERROR_PX / math.sqrt(2))).erf()
+    confidence = log_odds.sigmoid() * found["log_odds"].sigmoid() * allowed_by_poses
     valid_mask = in_view.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
     return valid_mask * _resized((in_view * confidence)[None], found["depth"].shape)[0]
 

@@ -48,6 +48,7 @@ from dvmvs_core.matching.matcher import MIN_WEIGHT, SURE_MARGIN
 from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.pose_correction import corrected_views
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER
+from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
 from dvmvs_core.matching.view_selection import views_to_match
 from dvmvs_core.model.lite0 import Lite0, load_lite0
 from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, load_regulariser, prepared
@@ -140,20 +141,21 @@ class TorchMatcher:
     @torch.inference_mode()
     def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor) -> MatchedDepth:
         """Return the depth of a keyframe as tensors on the device; the arguments are those of `Matcher.match`."""
-        past = past[-self.config.window :]
+        calibration = known_from(past)
+        reference, *past = (calibration.applied(view) for view in (reference, *past[-self.config.window :]))
         prior, agreement = self._fused(reference, past, network_depth)
         prior_on_host, agreement_on_host = torch.stack((prior, agreement)).cpu().numpy()
         views = views_to_match(reference, past, prior_on_host, self.config.views)
         if not views:
-            return self._unmatched(network_depth, prior, agreement)
-        views = corrected_views(reference, views, prior_on_host, agreement_on_host)
+            return self._unmatched(network_depth, prior, agreement, calibration)
+        views, calibration = corrected_views(reference, views, prior_on_host, agreement_on_host, calibration)
         filled = [*views, *(reference for _ in range(self.config.views - len(views)))]
         others = [torch.stack([getattr(v.descriptors, kind) for v in filled]) for kind in ("patches", "maps")]
         d = reference.descriptors
         own = (d.patches, d.maps, d.colours, d.image, *d.levels)
         packed = self._sent(packed_views(reference, views, self.config.views))
         (flat,) = self._match(packed, network_depth, prior, agreement, *own, *others)
-        return self._matched(flat)
+        return self._matched(flat, calibration)
 
     def _fused(
         self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor
@@ -332,14 +334,17 @@ class TorchMatcher:
         full = (answer.log_depth[0, 0] + offset).exp().clamp(self.config.min_depth_m, FARTHEST_M)
         return full, answer.log_odds[0, 0], evidence
 
-    def _matched(self, flat: Tensor) -> MatchedOnDevice:
+    def _matched(self, flat: Tensor, calibration: SelfCalibration) -> MatchedOnDevice:
         height, width = self._size
         shapes = {name: (height // side, width // side) for name, side in _FIELDS.items()}
         shapes["past"] = (3, *shapes["past"])
         parts = flat.split([math.prod(shape) for shape in shapes.values()])
-        return MatchedOnDevice(**{name: part.view(shapes[name]) for name, part in zip(_FIELDS, parts, strict=True)})
+        named = {name: part.view(shapes[name]) for name, part in zip(_FIELDS, parts, strict=True)}
+        return MatchedOnDevice(**named, calibration=calibration)
 
-    def _unmatched(self, network_depth: Tensor, prior: Tensor, agreement: Tensor) -> MatchedOnDevice:
+    def _unmatched(
+        self, network_depth: Tensor, prior: Tensor, agreement: Tensor, calibration: SelfCalibration
+    ) -> MatchedOnDevice:
         """As the CPU's: the network's depth, where no past keyframe sees what the keyframe sees."""
         own = network_depth[::_CELLS, ::_CELLS].contiguous()
         none = torch.zeros_like(own)
@@ -355,6 +360,7 @@ class TorchMatcher:
             blindness=1 - agreement,
             confidence=torch.zeros_like(network_depth),
             past=_as_past(own, none, own),
+            calibration=calibration,
         )
 
 

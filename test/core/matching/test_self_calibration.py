@@ -1,0 +1,138 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+"""Focal lengths and poses that are off by known amounts, in tracks that are exact but for noise."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from dvmvs_core.matching.corner_tracks import CornerTracks
+from dvmvs_core.matching.focal_length import with_measured_focal
+from dvmvs_core.matching.pose_correction import corrections
+from dvmvs_core.matching.self_calibration import (
+    EXPECTED_FOCAL,
+    EXPECTED_TURN,
+    KEYFRAME_FOCAL,
+    MAX_FOCAL,
+    SelfCalibration,
+    known_from,
+)
+
+FOCAL = 140.0
+CORNERS = 150
+
+
+def keyframe(seed, log_focal=0.0, turn_deg=8.0, pose_error_deg=0.0, depth_factor=1.0):
+    """Tracks as seen with a focal length that is too short by that logarithm, from six views that turn and move.
+
+    The poses are turned by random rotations, components of that deviation.
+    """
+    rng = np.random.default_rng(seed)
+    rays = np.column_stack((rng.uniform(-0.5, 0.5, (CORNERS, 2)), np.ones(CORNERS)))
+    depth = rng.uniform(1, 4, CORNERS)
+    given, y = np.tile(np.eye(4), (6, 1, 1)), np.empty((6, CORNERS, 2))
+    of_reference = cv2.Rodrigues(rng.normal(0, np.deg2rad(pose_error_deg), 3))[0]
+    for pose, places in zip(given, y, strict=True):
+        exact = cv2.Rodrigues(rng.normal(0, np.deg2rad(turn_deg), 3))[0]
+        pose[:3, 3] = rng.normal(0, 0.1, 3)
+        points = (rays * depth[:, None]) @ exact.T + pose[:3, 3]
+        places[:] = points[:, :2] / points[:, 2:] + rng.normal(0, 0.2 / FOCAL, (CORNERS, 2))
+        pose[:3, :3] = cv2.Rodrigues(rng.normal(0, np.deg2rad(pose_error_deg), 3))[0] @ exact @ of_reference
+    longer = math.exp(log_focal)
+    prior = depth_factor * depth * np.exp(rng.normal(0, 0.2, CORNERS))
+    seen, focal = np.ones(y.shape[:2], bool), np.full((6, 2), FOCAL)
+    x = rays * (longer, longer, 1)
+    return CornerTracks(x, prior, np.zeros(CORNERS), y * longer, seen, focal, given)
+
+
+def after(keyframes, **how):
+    """What is known of the focal length after so many keyframes, each with the camera as it was given."""
+    calibration = SelfCalibration()
+    for seed in range(keyframes):
+        remaining = how.get("log_focal", 0.0) - calibration.log_focal
+        calibration = with_measured_focal(keyframe(seed, **{**how, "log_focal": remaining}), calibration)
+    return calibration
+
+
+@pytest.mark.parametrize("log_focal", [-0.05, 0.0, 0.05])
+@pytest.mark.parametrize("depth_factor", [0.7, 1.0, 1.4])
+def test_a_turning_camera_tells_its_focal_length(log_focal, depth_factor):
+    how = {"log_focal": log_focal, "depth_factor": depth_factor}
+    few, many = after(3, **how), after(30, **how)
+    assert abs(few.log_focal - log_focal) < 0.6 * EXPECTED_FOCAL
+    assert abs(many.log_focal - log_focal) < 0.006
+    assert many.deviation < few.deviation < EXPECTED_FOCAL
+
+
+def test_with_rough_poses_it_is_not_far_off():
+    assert abs(after(30, pose_error_deg=0.4).log_focal) < 2.5 * after(30, pose_error_deg=0.4).deviation < 0.02
+
+
+def test_a_camera_that_does_not_turn_tells_little():
+    moving, turning = after(1, turn_deg=0.0, log_focal=0.04), after(1, log_focal=0.04)
+    assert moving.precision - EXPECTED_FOCAL**-2 < 0.5 * (turning.precision - EXPECTED_FOCAL**-2)
+    assert abs(moving.log_focal) < abs(turning.log_focal)
+
+
+def test_one_keyframe_does_not_settle_it():
+    """However exact its tracks: the first one counts for as much as what was expected."""
+    known = SelfCalibration().with_focal(0.04, 1e-9)
+    assert known.log_focal == pytest.approx(0.02) and known.deviation == pytest.approx(KEYFRAME_FOCAL / 2**0.5)
+
+
+@pytest.mark.parametrize("told", [(np.nan, 0.01), (0.01, np.nan), (MAX_FOCAL, 0.01), (-1.0, 0.01)])
+def test_a_keyframe_that_cannot_be_right_tells_nothing(told):
+    assert SelfCalibration().with_focal(*told) == SelfCalibration()
+
+
+def test_tracks_that_are_no_numbers_tell_nothing():
+    tracks = keyframe(0, log_focal=0.05)
+    tracks.y[0, 3] = np.nan
+    assert with_measured_focal(tracks, SelfCalibration()) == SelfCalibration()
+    poses, told = corrections(tracks, SelfCalibration())
+    assert poses is None and told == SelfCalibration()
+
+
+@pytest.mark.parametrize("pose_error_deg", [0.0, 0.1, 0.5, 1.0])
+def test_how_far_poses_are_turned_is_learned(pose_error_deg):
+    calibration = SelfCalibration()
+    for seed in range(40):
+        _, calibration = corrections(keyframe(seed, pose_error_deg=pose_error_deg), calibration)
+    expected = math.degrees(calibration.expected_turn)
+    assert 0.7 * pose_error_deg < expected < 1.3 * pose_error_deg + 0.2
+
+
+def test_before_the_first_keyframe_poses_are_expected_to_be_rough():
+    assert SelfCalibration().expected_turn == pytest.approx(EXPECTED_TURN)
+    _, told = corrections(keyframe(0), SelfCalibration())
+    assert 0.7 * EXPECTED_TURN < told.expected_turn < EXPECTED_TURN, "one good keyframe may be chance"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_only_the_focal_length_of_intrinsics_changes(dtype):
+    K = np.array(((250, 0, 160), (0, 240, 128), (0, 0, 1)), dtype)
+    found = SelfCalibration(log_focal=math.log(1.1)).K(K)
+    np.testing.assert_allclose(found, ((275, 0, 160), (0, 264, 128), (0, 0, 1)), rtol=1e-6)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(SelfCalibration().K(K), K)
+
+
+def test_the_newest_matched_keyframe_knows_most():
+    def view(log_focal):
+        matched = None if log_focal is None else SimpleNamespace(calibration=SelfCalibration(log_focal))
+        return SimpleNamespace(matched=matched)
+
+    assert known_from([]) == known_from([view(None)]) == SelfCalibration()
+    assert known_from([view(0.01), view(0.02), view(None)]).log_focal == 0.02
