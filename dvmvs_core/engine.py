@@ -33,7 +33,7 @@ from dvmvs_core.matching.blindness import least_relative_error
 from dvmvs_core.matching.choose_matcher import choose_matcher, matcher_on_device
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
-from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
+from dvmvs_core.matching.self_calibration import SelfCalibration
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
@@ -149,6 +149,7 @@ class DepthEngine:
         self._keyframes.clear()
         self._past.clear()
         self._preprocessor: Preprocessor | None = None
+        self._warned_of_focal_length = False
         self.last_decision: KeyframeDecision | None = None
 
     def step(self, frame: Frame) -> DepthPrediction | None:
@@ -176,6 +177,7 @@ class DepthEngine:
         measurements = self._keyframes.measurement_frames()
         estimate = self._estimate(frame.image, reference, measurements)
         self._past.remember(reference, estimate.network_depth, estimate.state, estimate.fused)
+        self._warn_of_focal_length()
         return estimate.prediction(frame, self._preprocessor.K, measurements, started)
 
     def predict_without_update(self, frame: Frame) -> DepthPrediction | None:
@@ -285,7 +287,7 @@ class DepthEngine:
         self, image: Tensor, features: ImageFeatures, reference: StoredView, measurements: list[StoredView]
     ) -> tuple[Tensor, LSTMState | None]:
         matching, poses = zip(*((view.matching, view.world_T_cam) for view in measurements), strict=True)
-        K = self._K(known_from(self._past.described(reference)))
+        K = self._K(self._past.calibration)
         with self._timer("depth"):
             return self._runner.depth(image, features, matching, reference.world_T_cam, poses, K, self._past.previous)
 
@@ -320,6 +322,19 @@ class DepthEngine:
     def _K(self, calibration: SelfCalibration) -> Tensor:
         """Intrinsics (1, 3, 3) of the network's image, by what is known of the camera."""
         return torch.from_numpy(calibration.K(self._preprocessor.K))[None]
+
+    def _warn_of_focal_length(self) -> None:
+        """Say once that the intrinsics are clearly off: depth is as wrong as they are where matching is off."""
+        calibration = self._past.calibration
+        if self._warned_of_focal_length or not calibration.is_clearly_off:
+            return
+        self._warned_of_focal_length = True
+        logger.warning(
+            "the camera's focal length seems to be %.0f %% %s than its intrinsics say; depth is matched with that, "
+            "but calibrate the camera",
+            100 * abs(calibration.log_focal),
+            "longer" if calibration.log_focal > 0 else "shorter",
+        )
 
     def _follow_camera(self, frame: Frame) -> None:
         if self._is_same_camera(frame):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.preprocess import rounded
 from dvmvs_core.runtime.runner import PreviousKeyframe
@@ -108,6 +109,11 @@ class PastKeyframes:
     def described(self, reference: StoredView) -> list[MatchingView]:
         """Return what matching knows of the views, oldest first, without that of the reference frame."""
         return [view.matching_view for view in self._other_than(reference) if view.matching_view]
+
+    @property
+    def calibration(self) -> SelfCalibration:
+        """What the views that were matched have told of their camera."""
+        return known_from([view.matching_view for view in self.views if view.matching_view])
 
     def predictions(self, reference: StoredView) -> list[tuple[Tensor, Tensor]]:
         """Return the network's depth and the pose of the views, oldest first, without that of the reference frame."""

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ class MatchedDepth:
         log_odds: (H/2, W/2) float32 that depth is within 10 % of the truth, as the regulariser sees it; None without.
         confidence: (H, W) float32, 0…1, where it came with the depth; None where it is worked out from all this.
         calibration: what is known of the camera after this keyframe.
+        pose_error_px: deviation of where poses and focal length say that a point is; infinite without a match.
     """
 
     depth: np.ndarray
@@ -53,6 +55,7 @@ class MatchedDepth:
     log_odds: np.ndarray | None = None
     confidence: np.ndarray | None = None
     calibration: SelfCalibration = SelfCalibration()
+    pose_error_px: float = math.inf
 
     def settled(self, depth: Tensor) -> MatchedDepth:
         """Return it as later keyframes start from it: with the depth (H/2, W/2) that all the rest has made of it."""

@@ -11,8 +11,8 @@ It is the product of three probabilities. One is a logistic regression on what m
 how much parallax could tell it from others, whether the past came to the same. Its coefficients are fitted on rendered
 worlds (`dvmvs weights calibrate`). Another is that of the regulariser, which sees the image and its edges too, and
 learned from the same kind of worlds. Either alone is overconfident on recordings; the product is underconfident on
-worlds. The third is what poses allow: where the camera mostly turned, an error of a rotation moves all points as
-another depth would, so that nothing else shows it.
+worlds. The third is what poses allow, by how rough those of the camera were so far: where it mostly turned, an error of
+a rotation moves all points as another depth would, so that nothing else shows it.
 
 Symbols: (H, W) pixels, (h, w) cells of the half-resolution grid, F cues.
 """
@@ -52,10 +52,6 @@ MAX_MARGIN = 2.0
 MAX_DIFFERENCE = 0.5
 """Of log depth; a larger difference says no more."""
 
-POSE_ERROR_PX = 0.5
-"""Deviation of where the poses say that a point is: 0.1° in an image of 320 pixels. Rendered worlds lose 2 to 4 % of
-their sure pixels by it, and 12 % where there is little parallax."""
-
 WITHIN, STEP = math.log(1.1), math.log(1.25)
 """Log depth: what is right, and the step that parallax is of."""
 
@@ -81,7 +77,7 @@ def matched_confidence(matched: MatchedDepth, preset: str) -> np.ndarray:
     confidence = 1 / (1 + np.exp(-log_odds))
     if matched.log_odds is not None:
         confidence /= 1 + np.exp(-matched.log_odds)
-    confidence *= _allowed_by_poses(_resized(matched.parallax, confidence.shape))
+    confidence *= _allowed_by_poses(_resized(matched.parallax, confidence.shape), matched.pose_error_px)
     size = matched.depth.shape[::-1]
     valid_mask = cv2.resize(in_view.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
     return valid_mask * cv2.resize(in_view * confidence, size, interpolation=cv2.INTER_LINEAR)
@@ -120,9 +116,9 @@ def matched_cues(matched: MatchedDepth) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(cues).astype(np.float32, copy=False), matched.views > 0
 
 
-def _allowed_by_poses(parallax: np.ndarray) -> np.ndarray:
+def _allowed_by_poses(parallax: np.ndarray, pose_error_px: float) -> np.ndarray:
     """Probability that depth is right if only poses are off, by the parallax (h, w) of a 25 % depth step, pixels."""
-    return erf(parallax * np.float32(WITHIN / STEP / POSE_ERROR_PX / math.sqrt(2)))
+    return erf(parallax * np.float32(WITHIN / STEP / math.sqrt(2) / pose_error_px))
 
 
 def _resized(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -166,7 +166,7 @@ class Matcher:
         known = torch.from_numpy(parallax), torch.from_numpy(agreement), evidence
         blind = blindness(*known, c.prior_parallax_px).numpy()
         found = (full, depth, own, prior, agreement, parallax, margin, count, blind, log_odds)
-        return MatchedDepth(*found, calibration=calibration)
+        return MatchedDepth(*found, calibration=calibration, pose_error_px=calibration.pose_error_px(reference, views))
 
     def _prior(
         self, reference: MatchingView, past: Sequence[MatchingView], own: np.ndarray

@@ -31,16 +31,17 @@ NUMBERS = 12
 _SEES_NOTHING = np.float32((*(0,) * 11, -1))
 
 
-def packed_views(reference: MatchingView, views: Sequence[MatchingView], count: int) -> Tensor:
-    """Return homographies and translations from a view's cells to those of others, and its intrinsics.
+def packed_views(reference: MatchingView, views: Sequence[MatchingView], count: int, pose_error_px: float) -> Tensor:
+    """Return homographies and translations from a view's cells to those of others, its intrinsics, and a pose error.
 
     Args:
         reference: the view.
         views: the others, 1…count.
         count: how many there is room for.
+        pose_error_px: see `MatchedDepth`.
 
     Returns:
-        (GRIDS · count · NUMBERS + 4,) float32, see `unpacked_views`.
+        (GRIDS · count · NUMBERS + 5,) float32, see `unpacked_views`.
     """
     matrices = np.empty((len(GRIDS), count, NUMBERS), np.float32)
     matrices[:] = _SEES_NOTHING
@@ -49,12 +50,13 @@ def packed_views(reference: MatchingView, views: Sequence[MatchingView], count: 
     for i, grid in enumerate(GRIDS):
         H, t = relative_views(*own, [v.world_T_cam for v in views], [v.K for v in views], grid)
         matrices[i, :present] = np.concatenate((H.reshape(-1, 9), t), axis=1)
-    return torch.from_numpy(np.concatenate((matrices.ravel(), _four(reference.K))))
+    return torch.from_numpy(np.concatenate((matrices.ravel(), _four(reference.K), np.float32([pose_error_px]))))
 
 
-def unpacked_views(packed: Tensor) -> tuple[Tensor, Tensor]:
-    """Return matrices (GRIDS, count, NUMBERS) of `packed_views`, and fx, fy, cx, cy (4,) in pixels."""
-    return packed[:-4].view(len(GRIDS), -1, NUMBERS), packed[-4:]
+def unpacked_views(packed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return matrices (GRIDS, count, NUMBERS) of `packed_views`; fx, fy, cx, cy (4,) and pose error (1,), pixels."""
+    matrices, K, pose_error_px = packed.split([len(packed) - 5, 4, 1])
+    return matrices.view(len(GRIDS), -1, NUMBERS), K, pose_error_px
 
 
 def packed_cameras(reference: MatchingView, past: Sequence[MatchingView], count: int) -> Tensor:

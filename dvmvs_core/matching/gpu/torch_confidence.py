@@ -20,24 +20,24 @@ from dvmvs_core.matching.matched_confidence import (
     EDGE_CELLS,
     MAX_DIFFERENCE,
     MAX_MARGIN,
-    POSE_ERROR_PX,
     STEP,
     WITHIN,
 )
 
 
-def device_confidence(found: dict[str, Tensor], weights: Tensor, bias: float) -> Tensor:
+def device_confidence(found: dict[str, Tensor], pose_error_px: Tensor, weights: Tensor, bias: float) -> Tensor:
     """Return the confidence (H, W), 0…1.
 
     Args:
         found: the fields of `MatchedDepth`.
+        pose_error_px: (1,) as there.
         weights: (F,) coefficients of `matched_confidence.CUES`.
         bias: of the log odds.
     """
     in_view = (found["views"] > 0).float()
     log_odds = (weights[:, None, None] * _cues(found)).sum(dim=0) + bias
     parallax = _resized(found["parallax"][None], log_odds.shape)[0]
-    allowed_by_poses = (parallax * (WITHIN / STEP / POSE_ERROR_PX / math.sqrt(2))).erf()
+    allowed_by_poses = (parallax / pose_error_px * (WITHIN / STEP / math.sqrt(2))).erf()
     confidence = log_odds.sigmoid() * found["log_odds"].sigmoid() * allowed_by_poses
     valid_mask = in_view.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
     return valid_mask * _resized((in_view * confidence)[None], found["depth"].shape)[0]

@@ -153,9 +153,10 @@ class TorchMatcher:
         others = [torch.stack([getattr(v.descriptors, kind) for v in filled]) for kind in ("patches", "maps")]
         d = reference.descriptors
         own = (d.patches, d.maps, d.colours, d.image, *d.levels)
-        packed = self._sent(packed_views(reference, views, self.config.views))
+        pose_error_px = calibration.pose_error_px(reference, views)
+        packed = self._sent(packed_views(reference, views, self.config.views, pose_error_px))
         (flat,) = self._match(packed, network_depth, prior, agreement, *own, *others)
-        return self._matched(flat, calibration)
+        return replace(self._matched(flat), calibration=calibration, pose_error_px=pose_error_px)
 
     def _fused(
         self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor
@@ -212,7 +213,7 @@ class TorchMatcher:
         """
         c = self.config
         *levels, view_patches, view_maps = others
-        matrices, K = unpacked_views(packed)
+        matrices, K, pose_error_px = unpacked_views(packed)
         to_half, to_quarter, to_maps = matrices
         network = network_depth[::_CELLS, ::_CELLS]
         moved = parallax(prior, to_quarter, QUARTER.step, float(QUARTER.margin))
@@ -247,7 +248,7 @@ class TorchMatcher:
             "parallax": moved,
             "blindness": blindness(moved, agreement, evidence, c.prior_parallax_px),
         }
-        found["confidence"] = device_confidence(found, self._weights, self._bias)
+        found["confidence"] = device_confidence(found, pose_error_px, self._weights, self._bias)
         found["past"] = _as_past(depth, best.margin, network)
         return (torch.cat([found[name].reshape(-1) for name in _FIELDS]),)
 
@@ -334,13 +335,13 @@ class TorchMatcher:
         full = (answer.log_depth[0, 0] + offset).exp().clamp(self.config.min_depth_m, FARTHEST_M)
         return full, answer.log_odds[0, 0], evidence
 
-    def _matched(self, flat: Tensor, calibration: SelfCalibration) -> MatchedOnDevice:
+    def _matched(self, flat: Tensor) -> MatchedOnDevice:
         height, width = self._size
         shapes = {name: (height // side, width // side) for name, side in _FIELDS.items()}
         shapes["past"] = (3, *shapes["past"])
         parts = flat.split([math.prod(shape) for shape in shapes.values()])
         named = {name: part.view(shapes[name]) for name, part in zip(_FIELDS, parts, strict=True)}
-        return MatchedOnDevice(**named, calibration=calibration)
+        return MatchedOnDevice(**named)
 
     def _unmatched(
         self, network_depth: Tensor, prior: Tensor, agreement: Tensor, calibration: SelfCalibration

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -104,6 +105,20 @@ def test_either_probability_can_be_low(matched):
     assert matched_confidence(doubted, "fast").max() < 1e-3
     believed = dataclasses.replace(matched, log_odds=np.full(matched.margin.shape, 20.0, np.float32))
     np.testing.assert_allclose(matched_confidence(believed, "fast"), measured, atol=1e-6)
+
+
+def test_rough_poses_allow_little_where_there_is_little_parallax(matched):
+    def confidence(parallax_px, pose_error_px):
+        parallax = np.full_like(matched.parallax, parallax_px)
+        changed = dataclasses.replace(matched, parallax=parallax, pose_error_px=pose_error_px)
+        return matched_confidence(changed, "fast")
+
+    exact = 1e-6
+    off_by_10_percent = math.log(1.25) / math.log(1.1)  # where a pixel is missed by one
+    for parallax_px, share in ((1.0, 0.3307), (off_by_10_percent, 0.6827), (8.0, 0.9994)):
+        found, expected = confidence(parallax_px, 1.0), share * confidence(parallax_px, exact)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert confidence(8.0, math.inf).max() == 0
 
 
 def test_it_is_zero_up_to_the_border_of_what_was_seen(matched):

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -136,3 +137,19 @@ def test_the_newest_matched_keyframe_knows_most():
 
     assert known_from([]) == known_from([view(None)]) == SelfCalibration()
     assert known_from([view(0.01), view(0.02), view(None)]).log_focal == 0.02
+
+
+def test_poses_count_for_less_as_long_as_focal_length_and_rotations_are_uncertain():
+    def view(degrees):
+        world_T_cam = np.eye(4)
+        world_T_cam[:3, :3] = cv2.Rodrigues(np.deg2rad(degrees) * np.array((0.6, 0.8, 0)))[0]
+        return SimpleNamespace(K=np.diag((200.0, 200.0, 1)), world_T_cam=world_T_cam)
+
+    exact = SelfCalibration(precision=1e12, turn_squares=1e-12)
+    focal, turn = replace(exact, precision=0.01**-2), replace(exact, turn_squares=2 * np.deg2rad(0.4) ** 2)
+    straight, turning = [view(0)], [view(20), view(-20)]
+    assert exact.pose_error_px(view(0), turning) < 1e-3
+    assert turn.pose_error_px(view(0), straight) == pytest.approx(200 * np.deg2rad(0.2), rel=1e-3)
+    assert focal.pose_error_px(view(0), straight) < 1e-3
+    assert focal.pose_error_px(view(0), turning) == pytest.approx(200 * np.deg2rad(20) * 0.01, rel=1e-3)
+    assert focal.pose_error_px(view(20), turning) == pytest.approx(200 * np.deg2rad(40) * 0.01 / 2**0.5, rel=1e-3)
