@@ -40,8 +40,9 @@ EXPECTED_TURN, EXPECTED_TURN_KEYFRAMES = math.radians(0.5), 2.0
 """Deviation of each component of the rotation by which a pose is off, radians, and how many keyframes' worth of
 knowledge that is."""
 
-WORTH_SAYING = 0.03
-"""Of the same logarithm."""
+WORTH_SAYING, SURELY = 0.03, 0.01
+"""Of the same logarithm, and the deviation from which on it is said, after some twenty-five keyframes: the first of a
+recording may agree on what later ones do not say."""
 
 LEFT_OVER = 0.5
 """Share of a pose's error that correction leaves: from four to six tenths in a rendered room, whose points are brought
@@ -71,8 +72,8 @@ class SelfCalibration:
 
     @property
     def is_clearly_off(self) -> bool:
-        """Whether the given focal length is wrong by so much, and so surely, that somebody should know."""
-        return abs(self.log_focal) > max(WORTH_SAYING, 3 * self.deviation)
+        """Whether the given focal length is wrong by so much, and so surely, that a person should know."""
+        return abs(self.log_focal) > WORTH_SAYING and self.deviation < SURELY
 
     @property
     def expected_turn(self) -> float:

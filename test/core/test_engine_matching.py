@@ -185,7 +185,7 @@ def known(engine):
 def test_a_turning_camera_finds_its_focal_length_and_the_network_gets_it(make_engine, monkeypatch, caplog):
     """The prediction keeps the intrinsics that the camera came with: they are those of its pixels."""
     engine = make_engine("fast")
-    predictions = [engine.step(turning_frame(index)) for index in range(16)]
+    predictions = [engine.step(turning_frame(index)) for index in range(28)]
     assert caplog.text.count("% shorter than its intrinsics say") == 1
     assert -1.3 * FOCAL_ERROR < known(engine) < -0.5 * FOCAL_ERROR
     np.testing.assert_allclose(predictions[-1].K, turning_frame(0).K)
@@ -194,7 +194,7 @@ def test_a_turning_camera_finds_its_focal_length_and_the_network_gets_it(make_en
     depth = engine._runner.depth
     monkeypatch.setattr(engine._runner, "depth", lambda *inputs: given.append(inputs[5]) or depth(*inputs))
     before = known(engine)
-    assert engine.predict_without_update(turning_frame(16.5)) is not None
+    assert engine.predict_without_update(turning_frame(28.5)) is not None
     assert known(engine) == before
     np.testing.assert_allclose(given[0][0], SelfCalibration(before).K(turning_frame(0).K), rtol=1e-6)
     engine.reset()
