@@ -87,6 +87,13 @@ def test_a_camera_that_does_not_turn_tells_little():
     assert abs(moving.log_focal) < abs(turning.log_focal)
 
 
+def test_a_camera_that_stands_still_tells_nothing():
+    tracks = keyframe(0)
+    still = replace(tracks, view_T_ref=np.tile(np.eye(4), (6, 1, 1)), y=np.tile(tracks.x[:, :2], (6, 1, 1)))
+    told = with_measured_focal(still, SelfCalibration(log_focal=0.02))
+    assert told.log_focal == pytest.approx(0.02) and told.deviation == pytest.approx(EXPECTED_FOCAL, rel=1e-3)
+
+
 def test_one_keyframe_does_not_settle_it():
     """However exact its tracks: the first one counts for as much as what was expected."""
     known = SelfCalibration().with_focal(0.04, 1e-9)
