@@ -52,6 +52,9 @@ MAX_MARGIN = 2.0
 MAX_DIFFERENCE = 0.5
 """Of log depth; a larger difference says no more."""
 
+LEAST_PARALLAX_PX = 0.01
+"""What counts where there is less, so that a confidence of 0 says that no keyframe has the point in view."""
+
 WITHIN, STEP = math.log(1.1), math.log(1.25)
 """Log depth: what is right, and the step that parallax is of."""
 
@@ -118,7 +121,8 @@ def matched_cues(matched: MatchedDepth) -> tuple[np.ndarray, np.ndarray]:
 
 def _allowed_by_poses(parallax: np.ndarray, pose_error_px: float) -> np.ndarray:
     """Probability that depth is right if only poses are off, by the parallax (h, w) of a 25 % depth step, pixels."""
-    return erf(parallax * np.float32(WITHIN / STEP / math.sqrt(2) / pose_error_px))
+    known = np.maximum(parallax, np.float32(LEAST_PARALLAX_PX))
+    return erf(known * np.float32(WITHIN / STEP / math.sqrt(2) / pose_error_px))
 
 
 def _resized(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

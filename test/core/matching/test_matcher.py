@@ -119,6 +119,8 @@ def test_rough_poses_allow_little_where_there_is_little_parallax(matched):
         found, expected = confidence(parallax_px, 1.0), share * confidence(parallax_px, exact)
         np.testing.assert_allclose(found, expected, rtol=1e-3)
     assert confidence(8.0, math.inf).max() == 0
+    inner = confidence(0.0, 1.0)[2:-2, 2:-2]
+    assert 0 < inner.min() and inner.max() < 0.01, "0 says that no keyframe has a pixel in view"
 
 
 def test_it_is_zero_up_to_the_border_of_what_was_seen(matched):
