@@ -30,6 +30,9 @@ EXPECTED_SCALE, EXPECTED_EXPONENT = 0.8, 0.3
 """Deviations of log prior depth that all corners share: of a scale and of an exponent (a network that sees too little
 depth keeps less of its range)."""
 
+EXPECTED_FOCAL = 0.1
+"""Deviation of log focal length: weak, so that it only keeps the adjustment near the start."""
+
 TRACK_NOISE, OUTLIER = 0.6, 3.0
 """Deviation of tracks, cells, and the squared residual over its variance that counts half (Cauchy); also of depth."""
 
@@ -79,10 +82,10 @@ def adjusted(
     return Adjusted(solution, information, cost[0])
 
 
-def parameters(views: int) -> tuple[range, range, range]:
-    """Return the places of what can be free: the views' moves, scale and exponent, and log focal length."""
+def parameters(views: int) -> tuple[range, range]:
+    """Return the places of the views' moves, and of scale and exponent; log focal length comes last."""
     moves = OF_A_VIEW * views
-    return range(moves), range(moves, moves + SHARED - 1), range(moves + SHARED - 1, moves + SHARED)
+    return range(moves), range(moves, moves + SHARED - 1)
 
 
 def turning(views: int) -> np.ndarray:
@@ -90,16 +93,18 @@ def turning(views: int) -> np.ndarray:
     return np.arange(OF_A_VIEW * views).reshape(views, OF_A_VIEW)[:, :3].ravel()
 
 
-def prior_precision(view_T_ref: np.ndarray, expected_turn: float, expected_focal: float) -> np.ndarray:
+def prior_precision(view_T_ref: np.ndarray, expected_turn: float) -> np.ndarray:
     """Return the inverse covariance (6 V + 3, 6 V + 3) of what is expected of the parameters.
+
+    With an error e of each camera's pose, and R of view_T_ref, the view is off by e_view + R e_ref.
 
     Args:
         view_T_ref: (V, 4, 4).
         expected_turn: deviation of each component of the rotation by which a pose is off, radians.
-        expected_focal: deviation of log focal length.
     """
     count = len(view_T_ref)
-    together = precision_together(view_T_ref)
+    R = view_T_ref[:, :3, :3].reshape(-1, 3)
+    together = np.linalg.inv(np.eye(3 * count) + R @ R.T)
     share = np.linalg.norm(view_T_ref[:, :3, 3], axis=1) * EXPECTED_SHARE
     shifts = np.repeat(np.minimum(EXPECTED_SHIFT_M, share) + _LEAST_SHIFT_M, 3)
     turns = turning(count)
@@ -107,14 +112,5 @@ def prior_precision(view_T_ref: np.ndarray, expected_turn: float, expected_focal
     precision[np.ix_(turns, turns)] = together / expected_turn**2
     precision[np.ix_(turns + 3, turns + 3)] = together / np.outer(shifts, shifts)
     shared = np.arange(OF_A_VIEW * count, len(precision))
-    precision[shared, shared] = 1 / np.square((EXPECTED_SCALE, EXPECTED_EXPONENT, expected_focal))
+    precision[shared, shared] = 1 / np.square((EXPECTED_SCALE, EXPECTED_EXPONENT, EXPECTED_FOCAL))
     return precision
-
-
-def precision_together(view_T_ref: np.ndarray) -> np.ndarray:
-    """Return the inverse covariance (3 V, 3 V) of what the views are off by, with cameras off by a variance of 1.
-
-    With an error e of each camera's pose, and R of view_T_ref, the view is off by e_view + R e_ref.
-    """
-    R = view_T_ref[:, :3, :3].reshape(-1, 3)
-    return np.linalg.inv(np.eye(len(R)) + R @ R.T)

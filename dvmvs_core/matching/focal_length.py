@@ -28,9 +28,6 @@ EXPECTED_TURN = math.radians(0.25)
 EXPECTED_DEPTH = 0.8
 """Deviation of log prior depth of each corner, besides what all share."""
 
-WEAK = 0.1
-"""Deviation of log focal length that keeps the adjustment near the start; what it adds is taken out of the result."""
-
 
 def with_measured_focal(tracks: CornerTracks, calibration: SelfCalibration) -> SelfCalibration:
     """Return what is known of the camera after a keyframe.
@@ -40,13 +37,12 @@ def with_measured_focal(tracks: CornerTracks, calibration: SelfCalibration) -> S
         calibration: before it; the tracks' rays are those of its focal length.
     """
     doubt = np.ones(len(tracks.x))
-    precision = prior_precision(tracks.view_T_ref, EXPECTED_TURN, WEAK)
-    everything = range(len(precision))
-    found = adjusted(tracks, precision, doubt, EXPECTED_DEPTH * doubt, everything)
+    precision = prior_precision(tracks.view_T_ref, EXPECTED_TURN)
+    found = adjusted(tracks, precision, doubt, EXPECTED_DEPTH * doubt, range(len(precision)))
     if not np.isfinite(found.cost):
         return calibration
     total = 1 / np.linalg.inv(found.information)[-1, -1]
-    told = total - 1 / WEAK**2
+    told = total - precision[-1, -1]  # without what the prior says
     if not told > 0:
         return calibration
     log_focal = calibration.log_focal + float(found.solution[-1]) * total / told

@@ -28,14 +28,7 @@ import cv2
 import numpy as np
 
 from dvmvs_core.geometry import inverse_pose
-from dvmvs_core.matching.bundle_adjustment import (
-    OF_A_VIEW,
-    adjusted,
-    parameters,
-    precision_together,
-    prior_precision,
-    turning,
-)
+from dvmvs_core.matching.bundle_adjustment import OF_A_VIEW, Adjusted, adjusted, parameters, prior_precision, turning
 from dvmvs_core.matching.corner_tracks import CornerTracks, track_corners
 from dvmvs_core.matching.focal_length import with_measured_focal
 from dvmvs_core.matching.keyframe import MatchingView
@@ -76,9 +69,10 @@ def corrected_views(
         return result, calibration
     tracks = tracks.of_views(tracked)
     poses, told = corrections(tracks, calibration)
-    for i, view_T_ref in zip(tracked, poses or [], strict=poses is not None):
-        world_T_cam = reference.world_T_cam @ inverse_pose(view_T_ref)
-        result[i] = replace(views[i], world_T_cam=world_T_cam.astype(views[i].world_T_cam.dtype))
+    if poses is not None:
+        for i, view_T_ref in zip(tracked, poses, strict=True):
+            world_T_cam = reference.world_T_cam @ inverse_pose(view_T_ref)
+            result[i] = replace(views[i], world_T_cam=world_T_cam.astype(views[i].world_T_cam.dtype))
     return result, with_measured_focal(tracks, told)
 
 
@@ -92,14 +86,15 @@ def corrections(tracks: CornerTracks, calibration: SelfCalibration) -> tuple[lis
     count = len(tracks.view_T_ref)
     known = np.clip(tracks.agreement / FULL_AGREEMENT, 0, 1)
     expected_depth = EXPECTED_DEPTH ** (1 - known) * EXPECTED_KNOWN_DEPTH**known
-    precision = prior_precision(tracks.view_T_ref, calibration.expected_turn, calibration.deviation)
+    precision = prior_precision(tracks.view_T_ref, calibration.expected_turn)
     prior = (tracks, precision, 1 - known, expected_depth)
-    moves, depths, _ = parameters(count)
+    moves, depths = parameters(count)
     alone = adjusted(*prior, depths)
     together = adjusted(*prior, range(moves.start, depths.stop))
     if not np.isfinite(together.cost):
         return None, calibration
-    told = calibration.with_turn(_mean_square_turn(tracks.view_T_ref, together.solution, together.information))
+    unexpected = _mean_square(turning(count), precision, together)
+    told = calibration.with_turn(unexpected * calibration.expected_turn**2)
     if not alone.cost - together.cost > MIN_GAIN:
         return None, told
     by_view = together.solution[moves.start : moves.stop].reshape(count, OF_A_VIEW)
@@ -114,13 +109,11 @@ def _moved(view_T_ref: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> np.nd
     return moved @ view_T_ref
 
 
-def _mean_square_turn(view_T_ref: np.ndarray, solution: np.ndarray, information: np.ndarray) -> float:
-    """Expected mean square of the components by which a camera is turned, radians²: one step of the EM algorithm.
+def _mean_square(places: np.ndarray, precision: np.ndarray, found: Adjusted) -> float:
+    """Expected mean square of some parameters (N,), over what their prior expects: one step of the EM algorithm.
 
     Source: Dempster, Laird and Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm", 1977.
     """
-    turns = turning(len(view_T_ref))
-    together = precision_together(view_T_ref)
-    covariance = np.linalg.inv(information)[np.ix_(turns, turns)]
-    turn = solution[turns]
-    return float(turn @ together @ turn + (together * covariance).sum()) / len(turns)
+    block = np.ix_(places, places)
+    values, covariance = found.solution[places], np.linalg.inv(found.information)[block]
+    return float(values @ precision[block] @ values + (precision[block] * covariance).sum()) / len(places)
