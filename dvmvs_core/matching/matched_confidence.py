@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from scipy.special import erf
 
-from dvmvs_core.confidence import load_coefficients
+from dvmvs_core.confidence import WITHIN, load_coefficients
 from dvmvs_core.matching.keyframe import MatchedDepth
 
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -55,8 +55,9 @@ MAX_DIFFERENCE = 0.5
 LEAST_PARALLAX_PX = 0.01
 """What counts where there is less, so that a confidence of 0 says that no keyframe has the point in view."""
 
-WITHIN, STEP = math.log(1.1), math.log(1.25)
-"""Log depth: what is right, and the step that parallax is of."""
+ALLOWED_PER_PIXEL = math.log(WITHIN) / math.log(1.25) / math.sqrt(2)
+"""What the parallax of a 25 % step, over the deviation of a pose in pixels, is multiplied by for `erf` to say how often
+depth is right."""
 
 EDGE_CELLS = 5
 """Cells a side in which depth edges are looked for."""
@@ -83,7 +84,7 @@ def matched_confidence(matched: MatchedDepth, preset: str) -> np.ndarray:
     confidence *= _allowed_by_poses(_resized(matched.parallax, confidence.shape), matched.pose_error_px)
     size = matched.depth.shape[::-1]
     valid_mask = cv2.resize(in_view.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
-    return valid_mask * cv2.resize(in_view * confidence, size, interpolation=cv2.INTER_LINEAR)
+    return valid_mask * _resized(in_view * confidence, matched.depth.shape)
 
 
 def coefficients_path(preset: str) -> Path:
@@ -122,7 +123,7 @@ def matched_cues(matched: MatchedDepth) -> tuple[np.ndarray, np.ndarray]:
 def _allowed_by_poses(parallax: np.ndarray, pose_error_px: float) -> np.ndarray:
     """Probability that depth is right if only poses are off, by the parallax (h, w) of a 25 % depth step, pixels."""
     known = np.maximum(parallax, np.float32(LEAST_PARALLAX_PX))
-    return erf(known * np.float32(WITHIN / STEP / math.sqrt(2) / pose_error_px))
+    return erf(known * np.float32(ALLOWED_PER_PIXEL / pose_error_px))
 
 
 def _resized(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

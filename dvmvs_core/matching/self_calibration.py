@@ -117,6 +117,5 @@ class SelfCalibration:
 
 def known_from(past: Sequence[MatchingView]) -> SelfCalibration:
     """Return what past keyframes, the newest last, have told of their camera."""
-    matched = (view.matched for view in reversed(past) if view.matched is not None)
-    newest = next(matched, None)
-    return SelfCalibration() if newest is None else newest.calibration
+    known = (view.matched.calibration for view in reversed(past) if view.matched is not None)
+    return next(known, SelfCalibration())
