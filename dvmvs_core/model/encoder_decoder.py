@@ -88,6 +88,8 @@ class CostVolumeEncoder(nn.Module):
 class CostVolumeDecoder(nn.Module):
     """Turns the bottleneck (or the hidden state) back into depth.
 
+    Where `refine` and `depth_layer_full` are None, it ends at half resolution: see `dvmvs.ending_at_half`.
+
     Args:
         hyper_channels: N, the width at half resolution.
         min_depth_m: Nearest depth that it can predict, metres.
@@ -110,8 +112,10 @@ class CostVolumeDecoder(nn.Module):
         self.depth_layer_half = DepthHead(n)
         self.depth_layer_full = DepthHead(n)
 
-    def forward(self, image: Tensor, encoded: EncodedVolume) -> tuple[DepthPyramid, Tensor]:
+    def forward(self, image: Tensor | None, encoded: EncodedVolume) -> tuple[DepthPyramid, Tensor]:
         """Decodes with the normalised image (B, 3, H, W); ``encoded.bottom`` may be the hidden state.
+
+        A decoder that ends at half resolution does not look at the image.
 
         Returns:
             Depth at five scales; the last map at half resolution, (B, N, H/2, W/2).
@@ -124,8 +128,11 @@ class CostVolumeDecoder(nn.Module):
         sigmoid4 = self.depth_layer_quarter(features4)
         features2 = self.decoder_block4(features4, encoded.skip_half, sigmoid4)
         sigmoid2 = self.depth_layer_half(features2)
-        features1 = self.refine(torch.cat([_upsample(features2), _upsample(sigmoid2).to(image.dtype), image], dim=1))
-        sigmoid1 = self.depth_layer_full(features1)
+        if self.refine is None:
+            sigmoid1 = functional.interpolate(sigmoid2, scale_factor=2)
+        else:
+            near = [_upsample(features2), _upsample(sigmoid2).to(image.dtype), image]
+            sigmoid1 = self.depth_layer_full(self.refine(torch.cat(near, dim=1)))
         return DepthPyramid(*map(self._depth, (sigmoid1, sigmoid2, sigmoid4, sigmoid8, sigmoid16))), features2
 
     def _depth(self, sigmoid: Tensor) -> Tensor:

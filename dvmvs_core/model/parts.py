@@ -61,7 +61,10 @@ def network_parts(network: PairNet | FusionNet) -> dict[str, Part]:
     def extract(image: Tensor) -> tuple[Tensor, ...]:
         return tuple(network.extract(image))
 
-    def decode(image: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    sees_image = network.decoder.refine is not None
+
+    def decode(*inputs: Tensor) -> tuple[Tensor, ...]:
+        image, inputs = (inputs[0], inputs[1:]) if sees_image else (None, inputs)
         # The matching map has gone into the costs.
         features, costs, state = ImageFeatures(*inputs[:4], matching=inputs[0]), inputs[4], inputs[5:]
         if not state:
@@ -80,7 +83,7 @@ def network_parts(network: PairNet | FusionNet) -> dict[str, Part]:
         "features": part(extract, ("image",), ImageFeatures._fields),
         "decode": part(
             decode,
-            ("image", *ImageFeatures._fields[:4], "costs", *state),
+            (*(("image",) if sees_image else ()), *ImageFeatures._fields[:4], "costs", *state),
             ("depth", *(("decoded",) if sweeps_again else ()), *new_state),
         ),
     }

@@ -66,10 +66,12 @@ class OpenVinoRunner:
         self.description = f"OpenVINO on {device}, {self._target.precision}; compiled plane sweep"
         key = network_key(network, self._target, network.config)
         with _frozen(network):
+            told = network_parts(network)
             parts = {
                 name: ExportedFunction(part.run, part.examples, self._target, f"{key}-{name}")
-                for name, part in network_parts(network).items()
+                for name, part in told.items()
             }
+        self._decodes_image = "image" in told["decode"].inputs
         self._features, self._decode, self._correct = parts["features"], parts["decode"], parts.get("refine")
         if self._correct is not None:
             self._factors = torch.exp(-network.fine_sweep.log_shifts).numpy()
@@ -102,7 +104,8 @@ class OpenVinoRunner:
                 state = self._initial_state
                 if state is not None and previous is not None:
                     state = previous.state._replace(hidden=_warped_hidden_state(previous, geometry))
-                depth, *state = self._decode(image, *reference[:4], costs, *(state or ()))
+                given = (image,) if self._decodes_image else ()
+                depth, *state = self._decode(*given, *reference[:4], costs, *(state or ()))
                 if self._correct is not None:
                     decoded, *state = state
                     cosines, counts = sweep.cosines(depth[0].numpy(), self._factors)

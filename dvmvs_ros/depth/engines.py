@@ -57,6 +57,4 @@ def _identity(config: NodeConfig) -> tuple:
     file = Path(config.weights)
     version = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
     engine = config.engine
-    # Precision auto asks whether depth is matched.
-    precision = engine.matching if engine.precision == "auto" else engine.precision
-    return config.weights, version, config.network, engine.device, precision, engine.mode
+    return config.weights, version, config.network, engine.device, engine.precision, engine.matching, engine.mode

@@ -19,18 +19,19 @@ from camera_poses import pose_at
 from tiny_networks import tiny_config, tiny_network
 
 from dvmvs_core.config import EngineConfig
-from dvmvs_core.edge_sharpening import sharpen_edges
+from dvmvs_core.edge_sharpening import compiled_edges
 from dvmvs_core.engine import DepthEngine
-from dvmvs_core.errors import DeviceError
+from dvmvs_core.errors import ConfigError, DeviceError
 from dvmvs_core.matching import pose_correction
 from dvmvs_core.matching.blindness import LOG_DEPTH_DEVIATION, least_relative_error
 from dvmvs_core.matching.choose_matcher import choose_matcher
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.self_calibration import SelfCalibration
-from dvmvs_core.plane_propagation import propagate_planes
+from dvmvs_core.model.dvmvs import ending_at_half
+from dvmvs_core.plane_propagation import compiled_planes
 from dvmvs_core.preprocess import Preprocessor
-from dvmvs_core.temporal_fusion import fuse_depth
+from dvmvs_core.temporal_fusion import compiled_fusion
 from dvmvs_core.types import Frame
 
 SIZE = (96, 128)
@@ -56,9 +57,10 @@ def wall_frame(index, size=SIZE):
 def make_engine():
     """Return engines that share one set of random weights, by their kind of matching."""
 
-    def make(matching, timer=None):
+    def make(matching, timer=None, ends_at_half=False):
         config = EngineConfig(device="cpu", precision="float32", matching=matching)
-        return DepthEngine(tiny_network(height=SIZE[0], width=SIZE[1]), config, timer)
+        network = tiny_network(height=SIZE[0], width=SIZE[1])
+        return DepthEngine(ending_at_half(network) if ends_at_half else network, config, timer)
 
     return make
 
@@ -86,7 +88,7 @@ def trusts_intrinsics(monkeypatch):
 
 
 def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine, trusts_intrinsics):
-    engine, alone = make_engine("full"), make_engine("off")
+    engine, alone = make_engine("full"), make_engine("off", ends_at_half=True)
     matcher = choose_matcher("full", alone.model_config, "float32")
     views, means = [], []
     for index in range(5):
@@ -100,9 +102,9 @@ def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(
             camera = torch.from_numpy(K_here)[None], torch.from_numpy(view.world_T_cam)[None]
             image = torch.from_numpy(frame.image).float()
             depth, confidence = (torch.from_numpy(part)[None] for part in (found.depth, confidence))
-            planes = propagate_planes(depth, confidence, image)
-            fused, confidence, mean = fuse_depth(planes, confidence, *camera, means[-2:])
-            sharp = sharpen_edges(fused, image)
+            planes = compiled_planes(depth, confidence, image)
+            fused, confidence, mean = compiled_fusion(planes, confidence, *camera, means[-2:])
+            sharp = compiled_edges(fused, image)
             published = least_relative_error(sharp, torch.from_numpy(found.blindness))
             np.testing.assert_array_equal(matched.depth, published[0].numpy())
             np.testing.assert_array_equal(matched.confidence, confidence[0].numpy())
@@ -138,7 +140,7 @@ def test_a_frame_may_be_predicted_twice(make_engine):
 
 
 def test_the_network_does_not_notice_that_its_depth_is_matched(make_engine, trusts_intrinsics):
-    engine, alone = make_engine("fast"), make_engine("off")
+    engine, alone = make_engine("fast"), make_engine("off", ends_at_half=True)
     step(engine, alone, frames=range(5))
     np.testing.assert_array_equal(engine._past.previous.depth, alone._past.previous.depth)
     np.testing.assert_array_equal(engine._past.previous.state, alone._past.previous.state)
@@ -220,6 +222,13 @@ def test_siblings_share_what_extracts_the_maps(make_engine):
     engine = make_engine("fast")
     sibling = engine.sibling(engine.config)
     assert sibling._matcher.describe._extract is engine._matcher.describe._extract
+
+
+def test_siblings_match_alike(make_engine):
+    engine = make_engine("fast")
+    assert engine.sibling(engine.config.replace(matching="full")).matching == "full"
+    with pytest.raises(ConfigError, match="matching is fast here and off there"):
+        engine.sibling(engine.config.replace(matching="off"))
 
 
 def test_the_timer_hears_of_matching(make_engine):

@@ -12,6 +12,8 @@ Then ramps between two surfaces become steps at the image's edge; surfaces, flat
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -19,14 +21,40 @@ from camera_poses import pose_tensor as pose
 from torch.nn import functional
 
 from dvmvs_core import edge_sharpening
-from dvmvs_core.captured_steps import CapturedFusion, captured_step, propagate_fuse_sharpen
-from dvmvs_core.edge_sharpening import MIN_RANGE, REACHES, sharpen_edges
+from dvmvs_core.captured_steps import (
+    CapturedFusion,
+    captured_step,
+    choose_fusion,
+    compiled_propagate_fuse_sharpen,
+    propagate_fuse_sharpen,
+)
+from dvmvs_core.edge_sharpening import MIN_RANGE, REACHES, compiled_edges, sharpen_edges
 from dvmvs_core.runtime.cuda_graph import CudaGraphs
-from dvmvs_core.temporal_fusion import DOUBT, MAX_WEIGHT, MIN_WEIGHT, PAST_WEIGHT, FusedDepth, fuse_depth
+from dvmvs_core.temporal_fusion import (
+    DOUBT,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
+    PAST_WEIGHT,
+    FusedDepth,
+    compiled_fusion,
+    fuse_depth,
+)
 
 HEIGHT, WIDTH = 48, 64
 K = torch.tensor([[[60.0, 0, 31], [0, 55.0, 22], [0, 0, 1]]])
 SURE = torch.ones(1, HEIGHT, WIDTH)
+
+
+@pytest.fixture(params=[fuse_depth, compiled_fusion])
+def fuse(request):
+    """Both ways to compute it."""
+    return request.param
+
+
+@pytest.fixture(params=[sharpen_edges, compiled_edges])
+def sharpen(request):
+    """Both ways to compute it."""
+    return request.param
 
 
 def wall(world_T_cam: torch.Tensor) -> torch.Tensor:
@@ -47,19 +75,19 @@ def seen(depth: torch.Tensor, world_T_cam: torch.Tensor, weight: float = 1.0) ->
 @pytest.mark.parametrize(
     "there", [pose(0.1), pose(z=0.3), pose(-0.2, z=0.1, turned=0.1), pose(0.05, z=-0.2, turned=-0.2)]
 )
-def test_depth_of_a_wall_stays_as_it_is(there):
+def test_depth_of_a_wall_stays_as_it_is(fuse, there):
     here = pose(0.02)
-    fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(wall(there), there)])
+    fused, confidence, _ = fuse(wall(here), SURE, K, here, [seen(wall(there), there)])
     torch.testing.assert_close(fused, wall(here), rtol=2e-4, atol=0)
     torch.testing.assert_close(confidence, SURE, rtol=1e-3, atol=0)
 
 
-def test_the_past_moves_depth_by_its_share():
+def test_the_past_moves_depth_by_its_share(fuse):
     """Of a wall 2 % too near here and 2 % too far there; out of view nothing is added."""
     here, there = pose(), pose(0.4)
     own, past = wall(here) * 0.98, wall(there) * 1.02
     confidence = 0.8 * SURE
-    fused, _, kept = fuse_depth(own, confidence, K, here, [seen(past, there, 1.6)])
+    fused, _, kept = fuse(own, confidence, K, here, [seen(past, there, 1.6)])
     difference = np.log(1.02 / 0.98)
     share = PAST_WEIGHT * 1.6 * np.exp(-((difference / 0.05) ** 2))
     expected = difference * share / (0.8 + share)
@@ -72,14 +100,14 @@ def test_the_past_moves_depth_by_its_share():
     assert torch.equal(kept.world_T_cam, here)
 
 
-def test_what_does_not_agree_has_no_say_but_raises_doubt():
+def test_what_does_not_agree_has_no_say_but_raises_doubt(fuse):
     here, there = pose(), pose(0.1)
-    fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(1.3 * wall(there), there, 3.0)])
+    fused, confidence, _ = fuse(wall(here), SURE, K, here, [seen(1.3 * wall(there), there, 3.0)])
     torch.testing.assert_close(fused, wall(here), rtol=1e-4, atol=0)
     assert confidence[0, 4:-4, 8:-4].numpy() == pytest.approx(1 - DOUBT, abs=0.01)
 
 
-def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds():
+def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds(fuse):
     random = torch.Generator().manual_seed(0)
     past, errors = [], []
     for number in range(12):
@@ -88,7 +116,7 @@ def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds():
             8, dim=1
         ).repeat_interleave(8, dim=2)
         confidence = torch.rand(1, HEIGHT, WIDTH, generator=random)
-        fused, _, mean = fuse_depth(noisy, confidence, K, here, past[-2:])
+        fused, _, mean = fuse(noisy, confidence, K, here, past[-2:])
         past.append(mean)
         errors.append([float((d / wall(here)).log().square().mean().sqrt()) for d in (noisy, fused)])
         assert MIN_WEIGHT <= float(mean.weight.min()) and float(mean.weight.max()) <= MAX_WEIGHT
@@ -96,9 +124,9 @@ def test_noise_settles_over_keyframes_and_weights_stay_in_their_bounds():
     assert after < 0.75 * before
 
 
-def test_a_camera_that_looks_away_changes_nothing():
+def test_a_camera_that_looks_away_changes_nothing(fuse):
     here, there = pose(), pose(turned=np.pi)
-    fused, confidence, _ = fuse_depth(wall(here), SURE, K, here, [seen(SURE * 2, there)])
+    fused, confidence, _ = fuse(wall(here), SURE, K, here, [seen(SURE * 2, there)])
     assert torch.equal(fused, wall(here)) and torch.equal(confidence, SURE)
 
 
@@ -120,6 +148,17 @@ def test_one_step_for_any_number_of_keyframes_gives_the_same():
     captured = CapturedFusion(CudaGraphs(captured_step, torch.device("cpu")), torch.device("cpu"))
     torch.testing.assert_close(walk(captured), walk(propagate_fuse_sharpen), rtol=1e-5, atol=1e-6)
     assert captured._trusted and captured._checked == {0, 1, 2}
+
+
+def test_compiled_all_of_it_is_the_same():
+    assert choose_fusion(torch.device("cpu")) is compiled_propagate_fuse_sharpen
+    expected = walk(propagate_fuse_sharpen)
+    torch.testing.assert_close(walk(compiled_propagate_fuse_sharpen), expected, rtol=3e-4, atol=1e-6)
+
+
+def test_without_numba_the_operators_do_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dvmvs_core.runtime.plane_kernels", None)
+    assert choose_fusion(torch.device("cpu")) is propagate_fuse_sharpen
 
 
 @pytest.mark.parametrize("after", [0, 2])
@@ -176,31 +215,31 @@ def steepest(depth: torch.Tensor) -> float:
     return float(depth.log().diff(dim=2).abs().max())
 
 
-def test_a_ramp_between_two_surfaces_becomes_a_step():
+def test_a_ramp_between_two_surfaces_becomes_a_step(sharpen):
     truth = pole(20)
     ramps = blurred(truth)
-    sharp = sharpen_edges(ramps, painted(truth))
+    sharp = sharpen(ramps, painted(truth))
     assert steepest(ramps) < 0.24 and steepest(sharp) > 0.6
     assert log_error(sharp, truth) < 0.2 * log_error(ramps, truth)
     assert sharp.min() >= 1 - 1e-5 and sharp.max() <= 2 + 1e-5
 
 
-def test_a_step_goes_where_the_image_has_it():
+def test_a_step_goes_where_the_image_has_it(sharpen):
     """Depth is two pixels off."""
     truth = pole(20)
     shifted = blurred(pole(22))
-    sharp = sharpen_edges(shifted, painted(truth))
+    sharp = sharpen(shifted, painted(truth))
     assert log_error(sharp, truth) < 0.3 * log_error(shifted, truth)
 
 
-def test_colours_that_say_nothing_do_no_harm():
+def test_colours_that_say_nothing_do_no_harm(sharpen):
     truth = pole(20)
     ramps = blurred(truth)
     for image in (GREY, textured()):
-        assert log_error(sharpen_edges(ramps, image), truth) < 1.1 * log_error(ramps, truth)
+        assert log_error(sharpen(ramps, image), truth) < 1.1 * log_error(ramps, truth)
 
 
-def test_a_slanted_surface_stays():
+def test_a_slanted_surface_stays(sharpen):
     """A floor seen from above, whose depth changes by a third within the reach, whatever is painted on it."""
     rows = torch.linspace(0.3, 2.3, 40)
     floor = rows.exp()[None, :, None].expand(1, 40, 60).contiguous()
@@ -208,13 +247,13 @@ def test_a_slanted_surface_stays():
     assert float(floor.log()[0, 2 * reach, 0] - floor.log()[0, 0, 0]) > 0.2
     inner = slice(MARGIN, -MARGIN)
     tiles = 255.0 * (torch.arange(40)[:, None, None] // 7 % 2).expand(40, 60, 3)
-    torch.testing.assert_close(sharpen_edges(floor, tiles)[:, inner], floor[:, inner], rtol=1e-4, atol=0)
+    torch.testing.assert_close(sharpen(floor, tiles)[:, inner], floor[:, inner], rtol=1e-4, atol=0)
 
 
-def test_noise_on_a_wall_is_left_alone():
+def test_noise_on_a_wall_is_left_alone(sharpen):
     noise = torch.rand(1, 40, 60, generator=torch.Generator().manual_seed(0))
     wall = 2 * (0.9 * MIN_RANGE * noise).exp()
-    torch.testing.assert_close(sharpen_edges(wall, textured()), wall)
+    torch.testing.assert_close(sharpen(wall, textured()), wall)
 
 
 def test_neighbourhoods_are_the_same_on_every_device():

@@ -19,6 +19,7 @@ import torch
 import dvmvs_core.runtime.devices
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.errors import DeviceError
+from dvmvs_core.model.dvmvs import ending_at_half
 from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.devices import cpu_precision, network_precision, openvino_core
@@ -56,6 +57,12 @@ def test_keyframes_with_a_fine_sweep_in_a_row(make_network, plain_depths, runner
     first, unrefined = plain_depths(refined)[0][0], plain_depths(plain)[0][0]
     assert ((first - unrefined).abs() / unrefined).mean() > 0.01
     _assert_same(refined, plain_depths, runner_depths, make)
+
+
+@pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
+@pytest.mark.parametrize("make", [openvino_runner, cuda_runner, plain_runner])
+def test_keyframes_that_end_at_half_resolution_in_a_row(make_network, plain_depths, runner_depths, make, network):
+    _assert_same(ending_at_half(make_network("small", network)), plain_depths, runner_depths, make)
 
 
 def _assert_same(plain, plain_depths, runner_depths, make):
