@@ -284,7 +284,7 @@ class MatchingConfig(_Config):
     """
 
     preset: str = "fast"
-    views: int = 6
+    views: int = 5
     window: int = 30
     min_depth_m: float = 0.25
     max_depth_m: float = 12.0

@@ -85,7 +85,7 @@ class Describer:
         patches = np.empty((*grey.shape, PATCH_CHANNELS), np.float32)
         parallel_rows(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
         levels = self._levels(image)
-        maps = joined_maps(*levels[:2]).numpy()
+        maps = compiled_joined_maps(*levels[:2])
         colours, grey = (np.rint(values).astype(np.uint8) for values in (colours, grey))
         return Descriptors(_bytes(patches), _bytes(maps), colours, image, grey, levels)
 
@@ -111,6 +111,17 @@ def joined_maps(quarter: Tensor, eighth: Tensor) -> Tensor:
     return joined[0].permute(1, 2, 0).contiguous()
 
 
+def compiled_joined_maps(quarter: Tensor, eighth: Tensor) -> np.ndarray:
+    """As `joined_maps`, on a CPU with numba: in a fraction of the time."""
+    quarter, eighth = (x[0].permute(1, 2, 0).contiguous().numpy() for x in (quarter, eighth))
+    means = [x.mean(axis=(0, 1)) for x in (quarter, eighth)]
+    units = np.empty_like(eighth)
+    parallel_rows(unit_rows, len(eighth), eighth, means[1], units)
+    joined = np.empty((*quarter.shape[:2], quarter.shape[2] + eighth.shape[2]), np.float32)
+    parallel_rows(joined_rows, len(quarter), quarter, means[0], units, np.float32(0.5**0.5), joined)
+    return joined
+
+
 def unit(x: Tensor) -> Tensor:
     """Return (B, C, h, w) with vectors of unit length."""
     return x / x.norm(dim=1, keepdim=True).clamp(min=1e-6)
@@ -120,6 +131,67 @@ def _doubled(x: Tensor) -> Tensor:
     """Twice as many columns: the odd ones are those of x, the even ones are half-way from the one before."""
     before = torch.cat((x[..., :1], x[..., :-1]), dim=-1)
     return torch.stack(((before + x) / 2, x), dim=-1).flatten(-2)
+
+
+_TINY = np.float32(1e-6)
+
+
+@compiled
+def unit_rows(first, last, maps, mean, units):
+    """Vectors of unit length in rows first…last, of maps (h, w, C) less their mean (C,)."""
+    channels = maps.shape[2]
+    for y in range(first, last):
+        for x in range(maps.shape[1]):
+            square = np.float32(0)
+            for c in range(channels):
+                value = maps[y, x, c] - mean[c]
+                units[y, x, c] = value
+                square += value * value
+            scale = np.float32(1) / max(np.sqrt(square), _TINY)
+            for c in range(channels):
+                units[y, x, c] *= scale
+
+
+@compiled
+def joined_rows(first, last, quarter, mean, eighth, length, joined):
+    """Both maps together in rows first…last, each of that length.
+
+    Args:
+        first: first row.
+        last: row after the last.
+        quarter: (h, w, C) float32.
+        mean: (C,) of it.
+        eighth: (h/2, w/2, D) float32 of `unit_rows`; cell x of it is at 2x + 1.
+        length: of the vectors of either map.
+        joined: (h, w, C + D) float32 for the result.
+    """
+    channels, others = quarter.shape[2], eighth.shape[2]
+    for y in range(first, last):
+        below = y // 2
+        above = max(below - 1, 0) if y % 2 == 0 else below
+        for x in range(quarter.shape[1]):
+            right = x // 2
+            left = max(right - 1, 0) if x % 2 == 0 else right
+            own = joined[y, x]
+            square = np.float32(0)
+            for c in range(channels):
+                value = quarter[y, x, c] - mean[c]
+                own[c] = value
+                square += value * value
+            scale = length / max(np.sqrt(square), _TINY)
+            for c in range(channels):
+                own[c] *= scale
+            other = own[channels:]
+            top_left, top_right = eighth[above, left], eighth[above, right]
+            bottom_left, bottom_right = eighth[below, left], eighth[below, right]
+            square = np.float32(0)
+            for c in range(others):
+                value = (top_left[c] + top_right[c]) + (bottom_left[c] + bottom_right[c])
+                other[c] = value
+                square += value * value
+            scale = length / max(np.sqrt(square), _TINY)
+            for c in range(others):
+                other[c] *= scale
 
 
 @compiled

@@ -269,9 +269,11 @@ class Matcher:
         height, width, channels = stored.shape
         own = self._buffers(kind, stored.shape)
         others = self._buffers(kind, (self.config.views, height + 2, width + 2, channels))[: len(views)]
-        np.multiply(stored, np.float32(1 / INT8_SCALE), out=own)
-        for each, view in zip(others, views, strict=True):
-            np.multiply(getattr(view.descriptors, kind), np.float32(1 / INT8_SCALE), out=each[1:-1, 1:-1])
+        maps = [
+            (stored, own),
+            *((getattr(v.descriptors, kind), o[1:-1, 1:-1]) for v, o in zip(views, others, strict=True)),
+        ]
+        parallel_rows(_unpack, len(maps), maps)
         repeat_edges(others)
         return own, others
 
@@ -356,6 +358,12 @@ class Matcher:
         views = np.empty((height, width), np.uint8)
         parallel_rows(best_planes, height, agreed, counts, position, margin, views)
         return position, margin, views
+
+
+def _unpack(first: int, last: int, maps: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Writes descriptors first…last of bytes as floats. NumPy releases the GIL."""
+    for stored, floats in maps[first:last]:
+        np.multiply(stored, np.float32(1 / INT8_SCALE), out=floats)
 
 
 def _unmatched(

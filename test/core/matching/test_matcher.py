@@ -18,7 +18,7 @@ import torch
 
 from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.matching.descriptors import INT8_SCALE, joined_maps, patch_rows
+from dvmvs_core.matching.descriptors import INT8_SCALE, compiled_joined_maps, joined_maps, patch_rows
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.matcher import Matcher
@@ -143,16 +143,18 @@ def test_patches_are_those_of_the_plain_version():
     assert np.abs(patches[:, :4]).max() < 1e-6
 
 
-def test_the_eighth_map_is_joined_where_its_cells_are_centred():
+@pytest.mark.parametrize("join", [joined_maps, compiled_joined_maps])
+def test_the_eighth_map_is_joined_where_its_cells_are_centred(join):
     """Its cells, at pixels 8x + 7, coincide with the odd ones of the 1/4 map, at pixels 4x + 3."""
     torch.manual_seed(1)
     quarter, eighth = torch.randn(1, 24, 8, 12), torch.randn(1, 40, 4, 6)
-    joined = joined_maps(quarter, eighth)
+    joined = torch.as_tensor(join(quarter, eighth))
     assert joined.shape == (8, 12, 64)
     torch.testing.assert_close(joined.norm(dim=-1), torch.ones(8, 12))
     centred = eighth - eighth.mean(dim=(2, 3), keepdim=True)
     expected = (centred / centred.norm(dim=1, keepdim=True))[0].permute(1, 2, 0) * 0.5**0.5
     torch.testing.assert_close(joined[1::2, 1::2, 24:], expected)
+    torch.testing.assert_close(joined, joined_maps(quarter, eighth))
 
 
 def test_descriptors_are_small_and_of_unit_length(wall, describer):
