@@ -349,14 +349,15 @@ class EngineConfig(_Config):
         device: "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:N", or a device of OpenVINO:
             "openvino:CPU", "openvino:GPU", "openvino:NPU"; "openvino" is its CPU. On "cpu", too, OpenVINO runs the
             network where it is installed.
-        precision: arithmetic of the networks: "float32", "float16", "bfloat16", or "auto": where depth is matched,
-            float16 on CUDA and bfloat16 on CPUs that compute in it, else float32. Geometry, plane sweep and the way
-            from the last convolution to depth are float32 in all of them.
+        precision: arithmetic of the networks: "float32", "float16", "bfloat16", or "auto": float16 on CUDA, bfloat16 on
+            CPUs that compute in it, and float32 elsewhere, in mode reference, and for preset paper where its depth is
+            not matched. Geometry, plane sweep and the way from the last convolution to depth are float32 in all of
+            them.
         mode: "fast" refuses to start where something is missing that it needs (OpenVINO, numba, Triton, a precision);
             "auto" does without what is missing; "reference" runs the plain network with no cache, which the others are
             tested against.
-        matching: multi-view matching against past keyframes after the network, where that runs: "off", "fast" (6
-            keyframes) or "full" (12 keyframes and their depth, which takes longer); "auto" is off for preset paper,
+        matching: multi-view matching against past keyframes after the network, where that runs: "off", "fast" (5
+            keyframes) or "full" (12 keyframes, which takes longer); "auto" is off for preset paper,
             whose depth is as published, else fast.
         crop: crop the image to the network's aspect ratio before resizing, instead of stretching it.
         confidence: estimate the confidence of every depth map.

@@ -103,12 +103,12 @@ class EngineOptions:
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """auto, cpu, cuda, cuda:N, or openvino:CPU, :GPU or :NPU"""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """arithmetic of the networks; auto is float32, but with matching float16 on CUDA and bfloat16 on CPUs that support
-    it"""
+    """arithmetic of the networks; auto is float16 on CUDA and bfloat16 on CPUs that support it, but float32 for preset
+    paper without matching"""
     mode: Literal["auto", "fast", "reference"] = "auto"
     """auto: the fastest implementation that works here; fast: fail if it does not work; reference: plain torch"""
     matching: Literal["auto", "off", "fast", "full"] = "auto"
-    """match the network's depth against 6 (fast) or 12 (full) past keyframes; auto is off for weights of preset paper,
+    """match the network's depth against 5 (fast) or 12 (full) past keyframes; auto is off for weights of preset paper,
     otherwise fast"""
     measurement_frames: OptionalCount = None
     """largest number of measurement frames per keyframe; by default 2, or as many as index files name"""

@@ -101,20 +101,21 @@ def cpu_precision(precision: str) -> str:
 def network_precision(config: EngineConfig, preset: str, device: torch.device) -> str:
     """Return the arithmetic of a network.
 
-    Where depth is matched, a network only says where to look, what two places have in common, or which of the depths
-    that were found to take. Half precision changes matched depth by less than any recording can tell, and on a
-    processor that computes in bfloat16 it takes little more than half of the time.
+    Half precision changes depth by less than any recording can tell, matched or not, and on a processor that computes
+    in bfloat16 it takes little more than half of the time. But the depth of preset paper is to be as published.
 
     Args:
-        config: where depth is matched, "auto" is bfloat16 on a CPU that computes in it, and float16 on CUDA; else it
-            is float32.
+        config: "auto" is bfloat16 on a CPU that computes in it, and float16 on CUDA; but float32 in mode reference, and
+            for preset paper where its depth is not matched.
         preset: of the network.
         device: where it runs.
     """
     if config.precision != "auto":
         return config.precision
-    matched = matching_preset(config.matching, preset) is not None and config.mode != "reference"
-    if matched and device.type == "cuda":
+    as_published = preset == "paper" and matching_preset(config.matching, preset) is None
+    if as_published or config.mode == "reference":
+        return "float32"
+    if device.type == "cuda":
         return "float16"
     on_cpu = device.type == "cpu" and openvino_target(config.device) in (None, "CPU")
-    return cpu_precision("auto") if matched and on_cpu else "float32"
+    return cpu_precision("auto") if on_cpu else "float32"

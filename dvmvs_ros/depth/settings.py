@@ -89,8 +89,9 @@ SETTINGS = (
     Setting(
         "precision",
         "auto",
-        "Arithmetic of the networks: float32, float16, bfloat16 or auto. auto is float32, but with matching float16 on"
-        " CUDA and bfloat16 on CPUs that support it. Geometry and depth stay float32.",
+        "Arithmetic of the networks: float32, float16, bfloat16 or auto. auto is float16 on CUDA and bfloat16 on"
+        " CPUs that support it, but float32 for weights of preset paper without matching. Geometry and depth stay"
+        " float32.",
         choices=PRECISIONS,
     ),
     Setting(
@@ -103,7 +104,7 @@ SETTINGS = (
     Setting(
         "matching",
         "auto",
-        "off: the network's depth alone; fast: match it against 6 past keyframes; full: against 12, which is slower;"
+        "off: the network's depth alone; fast: match it against 5 past keyframes; full: against 12, which is slower;"
         " auto: off for weights of preset paper, otherwise fast.",
         choices=MATCHING_MODES,
     ),

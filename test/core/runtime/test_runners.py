@@ -168,14 +168,14 @@ def test_a_device_that_openvino_does_not_find_is_refused(make_network):
     ("settings", "halves"),
     [
         ({}, True),
-        ({"matching": "off"}, False),
+        ({"matching": "off"}, True),
         ({"mode": "reference"}, False),
         ({"precision": "float32"}, False),
         ({"precision": "bfloat16", "matching": "off"}, True),
     ],
 )
 @pytest.mark.parametrize("capabilities", [["FP32", "BF16"], ["FP32"]])
-def test_auto_is_half_precision_where_depth_is_matched(monkeypatch, settings, halves, capabilities):
+def test_auto_is_half_precision_but_for_what_was_published(monkeypatch, settings, halves, capabilities):
     class Core:
         def get_property(self, *_names):
             return capabilities
