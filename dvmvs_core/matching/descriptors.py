@@ -23,10 +23,17 @@ from torch import Tensor
 from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE
 from dvmvs_core.preprocess import rounded
 from dvmvs_core.runtime.compiled import compiled
-from dvmvs_core.runtime.threads import parallel_rows
+from dvmvs_core.runtime.threads import in_background, parallel_rows
 
-PATCH_CHANNELS, MAP_CHANNELS = 16, 64
-"""Nine values of a patch and zeros; 24 channels of the 1/4 map and 40 of the 1/8 map."""
+PATCH_CHANNELS, MAP_CHANNELS = 8, 64
+"""Of a 3×3 patch without its mean, by `PATCH_BASIS`; 24 channels of the 1/4 map and 40 of the 1/8 map."""
+
+COSINES = np.array(((1, 1, 1), (1, 0, -1), (1, -2, 1))) / np.sqrt(((3,), (2,), (6,)))
+"""(3, 3) cosine transform of three numbers."""
+
+PATCH_BASIS = np.kron(COSINES, COSINES)[1:].astype(np.float32)
+"""(8, 9) two-dimensional cosine transform of a patch, row by row, without the constant. It is orthonormal: products of
+patches without their mean, and of what lies between two of them, are products of eight numbers."""
 
 INT8_SCALE = 127.0
 """What 1 is in the bytes of a descriptor."""
@@ -42,7 +49,7 @@ _BINOMIAL = np.array((0.25, 0.5, 0.25))
 
 @dataclass(frozen=True, eq=False)
 class Descriptors:
-    """Descriptors of one image, tensors on a GPU; of length INT8_SCALE, so that 30 keyframes take 21 MB at 320×256.
+    """Descriptors of one image, tensors on a GPU; of length INT8_SCALE, so that 30 keyframes take 16 MB at 320×256.
 
     Attributes:
         patches: (H/2, W/2, PATCH_CHANNELS) int8, of cells centred at pixels 2x.
@@ -79,15 +86,17 @@ class Describer:
         """
         if isinstance(image, Tensor):
             image = rounded(image).cpu().numpy()
+        # Its many small layers keep one core busy, however many there are.
+        levels = in_background(self._levels, image)
         smoothed = cv2.sepFilter2D(image, cv2.CV_32F, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
         colours = np.ascontiguousarray(smoothed)
         grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
         patches = np.empty((*grey.shape, PATCH_CHANNELS), np.float32)
-        parallel_rows(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), patches)
-        levels = self._levels(image)
-        maps = compiled_joined_maps(*levels[:2])
+        parallel_rows(patch_rows, len(grey), grey, np.float32(NOISE_LEVELS), PATCH_BASIS, patches)
+        patches = _bytes(patches)
         colours, grey = (np.rint(values).astype(np.uint8) for values in (colours, grey))
-        return Descriptors(_bytes(patches), _bytes(maps), colours, image, grey, levels)
+        levels = levels.result()
+        return Descriptors(patches, _bytes(compiled_joined_maps(*levels[:2])), colours, image, grey, levels)
 
     @torch.inference_mode()
     def _levels(self, image: np.ndarray) -> tuple[Tensor, ...]:
@@ -195,34 +204,34 @@ def joined_rows(first, last, quarter, mean, eighth, length, joined):
 
 
 @compiled
-def patch_rows(first, last, grey, noise, patches):
-    """Zero-mean 3×3 patches of unit length in rows first…last; those below the noise are shorter.
+def patch_rows(first, last, grey, noise, basis, patches):
+    """3×3 patches without their mean, of unit length, in rows first…last; those below the noise are shorter.
 
     Args:
         first: first row.
         last: row after the last.
         grey: (h, w) float32 grey levels.
         noise: deviation that counts as noise.
-        patches: (h, w, at least 9) float32; further channels become 0.
+        basis: (C, 9) float32 `PATCH_BASIS`.
+        patches: (h, w, C) float32 for the result.
     """
     height, width = grey.shape
+    channels = patches.shape[2]
     floor = np.float32(9) * noise * noise
+    around, found = np.empty(9, np.float32), np.empty(channels, np.float32)
     for y in range(first, last):
         for x in range(width):
-            mean = np.float32(0)
             for j in range(3):
                 row = min(max(y + j - 1, 0), height - 1)
                 for i in range(3):
-                    value = grey[row, min(max(x + i - 1, 0), width - 1)]
-                    patches[y, x, 3 * j + i] = value
-                    mean += value
-            mean /= np.float32(9)
+                    around[3 * j + i] = grey[row, min(max(x + i - 1, 0), width - 1)]
             square = floor
-            for c in range(9):
-                patches[y, x, c] -= mean
-                square += patches[y, x, c] * patches[y, x, c]
+            for c in range(channels):
+                value = np.float32(0)
+                for k in range(9):
+                    value += basis[c, k] * around[k]
+                found[c] = value
+                square += value * value
             scale = np.float32(1) / np.sqrt(square)
-            for c in range(9):
-                patches[y, x, c] *= scale
-            for c in range(9, patches.shape[2]):
-                patches[y, x, c] = np.float32(0)
+            for c in range(channels):
+                patches[y, x, c] = found[c] * scale

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
@@ -60,6 +61,12 @@ class MatchedDepth:
     def settled(self, depth: Tensor) -> MatchedDepth:
         """Return it as later keyframes start from it: with the depth (H/2, W/2) that all the rest has made of it."""
         return replace(self, measured_depth=np.ascontiguousarray(on_host(depth)))
+
+    @functools.cached_property
+    def quarter(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`measured_depth`, `network_depth` and `margin` (H/4, W/4) of pixels 4x, which all later keyframes ask for."""
+        maps = self.measured_depth, self.network_depth, self.margin
+        return tuple(np.ascontiguousarray(x[::2, ::2]) for x in maps)
 
     def on_host(self) -> MatchedDepth:
         """Return it as arrays, wherever it is."""

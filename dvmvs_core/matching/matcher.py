@@ -178,9 +178,9 @@ class Matcher:
         count = len(recent)
         depths, weights = np.empty((2 * count, *own.shape), np.float32), np.empty((2 * count, *own.shape), np.float32)
         for k, view in enumerate(recent):
-            depths[k] = view.matched.measured_depth[::2, ::2]
-            weights[k] = np.clip(view.matched.margin[::2, ::2] / SURE_MARGIN, MIN_WEIGHT, 1)
-            depths[count + k], weights[count + k] = view.matched.network_depth[::2, ::2], PREDICTION_WEIGHT
+            depths[k], depths[count + k], margin = view.matched.quarter
+            np.clip(margin * np.float32(1 / SURE_MARGIN), MIN_WEIGHT, 1, out=weights[k])
+        weights[count:] = PREDICTION_WEIGHT
         nearest, nearest_weights = np.empty_like(depths), np.empty_like(weights)
         if recent:
             cameras = _to_reference(reference, [*recent, *recent], QUARTER)

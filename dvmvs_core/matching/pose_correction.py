@@ -33,6 +33,7 @@ from dvmvs_core.matching.corner_tracks import CornerTracks, track_corners
 from dvmvs_core.matching.focal_length import with_measured_focal
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.self_calibration import SelfCalibration
+from dvmvs_core.runtime.threads import in_background
 
 EXPECTED_DEPTH, EXPECTED_KNOWN_DEPTH, FULL_AGREEMENT = 0.8, 0.1, 0.5
 """Deviations of log prior depth of each corner, besides what all share: where no past agrees, and where so much of it
@@ -89,13 +90,13 @@ def corrections(tracks: CornerTracks, calibration: SelfCalibration) -> tuple[lis
     precision = prior_precision(tracks.view_T_ref, calibration.expected_turn)
     prior = (tracks, precision, 1 - known, expected_depth)
     moves, depths = parameters(count)
-    alone = adjusted(*prior, depths)
+    alone = in_background(adjusted, *prior, depths)
     together = adjusted(*prior, range(moves.start, depths.stop))
     if not np.isfinite(together.cost):
         return None, calibration
     unexpected = _mean_square(turning(count), precision, together)
     told = calibration.with_turn(unexpected * calibration.expected_turn**2)
-    if not alone.cost - together.cost > MIN_GAIN:
+    if not alone.result().cost - together.cost > MIN_GAIN:
         return None, told
     by_view = together.solution[moves.start : moves.stop].reshape(count, OF_A_VIEW)
     return [_moved(pose, *np.split(move, 2)) for pose, move in zip(tracks.view_T_ref, by_view, strict=True)], told

@@ -14,13 +14,14 @@ would spin or wait for one another to leave a core.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
 
 _pool: ThreadPoolExecutor | None = None
 _pool_threads = 0
+_background = ThreadPoolExecutor(1, thread_name_prefix="dvmvs-background")
 
 
 def parallel_rows(kernel: Callable, rows: int, *arguments) -> None:
@@ -31,6 +32,11 @@ def parallel_rows(kernel: Callable, rows: int, *arguments) -> None:
     kernel(0, edges[1], *arguments)
     for other in others:
         other.result()
+
+
+def in_background(function: Callable, *arguments) -> Future:
+    """Call a function in a thread of its own, after what was given here before, and return at once."""
+    return _background.submit(function, *arguments)
 
 
 def _workers(threads: int) -> ThreadPoolExecutor:

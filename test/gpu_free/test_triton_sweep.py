@@ -42,7 +42,7 @@ CASES = [
      {"frames": 7, "masked": False, "block_channels": 32, "block": networks.PIXELS}, 4),
     *((matching._sweep_kernel, dict.fromkeys(sums, "*fp32") | {"reference": "*i8", "views": "*i8"},
        {"frames": frames, "channels": channels, "block": matching.CELLS}, 4)
-      for frames, channels in ((6, 16), (12, 64))),
+      for frames, channels in ((5, 8), (12, 64))),
     *((matching._paths_kernel, dict.fromkeys(("scores", "penalties", "paths"), "*fp32"),
        {"longest": 160, "block": block}, 1) for block in (32, 64)),
     (matching._median_kernel,

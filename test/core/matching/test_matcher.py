@@ -18,7 +18,7 @@ import torch
 
 from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.matching.descriptors import INT8_SCALE, compiled_joined_maps, joined_maps, patch_rows
+from dvmvs_core.matching.descriptors import INT8_SCALE, PATCH_BASIS, compiled_joined_maps, joined_maps, patch_rows
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.matcher import Matcher
@@ -135,11 +135,10 @@ def test_patches_are_those_of_the_plain_version():
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (12, 14, 1), dtype=np.uint8).repeat(3, axis=2)
     image[:, :5] = 77
-    patches = np.full((12, 14, 16), np.nan, np.float32)
-    patch_rows(0, 12, image[..., 0].astype(np.float32), np.float32(1), patches)
+    patches = np.full((12, 14, 8), np.nan, np.float32)
+    patch_rows(0, 12, image[..., 0].astype(np.float32), np.float32(1), PATCH_BASIS, patches)
     plain = full_patch_descriptors(torch.from_numpy(normalise(image))[None])[0].permute(1, 2, 0).numpy() / 3
-    np.testing.assert_allclose(patches[..., :9], plain, atol=2e-3)
-    assert not patches[..., 9:].any()
+    np.testing.assert_allclose(patches @ PATCH_BASIS, plain, atol=2e-3)
     assert np.abs(patches[:, :4]).max() < 1e-6
 
 
@@ -160,7 +159,7 @@ def test_the_eighth_map_is_joined_where_its_cells_are_centred(join):
 def test_descriptors_are_small_and_of_unit_length(wall, describer):
     descriptors = describer(wall.images[0])
     assert descriptors.patches.dtype == descriptors.maps.dtype == np.int8
-    assert descriptors.patches.shape == (48, 64, 16)
+    assert descriptors.patches.shape == (48, 64, 8)
     assert descriptors.maps.shape == (24, 32, 64)
     for part in (descriptors.patches, descriptors.maps):
         lengths = np.linalg.norm(part.astype(float) / INT8_SCALE, axis=-1)
