@@ -49,7 +49,7 @@ _BINOMIAL = np.array((0.25, 0.5, 0.25))
 
 @dataclass(frozen=True, eq=False)
 class Descriptors:
-    """Descriptors of one image, tensors on a GPU; of length INT8_SCALE, so that 30 keyframes take 16 MB at 320×256.
+    """Descriptors of one image, tensors on a GPU; of length INT8_SCALE, so that 30 keyframes take 25 MB at 320×256.
 
     Attributes:
         patches: (H/2, W/2, PATCH_CHANNELS) int8, of cells centred at pixels 2x.
