@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -35,8 +36,17 @@ def parallel_rows(kernel: Callable, rows: int, *arguments) -> None:
 
 
 def in_background(function: Callable, *arguments) -> Future:
-    """Call a function in a thread of its own, after what was given here before, and return at once."""
-    return _background.submit(function, *arguments)
+    """Call a function in a thread beside, after what was given here before, and return at once.
+
+    There, too, torch uses as many threads as here.
+    """
+    return _background.submit(_with_threads, torch.get_num_threads(), function, arguments)
+
+
+def _with_threads(count: int, function: Callable, arguments: tuple) -> Any:
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+    return function(*arguments)
 
 
 def _workers(threads: int) -> ThreadPoolExecutor:
