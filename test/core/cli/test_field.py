@@ -13,8 +13,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dvmvs_core.data.open_sequence import open_sequence
 from dvmvs_core.errors import ConfigError, DataError
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
@@ -123,3 +125,24 @@ def test_strips_of_an_evaluation_are_a_picture(dvmvs, make_scene, weights, tmp_p
     assert strips.main([*where, "--count", "1"]) == 0
     assert cv2.imread(str(tmp_path / "strips.png")).shape == (two[0] // 2, *two[1:])
     assert strips.main([*where, "--frames", "3"]) == 1
+
+
+def test_a_recording_backwards_has_the_same_frames_in_the_opposite_order(make_scene, tmp_path, capsys):
+    scene, backwards = make_scene("office", frames=5), load("backwards")
+    assert backwards.main([str(scene), "--out", str(tmp_path / "back")]) == 0
+    forward, back = (list(open_sequence(path).items(True)) for path in (scene, tmp_path / "back" / "office"))
+    assert len(back) == 5
+    for one, other in zip(forward, reversed(back), strict=True):
+        np.testing.assert_array_equal(one.frame.image, other.frame.image)
+        np.testing.assert_array_equal(one.sensor_depth, other.sensor_depth)
+        np.testing.assert_allclose(one.frame.world_T_cam, other.frame.world_T_cam)
+        np.testing.assert_array_equal(one.frame.K, other.frame.K)
+        assert one.frame.stamp_ns - forward[0].frame.stamp_ns == pytest.approx(
+            back[-1].frame.stamp_ns - other.frame.stamp_ns, abs=1000
+        )
+    assert backwards.main([str(scene), "--out", str(tmp_path / "back")]) == 1
+    assert "office exists already" in capsys.readouterr().err
+    sorted((scene / "images").iterdir())[2].write_bytes(b"no image")
+    assert backwards.main([str(scene), "--out", str(tmp_path / "again")]) == 1
+    assert "5 images, of which only 4 can be used" in capsys.readouterr().err
+    assert not list((tmp_path / "again").iterdir())
