@@ -62,7 +62,7 @@ def compiled_edges(depth: Tensor, image: Tensor) -> Tensor:
     from dvmvs_core.runtime import edge_kernels as kernels
     from dvmvs_core.runtime.threads import parallel_rows
 
-    logs = np.log(depth[0].numpy())
+    logs = np.log(depth[0].contiguous().numpy())
     moved, features = np.empty_like(logs), np.empty((4, *logs.shape), np.float32)
     np.multiply(image.numpy().transpose(2, 0, 1), np.float32(1 / 255), out=features[:3])
     np.square(features[:3]).sum(axis=0, out=features[3])

@@ -60,8 +60,8 @@ class DepthEngine:
     Not thread-safe: call it from one thread.
 
     Args:
-        network: a PairNet or FusionNet, which is moved to the device and put in evaluation mode; or what runs one
-            already, to share it with another engine.
+        network: a PairNet or FusionNet, which may be moved to the device and put in evaluation mode; where depth is
+            matched, a copy of it runs. Or what runs one already, to share it with another engine.
         config: device, precision, mode and keyframe rule.
         timer: is told of the stages of each frame, as `dvmvs benchmark` lists them; plane_sweep and network are parts
             of depth, where the runner can tell them apart. Who shares a runner shares what it tells.
@@ -77,6 +77,7 @@ class DepthEngine:
 
     Raises:
         DeviceError: if the device does not exist here, or cannot run the network.
+        ConfigError: if what runs a network already is for engines that match, and this one does not.
     """
 
     def __init__(
@@ -91,6 +92,11 @@ class DepthEngine:
         self._matcher = matcher or choose_matcher(self.config.matching, network.config, self.config.precision)
         if isinstance(network, nn.Module):
             network = choose_runner(ending_at_half(network) if self._matcher else network, self.config)
+        elif network.ends_at_half and not self._matcher:
+            raise ConfigError(
+                f"the network of an engine that matches cannot be shared with one that does not: it ends at half"
+                f" resolution; matching is {self.config.matching} here: give this engine a network of its own"
+            )
         if matcher is None:
             self._matcher = matcher_on_device(self._matcher, network.config, network.device, self.config.mode)
         if timer is not None:
@@ -134,15 +140,9 @@ class DepthEngine:
                 may differ.
 
         Raises:
-            ConfigError: if one matches and the other does not, which needs another depth of the network.
+            ConfigError: if this engine matches and the other does not.
         """
-        sibling = type(self)(self._runner, config)
-        if (sibling.matching is None) != (self.matching is None):
-            raise ConfigError(
-                f"engines share a network if all of them match or none does; matching is {self.matching or 'off'} here"
-                f" and {sibling.matching or 'off'} there: give the other engine a network of its own"
-            )
-        return sibling
+        return type(self)(self._runner, config)
 
     @property
     def runs_as(self) -> str:

@@ -91,8 +91,8 @@ def compiled_fusion(
 
     given = [x[0].contiguous().numpy() for x in (depth, confidence)]
     matrices = to_past(K, world_T_cam, past).numpy()
-    logs = np.log(np.concatenate([mean.depth.numpy() for mean in past]))
-    weights = np.concatenate([mean.weight.numpy() for mean in past])
+    logs, weights = (torch.cat([mean[i] for mean in past]).contiguous().numpy() for i in range(2))
+    logs = np.log(logs)
     rule = (_NEAREST_M, CONTRADICTING, AGREEING, DOUBT, PAST_WEIGHT, MIN_WEIGHT, MAX_WEIGHT)
     correction, certainty, mean, weight = np.empty((4, *logs.shape[1:]), np.float32)
     known = (logs, weights, *(np.float32(x) for x in rule))

@@ -38,9 +38,18 @@ _SIDE = 32
 @functools.cache
 def start_compiling(config: MatchingConfig) -> threading.Thread:
     """Compile what matching by a configuration needs, or load it from disk, in a thread; once a process."""
-    thread = threading.Thread(target=match_noise, args=(config,), name="dvmvs-compiler")
+    thread = threading.Thread(target=_compile, args=(config,), name="dvmvs-compiler")
     thread.start()
     return thread
+
+
+def _compile(config: MatchingConfig) -> None:
+    try:
+        match_noise(config)
+    except RuntimeError:
+        # A process that ends starts no more threads, and needs no loops.
+        if threading.main_thread().is_alive():
+            raise
 
 
 def match_noise(config: MatchingConfig) -> None:

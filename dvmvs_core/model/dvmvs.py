@@ -50,6 +50,11 @@ class _PlaneSweepNet(nn.Module):
         self.feature_pyramid = FeaturePyramid(config.extractor_channels, config.pyramid_channels)
         self.encoder = CostVolumeEncoder(config.pyramid_channels, config.depth_hypotheses, config.hyper_channels)
 
+    @property
+    def ends_at_half(self) -> bool:
+        """Whether depth ends at half resolution, see the function `ending_at_half`."""
+        return self.decoder.refine is None
+
     def extract(self, image: Tensor) -> ImageFeatures:
         """Features of a normalised image (B, 3, H, W), whether as reference or as measurement frame."""
         half, quarter, eighth, sixteenth = self.feature_pyramid(self.feature_extractor(image))

@@ -88,7 +88,7 @@ class CostVolumeEncoder(nn.Module):
 class CostVolumeDecoder(nn.Module):
     """Turns the bottleneck (or the hidden state) back into depth.
 
-    Where `refine` and `depth_layer_full` are None, it ends at half resolution: see `dvmvs.ending_at_half`.
+    Where `refine` and `depth_layer_full` are None, it ends at half resolution, see `dvmvs.ending_at_half`.
 
     Args:
         hyper_channels: N, the width at half resolution.

@@ -61,7 +61,7 @@ def network_parts(network: PairNet | FusionNet) -> dict[str, Part]:
     def extract(image: Tensor) -> tuple[Tensor, ...]:
         return tuple(network.extract(image))
 
-    sees_image = network.decoder.refine is not None
+    sees_image = not network.ends_at_half
 
     def decode(*inputs: Tensor) -> tuple[Tensor, ...]:
         image, inputs = (inputs[0], inputs[1:]) if sees_image else (None, inputs)

@@ -57,7 +57,7 @@ class OpenVinoRunner:
     device = torch.device("cpu")
 
     def __init__(self, network: PairNet | FusionNet, device: str, precision: str, strict: bool) -> None:
-        self.config = network.config
+        self.config, self.ends_at_half = network.config, network.ends_at_half
         self.timer: Timer = untimed
         self._lock = threading.Lock()
         self._inverse_depths = network.inverse_depths.numpy()
@@ -66,12 +66,10 @@ class OpenVinoRunner:
         self.description = f"OpenVINO on {device}, {self._target.precision}; compiled plane sweep"
         key = network_key(network, self._target, network.config)
         with _frozen(network):
-            told = network_parts(network)
             parts = {
                 name: ExportedFunction(part.run, part.examples, self._target, f"{key}-{name}")
-                for name, part in told.items()
+                for name, part in network_parts(network).items()
             }
-        self._decodes_image = "image" in told["decode"].inputs
         self._features, self._decode, self._correct = parts["features"], parts["decode"], parts.get("refine")
         if self._correct is not None:
             self._factors = torch.exp(-network.fine_sweep.log_shifts).numpy()
@@ -104,7 +102,7 @@ class OpenVinoRunner:
                 state = self._initial_state
                 if state is not None and previous is not None:
                     state = previous.state._replace(hidden=_warped_hidden_state(previous, geometry))
-                given = (image,) if self._decodes_image else ()
+                given = () if self.ends_at_half else (image,)
                 depth, *state = self._decode(*given, *reference[:4], costs, *(state or ()))
                 if self._correct is not None:
                     decoded, *state = state

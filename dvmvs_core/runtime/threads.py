@@ -13,6 +13,7 @@ would spin or wait for one another to leave a core.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,15 @@ import torch
 _pool: ThreadPoolExecutor | None = None
 _pool_threads = 0
 _background = ThreadPoolExecutor(1, thread_name_prefix="dvmvs-background")
+
+
+def _forget_threads() -> None:
+    """Begin anew in a child process, which a fork leaves without its parent's threads."""
+    global _background, _pool
+    _background, _pool = ThreadPoolExecutor(1, thread_name_prefix="dvmvs-background"), None
+
+
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 def parallel_rows(kernel: Callable, rows: int, *arguments) -> None:

@@ -57,4 +57,6 @@ def _identity(config: NodeConfig) -> tuple:
     file = Path(config.weights)
     version = (file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None
     engine = config.engine
-    return config.weights, version, config.network, engine.device, engine.precision, engine.matching, engine.mode
+    # What auto means, weights tell that are not read yet.
+    matching = "matched" if engine.matching in ("fast", "full") else engine.matching
+    return config.weights, version, config.network, engine.device, engine.precision, matching, engine.mode

@@ -227,8 +227,10 @@ def test_siblings_share_what_extracts_the_maps(make_engine):
 def test_siblings_match_alike(make_engine):
     engine = make_engine("fast")
     assert engine.sibling(engine.config.replace(matching="full")).matching == "full"
-    with pytest.raises(ConfigError, match="matching is fast here and off there"):
+    with pytest.raises(ConfigError, match="ends at half resolution; matching is off here: give this engine a network"):
         engine.sibling(engine.config.replace(matching="off"))
+    whole = make_engine("off")
+    assert whole.sibling(engine.config).matching == "fast"
 
 
 def test_the_timer_hears_of_matching(make_engine):

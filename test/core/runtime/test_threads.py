@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -46,3 +49,21 @@ def test_torch_has_as_many_threads_there():
             assert in_background(torch.get_num_threads).result(10) == count
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own():
+    assert in_background(abs, -1).result(10) == 1
+    program = """
+import os, sys, torch
+from dvmvs_core.runtime.threads import in_background, parallel_rows
+torch.set_num_threads(2)
+rows = []
+in_background(abs, -1).result(), parallel_rows(lambda first, last: rows.append(last), 2)
+child = os.fork()
+if child == 0:
+    parallel_rows(lambda first, last: rows.append(last), 2)
+    os._exit(in_background(abs, -7).result(10) if len(rows) == 4 else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 7
