@@ -46,9 +46,9 @@ def start_compiling(config: MatchingConfig) -> threading.Thread:
 def _compile(config: MatchingConfig) -> None:
     try:
         match_noise(config)
-    except RuntimeError:
-        # A process that ends starts no more threads, and needs no loops.
-        if threading.main_thread().is_alive():
+    except RuntimeError as error:
+        # What a process says of new work when it ends, as after Ctrl-C; it needs no loops any more.
+        if "after shutdown" not in str(error) and "interpreter shutdown" not in str(error):
             raise
 
 
