@@ -94,7 +94,7 @@ class DepthEngine:
             network = choose_runner(ending_at_half(network) if self._matcher else network, self.config)
         elif network.ends_at_half and not self._matcher:
             raise ConfigError(
-                f"the network of an engine that matches cannot be shared with one that does not: it ends at half"
+                "the network of an engine that matches cannot be shared with one that does not: it ends at half"
                 f" resolution; matching is {self.config.matching} here: give this engine a network of its own"
             )
         if matcher is None:

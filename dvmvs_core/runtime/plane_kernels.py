@@ -22,7 +22,6 @@ from dvmvs_core.runtime.compiled import compiled, inlined
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _QUARTER = np.float32(0.25)
-_SUMS = 9
 
 
 @compiled

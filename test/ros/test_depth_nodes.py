@@ -194,12 +194,20 @@ def test_the_range_is_there_for_who_comes_late_and_changes_live(client, walk, fr
     assert ranges[-1].field_of_view == pytest.approx(2 * np.arctan(32 / 60))
     walk.send()
     client.wait(lambda: depths)
-    assert np.isfinite(np.frombuffer(depths[-1].data, "<f4")).all()
-    assert manager.set("max_depth_m", 0.26).successful
-    stamp_ns, _, _ = walk.send()
-    client.wait(lambda: stamp_ns in depths_by_stamp(depths) and len(ranges) == 2)
-    assert np.isposinf(np.frombuffer(depths[-1].data, "<f4")).all(), "nothing is so near"
-    assert ranges[-1].max_range == pytest.approx(0.26)
+    values = np.frombuffer(depths[-1].data, "<f4")
+    assert np.isfinite(values).all()
+    middle = float(np.median(values))
+    # Random weights may find all of the next image nearer than that, or farther; but nothing as near as 0.26 m.
+    for number, greatest in enumerate((middle, 0.26), start=2):
+        assert manager.set("max_depth_m", greatest).successful
+        stamp_ns, _, _ = walk.send()
+        client.wait(
+            lambda stamp_ns=stamp_ns, number=number: stamp_ns in depths_by_stamp(depths) and len(ranges) == number
+        )
+        values = np.frombuffer(depths[-1].data, "<f4")
+        assert (values[np.isfinite(values)] <= greatest).all()
+        assert ranges[-1].max_range == pytest.approx(greatest)
+    assert np.isposinf(values).all()
     refused = manager.set("min_depth_m", 900.0)
     assert not refused.successful and "min_depth_m must be less than max_depth_m" in refused.reason
     assert manager.set("max_depth_m", 1000.0).successful
