@@ -7,9 +7,9 @@
 
 """Where a keyframe has no depth information, and the depth with the least expected relative error there.
 
-A keyframe is blind where parallax is too small to tell planes apart, no plane matches clearly over the whole image, and
-past keyframes did not come to the same depth. What is left are the network and past depth, whose scale may be far off:
-on rendered worlds log depth then deviates from the truth by 0.4 to 0.6.
+A keyframe is blind where parallax is too small to tell planes apart, or smaller than what poses are off by, no plane
+matches clearly over the whole image, and past keyframes did not measure the same depth. What is left are the network
+and past depth, whose scale may be far off: on rendered worlds log depth then deviates from the truth by 0.3 to 0.6.
 
 Errors are scored relative to the true depth: twice the depth of a wall is off by 100 %, half of it by 50 %. Of a
 log-normal distribution with median m and deviation s of log depth, the depth with the least expected relative error is
@@ -22,26 +22,39 @@ Gneiting, "Making and Evaluating Point Forecasts", Journal of the American Stati
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dvmvs_core.matching.allowed_by_poses import allowed_by_poses
 from dvmvs_core.model.regulariser import anchored
 
 LOG_DEPTH_DEVIATION = 0.45
 """Deviation s of log depth where a keyframe is blind. Chosen on four sets of rendered worlds, 1,176 keyframes, see
 benchmarks/ablation.md."""
 
+POSE_ERRORS = 2.0
+"""Parallax at which blindness has fallen to 1/e, in deviations of a pose, where poses are rough."""
 
-def blindness(parallax: Tensor, agreement: Tensor, evidence: Tensor, scale_px: float) -> Tensor:
+
+def blindness(
+    parallax: Tensor, agreement: Tensor, evidence: Tensor, scale_px: float, pose_error_px: float | Tensor
+) -> Tensor:
     """Return how little is known of the depth of each cell (q, r), 0…1.
+
+    What past keyframes agree on counts as far as poses allow a depth to be measured: where they do not, each has its
+    depth from the one before, and all agree on the first guess.
 
     Args:
         parallax: (q, r) pixels that a depth step of 25 % moves the point.
         agreement: (q, r), 0…1, of what past keyframes matched with the prior depth.
         evidence: (EVIDENCE, q, r) of `RegulariserInputs`.
-        scale_px: pixels of parallax at which blindness has fallen to 1/e.
+        scale_px: pixels of parallax at which blindness has fallen to 1/e, where poses are exact.
+        pose_error_px: deviation of where poses and focal length say that a point is; a number, or a tensor (1,).
     """
-    return (-parallax / scale_px).exp() * (1 - agreement) * (1 - anchored(evidence[None])[0, 0])
+    scale = (POSE_ERRORS * torch.as_tensor(pose_error_px)).clamp(min=scale_px)
+    measured = agreement * allowed_by_poses(parallax, pose_error_px)
+    return (-parallax / scale).exp() * (1 - measured) * (1 - anchored(evidence[None])[0, 0])
 
 
 def least_relative_error(depth: Tensor, blindness: Tensor) -> Tensor:

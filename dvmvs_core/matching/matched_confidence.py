@@ -19,14 +19,14 @@ Symbols: (H, W) pixels, (h, w) cells of the half-resolution grid, F cues.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.special import erf
+import torch
 
-from dvmvs_core.confidence import WITHIN, load_coefficients
+from dvmvs_core.confidence import load_coefficients
+from dvmvs_core.matching.allowed_by_poses import allowed_by_poses
 from dvmvs_core.matching.keyframe import MatchedDepth
 
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -52,13 +52,6 @@ MAX_MARGIN = 2.0
 MAX_DIFFERENCE = 0.5
 """Of log depth; a larger difference says no more."""
 
-LEAST_PARALLAX_PX = 0.01
-"""What counts where there is less, so that a confidence of 0 says that no keyframe has the point in view."""
-
-ALLOWED_PER_PIXEL = math.log(WITHIN) / math.log(1.25) / math.sqrt(2)
-"""What the parallax of a 25 % step, over the deviation of a pose in pixels, is multiplied by for `erf` to say how often
-depth is right."""
-
 EDGE_CELLS = 5
 """Cells a side in which depth edges are looked for."""
 
@@ -81,7 +74,8 @@ def matched_confidence(matched: MatchedDepth, preset: str) -> np.ndarray:
     confidence = 1 / (1 + np.exp(-log_odds))
     if matched.log_odds is not None:
         confidence /= 1 + np.exp(-matched.log_odds)
-    confidence *= _allowed_by_poses(_resized(matched.parallax, confidence.shape), matched.pose_error_px)
+    parallax = torch.from_numpy(_resized(matched.parallax, confidence.shape))
+    confidence *= allowed_by_poses(parallax, matched.pose_error_px).numpy()
     size = matched.depth.shape[::-1]
     valid_mask = cv2.resize(in_view.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
     return valid_mask * _resized(in_view * confidence, matched.depth.shape)
@@ -118,12 +112,6 @@ def matched_cues(matched: MatchedDepth) -> tuple[np.ndarray, np.ndarray]:
         blindness,
     )
     return np.stack(cues).astype(np.float32, copy=False), matched.views > 0
-
-
-def _allowed_by_poses(parallax: np.ndarray, pose_error_px: float) -> np.ndarray:
-    """Probability that depth is right if only poses are off, by the parallax (h, w) of a 25 % depth step, pixels."""
-    known = np.maximum(parallax, np.float32(LEAST_PARALLAX_PX))
-    return erf(known * np.float32(ALLOWED_PER_PIXEL / pose_error_px))
 
 
 def _resized(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -163,10 +163,11 @@ class Matcher:
         full = np.clip(full, np.float32(c.min_depth_m), np.float32(FARTHEST_M))
         count = np.empty(depth.shape, np.uint8)
         parallel_rows(count_views, len(count), full[::2, ::2], *to_half, HALF.margin, count)
+        pose_error_px = calibration.pose_error_px(reference, views)
         known = torch.from_numpy(parallax), torch.from_numpy(agreement), evidence
-        blind = blindness(*known, c.prior_parallax_px).numpy()
+        blind = blindness(*known, c.prior_parallax_px, pose_error_px).numpy()
         found = (full, depth, own, prior, agreement, parallax, margin, count, blind, log_odds)
-        return MatchedDepth(*found, calibration=calibration, pose_error_px=calibration.pose_error_px(reference, views))
+        return MatchedDepth(*found, calibration=calibration, pose_error_px=pose_error_px)
 
     def _prior(
         self, reference: MatchingView, past: Sequence[MatchingView], own: np.ndarray

@@ -13,14 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.matched_confidence import (
-    ALLOWED_PER_PIXEL,
-    CLEAR_PARALLAX_PX,
-    EDGE_CELLS,
-    LEAST_PARALLAX_PX,
-    MAX_DIFFERENCE,
-    MAX_MARGIN,
-)
+from dvmvs_core.matching.allowed_by_poses import allowed_by_poses
+from dvmvs_core.matching.matched_confidence import CLEAR_PARALLAX_PX, EDGE_CELLS, MAX_DIFFERENCE, MAX_MARGIN
 
 
 def device_confidence(found: dict[str, Tensor], pose_error_px: Tensor, weights: Tensor, bias: float) -> Tensor:
@@ -35,8 +29,8 @@ def device_confidence(found: dict[str, Tensor], pose_error_px: Tensor, weights: 
     in_view = (found["views"] > 0).float()
     log_odds = (weights[:, None, None] * _cues(found)).sum(dim=0) + bias
     parallax = _resized(found["parallax"][None], log_odds.shape)[0]
-    allowed_by_poses = (parallax.clamp(min=LEAST_PARALLAX_PX) * ALLOWED_PER_PIXEL / pose_error_px).erf()
-    confidence = log_odds.sigmoid() * found["log_odds"].sigmoid() * allowed_by_poses
+    allowed = allowed_by_poses(parallax, pose_error_px)
+    confidence = log_odds.sigmoid() * found["log_odds"].sigmoid() * allowed
     valid_mask = in_view.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
     return valid_mask * _resized((in_view * confidence)[None], found["depth"].shape)[0]
 

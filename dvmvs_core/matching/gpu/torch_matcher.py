@@ -246,7 +246,7 @@ class TorchMatcher:
             "prior": prior,
             "agreement": agreement,
             "parallax": moved,
-            "blindness": blindness(moved, agreement, evidence, c.prior_parallax_px),
+            "blindness": blindness(moved, agreement, evidence, c.prior_parallax_px, pose_error_px),
         }
         found["confidence"] = device_confidence(found, pose_error_px, self._weights, self._bias)
         found["past"] = _as_past(depth, best.margin, network)

@@ -9,14 +9,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.matching.blindness import LOG_DEPTH_DEVIATION, blindness, least_relative_error
+from dvmvs_core.matching.blindness import LOG_DEPTH_DEVIATION, POSE_ERRORS, blindness, least_relative_error
 from dvmvs_core.model.regulariser import ANCHOR, EVIDENCE, NO_ANCHOR
 
 SCALE_PX = 2.0
+EXACT = 1e-4
+"""Deviation of poses in pixels that allows everything to be measured."""
 
 
 def evidence_of(clear: float) -> torch.Tensor:
@@ -27,20 +31,39 @@ def evidence_of(clear: float) -> torch.Tensor:
 
 def test_it_falls_with_parallax_where_images_say_nothing():
     parallax = torch.tensor((0.0, SCALE_PX, 100.0)).expand(6, 3)
-    found = blindness(parallax, torch.zeros(6, 3), evidence_of(NO_ANCHOR - 0.02), SCALE_PX)
+    found = blindness(parallax, torch.zeros(6, 3), evidence_of(NO_ANCHOR - 0.02), SCALE_PX, EXACT)
     torch.testing.assert_close(found, torch.tensor((1.0, np.exp(-1), 0.0), dtype=torch.float32).expand(6, 3))
 
 
 def test_what_the_past_agrees_on_is_not_blind():
     agreement = torch.tensor((0.0, 0.6, 1.0)).expand(6, 3)
-    found = blindness(torch.zeros(6, 3), agreement, evidence_of(NO_ANCHOR - 0.02), SCALE_PX)
+    found = blindness(torch.zeros(6, 3), agreement, evidence_of(NO_ANCHOR - 0.02), SCALE_PX, EXACT)
     torch.testing.assert_close(found, 1 - agreement)
+
+
+def test_parallax_counts_by_what_poses_are_off():
+    parallax, agreement = torch.full((6, 3), 4.0), torch.zeros(6, 3)
+    fine, rough = (
+        blindness(parallax, agreement, evidence_of(NO_ANCHOR - 0.02), SCALE_PX, error_px) for error_px in (0.5, 4.0)
+    )
+    torch.testing.assert_close(fine, torch.full_like(fine, np.exp(-4.0 / SCALE_PX)))
+    torch.testing.assert_close(rough, torch.full_like(rough, np.exp(-4.0 / (POSE_ERRORS * 4.0))))
+
+
+def test_a_past_that_poses_did_not_allow_to_measure_counts_little():
+    parallax, agreement = torch.full((6, 3), 1.0), torch.ones(6, 3)
+    fine, rough = (
+        blindness(parallax, agreement, evidence_of(NO_ANCHOR - 0.02), SCALE_PX, error_px) for error_px in (EXACT, 4.0)
+    )
+    assert not fine.any()
+    allowed = math.erf(math.log(1.1) / math.log(1.25) / 4.0 / math.sqrt(2))
+    torch.testing.assert_close(rough, torch.full_like(rough, math.exp(-1 / (POSE_ERRORS * 4.0)) * (1 - allowed)))
 
 
 def test_a_clear_keyframe_is_blind_nowhere():
     parallax = torch.zeros(6, 8)
     half, clear = (
-        blindness(parallax, torch.zeros(6, 8), evidence_of(clear), SCALE_PX)
+        blindness(parallax, torch.zeros(6, 8), evidence_of(clear), SCALE_PX, EXACT)
         for clear in ((NO_ANCHOR + ANCHOR) / 2, ANCHOR + 0.01)
     )
     torch.testing.assert_close(half, torch.full_like(half, 0.5))
