@@ -38,7 +38,8 @@ from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, ending_at_half
 from dvmvs_core.model.features import ImageFeatures
-from dvmvs_core.preprocess import Preprocessor
+from dvmvs_core.preprocess import Preprocessor, normalised_tensor
+from dvmvs_core.radial_distortion import bent, straightened
 from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
@@ -159,7 +160,7 @@ class DepthEngine:
         self._keyframes.clear()
         self._past.clear()
         self._preprocessor: Preprocessor | None = None
-        self._warned_of_focal_length = False
+        self._warned_of: set[str] = set()
         self.last_decision: KeyframeDecision | None = None
 
     def step(self, frame: Frame) -> DepthPrediction | None:
@@ -187,7 +188,7 @@ class DepthEngine:
         measurements = self._keyframes.measurement_frames()
         estimate = self._estimate(frame.image, reference, measurements)
         self._past.remember(reference, estimate.network_depth, estimate.state, estimate.fused)
-        self._warn_of_focal_length()
+        self._warn_of_intrinsics()
         return estimate.prediction(frame, self._preprocessor.K, measurements, started)
 
     def predict_without_update(self, frame: Frame) -> DepthPrediction | None:
@@ -259,27 +260,42 @@ class DepthEngine:
     def _estimate(self, image: np.ndarray, reference: StoredView, measurements: list[StoredView]) -> FrameEstimate:
         """Run the network and what follows it, one line a stage; nothing but the views' features changes."""
         with enough_memory(self.model_config, self.device):
-            image, resized = self._network_image(image)
+            image, straight, resized = self._network_image(image)
             # First, since a runner may overwrite the reference frame's features at the next extraction.
             self._extract_missing(measurements)
-            features = self._features(image, resized, reference)
+            features = self._features(image, straight, reference)
             network_depth, state = self._depth(image, features, reference, measurements)
             depth, confidence, fused = network_depth, None, None
             if self._matcher:
-                depth, confidence, fused = self._match(resized, reference, network_depth)
+                depth, confidence, fused = self._match(straight, reference, network_depth)
+                depth, confidence = self._bent(depth, confidence)
             elif self.estimates_confidence:
                 confidence = self._confidence(depth, reference, measurements)
         return FrameEstimate(resized, depth, network_depth, state, confidence, fused)
 
-    def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network takes; the image (h, w, 3) without the distortion that is known of; and as it came."""
+        distortion = self._past.calibration.removed_distortion
         with self._timer("preprocess"):
-            return self._preprocessor.network_image(image, self.device)
+            image, resized = self._preprocessor.network_image(image, self.device)
+            if not distortion:
+                return image, resized, resized
+            straight = straightened(resized, self._preprocessor.K, distortion)
+            return normalised_tensor(straight[None]), straight, resized
+
+    def _bent(self, depth: Tensor, confidence: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Depth (1, h, w) and confidence at the pixels of the image as it came."""
+        lens = self._preprocessor.K, self._past.calibration.removed_distortion
+        if not lens[1]:
+            return depth, confidence
+        with self._timer("preprocess"):
+            return bent(depth, *lens, "border"), None if confidence is None else bent(confidence, *lens, "zeros")
 
     def _extract_missing(self, measurements: list[StoredView]) -> None:
         """Extract the features of measurement frames that have none, or whose features must not be kept."""
         for view in measurements:
             if view.matching is None or not self._runner.keeps_features:
-                self._features(*self._network_image(view.image), view)
+                self._features(*self._network_image(view.image)[:2], view)
 
     def _features(self, image: Tensor, resized: Tensor, view: StoredView) -> ImageFeatures:
         with self._timer("features"):
@@ -288,7 +304,9 @@ class DepthEngine:
         if self._matcher and view.matching_view is None:
             with self._timer("descriptors"):
                 descriptors = self._matcher.describe(resized)
-            view.matching_view = MatchingView(descriptors, self._preprocessor.K, view.world_T_cam[0].numpy())
+            camera = self._preprocessor.K, view.world_T_cam[0].numpy()
+            distortion = self._past.calibration.removed_distortion
+            view.matching_view = MatchingView(descriptors, *camera, distortion=distortion)
         if self._runner.keeps_features:
             view.image = None
         return features
@@ -330,21 +348,27 @@ class DepthEngine:
             )
 
     def _K(self, calibration: SelfCalibration) -> Tensor:
-        """Intrinsics (1, 3, 3) of the network's image, by what is known of the camera."""
+        """Intrinsics (1, 3, 3) of the straightened network image, by what is known of the camera."""
         return torch.from_numpy(calibration.K(self._preprocessor.K))[None]
 
-    def _warn_of_focal_length(self) -> None:
-        """Say once that the intrinsics are clearly off: depth is as wrong as they are where matching is off."""
+    def _warn_of_intrinsics(self) -> None:
+        """Say once of each that it is clearly off: depth is as wrong as it is where matching is off."""
         calibration = self._past.calibration
-        if self._warned_of_focal_length or not calibration.is_clearly_off:
-            return
-        self._warned_of_focal_length = True
-        logger.warning(
-            "the camera's focal length seems to be %.0f %% %s than its intrinsics say; depth is matched with that, "
-            "but calibrate the camera",
-            100 * abs(calibration.log_focal),
-            "longer" if calibration.log_focal > 0 else "shorter",
-        )
+        if calibration.is_clearly_off and "focal length" not in self._warned_of:
+            self._warned_of.add("focal length")
+            logger.warning(
+                "the camera's focal length seems to be %.0f %% %s than its intrinsics say; depth is matched with that, "
+                "but calibrate the camera",
+                100 * abs(calibration.log_focal),
+                "longer" if calibration.log_focal > 0 else "shorter",
+            )
+        if calibration.is_clearly_bent and "distortion" not in self._warned_of:
+            self._warned_of.add("distortion")
+            logger.warning(
+                "the camera's images seem to be radially distorted, with k1 = %+.2f besides what camera_info says; "
+                "depth is matched with that, but calibrate the camera",
+                calibration.distortion,
+            )
 
     def _follow_camera(self, frame: Frame) -> None:
         if self._is_same_camera(frame):

@@ -30,8 +30,8 @@ EXPECTED_SCALE, EXPECTED_EXPONENT = 0.8, 0.3
 """Deviations of log prior depth that all corners share: of a scale and of an exponent (a network that sees too little
 depth keeps less of its range)."""
 
-EXPECTED_FOCAL = 0.1
-"""Deviation of log focal length: weak, so that it only keeps the adjustment near the start."""
+EXPECTED_FOCAL, EXPECTED_DISTORTION = 0.1, 0.3
+"""Deviations of log focal length and radial distortion: weak, so that they only keep the adjustment near the start."""
 
 TRACK_NOISE, OUTLIER = 0.6, 3.0
 """Deviation of tracks, cells, and the squared residual over its variance that counts half (Cauchy); also of depth."""
@@ -42,8 +42,8 @@ CORRELATED = 20.0
 ITERATIONS, CONVERGED = 5, 1e-3
 """Of Gauss-Newton, and the gain of log likelihood after which there is none."""
 
-OF_A_VIEW, SHARED = 6, 3
-"""Parameters: rotation vector and translation of each view; scale, exponent and log focal length of all."""
+OF_A_VIEW, SHARED = 6, 4
+"""Parameters: rotation vector and translation of each view; scale, exponent, log focal length and distortion of all."""
 
 _LEAST_SHIFT_M = 1e-5  # a prior without any width has no precision
 
@@ -52,7 +52,7 @@ class Adjusted(NamedTuple):
     """What explains the tracks best.
 
     Attributes:
-        solution: (6 V + 3,) as in `bundle_kernels`.
+        solution: (6 V + 4,) as in `bundle_kernels`.
         information: (P, P) inverse covariance of the P free parameters.
         cost: negative logarithm of the likelihood, up to a constant.
     """
@@ -69,7 +69,7 @@ def adjusted(
 
     Args:
         tracks: of views that all have some, of corners that all are seen.
-        precision: (6 V + 3, 6 V + 3) of the prior, as of `prior_precision`.
+        precision: (6 V + 4, 6 V + 4) of the prior, as of `prior_precision`.
         doubt: (N,) 0…1: how much of scale and exponent the corners take part in.
         expected_depth: (N,) deviation of each corner's own change of log depth.
         free: the parameters that may differ from 0.
@@ -83,9 +83,9 @@ def adjusted(
 
 
 def parameters(views: int) -> tuple[range, range]:
-    """Return the places of the views' moves, and of scale and exponent; log focal length comes last."""
+    """Return the places of the views' moves, and of scale and exponent; log focal length and distortion come last."""
     moves = OF_A_VIEW * views
-    return range(moves), range(moves, moves + SHARED - 1)
+    return range(moves), range(moves, moves + SHARED - 2)
 
 
 def turning(views: int) -> np.ndarray:
@@ -94,7 +94,7 @@ def turning(views: int) -> np.ndarray:
 
 
 def prior_precision(view_T_ref: np.ndarray, expected_turn: float) -> np.ndarray:
-    """Return the inverse covariance (6 V + 3, 6 V + 3) of what is expected of the parameters.
+    """Return the inverse covariance (6 V + 4, 6 V + 4) of what is expected of the parameters.
 
     With an error e of each camera's pose, and R of view_T_ref, the view is off by e_view + R e_ref.
 
@@ -112,5 +112,5 @@ def prior_precision(view_T_ref: np.ndarray, expected_turn: float) -> np.ndarray:
     precision[np.ix_(turns, turns)] = together / expected_turn**2
     precision[np.ix_(turns + 3, turns + 3)] = together / np.outer(shifts, shifts)
     shared = np.arange(OF_A_VIEW * count, len(precision))
-    precision[shared, shared] = 1 / np.square((EXPECTED_SCALE, EXPECTED_EXPONENT, EXPECTED_FOCAL))
+    precision[shared, shared] = 1 / np.square((EXPECTED_SCALE, EXPECTED_EXPONENT, EXPECTED_FOCAL, EXPECTED_DISTORTION))
     return precision

@@ -7,11 +7,12 @@
 
 """Bundle adjustment of a keyframe's views over tracked corners. Importing this module needs numba.
 
-Symbols: N corners, V views; x rays at depth 1 in the reference; y places at depth 1 in a view. A solution (6 V + 3,)
-holds rotation vector and translation of each view, then a, b and the logarithm of the focal length over the given one,
-which the views share with the reference. Log depth of a corner is that of its prior, plus doubt · (a + b · (log of the
-prior less its mean)), plus a change of its own. These changes are eliminated from the normal equations (Schur
-complement), so that their size does not depend on N.
+Symbols: N corners, V views; x rays at depth 1 in the reference; y places at depth 1 in a view. A solution (6 V + 4,)
+holds rotation vector and translation of each view, then a, b, the logarithm of the focal length over the given one and
+the radial distortion k, which the views share with the reference. Log depth of a corner is that of its prior, plus
+doubt · (a + b · (log of the prior less its mean)), plus a change of its own. These changes are eliminated from the
+normal equations (Schur complement), so that their size does not depend on N. What the reference sees at x lies at
+(1 − k r²) x, and what lies at y is seen at (1 + k r²) y, r being its distance from the axis.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def adjust(
         depth: (N,) prior depth in the reference view, metres.
         focal: (V, 2) fx, fy of the views' cells, as given.
         view_T_ref: (V, 4, 4) as given.
-        precision: (6 V + 3, 6 V + 3) of the prior of a solution, whose mean is 0.
+        precision: (6 V + 4, 6 V + 4) of the prior of a solution, whose mean is 0.
         doubt: (N,) 0…1: how much of what all corners share a corner's depth takes part in.
         expected_depth: (N,) deviations of the corners' own changes of log depth.
         track_noise: deviation of tracks, cells.
@@ -77,7 +78,7 @@ def adjust(
     A, b = np.empty((size, size)), np.empty(size)
     both, own, slope = np.empty((corners, size)), np.empty(corners), np.empty(corners)
     changes, next_changes, next_solution = np.zeros(corners), np.empty(corners), np.zeros(size)
-    turns, J = np.empty((len(view_T_ref), 3, 3)), np.empty((2, 10))
+    turns, J = np.empty((len(view_T_ref), 3, 3)), np.empty((2, 11))
     tracks = (x, y, seen, depth, off_mean, focal, view_T_ref)
     variances = (precision, doubt, expected_depth, 1 / track_noise**2, outlier, correlated)
     solution[:] = 0
@@ -123,12 +124,12 @@ def _cost(tracks, variances, s, e, turns, J):
     for v in range(len(view_T_ref)):
         _rotation(s[6 * v : 6 * v + 3], turns[v])
     for n in range(len(x)):
-        here = np.exp(doubt[n] * (s[size - 3] + s[size - 2] * off_mean[n]) + e[n]) * depth[n]
+        here = np.exp(doubt[n] * (s[size - 4] + s[size - 3] * off_mean[n]) + e[n]) * depth[n]
         cost += 0.5 * outlier * np.log1p((e[n] / expected_depth[n]) ** 2 / outlier) / correlated
         for v in range(len(view_T_ref)):
             if seen[v, n]:
                 move = (view_T_ref[v], turns[v], s[6 * v + 3 :])
-                is_in_front, rx, ry = _off(x[n], y[v, n], here, focal[v], *move, s[size - 1], J)
+                is_in_front, rx, ry = _off(x[n], y[v, n], here, focal[v], *move, s[size - 2], s[size - 1], J)
                 if is_in_front:
                     cost += 0.5 * outlier * np.log1p((rx * rx + ry * ry) * by_track / outlier) / correlated
     return cost
@@ -140,8 +141,9 @@ def _set_up(tracks, variances, s, e, turns, J, A, b, both, own, slope):
     x, y, seen, depth, off_mean, focal, view_T_ref = tracks
     precision, doubt, expected_depth, by_track, outlier, correlated = variances
     size = len(s)
-    place = np.empty(9, np.int64)
-    place[6], place[7], place[8] = size - 3, size - 2, size - 1
+    place = np.empty(10, np.int64)
+    for i in range(6, 10):
+        place[i] = size - 10 + i
     for i in range(size):
         b[i] = 0
         for j in range(size):
@@ -151,57 +153,74 @@ def _set_up(tracks, variances, s, e, turns, J, A, b, both, own, slope):
         _rotation(s[6 * v : 6 * v + 3], turns[v])
     both[:] = 0
     for n in range(len(x)):
-        here = np.exp(doubt[n] * (s[size - 3] + s[size - 2] * off_mean[n]) + e[n]) * depth[n]
+        here = np.exp(doubt[n] * (s[size - 4] + s[size - 3] * off_mean[n]) + e[n]) * depth[n]
         own[n] = 1 / (1 + (e[n] / expected_depth[n]) ** 2 / outlier) / expected_depth[n] ** 2 / correlated
         slope[n] = -own[n] * e[n]
         for v in range(len(view_T_ref)):
             if not seen[v, n]:
                 continue
             move = (view_T_ref[v], turns[v], s[6 * v + 3 :])
-            is_in_front, rx, ry = _off(x[n], y[v, n], here, focal[v], *move, s[size - 1], J)
+            is_in_front, rx, ry = _off(x[n], y[v, n], here, focal[v], *move, s[size - 2], s[size - 1], J)
             if not is_in_front:
                 continue
             weight = by_track / (1 + (rx * rx + ry * ry) * by_track / outlier) / correlated
             for i in range(6):
                 place[i] = 6 * v + i
             for k in range(2):  # by a and by b
-                J[k, 6], J[k, 7] = doubt[n] * J[k, 9], doubt[n] * off_mean[n] * J[k, 9]
-            own[n] += weight * (J[0, 9] ** 2 + J[1, 9] ** 2)
-            slope[n] += weight * (J[0, 9] * rx + J[1, 9] * ry)
-            for i in range(9):
+                J[k, 6], J[k, 7] = doubt[n] * J[k, 10], doubt[n] * off_mean[n] * J[k, 10]
+            own[n] += weight * (J[0, 10] ** 2 + J[1, 10] ** 2)
+            slope[n] += weight * (J[0, 10] * rx + J[1, 10] * ry)
+            for i in range(10):
                 b[place[i]] += weight * (J[0, i] * rx + J[1, i] * ry)
-                both[n, place[i]] += weight * (J[0, i] * J[0, 9] + J[1, i] * J[1, 9])
-                for j in range(9):
+                both[n, place[i]] += weight * (J[0, i] * J[0, 10] + J[1, i] * J[1, 10])
+                for j in range(10):
                     A[place[i], place[j]] += weight * (J[0, i] * J[0, j] + J[1, i] * J[1, j])
 
 
 @inlined
-def _off(x, y, depth, given_focal, view_T_ref, turn, shift, log_focal, J):
-    """How far a track ends from where depth, pose and focal length say, cells; puts derivatives of the latter into J.
+def _off(x, y, depth, given_focal, view_T_ref, turn, shift, log_focal, distortion, J):
+    """How far a track ends from where depth, pose, focal length and distortion say, cells; puts derivatives into J.
 
-    They are by rotation and translation of the view, J[:, :6], by the logarithms of focal length, J[:, 8], and of
-    depth, J[:, 9]. With a longer focal length the rays of both views are closer to the axis.
+    They are by rotation and translation of the view, J[:, :6], by the logarithm of focal length, J[:, 8], by radial
+    distortion, J[:, 9], and by the logarithm of depth, J[:, 10]. With a longer focal length the rays of both views are
+    closer to the axis; with a distortion above 0 they are closer the farther they are from it.
     """
     R, t = view_T_ref, view_T_ref[:3, 3]
     longer = np.exp(log_focal)
-    aside = (x[0] / longer, x[1] / longer, 0.0)
-    ray = (aside[0], aside[1], 1.0)
+    seen = (x[0] / longer, x[1] / longer)
+    square = seen[0] * seen[0] + seen[1] * seen[1]
+    straight = 1 - distortion * square
+    ray = (seen[0] * straight, seen[1] * straight, 1.0)
     unturned = (_dot(R[0], ray), _dot(R[1], ray), _dot(R[2], ray))
     by_depth = (depth * _dot(turn[0], unturned), depth * _dot(turn[1], unturned), depth * _dot(turn[2], unturned))
     turned = (by_depth[0] + _dot(turn[0], t), by_depth[1] + _dot(turn[1], t), by_depth[2] + _dot(turn[2], t))
-    nearer = (-depth * _dot(R[0], aside), -depth * _dot(R[1], aside), -depth * _dot(R[2], aside))
-    by_focal = (_dot(turn[0], nearer), _dot(turn[1], nearer), _dot(turn[2], nearer))
-    z = max(turned[2] + shift[2], _MIN_DEPTH)
+    X, Y, z = turned[0] + shift[0], turned[1] + shift[1], max(turned[2] + shift[2], _MIN_DEPTH)
+    p, q = X / z, Y / z
+    off_axis = p * p + q * q
+    bent = 1 + distortion * off_axis
     focal = (longer * given_focal[0], longer * given_focal[1])
-    u, v = focal[0] * (turned[0] + shift[0]) / z, focal[1] * (turned[1] + shift[1]) / z
-    gradients = ((focal[0] / z, 0.0, -u / z), (0.0, focal[1] / z, -v / z))
+    u, v = focal[0] * p * bent, focal[1] * q * bent
+    mixed = 2 * distortion * p * q
+    du = (focal[0] * (bent + 2 * distortion * p * p) / z, focal[0] * mixed / z)
+    dv = (focal[1] * mixed / z, focal[1] * (bent + 2 * distortion * q * q) / z)
+    gradients = ((du[0], du[1], -p * du[0] - q * du[1]), (dv[0], dv[1], -p * dv[0] - q * dv[1]))
+    closer = -depth * (1 - 3 * distortion * square)
+    nearer = (closer * seen[0], closer * seen[1], 0.0)
+    straighter = (-depth * square * seen[0], -depth * square * seen[1], 0.0)
+    by_focal = (_dot(R[0], nearer), _dot(R[1], nearer), _dot(R[2], nearer))
+    by_focal = (_dot(turn[0], by_focal), _dot(turn[1], by_focal), _dot(turn[2], by_focal))
+    by_bend = (_dot(R[0], straighter), _dot(R[1], straighter), _dot(R[2], straighter))
+    by_bend = (_dot(turn[0], by_bend), _dot(turn[1], by_bend), _dot(turn[2], by_bend))
     for k in range(2):
         # A rotation w moves a point X by w × X, and g · (w × X) = w · (X × g).
         J[k, 0], J[k, 1], J[k, 2] = _cross_product(turned, gradients[k])
         J[k, 3], J[k, 4], J[k, 5] = gradients[k]
-        J[k, 8], J[k, 9] = _dot(gradients[k], by_focal), _dot(gradients[k], by_depth)
+        J[k, 8], J[k, 9] = _dot(gradients[k], by_focal), _dot(gradients[k], by_bend)
+        J[k, 10] = _dot(gradients[k], by_depth)
     J[0, 8] += u
     J[1, 8] += v
+    J[0, 9] += focal[0] * p * off_axis
+    J[1, 9] += focal[1] * q * off_axis
     return z > _MIN_DEPTH, given_focal[0] * y[0] - u, given_focal[1] * y[1] - v
 
 

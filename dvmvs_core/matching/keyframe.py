@@ -82,12 +82,14 @@ class MatchingView:
         K: (3, 3) intrinsics, pixels.
         world_T_cam: (4, 4) pose.
         matched: what was matched for it; None where nothing was yet, as for the first keyframe.
+        distortion: radial distortion that was taken out of its image before.
     """
 
     descriptors: Descriptors
     K: np.ndarray
     world_T_cam: np.ndarray
     matched: MatchedDepth | None = None
+    distortion: float = 0.0
 
     def with_depth(self, matched: MatchedDepth) -> MatchingView:
         """Return it as later keyframes need it."""

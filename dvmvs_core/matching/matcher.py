@@ -39,6 +39,7 @@ from dvmvs_core.matching.regularise import Found, Regularise, quarter_means, reg
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER, Grid, relative_views
 from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
 from dvmvs_core.matching.semi_global import jump_penalties, paths_across, paths_down
+from dvmvs_core.matching.straight_views import StraightViews
 from dvmvs_core.matching.view_selection import views_to_match
 from dvmvs_core.runtime.reprojection_kernels import splat_maps
 from dvmvs_core.runtime.sweep import aligned_zeros, repeat_edges
@@ -95,6 +96,7 @@ class Matcher:
         self.regularise = regularise
         self.describe = describer
         steps = np.linspace(np.log(config.min_depth_m), np.log(config.max_depth_m), config.planes)
+        self._straight = StraightViews(describer)
         self._buffers = _Buffers()
         self._log_depths = steps.astype(np.float32)
         self._inverse_depths = np.exp(-steps).astype(np.float32)
@@ -126,6 +128,7 @@ class Matcher:
         views = views_to_match(reference, past, prior, c.views)
         if not views:
             return _unmatched(network_depth, own, prior, agreement, calibration)
+        views = self._straight(views, reference.distortion)
         views, calibration = corrected_views(reference, views, prior, agreement, calibration)
         to_half = _to_views(reference, views, HALF)
         parallax = np.empty_like(prior)

@@ -16,7 +16,7 @@ corners together.
 
 The views are moved where that explains the tracks better than other depths alone do. Otherwise they stay as given:
 tracks err by a quarter of a pixel themselves, and good poses by less. How good they are is learned from keyframe to
-keyframe, and so is the focal length.
+keyframe, and so are focal length and distortion.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import numpy as np
 from dvmvs_core.geometry import inverse_pose
 from dvmvs_core.matching.bundle_adjustment import OF_A_VIEW, Adjusted, adjusted, parameters, prior_precision, turning
 from dvmvs_core.matching.corner_tracks import CornerTracks, track_corners
-from dvmvs_core.matching.focal_length import with_measured_focal
 from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.matching.measured_intrinsics import with_measured_intrinsics
 from dvmvs_core.matching.self_calibration import SelfCalibration
 from dvmvs_core.runtime.threads import in_background
 
@@ -58,7 +58,7 @@ def corrected_views(
 
     Args:
         reference: the keyframe.
-        views: those that it is to be matched against.
+        views: those that it is to be matched against, as straight as it.
         prior: (h/2, w/2) metres of its prior depth, on the quarter-resolution grid.
         agreement: (h/2, w/2) 0…1, of the past that the prior comes from.
         calibration: what was known of the camera before, whose focal length reference and views have.
@@ -74,7 +74,7 @@ def corrected_views(
         for i, view_T_ref in zip(tracked, poses, strict=True):
             world_T_cam = reference.world_T_cam @ inverse_pose(view_T_ref)
             result[i] = replace(views[i], world_T_cam=world_T_cam.astype(views[i].world_T_cam.dtype))
-    return result, with_measured_focal(tracks, told)
+    return result, with_measured_intrinsics(tracks, told, reference.distortion)
 
 
 def corrections(tracks: CornerTracks, calibration: SelfCalibration) -> tuple[list[np.ndarray] | None, SelfCalibration]:

@@ -8,8 +8,9 @@
 """What keyframes tell of the camera that took them, beyond what it says of itself.
 
 Its focal length, which data sheets and calibrations give up to a few per cent too long or too short: where a camera
-turns, an error of 3 % looks like a rotation that is off by as much of it, and depth follows. And by how much its poses
-are turned wrongly, which differs from one source of poses to the next by a factor of five.
+turns, an error of 3 % looks like a rotation that is off by as much of it, and depth follows. The radial distortion that
+its images still have, which looks like another focal length here and there. And by how much its poses are turned
+wrongly, which differs from one source of poses to the next by a factor of five.
 
 What is known after a keyframe travels with what was matched for it, so that nothing of another scene stays.
 """
@@ -26,15 +27,23 @@ import numpy as np
 if TYPE_CHECKING:
     from dvmvs_core.matching.keyframe import MatchingView
 
-EXPECTED_FOCAL = 0.03
-"""Deviation of the logarithm of the true focal length over the given one, before a keyframe has told of it."""
+EXPECTED_FOCAL, EXPECTED_DISTORTION = 0.03, 0.1
+"""Deviations, before a keyframe has told of them, of the logarithm of the true focal length over the given one, and of
+radial distortion."""
 
-KEYFRAME_FOCAL = 0.03
-"""Deviation of what one keyframe tells of it, besides that of its tracks: what else is wrong with a keyframe, such as
-distortion or a false pose, is the same for all of its tracks."""
+KEYFRAME_FOCAL, KEYFRAME_DISTORTION = 0.03, 0.02
+"""Deviations of what one keyframe tells of them, besides that of its tracks: what else is wrong with a keyframe, such
+as a false pose, is the same for all of its tracks."""
 
-MAX_FOCAL = 0.3
-"""Of that logarithm; a keyframe that tells more tells nothing."""
+MAX_FOCAL, MAX_DISTORTION = 0.3, 0.5
+"""Of that logarithm and of distortion; a keyframe that leads to more tells nothing."""
+
+REMOVED, KEPT = 2.0, 1.0
+"""Deviations that distortion must differ from 0 by before it is taken out of images: most cameras come rectified. From
+then on it is, as long as it differs by the second."""
+
+DISTORTION_STEP = 0.015
+"""Change of radial distortion for which images of past keyframes are straightened anew."""
 
 EXPECTED_TURN, EXPECTED_TURN_KEYFRAMES = math.radians(0.5), 2.0
 """Deviation of each component of the rotation by which a pose is off, radians, and how many keyframes' worth of
@@ -43,6 +52,9 @@ knowledge that is."""
 WORTH_SAYING, SURELY = 0.03, 0.01
 """Of the same logarithm, and the deviation from which on it is said, after some twenty-five keyframes: the first of a
 recording may agree on what later ones do not say."""
+
+BENT_WORTH_SAYING, SURELY_BENT = 0.04, 0.015
+"""The same of radial distortion."""
 
 LEFT_OVER = 0.5
 """Share of a pose's error that correction leaves: from four to six tenths in a rendered room, whose points are brought
@@ -54,26 +66,42 @@ class SelfCalibration:
     """What is known of a camera.
 
     Attributes:
-        log_focal: logarithm of its focal length over the given one.
-        precision: 1 / variance of that.
+        log_focal: logarithm of its focal length over the given one, for images with just the distortion that is taken
+            out of them.
+        distortion: radial distortion of its images as they come, see `radial_distortion`.
+        information: of both, as the upper triangle of their inverse covariance.
+        removed_distortion: what is taken out of its images: the distortion where it is sure, in steps, else 0.
         turn_squares: sum of the keyframes' mean squares of the components by which poses are turned, radians².
         turn_keyframes: how many keyframes these are, with those that the first value is worth.
     """
 
     log_focal: float = 0.0
-    precision: float = 1 / EXPECTED_FOCAL**2
+    distortion: float = 0.0
+    information: tuple[float, float, float] = (1 / EXPECTED_FOCAL**2, 0.0, 1 / EXPECTED_DISTORTION**2)
+    removed_distortion: float = 0.0
     turn_squares: float = EXPECTED_TURN_KEYFRAMES * EXPECTED_TURN**2
     turn_keyframes: float = EXPECTED_TURN_KEYFRAMES
 
     @property
     def deviation(self) -> float:
         """Deviation of `log_focal`."""
-        return self.precision**-0.5
+        return self.information[0] ** -0.5
+
+    @property
+    def distortion_deviation(self) -> float:
+        """Deviation of `distortion`."""
+        focal, both, distortion = self.information
+        return (distortion - both**2 / focal) ** -0.5
 
     @property
     def is_clearly_off(self) -> bool:
         """Whether the given focal length is wrong by so much, and so surely, that a person should know."""
         return abs(self.log_focal) > WORTH_SAYING and self.deviation < SURELY
+
+    @property
+    def is_clearly_bent(self) -> bool:
+        """Whether images have so much distortion, and so surely, that a person should know."""
+        return abs(self.distortion) > BENT_WORTH_SAYING and self.distortion_deviation < SURELY_BENT
 
     @property
     def expected_turn(self) -> float:
@@ -102,13 +130,40 @@ class SelfCalibration:
         """Return a view with the focal length as it is known now."""
         return replace(view, K=self.K(view.K))
 
-    def with_focal(self, log_focal: float, deviation: float) -> SelfCalibration:
-        """Return it with what a keyframe tells of the focal length: its logarithm over the given one."""
-        if not (abs(log_focal) < MAX_FOCAL and deviation > 0):
+    def with_intrinsics(
+        self, information: np.ndarray, weighted: np.ndarray, removed_distortion: float
+    ) -> SelfCalibration:
+        """Return it with what a keyframe tells of logarithm of focal length and distortion.
+
+        Args:
+            information: (2, 2) inverse covariance of what it tells, 0 of what it does not tell.
+            weighted: (2,) that times what is to be added to `log_focal` and to the distortion that was taken out.
+            removed_distortion: what was taken out of its images.
+        """
+        # Its covariance grows by that of a keyframe; written so that nothing has to be inverted that tells nothing.
+        shrunk = np.eye(2) + information @ np.diag((KEYFRAME_FOCAL**2, KEYFRAME_DISTORTION**2))
+        if not (np.isfinite(shrunk).all() and np.isfinite(weighted).all() and np.linalg.eigvalsh(information)[0] > -1):
             return self
-        weight = 1 / (deviation**2 + KEYFRAME_FOCAL**2)
-        total = self.precision + weight
-        return replace(self, log_focal=(self.log_focal * self.precision + log_focal * weight) / total, precision=total)
+        told, weighted = np.linalg.solve(shrunk, information), np.linalg.solve(shrunk, weighted)
+        focal, both, distortion = self.information
+        before = np.array(((focal, both), (both, distortion)))
+        likeliest = self.log_focal - both / focal * (self.distortion - self.removed_distortion), self.distortion
+        total = before + told
+        known = before @ likeliest + told @ (self.log_focal, removed_distortion) + weighted
+        return self._with(total, *np.linalg.solve(total, known))
+
+    def _with(self, information: np.ndarray, log_focal: float, distortion: float) -> SelfCalibration:
+        """Return it with other likeliest values of both; itself where these cannot be right."""
+        if not (abs(log_focal) < MAX_FOCAL and abs(distortion) < MAX_DISTORTION):
+            return self
+        focal, both, own = (float(information[place]) for place in ((0, 0), (0, 1), (1, 1)))
+        known = replace(self, distortion=float(distortion), information=(focal, both, own))
+        sure = abs(distortion) > (KEPT if self.removed_distortion else REMOVED) * known.distortion_deviation
+        removed, wanted = self.removed_distortion, known.distortion if sure else 0.0
+        if abs(wanted - removed) > DISTORTION_STEP:
+            removed = round(wanted, 2)
+        log_focal = float(log_focal + both / focal * (distortion - removed))
+        return replace(known, log_focal=log_focal, removed_distortion=removed)
 
     def with_turn(self, mean_square: float) -> SelfCalibration:
         """Return it with the mean square (radians²) of the components by which a keyframe's poses are turned."""

@@ -84,7 +84,9 @@ def test_a_wall_is_found_whatever_the_network_says(make_engine, matching):
 @pytest.fixture
 def trusts_intrinsics(monkeypatch):
     """So that the network sees the same focal length with matching and without."""
-    monkeypatch.setattr(pose_correction, "with_measured_focal", lambda tracks, calibration: calibration)
+    monkeypatch.setattr(
+        pose_correction, "with_measured_intrinsics", lambda tracks, calibration, removed_distortion: calibration
+    )
 
 
 def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine, trusts_intrinsics):

@@ -49,6 +49,7 @@ from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.pose_correction import corrected_views
 from dvmvs_core.matching.relative_view import HALF, PRETRAINED, QUARTER
 from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
+from dvmvs_core.matching.straight_views import StraightViews
 from dvmvs_core.matching.view_selection import views_to_match
 from dvmvs_core.model.lite0 import Lite0, load_lite0
 from dvmvs_core.model.regulariser import Regulariser, RegulariserInputs, load_regulariser, prepared
@@ -126,6 +127,7 @@ class TorchMatcher:
         )
         self._fitted_planes = FittedPlanes(height // _QUARTERS, width // _QUARTERS, device)
         self._describe = CudaGraphs(self.describe_step, device)
+        self._straight = StraightViews(self.describe)
         self._prior = CudaGraphs(self.prior_step, device)
         self._match = CudaGraphs(self.match_step, device)
 
@@ -148,6 +150,7 @@ class TorchMatcher:
         views = views_to_match(reference, past, prior_on_host, self.config.views)
         if not views:
             return self._unmatched(network_depth, prior, agreement, calibration)
+        views = self._straight_views(views, reference.distortion)
         views, calibration = corrected_views(reference, views, prior_on_host, agreement_on_host, calibration)
         filled = [*views, *(reference for _ in range(self.config.views - len(views)))]
         others = [torch.stack([getattr(v.descriptors, kind) for v in filled]) for kind in ("patches", "maps")]
@@ -157,6 +160,12 @@ class TorchMatcher:
         packed = self._sent(packed_views(reference, views, self.config.views, pose_error_px))
         (flat,) = self._match(packed, network_depth, prior, agreement, *own, *others)
         return replace(self._matched(flat), calibration=calibration, pose_error_px=pose_error_px)
+
+    def _straight_views(self, views: list[MatchingView], distortion: float) -> list[MatchingView]:
+        straight = self._straight(views, distortion)
+        if self.device.type == "cuda" and any(new is not old for new, old in zip(straight, views, strict=True)):
+            torch.cuda.current_stream(self.device).synchronize()  # grey levels that are new are on their way
+        return straight
 
     def _fused(
         self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor

@@ -52,13 +52,13 @@ def of_depth(tracks):
 
 def expected(views):
     """Deviations of all parameters."""
-    return np.append(np.tile(np.repeat((TURN, SHIFT_M), 3), views), (0.8, 0.3, 0.05))
+    return np.append(np.tile(np.repeat((TURN, SHIFT_M), 3), views), (0.8, 0.3, 0.05, 0.15))
 
 
 def random_precision(seed, size):
     """Of errors that depend on each other."""
     rng = np.random.default_rng(seed)
-    deviations = expected((size - 3) // 6)
+    deviations = expected((size - 4) // 6)
     mixed = np.eye(size) + 0.1 * rng.normal(0, 1, (size, size))
     return np.linalg.inv(mixed @ mixed.T) / np.outer(deviations, deviations)
 
@@ -69,15 +69,17 @@ def cost(tracks, precision, solution, changes):
 
     logs = np.log(tracks.depth)
     doubt, deviation = of_depth(tracks)
-    depth = np.exp(logs + doubt * (solution[-3] + solution[-2] * (logs - logs.mean())) + changes)
+    depth = np.exp(logs + doubt * (solution[-4] + solution[-3] * (logs - logs.mean())) + changes)
     total = solution @ precision @ solution / 2 + robust((changes / deviation) ** 2)
-    longer = np.exp(solution[-1])
+    longer, distortion = np.exp(solution[-2]), solution[-1]
     rays = tracks.x / (longer, longer, 1)
-    moves = solution[:-3].reshape(-1, 6)
+    rays[:, :2] *= 1 - distortion * np.square(rays[:, :2]).sum(axis=1, keepdims=True)
+    moves = solution[:-4].reshape(-1, 6)
     for move, pose, y, seen, f in zip(moves, tracks.view_T_ref, tracks.y, tracks.seen, tracks.focal, strict=True):
         points = (rays * depth[:, None]) @ pose[:3, :3].T + pose[:3, 3]
         points = points @ cv2.Rodrigues(move[:3])[0].T + move[3:]
-        off = (y - longer * points[:, :2] / points[:, 2:]) * f
+        straight = points[:, :2] / points[:, 2:]
+        off = (y - longer * straight * (1 + distortion * np.square(straight).sum(axis=1, keepdims=True))) * f
         total += robust(((off**2).sum(axis=1) / NOISE**2)[seen])
     return total
 
@@ -96,12 +98,12 @@ def found(tracks, precision, free=None, iterations=60):
 
 @pytest.mark.parametrize("views", [1, 2])
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("free", ["all", "all but the focal length", "depth"])
+@pytest.mark.parametrize("free", ["all", "all but the intrinsics", "depth"])
 def test_what_is_free_has_the_least_cost(seed, views, free):
     tracks = random_tracks(seed, views)
-    size, corners = 6 * views + 3, len(tracks.x)
+    size, corners = 6 * views + 4, len(tracks.x)
     precision = random_precision(seed, size)
-    places = {"all": range(size), "all but the focal length": range(size - 1), "depth": range(size - 3, size - 1)}[free]
+    places = {"all": range(size), "all but the intrinsics": range(size - 2), "depth": range(size - 4, size - 2)}[free]
     scales = np.append(expected(views), np.full(corners, 0.5))
 
     def all_of(values):
@@ -129,13 +131,13 @@ def test_information_is_the_curvature_of_the_cost_where_no_track_is_an_outlier()
     for places, pose in zip(tracks.y, tracks.view_T_ref, strict=True):
         points = (tracks.x * tracks.depth[:, None]) @ pose[:3, :3].T + pose[:3, 3]
         places[:] = points[:, :2] / points[:, 2:]
-    precision = random_precision(1, 21)
+    precision = random_precision(1, 22)
     solution, information, at_rest = found(tracks, precision)
     np.testing.assert_allclose(solution, 0, atol=1e-9)
     assert at_rest == pytest.approx(0, abs=1e-12)
-    for k in (0, 5, 17, 18, 19, 20):
+    for k in (0, 5, 17, 18, 19, 20, 21):
         step = 1e-3 / np.sqrt(information[k, k])
-        values = np.zeros(21)
+        values = np.zeros(22)
         values[k] = step
 
         def over_corners(changes, values=values):
@@ -147,14 +149,14 @@ def test_information_is_the_curvature_of_the_cost_where_no_track_is_an_outlier()
 
 def test_without_a_step_nothing_moves():
     tracks = random_tracks(5)
-    solution, _, unmoved = found(tracks, random_precision(5, 21), iterations=0)
+    solution, _, unmoved = found(tracks, random_precision(5, 22), iterations=0)
     np.testing.assert_array_equal(solution, 0)
-    assert unmoved - found(tracks, random_precision(5, 21))[2] > 1
+    assert unmoved - found(tracks, random_precision(5, 22))[2] > 1
 
 
 def test_places_that_no_view_shows_say_nothing():
     tracks = random_tracks(6)
-    precision = random_precision(6, 21)
+    precision = random_precision(6, 22)
     y = np.where(tracks.seen[..., None], tracks.y, np.nan)
     np.testing.assert_array_equal(found(tracks, precision)[0], found(replace(tracks, y=y), precision)[0])
 
@@ -162,14 +164,14 @@ def test_places_that_no_view_shows_say_nothing():
 def test_points_behind_the_view_are_no_reason_to_move():
     tracks = random_tracks(7)
     behind = np.diag((-1.0, 1.0, -1.0, 1.0)) @ tracks.view_T_ref
-    solution, _, least = found(replace(tracks, view_T_ref=behind), random_precision(7, 21))
+    solution, _, least = found(replace(tracks, view_T_ref=behind), random_precision(7, 22))
     np.testing.assert_array_equal(solution, 0)
     assert least == 0
 
 
 def test_no_numbers_move_nothing():
     tracks = random_tracks(8)
-    precision = random_precision(8, 21)
+    precision = random_precision(8, 22)
     for name in ("y", "depth"):
         values = getattr(tracks, name).copy()
         values[0] = np.nan

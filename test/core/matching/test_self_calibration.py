@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Focal lengths and poses that are off by known amounts, in tracks that are exact but for noise."""
+"""Intrinsics and poses that are off by known amounts, in tracks that are exact but for noise."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ import pytest
 pytest.importorskip("numba")
 
 from dvmvs_core.matching.corner_tracks import CornerTracks
-from dvmvs_core.matching.focal_length import with_measured_focal
+from dvmvs_core.matching.measured_intrinsics import with_measured_intrinsics
 from dvmvs_core.matching.pose_correction import corrections
 from dvmvs_core.matching.self_calibration import (
+    DISTORTION_STEP,
+    EXPECTED_DISTORTION,
     EXPECTED_FOCAL,
     EXPECTED_TURN,
+    KEYFRAME_DISTORTION,
     KEYFRAME_FOCAL,
+    MAX_DISTORTION,
     MAX_FOCAL,
+    REMOVED,
     SelfCalibration,
     known_from,
 )
@@ -35,8 +40,8 @@ FOCAL = 140.0
 CORNERS = 150
 
 
-def keyframe(seed, log_focal=0.0, turn_deg=8.0, pose_error_deg=0.0, depth_factor=1.0):
-    """Tracks as seen with a focal length that is too short by that logarithm, from six views that turn and move.
+def keyframe(seed, log_focal=0.0, distortion=0.0, turn_deg=8.0, pose_error_deg=0.0, depth_factor=1.0):
+    """Tracks with a focal length too short by that logarithm, and distortion, from six views that turn and move.
 
     The poses are turned by random rotations, components of that deviation.
     """
@@ -54,16 +59,24 @@ def keyframe(seed, log_focal=0.0, turn_deg=8.0, pose_error_deg=0.0, depth_factor
     longer = math.exp(log_focal)
     prior = depth_factor * depth * np.exp(rng.normal(0, 0.2, CORNERS))
     seen, focal = np.ones(y.shape[:2], bool), np.full((6, 2), FOCAL)
-    x = rays * (longer, longer, 1)
-    return CornerTracks(x, prior, np.zeros(CORNERS), y * longer, seen, focal, given)
+    x = np.column_stack((distorted(rays[:, :2], distortion), rays[:, 2])) * (longer, longer, 1)
+    return CornerTracks(x, prior, np.zeros(CORNERS), distorted(y, distortion) * longer, seen, focal, given)
+
+
+def distorted(places, distortion):
+    return places * (1 + distortion * np.square(places).sum(axis=-1, keepdims=True))
 
 
 def after(keyframes, **how):
-    """What is known of the focal length after so many keyframes, each with the camera as it was given."""
+    """What is known of the camera after so many keyframes, each with the camera as it was known before."""
     calibration = SelfCalibration()
     for seed in range(keyframes):
-        remaining = how.get("log_focal", 0.0) - calibration.log_focal
-        calibration = with_measured_focal(keyframe(seed, **{**how, "log_focal": remaining}), calibration)
+        removed = calibration.removed_distortion
+        remaining = {
+            "log_focal": how.get("log_focal", 0.0) - calibration.log_focal,
+            "distortion": how.get("distortion", 0.0) - removed,
+        }
+        calibration = with_measured_intrinsics(keyframe(seed, **{**how, **remaining}), calibration, removed)
     return calibration
 
 
@@ -77,38 +90,72 @@ def test_a_turning_camera_tells_its_focal_length(log_focal, depth_factor):
     assert many.deviation < few.deviation < EXPECTED_FOCAL
 
 
+@pytest.mark.parametrize("distortion", [-0.15, 0.0, 0.1])
+@pytest.mark.parametrize("log_focal", [0.0, 0.03])
+def test_it_tells_its_distortion_too(distortion, log_focal):
+    how = {"distortion": distortion, "log_focal": log_focal}
+    few, many = after(3, **how), after(30, **how)
+    assert abs(few.distortion - distortion) < 0.6 * max(abs(distortion), EXPECTED_DISTORTION)
+    assert abs(many.distortion - distortion) < 0.02
+    assert abs(many.log_focal - log_focal) < 0.006
+    assert abs(many.removed_distortion - (many.distortion if distortion else 0)) < DISTORTION_STEP
+    assert many.is_clearly_bent == (distortion != 0) and not few.is_clearly_bent
+
+
+def test_small_changes_of_distortion_leave_images_as_they_are():
+    known, steps = SelfCalibration(), []
+    for _ in range(40):
+        information = np.diag((1.0, 1e9))
+        remaining = (0.0, 0.08 - known.removed_distortion)
+        known = known.with_intrinsics(information, information @ remaining, known.removed_distortion)
+        steps.append(known.removed_distortion)
+        sure = known.distortion > REMOVED * known.distortion_deviation
+        assert abs(known.distortion - steps[-1]) <= DISTORTION_STEP if sure else steps[-1] == 0
+    assert steps[0] == 0, "a camera counts as rectified until it is sure not to be"
+    assert steps == sorted(steps) and len(set(steps)) < 4 and steps[-1] == pytest.approx(0.08, abs=DISTORTION_STEP)
+
+
 def test_with_rough_poses_it_is_not_far_off():
     assert abs(after(30, pose_error_deg=0.4).log_focal) < 2.5 * after(30, pose_error_deg=0.4).deviation < 0.02
 
 
 def test_a_camera_that_does_not_turn_tells_little():
     moving, turning = after(1, turn_deg=0.0, log_focal=0.04), after(1, log_focal=0.04)
-    assert moving.precision - EXPECTED_FOCAL**-2 < 0.5 * (turning.precision - EXPECTED_FOCAL**-2)
+    assert moving.deviation**-2 - EXPECTED_FOCAL**-2 < 0.5 * (turning.deviation**-2 - EXPECTED_FOCAL**-2)
     assert abs(moving.log_focal) < abs(turning.log_focal)
 
 
 def test_a_camera_that_stands_still_tells_nothing():
     tracks = keyframe(0)
     still = replace(tracks, view_T_ref=np.tile(np.eye(4), (6, 1, 1)), y=np.tile(tracks.x[:, :2], (6, 1, 1)))
-    told = with_measured_focal(still, SelfCalibration(log_focal=0.02))
+    told = with_measured_intrinsics(
+        still, SelfCalibration(log_focal=0.02, distortion=0.03, removed_distortion=0.03), 0.03
+    )
     assert told.log_focal == pytest.approx(0.02) and told.deviation == pytest.approx(EXPECTED_FOCAL, rel=1e-3)
+    assert told.distortion == pytest.approx(0.03) and told.information[2] == pytest.approx(EXPECTED_DISTORTION**-2)
 
 
 def test_one_keyframe_does_not_settle_it():
     """However exact its tracks: the first one counts for as much as what was expected."""
-    known = SelfCalibration().with_focal(0.04, 1e-9)
+    exact = 1e12 * np.eye(2)
+    known = SelfCalibration().with_intrinsics(exact, exact @ (0.04, 0.05), 0.0)
     assert known.log_focal == pytest.approx(0.02) and known.deviation == pytest.approx(KEYFRAME_FOCAL / 2**0.5)
+    assert known.distortion == pytest.approx(0.05 / (1 + (KEYFRAME_DISTORTION / EXPECTED_DISTORTION) ** 2))
 
 
-@pytest.mark.parametrize("told", [(np.nan, 0.01), (0.01, np.nan), (MAX_FOCAL, 0.01), (-1.0, 0.01)])
+@pytest.mark.parametrize(
+    "told", [(np.nan, 0.01), (0.01, np.nan), (3 * MAX_FOCAL, 0.01), (-1.0, 0.01), (0.01, 2 * MAX_DISTORTION)]
+)
 def test_a_keyframe_that_cannot_be_right_tells_nothing(told):
-    assert SelfCalibration().with_focal(*told) == SelfCalibration()
+    exact = 1e12 * np.eye(2)
+    assert SelfCalibration().with_intrinsics(exact, exact @ told, 0.0) == SelfCalibration()
+    assert SelfCalibration().with_intrinsics(np.full((2, 2), np.nan), np.zeros(2), 0.0) == SelfCalibration()
 
 
 def test_tracks_that_are_no_numbers_tell_nothing():
     tracks = keyframe(0, log_focal=0.05)
     tracks.y[0, 3] = np.nan
-    assert with_measured_focal(tracks, SelfCalibration()) == SelfCalibration()
+    assert with_measured_intrinsics(tracks, SelfCalibration()) == SelfCalibration()
     poses, told = corrections(tracks, SelfCalibration())
     assert poses is None and told == SelfCalibration()
 
@@ -152,8 +199,8 @@ def test_poses_count_for_less_as_long_as_focal_length_and_rotations_are_uncertai
         world_T_cam[:3, :3] = cv2.Rodrigues(np.deg2rad(degrees) * np.array((0.6, 0.8, 0)))[0]
         return SimpleNamespace(K=np.diag((200.0, 200.0, 1)), world_T_cam=world_T_cam)
 
-    exact = SelfCalibration(precision=1e12, turn_squares=1e-12)
-    focal, turn = replace(exact, precision=0.01**-2), replace(exact, turn_squares=2 * np.deg2rad(0.4) ** 2)
+    exact = SelfCalibration(information=(1e12, 0, 1e12), turn_squares=1e-12)
+    focal, turn = replace(exact, information=(0.01**-2, 0, 1e12)), replace(exact, turn_squares=2 * np.deg2rad(0.4) ** 2)
     straight, turning = [view(0)], [view(20), view(-20)]
     assert exact.pose_error_px(view(0), turning) < 1e-3
     assert turn.pose_error_px(view(0), straight) == pytest.approx(200 * np.deg2rad(0.2), rel=1e-3)

@@ -5,11 +5,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What the tracks of a keyframe tell of the focal length: rotations between the views, over those of the given poses.
+
+"""Focal length and radial distortion, by what the tracks of one keyframe tell of them.
 
 A bundle adjustment of its own. Poses are expected to turn rightly to a quarter of a degree: where they may turn by
 more, they explain what the focal length does. Prior depth counts for little, also where the past agrees on it: past
-depth was matched with the focal length that is in question.
+depth was matched with the intrinsics that are in question.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ EXPECTED_DEPTH = 0.8
 """Deviation of log prior depth of each corner, besides what all share."""
 
 
-def with_measured_focal(tracks: CornerTracks, calibration: SelfCalibration) -> SelfCalibration:
+def with_measured_intrinsics(
+    tracks: CornerTracks, calibration: SelfCalibration, removed_distortion: float = 0.0
+) -> SelfCalibration:
     """Return what is known of the camera after a keyframe.
 
     Args:
         tracks: of views that all have some, of corners that all are seen.
         calibration: before it; the tracks' rays are those of its focal length.
+        removed_distortion: radial distortion that was taken out of all of their images.
     """
     doubt = np.ones(len(tracks.x))
     precision = prior_precision(tracks.view_T_ref, EXPECTED_TURN)
     found = adjusted(tracks, precision, doubt, EXPECTED_DEPTH * doubt, range(len(precision)))
     if not np.isfinite(found.cost):
         return calibration
-    total = 1 / np.linalg.inv(found.information)[-1, -1]
-    told = total - precision[-1, -1]  # without what the prior says
-    if not told > 0:
-        return calibration
-    log_focal = calibration.log_focal + float(found.solution[-1]) * total / told
-    return calibration.with_focal(log_focal, told**-0.5)
+    total = np.linalg.inv(np.linalg.inv(found.information)[-2:, -2:])
+    told = total - precision[-2:, -2:]  # without what the prior says
+    return calibration.with_intrinsics(told, total @ found.solution[-2:], removed_distortion)
