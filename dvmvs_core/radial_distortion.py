@@ -15,6 +15,8 @@ Symbols: h×w network resolution, K intrinsics (3, 3).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,9 +30,8 @@ _INVERTING_STEPS = 8
 
 def straightened(image: Tensor, K: np.ndarray, distortion: float) -> Tensor:
     """Return an image (h, w, C) as a camera without distortion sees it; what it does not show repeats its border."""
-    rays = _rays(K, image.shape[:2])
-    places = rays * (1 + _bounded(distortion, K, image.shape[:2]) * np.square(rays).sum(axis=0))
-    return _sampled(image.permute(2, 0, 1), K, places, "bilinear", "border").permute(1, 2, 0)
+    grid = _grid(K.tobytes(), K.dtype, tuple(image.shape[:2]), distortion, False, image.device)
+    return _sampled(image.permute(2, 0, 1), grid, "bilinear", "border").permute(1, 2, 0)
 
 
 def bent(maps: Tensor, K: np.ndarray, distortion: float, outside: str) -> Tensor:
@@ -42,30 +43,32 @@ def bent(maps: Tensor, K: np.ndarray, distortion: float, outside: str) -> Tensor
         distortion: k1 that was taken out.
         outside: "border" repeats it where the straightened image does not show the pixel; "zeros" puts zeros there.
     """
-    seen = _rays(K, maps.shape[1:])
-    bounded = _bounded(distortion, K, maps.shape[1:])
-    straight = seen
-    for _ in range(_INVERTING_STEPS):
-        straight = seen / (1 + bounded * np.square(straight).sum(axis=0))
-    return _sampled(maps, K, straight, "nearest", outside)
+    return _sampled(
+        maps, _grid(K.tobytes(), K.dtype, tuple(maps.shape[1:]), distortion, True, maps.device), "nearest", outside
+    )
 
 
-def _bounded(distortion: float, K: np.ndarray, size: tuple[int, int]) -> float:
-    corners = _rays(K, size)[:, (0, 0, -1, -1), (0, -1, 0, -1)]
-    largest = LARGEST_BEND / np.square(corners).sum(axis=0).max()
-    return float(np.clip(distortion, -largest, largest))
-
-
-def _rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(2, h, w) places at depth 1 of all pixels."""
-    v, u = np.mgrid[: size[0], : size[1]]
-    return np.stack(((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]))
-
-
-def _sampled(maps: Tensor, K: np.ndarray, places: np.ndarray, mode: str, outside: str) -> Tensor:
-    """Maps (C, h, w) at places (2, h, w) of depth 1."""
-    height, width = places.shape[1:]
-    u, v = K[0, 0] * places[0] + K[0, 2], K[1, 1] * places[1] + K[1, 2]
-    grid = np.stack((u * (2 / (width - 1)) - 1, v * (2 / (height - 1)) - 1), axis=-1).astype(np.float32)
-    grid = torch.from_numpy(grid)[None].to(maps.device)
+def _sampled(maps: Tensor, grid: Tensor, mode: str, outside: str) -> Tensor:
     return functional.grid_sample(maps[None], grid, mode=mode, padding_mode=outside, align_corners=True)[0]
+
+
+@lru_cache(maxsize=16)
+def _grid(
+    K_bytes: bytes, dtype: np.dtype, size: tuple[int, int], distortion: float, inverse: bool, device: torch.device
+) -> Tensor:
+    """Places (1, h, w, 2) for `grid_sample` of straight pixels in the distorted image; inverse, the other way round.
+
+    They are the same from keyframe to keyframe.
+    """
+    K = np.frombuffer(K_bytes, dtype).reshape(3, 3).astype(np.float64)
+    v, u = np.mgrid[: size[0], : size[1]]
+    rays = np.stack(((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]))
+    largest = LARGEST_BEND / np.square(rays).sum(axis=0).max()
+    distortion = np.clip(distortion, -largest, largest)
+    places = rays
+    for _ in range(_INVERTING_STEPS if inverse else 1):
+        bend = 1 + distortion * np.square(places).sum(axis=0)
+        places = rays / bend if inverse else rays * bend
+    u, v = K[0, 0] * places[0] + K[0, 2], K[1, 1] * places[1] + K[1, 2]
+    grid = np.stack((u * (2 / (size[1] - 1)) - 1, v * (2 / (size[0] - 1)) - 1), axis=-1)
+    return torch.from_numpy(grid.astype(np.float32))[None].to(device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -203,6 +204,64 @@ def test_a_turning_camera_finds_its_focal_length_and_the_network_gets_it(make_en
     np.testing.assert_allclose(given[0][0], SelfCalibration(before).K(turning_frame(0).K), rtol=1e-6)
     engine.reset()
     assert known(engine) == 0
+
+
+DISTORTION = -0.15
+
+
+def straight_rays():
+    """Rays (2, h, w) at depth 1 of the pixels of a camera with that distortion."""
+    v, u = np.mgrid[: SIZE[0], : SIZE[1]]
+    seen = np.stack(((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]))
+    rays = seen
+    for _ in range(10):
+        rays = seen / (1 + DISTORTION * np.square(rays).sum(axis=0))
+    return rays
+
+
+def bent_frame(index):
+    """The wall, seen by a camera that turns to and fro through a lens that bends it as a barrel."""
+    frame = turning_frame(index)
+    u, v = (np.float32(K[i, i] * ray + K[i, 2]) for i, ray in enumerate(straight_rays()))
+    return replace(frame, image=cv2.remap(frame.image, u, v, cv2.INTER_LINEAR), K=K)
+
+
+def errors(predictions):
+    """Mean relative error of each away from the border, part of which the camera sees for the first time."""
+    rays = np.concatenate((straight_rays(), np.ones((1, *SIZE))))
+    for one in predictions:
+        truth = (WALL_M - one.world_T_cam[2, 3]) / np.einsum("i,ihw->hw", one.world_T_cam[2, :3], rays)
+        yield np.abs(one.depth / truth - 1)[8:-8, 8:-8].mean()
+
+
+def test_a_turning_camera_finds_the_distortion_of_its_images(make_engine, monkeypatch, caplog):
+    """Image and intrinsics of a prediction stay as they came, and its depth belongs to them."""
+    engine = make_engine("fast")
+    predictions = [engine.step(bent_frame(index)) for index in range(44)]
+    removed = engine._past.calibration.removed_distortion
+    assert removed == pytest.approx(DISTORTION, abs=0.03)
+    np.testing.assert_array_equal(predictions[-1].image, bent_frame(43).image)
+    np.testing.assert_allclose(predictions[-1].K, K, rtol=1e-6)
+    newest = engine._past.views[-1].matching_view
+    expected = cv2.undistort(bent_frame(43).image, K, np.array((newest.distortion, 0, 0, 0)))
+    inner = (slice(16, -16), slice(16, -16))
+    np.testing.assert_allclose(newest.descriptors.image[inner].astype(int), expected[inner], atol=6)
+    engine.reset()
+    assert engine._past.calibration.removed_distortion == 0
+
+    monkeypatch.setattr(
+        pose_correction, "with_measured_intrinsics", lambda tracks, calibration, removed_distortion: calibration
+    )
+    trusting = [engine.step(bent_frame(index)) for index in range(44)]
+    assert np.mean(list(errors(predictions[-6:]))) < 0.8 * np.mean(list(errors(trusting[-6:])))
+
+
+def test_it_is_said_once_that_images_are_clearly_bent(make_engine, caplog):
+    engine = make_engine("fast")
+    engine._past = SimpleNamespace(calibration=SelfCalibration(distortion=-0.07, information=(1e6, 0, 1e6)))
+    for _ in range(2):
+        engine._warn_of_intrinsics()
+    assert caplog.text.count("radially distorted, with k1 = -0.07 besides") == 1
 
 
 def test_confidence_is_low_where_nothing_can_be_measured(make_engine):

@@ -1,0 +1,83 @@
+# Copyright 2026 dvmvs_ros maintainers
+# Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with
+# the License. You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0 Unless required by
+# applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
+# governing permissions and limitations under the License.
+
+
+"""Past keyframes of images that another distortion was taken out of."""
+
+from __future__ import annotations
+
+import gc
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba")
+
+from dvmvs_core.matching.descriptors import Describer
+from dvmvs_core.matching.keyframe import MatchingView
+from dvmvs_core.matching.straight_views import StraightViews
+from dvmvs_core.radial_distortion import straightened
+
+K = np.array(((110.0, 0, 63.5), (0, 110.0, 47.5), (0, 0, 1)), np.float32)
+
+
+@pytest.fixture
+def described():
+    """Calls of the describer, and what makes views straight with it."""
+    calls = []
+    describer = Describer(lambda image: tuple(torch.rand(1, c, 96 // s, 128 // s) for c, s in ((24, 4), (40, 8))))
+
+    def describe(image):
+        calls.append(image)
+        return describer(image)
+
+    return calls, StraightViews(describe)
+
+
+def view(distortion):
+    noise = np.random.default_rng(1).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    image = cv2.GaussianBlur(noise, (0, 0), 2)
+    describer = Describer(lambda image: tuple(torch.rand(1, c, 96 // s, 128 // s) for c, s in ((24, 4), (40, 8))))
+    return MatchingView(describer(image), K, np.eye(4, dtype=np.float32), distortion=distortion)
+
+
+def test_views_that_are_as_straight_stay_the_same_objects(described):
+    calls, straight = described
+    views = [view(0.0), view(-0.1)]
+    assert straight(views, -0.1)[1] is views[1]
+    assert len(calls) == 1
+
+
+def test_another_is_described_anew_once(described):
+    calls, straight = described
+    old = view(-0.04)
+    (first,), (again,) = straight([old], -0.1), straight([old], -0.1)
+    assert len(calls) == 1 and first.descriptors is again.descriptors
+    assert first.distortion == -0.1 and first.descriptors.levels is None
+    expected = straightened(torch.from_numpy(old.descriptors.image).float(), K, -0.06)
+    torch.testing.assert_close(calls[0], expected)
+    straight([old], -0.12)
+    assert len(calls) == 2
+
+
+def test_two_steps_lead_where_one_does(described):
+    _, straight = described
+    plain = view(0.0)
+    image = straightened(torch.from_numpy(plain.descriptors.image).float(), K, -0.05)
+    between = MatchingView(Describer(lambda x: (torch.rand(1, 24, 24, 32), torch.rand(1, 40, 12, 16)))(image), K, None)
+    (once,), (twice,) = straight([plain], -0.1), straight([between], -0.05)
+    difference = once.descriptors.image.astype(int) - twice.descriptors.image.astype(int)
+    assert np.abs(difference)[8:-8, 8:-8].mean() < 3
+
+
+def test_what_is_forgotten_leaves_nothing(described):
+    _, straight = described
+    straight([view(0.0)], -0.1)
+    gc.collect()
+    assert not len(straight._anew)
