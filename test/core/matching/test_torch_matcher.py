@@ -105,6 +105,21 @@ def test_descriptors_are_those_of_the_cpu(keyframes):
         torch.testing.assert_close(found.levels, expected.levels, rtol=1e-4, atol=1e-4)
 
 
+def test_past_keyframes_are_straightened_as_on_the_cpu(keyframes):
+    """As if another distortion had been found for the last keyframe; without that, its depth would be another."""
+
+    def matched(matcher, distortion):
+        past = [matching_walk.view_of(matcher, one.frame) for one in keyframes[:4]]
+        last = keyframes[4]
+        reference = dataclasses.replace(matching_walk.view_of(matcher, last.frame), distortion=distortion)
+        return matcher.match(reference, past, torch.from_numpy(last.network_depth)).on_host().depth
+
+    cpu, torch_matcher = matching_walk.cpu_matcher("fast", SIZE), TorchMatcher(MATCHING_PRESETS["fast"], *SIZE, CPU)
+    expected = matched(cpu, -0.2)
+    assert np.median(matching_walk.differences(matched(torch_matcher, -0.2), expected)) < 1e-3
+    assert np.median(matching_walk.differences(matched(cpu, 0.0), expected)) > 1e-2
+
+
 @pytest.fixture
 def triton_kernels(monkeypatch):
     """Triton's kernels, interpreted on a CPU."""
