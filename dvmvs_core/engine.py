@@ -268,7 +268,7 @@ class DepthEngine:
             depth, confidence, fused = network_depth, None, None
             if self._matcher:
                 depth, confidence, fused = self._match(straight, reference, network_depth)
-                depth, confidence = self._bent(depth, confidence)
+                depth, confidence = self._bent(depth, confidence, reference.matching_view.distortion)
             elif self.estimates_confidence:
                 confidence = self._confidence(depth, reference, measurements)
         return FrameEstimate(resized, depth, network_depth, state, confidence, fused)
@@ -283,11 +283,11 @@ class DepthEngine:
             straight = straightened(resized, self._preprocessor.K, distortion)
             return normalised_tensor(straight[None]), straight, resized
 
-    def _bent(self, depth: Tensor, confidence: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Depth (1, h, w) and confidence at the pixels of the image as it came."""
-        lens = self._preprocessor.K, self._past.calibration.removed_distortion
-        if not lens[1]:
+    def _bent(self, depth: Tensor, confidence: Tensor | None, distortion: float) -> tuple[Tensor, Tensor | None]:
+        """Depth (1, h, w) and confidence at the pixels of the image as it came, of which the distortion was taken."""
+        if not distortion:
             return depth, confidence
+        lens = self._preprocessor.K, distortion
         with self._timer("preprocess"):
             return bent(depth, *lens, "border"), None if confidence is None else bent(confidence, *lens, "zeros")
 

@@ -31,7 +31,7 @@ _INVERTING_STEPS = 8
 def straightened(image: Tensor, K: np.ndarray, distortion: float) -> Tensor:
     """Return an image (h, w, C) as a camera without distortion sees it; what it does not show repeats its border."""
     grid = _grid(K.tobytes(), K.dtype, tuple(image.shape[:2]), distortion, False, image.device)
-    return _sampled(image.permute(2, 0, 1), grid, "bilinear", "border").permute(1, 2, 0)
+    return _sampled(image.permute(2, 0, 1), grid, "bilinear", "border").permute(1, 2, 0).contiguous()
 
 
 def bent(maps: Tensor, K: np.ndarray, distortion: float, outside: str) -> Tensor:

@@ -256,6 +256,21 @@ def test_a_turning_camera_finds_the_distortion_of_its_images(make_engine, monkey
     assert np.mean(list(errors(predictions[-6:]))) < 0.8 * np.mean(list(errors(trusting[-6:])))
 
 
+def test_a_given_keyframe_has_its_depth_at_its_own_pixels_too(make_engine):
+    """`predict` keeps the reference frame before it is matched."""
+    engine, stepped = make_engine("fast"), make_engine("fast")
+    for index in range(44):
+        stepped.step(bent_frame(index))
+    for index in range(3):
+        engine.predict(bent_frame(index + 1), [bent_frame(index)])
+    newest = engine._past.views[-1].matching_view
+    known = replace(newest.matched, calibration=stepped._past.calibration)
+    engine._past.views[-1].matching_view = replace(newest, matched=known)
+    prediction = engine.predict(bent_frame(4), [bent_frame(3), bent_frame(2)])
+    assert engine._past.views[-1].matching_view.distortion == pytest.approx(DISTORTION, abs=0.03)
+    assert np.mean(list(errors([prediction]))) < 0.1
+
+
 def test_it_is_said_once_that_images_are_clearly_bent(make_engine, caplog):
     engine = make_engine("fast")
     engine._past = SimpleNamespace(calibration=SelfCalibration(distortion=-0.07, information=(1e6, 0, 1e6)))
