@@ -39,7 +39,7 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, ending_at_half
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.preprocess import Preprocessor, normalised_tensor
-from dvmvs_core.radial_distortion import bent, straightened
+from dvmvs_core.radial_distortion import bent, removable, straightened
 from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.device_memory import enough_memory
 from dvmvs_core.runtime.devices import resolve_device
@@ -187,7 +187,7 @@ class DepthEngine:
             return None
         measurements = self._keyframes.measurement_frames()
         estimate = self._estimate(frame.image, reference, measurements)
-        self._past.remember(reference, estimate.network_depth, estimate.state, estimate.fused)
+        self._remember(reference, estimate)
         self._warn_of_intrinsics()
         return estimate.prediction(frame, self._preprocessor.K, measurements, started)
 
@@ -229,7 +229,7 @@ class DepthEngine:
         *measurements, view = [self._past.view_of(frame) for frame in (*measurement_frames, reference)]
         view.matching_view = None  # of a frame that was matched before, not all descriptors were kept
         estimate = self._estimate(reference.image, view, measurements)
-        self._past.remember(view, estimate.network_depth, estimate.state, estimate.fused)
+        self._remember(view, estimate)
         return estimate.prediction(reference, self._preprocessor.K, measurements, started)
 
     def set_keyframe_rule(self, rule: KeyframeConfig) -> None:
@@ -275,13 +275,18 @@ class DepthEngine:
 
     def _network_image(self, image: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """What the network takes; the image (h, w, 3) without the distortion that is known of; and as it came."""
-        distortion = self._past.calibration.removed_distortion
+        distortion = self._removed_distortion()
         with self._timer("preprocess"):
             image, resized = self._preprocessor.network_image(image, self.device)
             if not distortion:
                 return image, resized, resized
             straight = straightened(resized, self._preprocessor.K, distortion)
             return normalised_tensor(straight[None]), straight, resized
+
+    def _removed_distortion(self) -> float:
+        """What is taken out of the next image."""
+        size = self.model_config.height, self.model_config.width
+        return removable(self._past.calibration.removed_distortion, self._preprocessor.K, size)
 
     def _bent(self, depth: Tensor, confidence: Tensor | None, distortion: float) -> tuple[Tensor, Tensor | None]:
         """Depth (1, h, w) and confidence at the pixels of the image as it came, of which the distortion was taken."""
@@ -305,8 +310,7 @@ class DepthEngine:
             with self._timer("descriptors"):
                 descriptors = self._matcher.describe(resized)
             camera = self._preprocessor.K, view.world_T_cam[0].numpy()
-            distortion = self._past.calibration.removed_distortion
-            view.matching_view = MatchingView(descriptors, *camera, distortion=distortion)
+            view.matching_view = MatchingView(descriptors, *camera, distortion=self._removed_distortion())
         if self._runner.keeps_features:
             view.image = None
         return features
@@ -320,6 +324,7 @@ class DepthEngine:
             return self._runner.depth(image, features, matching, reference.world_T_cam, poses, K, self._past.previous)
 
     def _match(self, image: Tensor, reference: StoredView, depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
+        K = self._K(self._past.calibration)
         with self._timer("matching"):
             matched = self._matcher.match(reference.matching_view, self._past.described(reference), depth[0])
         with self._timer("confidence"):
@@ -328,7 +333,6 @@ class DepthEngine:
         depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
         with self._timer("fusion"):
             past = self._past.fused
-            K = self._K(matched.calibration)
             depth, confidence, fused = self._fuse(depth, confidence, image, K, reference.world_T_cam, past)
             with one_thread():
                 depth = least_relative_error(depth, torch.as_tensor(matched.blindness, device=self.device))
@@ -346,6 +350,11 @@ class DepthEngine:
                 [(view.matching, view.world_T_cam) for view in measurements],
                 self._past.predictions(reference)[-MAX_PREDICTIONS:],
             )
+
+    def _remember(self, view: StoredView, estimate: FrameEstimate) -> None:
+        self._past.remember(view, estimate.network_depth, estimate.state, estimate.fused)
+        if view.matching_view and view.matching_view.distortion != self._removed_distortion():
+            self._past.fused.clear()  # the pixels of the next image will be others
 
     def _K(self, calibration: SelfCalibration) -> Tensor:
         """Intrinsics (1, 3, 3) of the straightened network image, by what is known of the camera."""
@@ -365,8 +374,8 @@ class DepthEngine:
         if calibration.is_clearly_bent and "distortion" not in self._warned_of:
             self._warned_of.add("distortion")
             logger.warning(
-                "the camera's images seem to be radially distorted, with k1 = %+.2f besides what camera_info says; "
-                "depth is matched with that, but calibrate the camera",
+                "the camera's images seem to be radially distorted, with k1 = %+.2f besides what is known of their "
+                "lens; depth is matched with that, but calibrate the camera",
                 calibration.distortion,
             )
 

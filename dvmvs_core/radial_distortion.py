@@ -26,16 +26,34 @@ LARGEST_BEND = 0.25
 """Of k1 r² in the corners, at most: beyond a third, a lens would map two rays to a pixel."""
 
 _INVERTING_STEPS = 8
+_LEAST_BEND = 2 / 3  # where rays are mapped farthest from the axis: what lies beyond is in no image
+
+
+def removable(distortion: float, K: np.ndarray, size: tuple[int, int]) -> float:
+    """Return as much of a distortion as can be taken out of images (h, w)."""
+    corners = np.stack([((x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1]) for x in (0, size[1]) for y in (0, size[0])])
+    largest = LARGEST_BEND / np.square(corners).sum(axis=1).max()
+    return float(np.clip(distortion, -largest, largest))
 
 
 def straightened(image: Tensor, K: np.ndarray, distortion: float) -> Tensor:
-    """Return an image (h, w, C) as a camera without distortion sees it; what it does not show repeats its border."""
-    grid = _grid(K.tobytes(), K.dtype, tuple(image.shape[:2]), distortion, False, image.device)
-    return _sampled(image.permute(2, 0, 1), grid, "bilinear", "border").permute(1, 2, 0).contiguous()
+    """Return an image (h, w, C) as a camera without distortion sees it; what it does not show repeats its border.
+
+    Args:
+        image: as it came.
+        K: of both images.
+        distortion: k1, which must be `removable`.
+    """
+    return _straight(image.permute(2, 0, 1), K, distortion, "bilinear").permute(1, 2, 0).contiguous()
+
+
+def straight_maps(maps: Tensor, K: np.ndarray, distortion: float) -> Tensor:
+    """Return maps (C, h, w) as `straightened` does with an image, each pixel from the nearest."""
+    return _straight(maps, K, distortion, "nearest")
 
 
 def bent(maps: Tensor, K: np.ndarray, distortion: float, outside: str) -> Tensor:
-    """Return maps (C, h, w) of a straightened image at the pixels of the distorted one, each from its nearest pixel.
+    """Return maps (C, h, w) of a straightened image at the pixels of the distorted one, each from the nearest.
 
     Args:
         maps: depth in metres, which stays, since it is measured along the axis; or confidence.
@@ -43,9 +61,13 @@ def bent(maps: Tensor, K: np.ndarray, distortion: float, outside: str) -> Tensor
         distortion: k1 that was taken out.
         outside: "border" repeats it where the straightened image does not show the pixel; "zeros" puts zeros there.
     """
-    return _sampled(
-        maps, _grid(K.tobytes(), K.dtype, tuple(maps.shape[1:]), distortion, True, maps.device), "nearest", outside
-    )
+    grid = _grid(K.tobytes(), K.dtype, tuple(maps.shape[1:]), distortion, True, maps.device)
+    return _sampled(maps, grid, "nearest", outside)
+
+
+def _straight(maps: Tensor, K: np.ndarray, distortion: float, mode: str) -> Tensor:
+    grid = _grid(K.tobytes(), K.dtype, tuple(maps.shape[1:]), distortion, False, maps.device)
+    return _sampled(maps, grid, mode, "border")
 
 
 def _sampled(maps: Tensor, grid: Tensor, mode: str, outside: str) -> Tensor:
@@ -63,12 +85,10 @@ def _grid(
     K = np.frombuffer(K_bytes, dtype).reshape(3, 3).astype(np.float64)
     v, u = np.mgrid[: size[0], : size[1]]
     rays = np.stack(((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]))
-    largest = LARGEST_BEND / np.square(rays).sum(axis=0).max()
-    distortion = np.clip(distortion, -largest, largest)
     places = rays
     for _ in range(_INVERTING_STEPS if inverse else 1):
         bend = 1 + distortion * np.square(places).sum(axis=0)
-        places = rays / bend if inverse else rays * bend
+        places = rays / np.maximum(bend, _LEAST_BEND) if inverse else rays * bend
     u, v = K[0, 0] * places[0] + K[0, 2], K[1, 1] * places[1] + K[1, 2]
     grid = np.stack((u * (2 / (size[1] - 1)) - 1, v * (2 / (size[0] - 1)) - 1), axis=-1)
     return torch.from_numpy(grid.astype(np.float32))[None].to(device)

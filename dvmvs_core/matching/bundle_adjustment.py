@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Bundle adjustment of a keyframe's past views, corners and focal length, and what is expected of them.
+"""Bundle adjustment of a keyframe's past views, corners, focal length and distortion, and what is expected of them.
 
 The reference stays where it is. Its own pose is as uncertain as those of the views, which makes their priors depend on
 each other: what it is off by, all of them are off by.

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dvmvs_core.matching.self_calibration import SelfCalibration
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MatchedDepth:
-    """What matching found for a keyframe; on a GPU all arrays are tensors there.
+    """What matching found for a keyframe, at pixels of its straightened image; on a GPU all arrays are tensors there.
 
     Attributes:
         depth: (H, W) float32 metres.
@@ -61,6 +63,16 @@ class MatchedDepth:
     def settled(self, depth: Tensor) -> MatchedDepth:
         """Return it as later keyframes start from it: with the depth (H/2, W/2) that all the rest has made of it."""
         return replace(self, measured_depth=np.ascontiguousarray(on_host(depth)))
+
+    def moved(self, move: Callable[[Tensor, int], Tensor]) -> MatchedDepth:
+        """Return it with what later keyframes start from at other pixels.
+
+        Args:
+            move: from maps (C, h, w) and how many pixels a side their cells have to such maps.
+        """
+        maps = np.stack((self.measured_depth, self.network_depth, self.margin))
+        measured, network, margin = move(torch.from_numpy(maps), 2).numpy()
+        return replace(self, measured_depth=measured, network_depth=network, margin=margin)
 
     @functools.cached_property
     def quarter(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

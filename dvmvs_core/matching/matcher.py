@@ -9,8 +9,8 @@
 
 1. Prior: the weighted median of the network's depth and of what past keyframes settled on and predicted, splatted
    into this view.
-2. Views: the past keyframes that see the same points best, turned where their poses are clearly off. What they tell of
-   poses and focal length counts from the next keyframe on.
+2. Views: the past keyframes that see the same points best, as straight as the keyframe, and turned where their poses
+   are clearly off. What they tell of poses, focal length and distortion counts from the next keyframe on.
 3. Plane sweep of pretrained maps at quarter resolution; then of patches at half resolution, at the planes around the
    one that maps and prior choose. Both are averaged over neighbourhoods.
 4. Scores less the penalty of the prior, plus what past keyframes' depth says; semi-global matching; the best plane.
@@ -121,14 +121,14 @@ class Matcher:
         """
         c = self.config
         network_depth = on_host(network_depth)
-        calibration = known_from(past)
+        calibration, given = known_from(past), reference
         reference, *past = (calibration.applied(view) for view in (reference, *past[-c.window :]))
         own = np.ascontiguousarray(network_depth[::2, ::2], dtype=np.float32)
-        prior, agreement = self._prior(reference, past, own)
+        prior, agreement = self._prior(reference, past, own, given)
         views = views_to_match(reference, past, prior, c.views)
         if not views:
             return _unmatched(network_depth, own, prior, agreement, calibration)
-        views = self._straight(views, reference.distortion)
+        views = self._straight.described(views, given)
         views, calibration = corrected_views(reference, views, prior, agreement, calibration)
         to_half = _to_views(reference, views, HALF)
         parallax = np.empty_like(prior)
@@ -173,12 +173,16 @@ class Matcher:
         return MatchedDepth(*found, calibration=calibration, pose_error_px=pose_error_px)
 
     def _prior(
-        self, reference: MatchingView, past: Sequence[MatchingView], own: np.ndarray
+        self, reference: MatchingView, past: Sequence[MatchingView], own: np.ndarray, given: MatchingView
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Prior depth (h, w) metres and its agreement (h, w), on the quarter-resolution grid."""
+        """Prior depth (h, w) metres and its agreement (h, w), on the quarter-resolution grid.
+
+        `given` is the reference with the intrinsics that it came with.
+        """
         own = np.ascontiguousarray(own[::2, ::2])
         fused, agreement = np.empty_like(own), np.empty_like(own)
         recent = [view for view in past if view.matched][-self.config.past_depths :] if self.config.past_depths else []
+        recent = self._straight.with_depth(recent, given)
         count = len(recent)
         depths, weights = np.empty((2 * count, *own.shape), np.float32), np.empty((2 * count, *own.shape), np.float32)
         for k, view in enumerate(recent):

@@ -21,7 +21,7 @@ import numpy as np
 
 from dvmvs_core.matching.bundle_adjustment import adjusted, prior_precision
 from dvmvs_core.matching.corner_tracks import CornerTracks
-from dvmvs_core.matching.self_calibration import SelfCalibration
+from dvmvs_core.matching.self_calibration import MAX_DISTORTION, SelfCalibration
 
 EXPECTED_TURN = math.radians(0.25)
 """Deviation of each component of the rotation by which a pose is off, radians."""
@@ -31,7 +31,10 @@ EXPECTED_DEPTH = 0.8
 
 
 def with_measured_intrinsics(
-    tracks: CornerTracks, calibration: SelfCalibration, removed_distortion: float = 0.0
+    tracks: CornerTracks,
+    calibration: SelfCalibration,
+    removed_distortion: float = 0.0,
+    largest_distortion: float = MAX_DISTORTION,
 ) -> SelfCalibration:
     """Return what is known of the camera after a keyframe.
 
@@ -39,6 +42,7 @@ def with_measured_intrinsics(
         tracks: of views that all have some, of corners that all are seen.
         calibration: before it; the tracks' rays are those of its focal length.
         removed_distortion: radial distortion that was taken out of all of their images.
+        largest_distortion: as much as can be taken out of them.
     """
     doubt = np.ones(len(tracks.x))
     precision = prior_precision(tracks.view_T_ref, EXPECTED_TURN)
@@ -47,4 +51,4 @@ def with_measured_intrinsics(
         return calibration
     total = np.linalg.inv(np.linalg.inv(found.information)[-2:, -2:])
     told = total - precision[-2:, -2:]  # without what the prior says
-    return calibration.with_intrinsics(told, total @ found.solution[-2:], removed_distortion)
+    return calibration.with_intrinsics(told, total @ found.solution[-2:], removed_distortion, largest_distortion)

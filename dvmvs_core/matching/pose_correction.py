@@ -32,7 +32,8 @@ from dvmvs_core.matching.bundle_adjustment import OF_A_VIEW, Adjusted, adjusted,
 from dvmvs_core.matching.corner_tracks import CornerTracks, track_corners
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.measured_intrinsics import with_measured_intrinsics
-from dvmvs_core.matching.self_calibration import SelfCalibration
+from dvmvs_core.matching.self_calibration import MAX_DISTORTION, SelfCalibration
+from dvmvs_core.radial_distortion import removable
 from dvmvs_core.runtime.threads import in_background
 
 EXPECTED_DEPTH, EXPECTED_KNOWN_DEPTH, FULL_AGREEMENT = 0.8, 0.1, 0.5
@@ -74,7 +75,9 @@ def corrected_views(
         for i, view_T_ref in zip(tracked, poses, strict=True):
             world_T_cam = reference.world_T_cam @ inverse_pose(view_T_ref)
             result[i] = replace(views[i], world_T_cam=world_T_cam.astype(views[i].world_T_cam.dtype))
-    return result, with_measured_intrinsics(tracks, told, reference.distortion)
+    size = tuple(2 * side for side in reference.descriptors.grey.shape)
+    largest = removable(MAX_DISTORTION, reference.K, size)
+    return result, with_measured_intrinsics(tracks, told, reference.distortion, largest)
 
 
 def corrections(tracks: CornerTracks, calibration: SelfCalibration) -> tuple[list[np.ndarray] | None, SelfCalibration]:

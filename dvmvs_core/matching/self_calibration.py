@@ -96,7 +96,9 @@ class SelfCalibration:
     @property
     def is_clearly_off(self) -> bool:
         """Whether the given focal length is wrong by so much, and so surely, that a person should know."""
-        return abs(self.log_focal) > WORTH_SAYING and self.deviation < SURELY
+        # Where distortion explains the tracks as well, it is not the focal length.
+        least = min(abs(self.log_focal), abs(self._likeliest_focal))
+        return least > WORTH_SAYING and self.deviation < SURELY
 
     @property
     def is_clearly_bent(self) -> bool:
@@ -131,7 +133,11 @@ class SelfCalibration:
         return replace(view, K=self.K(view.K))
 
     def with_intrinsics(
-        self, information: np.ndarray, weighted: np.ndarray, removed_distortion: float
+        self,
+        information: np.ndarray,
+        weighted: np.ndarray,
+        removed_distortion: float,
+        largest: float = MAX_DISTORTION,
     ) -> SelfCalibration:
         """Return it with what a keyframe tells of logarithm of focal length and distortion.
 
@@ -139,31 +145,40 @@ class SelfCalibration:
             information: (2, 2) inverse covariance of what it tells, 0 of what it does not tell.
             weighted: (2,) that times what is to be added to `log_focal` and to the distortion that was taken out.
             removed_distortion: what was taken out of its images.
+            largest: distortion that can be taken out of such images.
         """
         # Its covariance grows by that of a keyframe; written so that nothing has to be inverted that tells nothing.
+        if not np.isfinite(information).all():
+            return self
         shrunk = np.eye(2) + information @ np.diag((KEYFRAME_FOCAL**2, KEYFRAME_DISTORTION**2))
         if not (np.isfinite(shrunk).all() and np.isfinite(weighted).all() and np.linalg.eigvalsh(information)[0] > -1):
             return self
         told, weighted = np.linalg.solve(shrunk, information), np.linalg.solve(shrunk, weighted)
         focal, both, distortion = self.information
         before = np.array(((focal, both), (both, distortion)))
-        likeliest = self.log_focal - both / focal * (self.distortion - self.removed_distortion), self.distortion
         total = before + told
-        known = before @ likeliest + told @ (self.log_focal, removed_distortion) + weighted
-        return self._with(total, *np.linalg.solve(total, known))
+        known = before @ (self._likeliest_focal, self.distortion)
+        known = known + told @ (self.log_focal, removed_distortion) + weighted
+        return self._with(total, *np.linalg.solve(total, known), largest)
 
-    def _with(self, information: np.ndarray, log_focal: float, distortion: float) -> SelfCalibration:
+    def _with(self, information: np.ndarray, log_focal: float, distortion: float, largest: float) -> SelfCalibration:
         """Return it with other likeliest values of both; itself where these cannot be right."""
         if not (abs(log_focal) < MAX_FOCAL and abs(distortion) < MAX_DISTORTION):
             return self
         focal, both, own = (float(information[place]) for place in ((0, 0), (0, 1), (1, 1)))
         known = replace(self, distortion=float(distortion), information=(focal, both, own))
         sure = abs(distortion) > (KEPT if self.removed_distortion else REMOVED) * known.distortion_deviation
-        removed, wanted = self.removed_distortion, known.distortion if sure else 0.0
-        if abs(wanted - removed) > DISTORTION_STEP:
-            removed = round(wanted, 2)
+        removed = self.removed_distortion if sure else 0.0
+        if sure and abs(distortion - removed) > DISTORTION_STEP:
+            removed = float(np.clip(round(float(distortion), 2), -largest, largest))
         log_focal = float(log_focal + both / focal * (distortion - removed))
         return replace(known, log_focal=log_focal, removed_distortion=removed)
+
+    @property
+    def _likeliest_focal(self) -> float:
+        """Logarithm of the focal length that goes with the likeliest distortion."""
+        focal, both, _ = self.information
+        return self.log_focal - both / focal * (self.distortion - self.removed_distortion)
 
     def with_turn(self, mean_square: float) -> SelfCalibration:
         """Return it with the mean square (radians²) of the components by which a keyframe's poses are turned."""

@@ -14,16 +14,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dvmvs_core.matching.descriptors import Descriptors
-from dvmvs_core.matching.keyframe import MatchingView
-from dvmvs_core.radial_distortion import straightened
+from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
+from dvmvs_core.radial_distortion import straight_maps, straightened
 
 
 class StraightViews:
-    """Describes keyframes anew where another distortion was taken out of their images, and keeps the descriptors.
+    """Past keyframes as if another distortion had been taken out of their images; what that takes is kept.
 
     Args:
         describe: makes the descriptors of an image (H, W, 3) of values 0…255.
@@ -31,17 +32,39 @@ class StraightViews:
 
     def __init__(self, describe: Callable[[Tensor], Descriptors]) -> None:
         self._describe = describe
-        self._anew: WeakKeyDictionary[Descriptors, tuple[float, Descriptors]] = WeakKeyDictionary()
+        self._described: WeakKeyDictionary[Descriptors, tuple[float, Descriptors]] = WeakKeyDictionary()
+        self._moved: WeakKeyDictionary[MatchedDepth, tuple[float, MatchedDepth]] = WeakKeyDictionary()
 
-    def __call__(self, views: Sequence[MatchingView], distortion: float) -> list[MatchingView]:
-        """Return the views with descriptors of images without that distortion."""
-        return [view if view.distortion == distortion else self._straight(view, distortion) for view in views]
+    def described(self, views: Sequence[MatchingView], like: MatchingView) -> list[MatchingView]:
+        """Return the views with descriptors of images as straight as those of another, with their intrinsics.
 
-    def _straight(self, view: MatchingView, distortion: float) -> MatchingView:
-        known = self._anew.get(view.descriptors)
-        if known is None or known[0] != distortion:
+        Args:
+            views: whose intrinsics may be others than those that their images were straightened by.
+            like: a view of the same camera, with the intrinsics that it was given.
+        """
+        return [view if view.distortion == like.distortion else self._anew(view, like) for view in views]
+
+    def with_depth(self, views: Sequence[MatchingView], like: MatchingView) -> list[MatchingView]:
+        """Return the views, which all were matched, with the depth that later keyframes start from at such pixels."""
+        return [view if view.distortion == like.distortion else self._with_moved(view, like) for view in views]
+
+    def _anew(self, view: MatchingView, like: MatchingView) -> MatchingView:
+        known = self._described.get(view.descriptors)
+        if known is None or known[0] != like.distortion:
             image = torch.as_tensor(view.descriptors.image).float()
-            described = self._describe(straightened(image, view.K, distortion - view.distortion))
-            known = distortion, replace(described, levels=None)
-            self._anew[view.descriptors] = known
-        return replace(view, descriptors=known[1], distortion=distortion)
+            described = self._describe(straightened(image, like.K, like.distortion - view.distortion))
+            known = like.distortion, replace(described, levels=None)
+            self._described[view.descriptors] = known
+        return replace(view, descriptors=known[1], distortion=like.distortion)
+
+    def _with_moved(self, view: MatchingView, like: MatchingView) -> MatchingView:
+        known = self._moved.get(view.matched)
+        if known is None or known[0] != like.distortion:
+            change = like.distortion - view.distortion
+
+            def moved(maps: Tensor, cells: int) -> Tensor:
+                return straight_maps(maps, np.diag((1 / cells, 1 / cells, 1)) @ like.K, change)
+
+            known = like.distortion, view.matched.moved(moved)
+            self._moved[view.matched] = known
+        return replace(view, matched=known[1])

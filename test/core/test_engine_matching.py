@@ -85,9 +85,7 @@ def test_a_wall_is_found_whatever_the_network_says(make_engine, matching):
 @pytest.fixture
 def trusts_intrinsics(monkeypatch):
     """So that the network sees the same focal length with matching and without."""
-    monkeypatch.setattr(
-        pose_correction, "with_measured_intrinsics", lambda tracks, calibration, removed_distortion: calibration
-    )
+    monkeypatch.setattr(pose_correction, "with_measured_intrinsics", lambda tracks, calibration, *lens: calibration)
 
 
 def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine, trusts_intrinsics):
@@ -234,7 +232,7 @@ def errors(predictions):
         yield np.abs(one.depth / truth - 1)[8:-8, 8:-8].mean()
 
 
-def test_a_turning_camera_finds_the_distortion_of_its_images(make_engine, monkeypatch, caplog):
+def test_a_turning_camera_finds_the_distortion_of_its_images(make_engine, monkeypatch):
     """Image and intrinsics of a prediction stay as they came, and its depth belongs to them."""
     engine = make_engine("fast")
     predictions = [engine.step(bent_frame(index)) for index in range(44)]
@@ -249,9 +247,7 @@ def test_a_turning_camera_finds_the_distortion_of_its_images(make_engine, monkey
     engine.reset()
     assert engine._past.calibration.removed_distortion == 0
 
-    monkeypatch.setattr(
-        pose_correction, "with_measured_intrinsics", lambda tracks, calibration, removed_distortion: calibration
-    )
+    monkeypatch.setattr(pose_correction, "with_measured_intrinsics", lambda tracks, calibration, *lens: calibration)
     trusting = [engine.step(bent_frame(index)) for index in range(44)]
     assert np.mean(list(errors(predictions[-6:]))) < 0.8 * np.mean(list(errors(trusting[-6:])))
 

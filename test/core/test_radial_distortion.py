@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvmvs_core.radial_distortion import bent, straightened
+from dvmvs_core.radial_distortion import bent, removable, straightened
 
 HEIGHT, WIDTH = 96, 128
 K = np.array(((110.0, 0, 66), (0, 105, 45), (0, 0, 1)))
@@ -57,8 +57,20 @@ def test_no_distortion_changes_nothing(image):
     np.testing.assert_allclose(straightened(torch.from_numpy(image).float(), K, 0.0).numpy(), image, atol=1e-3)
 
 
-@pytest.mark.parametrize("distortion", [-5.0, 5.0])
-def test_so_much_distortion_that_pixels_would_meet_is_bounded(image, distortion):
-    ramp = torch.from_numpy(np.mgrid[:HEIGHT, :WIDTH]).float().permute(1, 2, 0)
-    columns = straightened(ramp, K, distortion)[:, :, 1]
-    assert (columns.diff(dim=1) >= -1e-3).all(), "no pixel is seen twice"
+@pytest.mark.parametrize("distortion", [-9.0, 9.0])
+@pytest.mark.parametrize("focal", [50.0, 110.0, 400.0])
+def test_as_much_as_can_be_removed_leads_there_and_back(distortion, focal):
+    """Each pixel has its own depth again, or no confidence."""
+    wide = np.array(((focal, 0, 66), (0, focal, 45), (0, 0, 1)))
+    largest = removable(distortion, wide, (HEIGHT, WIDTH))
+    assert 0 < abs(largest) < abs(distortion) and largest * distortion > 0
+    ramp = torch.from_numpy(np.mgrid[:HEIGHT, :WIDTH]).float()
+    straight = straightened(ramp.permute(1, 2, 0), wide, largest).permute(2, 0, 1)
+    assert (straight[1].diff(dim=1) >= -1e-3).all(), "no pixel is seen twice"
+    confidence = bent(torch.ones(1, HEIGHT, WIDTH), wide, largest, "zeros")[0] > 0
+    off = (bent(straight, wide, largest, "border") - ramp).abs().amax(dim=0)
+    assert off[confidence].max() < 2 and confidence.float().mean() > 0.5
+
+
+def test_small_distortions_can_be_removed_whole():
+    assert removable(-0.07, K, (HEIGHT, WIDTH)) == -0.07

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,6 +90,10 @@ class MatchedOnDevice(MatchedDepth):
         past = torch.cat([depth[None, ::_CELLS, ::_CELLS], self.past[1:]])
         return replace(self, measured_depth=depth, past=past)
 
+    def moved(self, move: Callable[[Tensor, int], Tensor]) -> MatchedOnDevice:
+        """As of `MatchedDepth`, on the device."""
+        return replace(self, past=move(self.past, _QUARTERS))
+
 
 class TorchMatcher:
     """Matches keyframes against past ones. Not thread-safe.
@@ -143,14 +147,14 @@ class TorchMatcher:
     @torch.inference_mode()
     def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor) -> MatchedDepth:
         """Return the depth of a keyframe as tensors on the device; the arguments are those of `Matcher.match`."""
-        calibration = known_from(past)
+        calibration, given = known_from(past), reference
         reference, *past = (calibration.applied(view) for view in (reference, *past[-self.config.window :]))
-        prior, agreement = self._fused(reference, past, network_depth)
+        prior, agreement = self._fused(reference, past, network_depth, given)
         prior_on_host, agreement_on_host = torch.stack((prior, agreement)).cpu().numpy()
         views = views_to_match(reference, past, prior_on_host, self.config.views)
         if not views:
             return self._unmatched(network_depth, prior, agreement, calibration)
-        views = self._straight_views(views, reference.distortion)
+        views = self._described(views, given)
         views, calibration = corrected_views(reference, views, prior_on_host, agreement_on_host, calibration)
         filled = [*views, *(reference for _ in range(self.config.views - len(views)))]
         others = [torch.stack([getattr(v.descriptors, kind) for v in filled]) for kind in ("patches", "maps")]
@@ -161,18 +165,19 @@ class TorchMatcher:
         (flat,) = self._match(packed, network_depth, prior, agreement, *own, *others)
         return replace(self._matched(flat), calibration=calibration, pose_error_px=pose_error_px)
 
-    def _straight_views(self, views: list[MatchingView], distortion: float) -> list[MatchingView]:
-        straight = self._straight(views, distortion)
+    def _described(self, views: list[MatchingView], like: MatchingView) -> list[MatchingView]:
+        straight = self._straight.described(views, like)
         if self.device.type == "cuda" and any(new is not old for new, old in zip(straight, views, strict=True)):
             torch.cuda.current_stream(self.device).synchronize()  # grey levels that are new are on their way
         return straight
 
     def _fused(
-        self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor
+        self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor, given: MatchingView
     ) -> tuple[Tensor, Tensor]:
-        """Prior depth (q, r) and its agreement (q, r)."""
+        """Prior depth (q, r) and its agreement (q, r); `given` is the reference with the intrinsics that it has."""
         count = self.config.past_depths
         recent = [view for view in past if view.matched][-count:] if count else []
+        recent = self._straight.with_depth(recent, given)
         missing = network_depth.new_zeros(3, *(side // _QUARTERS for side in self._size))
         depths = torch.stack([*(view.matched.past for view in recent), *(missing,) * (max(count, 1) - len(recent))])
         packed = self._sent(packed_cameras(reference, recent, max(count, 1)))

@@ -99,13 +99,13 @@ def test_it_tells_its_distortion_too(distortion, log_focal):
     assert abs(many.distortion - distortion) < 0.02
     assert abs(many.log_focal - log_focal) < 0.006
     assert abs(many.removed_distortion - (many.distortion if distortion else 0)) < DISTORTION_STEP
-    assert many.is_clearly_bent == (distortion != 0) and not few.is_clearly_bent
+    assert many.is_clearly_bent == (distortion != 0) and not SelfCalibration().is_clearly_bent
 
 
 def test_small_changes_of_distortion_leave_images_as_they_are():
     known, steps = SelfCalibration(), []
     for _ in range(40):
-        information = np.diag((1.0, 1e9))
+        information = np.diag((1.0, 400.0))
         remaining = (0.0, 0.08 - known.removed_distortion)
         known = known.with_intrinsics(information, information @ remaining, known.removed_distortion)
         steps.append(known.removed_distortion)
@@ -113,6 +113,26 @@ def test_small_changes_of_distortion_leave_images_as_they_are():
         assert abs(known.distortion - steps[-1]) <= DISTORTION_STEP if sure else steps[-1] == 0
     assert steps[0] == 0, "a camera counts as rectified until it is sure not to be"
     assert steps == sorted(steps) and len(set(steps)) < 4 and steps[-1] == pytest.approx(0.08, abs=DISTORTION_STEP)
+
+
+def test_no_more_is_removed_than_can_be():
+    known, information = SelfCalibration(), 1e9 * np.eye(2)
+    for _ in range(30):
+        remaining = (0.0, -0.3 - known.removed_distortion)
+        known = known.with_intrinsics(information, information @ remaining, known.removed_distortion, largest=0.12)
+    assert known.distortion == pytest.approx(-0.3, abs=0.01) and known.removed_distortion == -0.12
+
+
+def test_distortion_that_is_no_longer_sure_is_put_back():
+    known = SelfCalibration(distortion=0.001, information=(1e4, 0, 1e5), removed_distortion=0.01)
+    assert known.with_intrinsics(np.zeros((2, 2)), np.zeros(2), 0.01).removed_distortion == 0
+
+
+def test_a_focal_length_that_distortion_may_explain_is_not_clearly_off():
+    """Tracks that only tell of both together."""
+    ridge = SelfCalibration(log_focal=-0.055, distortion=-0.055, information=(15000.0, 12000.0, 11000.0))
+    assert ridge.deviation < 0.01 and not ridge.is_clearly_off
+    assert SelfCalibration(log_focal=-0.055, information=(15000.0, 0.0, 11000.0)).is_clearly_off
 
 
 def test_with_rough_poses_it_is_not_far_off():
