@@ -5,7 +5,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-
 """Radial distortion k1 that a camera's images still have: taken out of them, and put back into their depth.
 
 A point at (x, y) of the plane at depth 1 is seen at (1 + k1 r²) (x, y), r² = x² + y²: below 0 as a barrel bends it.

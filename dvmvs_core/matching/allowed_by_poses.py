@@ -5,7 +5,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-
 """What poses allow to be measured: a point that they say is elsewhere looks as if it had another depth.
 
 Symbols: (h, w) cells of a grid.

@@ -5,7 +5,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-
 """Focal length and radial distortion, by what the tracks of one keyframe tell of them.
 
 A bundle adjustment of its own. Poses are expected to turn rightly to a quarter of a degree: where they may turn by

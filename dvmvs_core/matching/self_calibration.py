@@ -147,12 +147,11 @@ class SelfCalibration:
             removed_distortion: what was taken out of its images.
             largest: distortion that can be taken out of such images.
         """
+        is_finite = np.isfinite(information).all() and np.isfinite(weighted).all()
+        if not (is_finite and np.linalg.eigvalsh(information)[0] > -1):
+            return self
         # Its covariance grows by that of a keyframe; written so that nothing has to be inverted that tells nothing.
-        if not np.isfinite(information).all():
-            return self
         shrunk = np.eye(2) + information @ np.diag((KEYFRAME_FOCAL**2, KEYFRAME_DISTORTION**2))
-        if not (np.isfinite(shrunk).all() and np.isfinite(weighted).all() and np.linalg.eigvalsh(information)[0] > -1):
-            return self
         told, weighted = np.linalg.solve(shrunk, information), np.linalg.solve(shrunk, weighted)
         focal, both, distortion = self.information
         before = np.array(((focal, both), (both, distortion)))

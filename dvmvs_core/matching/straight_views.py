@@ -5,13 +5,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-
 """Past keyframes as straight as the one that is matched: what is known of a camera's distortion grows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,6 +21,8 @@ from torch import Tensor
 from dvmvs_core.matching.descriptors import Descriptors
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.radial_distortion import straight_maps, straightened
+
+Source = TypeVar("Source", Descriptors, MatchedDepth)
 
 
 class StraightViews:
@@ -49,22 +51,31 @@ class StraightViews:
         return [view if view.distortion == like.distortion else self._with_moved(view, like) for view in views]
 
     def _anew(self, view: MatchingView, like: MatchingView) -> MatchingView:
-        known = self._described.get(view.descriptors)
-        if known is None or known[0] != like.distortion:
+        def described() -> Descriptors:
             image = torch.as_tensor(view.descriptors.image).float()
-            described = self._describe(straightened(image, like.K, like.distortion - view.distortion))
-            known = like.distortion, replace(described, levels=None)
-            self._described[view.descriptors] = known
-        return replace(view, descriptors=known[1], distortion=like.distortion)
+            straight = straightened(image, like.K, like.distortion - view.distortion)
+            return replace(self._describe(straight), levels=None)
+
+        descriptors = _kept(self._described, view.descriptors, like.distortion, described)
+        return replace(view, descriptors=descriptors, distortion=like.distortion)
 
     def _with_moved(self, view: MatchingView, like: MatchingView) -> MatchingView:
-        known = self._moved.get(view.matched)
-        if known is None or known[0] != like.distortion:
-            change = like.distortion - view.distortion
+        def moved(maps: Tensor, cells: int) -> Tensor:
+            K = np.diag((1 / cells, 1 / cells, 1)) @ like.K
+            return straight_maps(maps, K, like.distortion - view.distortion)
 
-            def moved(maps: Tensor, cells: int) -> Tensor:
-                return straight_maps(maps, np.diag((1 / cells, 1 / cells, 1)) @ like.K, change)
+        matched = _kept(self._moved, view.matched, like.distortion, lambda: view.matched.moved(moved))
+        return replace(view, matched=matched)
 
-            known = like.distortion, view.matched.moved(moved)
-            self._moved[view.matched] = known
-        return replace(view, matched=known[1])
+
+def _kept(
+    made: WeakKeyDictionary[Source, tuple[float, Source]],
+    source: Source,
+    distortion: float,
+    make: Callable[[], Source],
+) -> Source:
+    """What was made of a source for that distortion, or is made now in place of what was made for another."""
+    known = made.get(source)
+    if known is None or known[0] != distortion:
+        known = made[source] = distortion, make()
+    return known[1]

@@ -5,7 +5,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-
 """Past keyframes of images that another distortion was taken out of."""
 
 from __future__ import annotations
@@ -28,11 +27,15 @@ from dvmvs_core.radial_distortion import straightened
 K = np.array(((110.0, 0, 63.5), (0, 110.0, 47.5), (0, 0, 1)), np.float32)
 
 
+def random_maps(image):
+    return torch.rand(1, 24, 24, 32), torch.rand(1, 40, 12, 16)
+
+
 @pytest.fixture
 def described():
     """Calls of the describer, and what makes views straight with it."""
     calls = []
-    describer = Describer(lambda image: tuple(torch.rand(1, c, 96 // s, 128 // s) for c, s in ((24, 4), (40, 8))))
+    describer = Describer(random_maps)
 
     def describe(image):
         calls.append(image)
@@ -44,7 +47,7 @@ def described():
 def view(distortion):
     noise = np.random.default_rng(1).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     image = cv2.GaussianBlur(noise, (0, 0), 2)
-    describer = Describer(lambda image: tuple(torch.rand(1, c, 96 // s, 128 // s) for c, s in ((24, 4), (40, 8))))
+    describer = Describer(random_maps)
     return MatchingView(describer(image), K, np.eye(4, dtype=np.float32), distortion=distortion)
 
 
@@ -98,7 +101,7 @@ def test_two_steps_lead_where_one_does(described):
     _, straight = described
     plain = view(0.0)
     image = straightened(torch.from_numpy(plain.descriptors.image).float(), K, -0.05)
-    between = MatchingView(Describer(lambda x: (torch.rand(1, 24, 24, 32), torch.rand(1, 40, 12, 16)))(image), K, None)
+    between = MatchingView(Describer(random_maps)(image), K, None)
     once, twice = (straight.described([one], view(end))[0] for one, end in ((plain, -0.1), (between, -0.05)))
     difference = once.descriptors.image.astype(int) - twice.descriptors.image.astype(int)
     assert np.abs(difference)[8:-8, 8:-8].mean() < 3
