@@ -30,7 +30,7 @@ from dvmvs_core.errors import ConfigError, FrameError
 from dvmvs_core.geometry import is_finite_pose
 from dvmvs_core.keyframes import KeyframeBuffer, KeyframeDecision
 from dvmvs_core.matching.blindness import least_relative_error
-from dvmvs_core.matching.choose_matcher import choose_matcher, matcher_on_device
+from dvmvs_core.matching.choose_matcher import choose_matcher, choose_monocular, matcher_on_device
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.self_calibration import SelfCalibration
@@ -100,6 +100,9 @@ class DepthEngine:
             )
         if matcher is None:
             self._matcher = matcher_on_device(self._matcher, network.config, network.device, self.config.mode)
+        if self._matcher:
+            how = network.device, self.config.precision
+            self._monocular = choose_monocular(self._matcher.config, network.config, *how)
         if timer is not None:
             network.timer = timer
         self.model_config: ModelConfig = network.config
@@ -326,14 +329,15 @@ class DepthEngine:
     def _match(self, image: Tensor, reference: StoredView, depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
         K = self._K(self._past.calibration)
         with self._timer("matching"):
-            matched = self._matcher.match(reference.matching_view, self._past.described(reference), depth[0])
+            view, past = reference.matching_view, self._past.described(reference)
+            matched = self._matcher.match(view, past, self._monocular.informed(depth, view, past)[0])
         with self._timer("confidence"):
             confidence = self.estimate_matched_confidence(matched, self.matching)
         # A GPU that can no longer match still has the depth of past keyframes.
         depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
         with self._timer("fusion"):
-            past = self._past.fused
-            depth, confidence, fused = self._fuse(depth, confidence, image, K, reference.world_T_cam, past)
+            fused = self._past.fused
+            depth, confidence, fused = self._fuse(depth, confidence, image, K, reference.world_T_cam, fused)
             with one_thread():
                 depth = least_relative_error(depth, torch.as_tensor(matched.blindness, device=self.device))
                 depth = depth.clamp(min=self._matcher.config.min_depth_m)

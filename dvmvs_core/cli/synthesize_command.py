@@ -31,7 +31,7 @@ class Options:
     scenes: OptionalCount = None
     """make so many scenes, with this seed and the next ones"""
     frames: Count = 120
-    """how many, at 30 a second"""
+    """how many; at 30 a second without --clips"""
     height: Count = 240
     """image height in pixels"""
     width: Count = 320
@@ -40,13 +40,15 @@ class Options:
     """colour rays along each side of a pixel: 2 smooths edges and takes four times as long"""
     npz: bool = False
     """write the published training layout instead of images"""
+    clips: bool = False
+    """film keyframes as networks are trained on, of cameras that walk, look at near things or stay where they are"""
 
 
 def run(options: Options) -> None:
     """Render and say where it lies."""
     from dvmvs_core.synthetic.rendered_scenes import CONTACT_SHEET, SceneFormat, write_scene, write_scenes
 
-    how = SceneFormat(options.frames, options.height, options.width, options.samples, options.npz)
+    how = SceneFormat(options.frames, options.height, options.width, options.samples, options.npz, options.clips)
     each = f"{options.frames} frames of {options.width}x{options.height}"
     with progress(f"rendering {options.out}", options.frames * (options.scenes or 1)) as advance:
         if options.scenes is None:

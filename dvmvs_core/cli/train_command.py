@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""Train PairNet, FusionNet, both from scratch, or the regulariser of matched depth.
+"""Train PairNet, FusionNet, both from scratch, the regulariser of matched depth, or monocular depth.
 
 Ctrl-C saves a checkpoint in DIR and stops; --resume continues from it with the same results. DIR/NETWORK.safetensors
 holds the current weights for every other command, DIR/log.jsonl the losses, DIR/pictures predictions on held-out clips.
@@ -28,7 +28,9 @@ from dvmvs_core.atomic import replacing
 from dvmvs_core.cli.common_options import Count, OptionalCount, OptionalFile, OutputFile, RequiredFolder
 
 if TYPE_CHECKING:
+    from dvmvs_core.training.monocular.monocular_trainer import MonocularTrainer
     from dvmvs_core.training.processes import Processes
+    from dvmvs_core.training.regulariser.regulariser_trainer import RegulariserTrainer
     from dvmvs_core.training.training_run import RunPlan
 
 SPEED_STEPS = 12
@@ -184,15 +186,53 @@ class RegulariserOptions:
     """continue from the checkpoint in DIR"""
 
 
+@dataclass(frozen=True)
+class MonocularOptions:
+    """The head that says how far away things are by what one image shows.
+
+    It learns from single images with depth, of any camera; each is cut out and recoloured anew every time.
+    """
+
+    out: RequiredFolder
+    """run folder"""
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FOLDER[:WEIGHT] ...")]
+    """folders of training files (train.txt, npz), perhaps weighted; dvmvs synthesize --clips --npz writes worlds"""
+    minutes: Annotated[float | None, tyro.conf.arg(metavar="MINUTES")] = None
+    """length of the whole run"""
+    steps: OptionalCount = None
+    """length of the whole run in optimiser steps, instead of --minutes"""
+    height: Count = 256
+    """of the images, pixels"""
+    width: Count = 320
+    """of the images, pixels"""
+    held_out: Count = 64
+    """images that figures are made on, of the scenes that the folders name in validation.txt"""
+    learning_rate: Annotated[float, tyro.conf.arg(metavar="RATE")] = 1e-3
+    """AdamW's highest rate"""
+    seed: Count = 0
+    """of weights, order and augmentation"""
+    threads: OptionalCount = None
+    """CPU threads"""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    log_steps: Count = 20
+    """steps between two lines of log.jsonl"""
+    save_minutes: float = 5.0
+    """minutes between two checkpoints"""
+    resume: bool = False
+    """continue from the checkpoint in DIR"""
+
+
 Options = (
     Annotated[Pairnet, tyro.conf.subcommand("pairnet")]
     | Annotated[Fusionnet, tyro.conf.subcommand("fusionnet")]
     | Annotated[Everything, tyro.conf.subcommand("all")]
     | Annotated[RegulariserOptions, tyro.conf.subcommand("regulariser")]
+    | Annotated[MonocularOptions, tyro.conf.subcommand("monocular")]
 )
 
 
-def run(options: Pairnet | Fusionnet | Everything | RegulariserOptions) -> None:
+def run(options: Pairnet | Fusionnet | Everything | RegulariserOptions | MonocularOptions) -> None:
     """Train to the end of the run.
 
     Raises:
@@ -206,8 +246,9 @@ def run(options: Pairnet | Fusionnet | Everything | RegulariserOptions) -> None:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    if isinstance(options, RegulariserOptions):
-        if not _train_regulariser(options):
+    if isinstance(options, RegulariserOptions | MonocularOptions):
+        train = _train_regulariser if isinstance(options, RegulariserOptions) else _train_monocular
+        if not train(options):
             raise KeyboardInterrupt
         return
     with training_processes(options.device) as processes:
@@ -239,8 +280,23 @@ def _train_regulariser(options: RegulariserOptions) -> bool:
     loop = LoopConfig(learning_rate=rate, deadline_s=options.deadline, **_values(options, *names))
     names = ("out", "init", "height", "width", "workers", "clips", "held_out", "device")
     plan = training.RegulariserPlan(loop=loop, commands=(_command(),), **_values(options, *names))
-    trainer = training.RegulariserTrainer(plan)
-    if options.resume:
+    return _run(training.RegulariserTrainer(plan), options.resume)
+
+
+def _train_monocular(options: MonocularOptions) -> bool:
+    from dvmvs_core.training.clip_sources import parse_data
+    from dvmvs_core.training.loop import LoopConfig
+    from dvmvs_core.training.monocular.monocular_trainer import MonocularPlan, MonocularTrainer
+
+    names = ("minutes", "steps", "seed", "learning_rate", "log_steps", "save_minutes")
+    loop = LoopConfig(**_values(options, *names))
+    names = ("out", "height", "width", "held_out", "device")
+    plan = MonocularPlan(data=parse_data(options.data), loop=loop, commands=(_command(),), **_values(options, *names))
+    return _run(MonocularTrainer(plan), options.resume)
+
+
+def _run(trainer: RegulariserTrainer | MonocularTrainer, resume: bool) -> bool:
+    if resume:
         trainer.resume()
     finished = trainer.run()
     if finished:

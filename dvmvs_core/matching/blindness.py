@@ -9,7 +9,7 @@
 
 A keyframe is blind where parallax is too small to tell planes apart, or smaller than what poses are off by, no plane
 matches clearly over the whole image, and past keyframes did not measure the same depth. What is left are the network
-and past depth, whose scale may be far off: on rendered worlds log depth then deviates from the truth by 0.3 to 0.6.
+and past depth, with the scale that one image shows (`monocular_prior`), which may be far off.
 
 Errors are scored relative to the true depth: twice the depth of a wall is off by 100 %, half of it by 50 %. Of a
 log-normal distribution with median m and deviation s of log depth, the depth with the least expected relative error is
@@ -29,8 +29,8 @@ from torch.nn import functional
 from dvmvs_core.matching.allowed_by_poses import allowed_by_poses
 from dvmvs_core.model.regulariser import anchored
 
-LOG_DEPTH_DEVIATION = 0.45
-"""Deviation s of log depth where a keyframe is blind. Chosen on four sets of rendered worlds, 1,176 keyframes, see
+LOG_DEPTH_DEVIATION = 0.3
+"""Deviation s of log depth where a keyframe is blind, and has its depth from network and monocular head together; see
 benchmarks/ablation.md."""
 
 POSE_ERRORS = 2.0

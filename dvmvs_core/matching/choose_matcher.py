@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from dvmvs_core.config import MATCHING_PRESETS, ModelConfig, matching_preset
+from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig, ModelConfig, matching_preset
 from dvmvs_core.errors import DeviceError
+from dvmvs_core.matching.monocular_prior import MonocularAnswer, MonocularPrior
 from dvmvs_core.model.lite0 import load_lite0
-from dvmvs_core.model.parts import Part, lite0_part, regulariser_part
+from dvmvs_core.model.monocular import MonocularDepth, load_monocular
+from dvmvs_core.model.parts import Part, lite0_part, monocular_part, regulariser_part
 from dvmvs_core.model.regulariser import Regularised, load_regulariser
 from dvmvs_core.runtime.devices import cpu_precision
 
@@ -85,6 +87,40 @@ def matcher_on_device(
     from dvmvs_core.matching.gpu.checked_matcher import CheckedMatcher
 
     return CheckedMatcher(matcher, model, device, mode)
+
+
+def choose_monocular(
+    matching: MatchingConfig, model: ModelConfig, device: torch.device, precision: str
+) -> MonocularPrior:
+    """Return what informs network depth before it is matched, on the device of the network.
+
+    Args:
+        matching: how depth is matched.
+        model: of the network.
+        device: of the network.
+        precision: as in `EngineConfig`.
+
+    Raises:
+        WeightsError: if its weights are missing or damaged.
+    """
+    size = model.height, model.width
+    if device.type == "cuda":
+        return MonocularPrior(shared_monocular_on_gpu(device), matching.prior_parallax_px)
+    return MonocularPrior(shared_monocular(*size, cpu_precision(precision)), matching.prior_parallax_px)
+
+
+@functools.cache
+def shared_monocular(height: int, width: int, precision: str) -> MonocularAnswer:
+    """Return what says how far away things are by one image of that size: one for all engines of a process."""
+    network = load_monocular()
+    run = _shared(monocular_part(network, height, width), network, precision)
+    return lambda *inputs: MonocularDepth(*run(*inputs))
+
+
+@functools.cache
+def shared_monocular_on_gpu(device: torch.device) -> MonocularAnswer:
+    """Return the same on a GPU, for images of any size."""
+    return load_monocular().to(device)
 
 
 @functools.cache

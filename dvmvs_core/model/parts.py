@@ -23,6 +23,7 @@ from dvmvs_core.model.convlstm import LSTMState
 from dvmvs_core.model.dvmvs import FusionNet, PairNet
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.model.lite0 import LEVEL_STAGES, Lite0
+from dvmvs_core.model.monocular import CELL, MonocularDepth, MonocularHead
 from dvmvs_core.model.patch_matching import PATCH_CHANNELS
 from dvmvs_core.model.regulariser import Regularised, Regulariser, RegulariserInputs, example_inputs, prepared
 
@@ -113,6 +114,19 @@ def regulariser_part(network: Regulariser, height: int, width: int) -> Part:
         return tuple(network(prepared(RegulariserInputs(*inputs))))
 
     return Part(regularise, _regulariser_shapes(height, width), outputs)
+
+
+def monocular_part(network: MonocularHead, height: int, width: int) -> Part:
+    """Return the head of monocular depth for images of that size."""
+    levels = {name: shape for name, shape in _regulariser_shapes(height, width).items() if name.startswith("level")}
+    cells = (1, height // CELL, width // CELL)
+    inputs = {name: levels[name] for name in ("level8", "level16", "level32")}
+    inputs |= {"rays": (1, 2, *cells[1:]), "focal_px": (1,)}
+
+    def answer(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(network(*inputs))
+
+    return Part(answer, inputs, dict.fromkeys(MonocularDepth._fields, cells))
 
 
 def _regulariser_shapes(height: int, width: int) -> dict[str, tuple[int, ...]]:

@@ -88,6 +88,7 @@ def described(
             "how": [
                 "this depth is the prior of multi-view matching (dvmvs_core/matching); only its networks are here",
                 f"lite0: image is (value - {LITE0_MEAN}) / {LITE0_SCALE}, of RGB values rounded to 0 ... 255",
+                "monocular: the levels are those of lite0; what rays and focal_px are is told by its MonocularHead",
                 "regulariser: image holds 0 ... 255, the levels are those of lite0; what the others are is told by"
                 " RegulariserInputs in dvmvs_core/model/regulariser.py",
             ],

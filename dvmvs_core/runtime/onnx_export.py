@@ -29,7 +29,8 @@ from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.lite0 import load_lite0
-from dvmvs_core.model.parts import Part, lite0_part, network_parts, regulariser_part
+from dvmvs_core.model.monocular import load_monocular
+from dvmvs_core.model.parts import Part, lite0_part, monocular_part, network_parts, regulariser_part
 from dvmvs_core.model.regulariser import load_regulariser
 from dvmvs_core.runtime.onnx_description import DESCRIPTION, described
 
@@ -38,7 +39,7 @@ OPSET = 16
 
 
 def export_onnx(path_or_name: str | Path, directory: str | Path, network: str | None = None) -> list[Path]:
-    """Write one network as ONNX files, both networks of matching for its size, and how all of them are run.
+    """Write one network as ONNX files, the networks of matching for its size, and how all of them are run.
 
     Args:
         path_or_name: a file, or the name of a shipped checkpoint.
@@ -55,11 +56,11 @@ def export_onnx(path_or_name: str | Path, directory: str | Path, network: str | 
     if os.path.lexists(directory):
         raise WeightsError(f"{directory} exists already; remove it or choose another folder")
     loaded, config = load_network(path_or_name, network)
-    lite0, regulariser = load_lite0(), load_regulariser()
     size = (config.height, config.width)
     parts = network_parts(loaded)
-    of_matching = {"lite0": lite0_part(lite0, *size), "regulariser": regulariser_part(regulariser, *size)}
-    modules = {"lite0": lite0, "regulariser": regulariser}
+    modules = {"lite0": load_lite0(), "monocular": load_monocular(), "regulariser": load_regulariser()}
+    made = (lite0_part, monocular_part, regulariser_part)
+    of_matching = {name: part(modules[name], *size) for name, part in zip(modules, made, strict=True)}
     files = []
     try:
         with unfinished_folder(directory) as temporary:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from dvmvs_core.errors import DataError
 from dvmvs_core.importers.dataset import ImportedFrame
 from dvmvs_core.importers.scene_writer import SceneFolder, read_record, writing
 from dvmvs_core.importers.split import split_by_place, write_split
-from dvmvs_core.synthetic.clips import render_sequence
+from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame, render_sequence
 from dvmvs_core.synthetic.paths import FRAME_RATE_HZ
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -32,6 +32,7 @@ _SHEET_FRAMES = 6
 _SHEET_SCENES = 8
 _SHEET_NEAREST_M, _SHEET_FARTHEST_M = 0.6, 8.0
 _FIRST_STAMP_NS = 1_000_000_000
+_CLIP_TEXTURES = 0
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class SceneFormat:
     """How a walk is filmed and written.
 
     Attributes:
-        frames: Length, at 30 frames a second.
+        frames: Length, at 30 frames a second unless these are clips.
         height: Image height.
         width: Image width.
         samples: Colour rays per pixel side.
         training: Whether to write the published training layout (npz frames) instead of images.
+        clips: Whether to film keyframes as networks are trained on, of cameras that walk, look at near things or stay
+            where they are, instead of a walk at 30 frames a second.
     """
 
     frames: int
@@ -51,6 +54,7 @@ class SceneFormat:
     width: int
     samples: int = 1
     training: bool = False
+    clips: bool = False
 
 
 def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int], None] = lambda steps: None) -> None:
@@ -67,7 +71,7 @@ def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int],
     """
     if os.path.lexists(out):
         raise DataError(f"{out} exists already; name a folder that does not, or move it away")
-    rendered, K = render_sequence(seed, how.frames, how.height, how.width, how.samples)
+    rendered, K = _film(seed, how)
     folder = SceneFolder(out, training=how.training, pose_format="%.12g")
     wanted = set(np.linspace(0, how.frames - 1, min(how.frames, _SHEET_FRAMES)).round().astype(int).tolist())
     columns = []
@@ -127,6 +131,20 @@ def write_scenes(
     return made, scenes - made
 
 
+def _film(seed: int, how: SceneFormat) -> tuple[Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]:
+    """Frames of image, depth and pose, and intrinsics, as of `render_sequence`."""
+    if not how.clips:
+        return render_sequence(seed, how.frames, how.height, how.width, how.samples)
+    size = how.height, how.width, how.frames
+    # All share the textures of one seed, which take seconds to make.
+    clip = SyntheticClips(*size, seed=seed, samples=how.samples, texture_seed=_CLIP_TEXTURES).batch(1, 0)
+    frames = (clip_frame(clip, index) for index in range(how.frames))
+    filmed = (
+        (frame.image, depth.numpy(), frame.world_T_cam) for frame, depth in zip(frames, clip.depth[0], strict=True)
+    )
+    return filmed, clip.K[0].double().numpy()
+
+
 def _record(seed: int, how: SceneFormat) -> dict[str, object]:
     """What a scene remembers of how it was made, and what an earlier run must agree with."""
     return {
@@ -136,6 +154,7 @@ def _record(seed: int, how: SceneFormat) -> dict[str, object]:
         "size": [how.height, how.width],
         "samples": how.samples,
         "training": how.training,
+        **({"clips": True} if how.clips else {}),
     }
 
 

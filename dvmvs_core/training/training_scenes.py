@@ -89,6 +89,25 @@ def open_training_scene(folder: Path) -> TrainingScene:
     )
 
 
+def open_training_scenes(root: Path, split: Split) -> tuple[list[TrainingScene], dict[str, str]]:
+    """Open the scenes of a folder, and say which ones cannot be used: their names, and why.
+
+    Raises:
+        DataError: if there is no list, or nothing of what it names can be opened.
+    """
+    listed = root / _LISTS[split]
+    names = [words[0] for _, words in read_words(listed, 1)]
+    scenes, skipped = [], {}
+    for name in names:
+        try:
+            scenes.append(open_training_scene(root / name))
+        except DataError as error:
+            skipped[name] = str(error)
+    if names and not scenes:
+        raise DataError(f"none of the {len(names)} scenes of {listed} can be opened; the first: {skipped[names[0]]}")
+    return scenes, skipped
+
+
 def read_training_frame(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read a frame as image (H, W, 3) uint8 RGB and depth (H, W) uint16 millimetres.
 
@@ -130,8 +149,7 @@ class SceneClips:
 
     def __init__(self, root: Path, split: Split, height: int, width: int, length: int, seed: int = 0) -> None:
         self.height, self.width, self.length, self.seed = height, width, length, seed
-        self.skipped: dict[str, str] = {}
-        self.scenes = self._open(root, root / _LISTS[split])
+        self.scenes, self.skipped = open_training_scenes(root, split)
         self.samples = [
             Sample(number, frames)
             for number, found in enumerate(_all_subsequences(self.scenes, length))
@@ -192,20 +210,6 @@ class SceneClips:
             torch.from_numpy(scene.poses[list(sample.frames)]).float(),
             torch.from_numpy(preprocessor.K),
         )
-
-    def _open(self, root: Path, split: Path) -> list[TrainingScene]:
-        names = [words[0] for _, words in read_words(split, 1)]
-        scenes = []
-        for name in names:
-            try:
-                scenes.append(open_training_scene(root / name))
-            except DataError as error:
-                self.skipped[name] = str(error)
-        if names and not scenes:
-            raise DataError(
-                f"none of the {len(names)} scenes of {split} can be opened; the first: {self.skipped[names[0]]}"
-            )
-        return scenes
 
     def _resized(self, image: np.ndarray, preprocessor: Preprocessor) -> np.ndarray:
         """Crop and resize an image in 8 bits, as published for training; the published test does it in float32."""

@@ -25,7 +25,7 @@ from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError, DeviceError
 from dvmvs_core.matching import pose_correction
 from dvmvs_core.matching.blindness import LOG_DEPTH_DEVIATION, least_relative_error
-from dvmvs_core.matching.choose_matcher import choose_matcher
+from dvmvs_core.matching.choose_matcher import choose_matcher, choose_monocular
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.self_calibration import SelfCalibration
@@ -91,6 +91,7 @@ def trusts_intrinsics(monkeypatch):
 def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine, trusts_intrinsics):
     engine, alone = make_engine("full"), make_engine("off", ends_at_half=True)
     matcher = choose_matcher("full", alone.model_config, "float32")
+    monocular = choose_monocular(matcher.config, alone.model_config, torch.device("cpu"), "float32")
     views, means = [], []
     for index in range(5):
         frame = wall_frame(index)
@@ -98,7 +99,8 @@ def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(
         K_here = Preprocessor(frame.K, SIZE, SIZE).K
         view = MatchingView(matcher.describe(frame.image), K_here, frame.world_T_cam.astype(np.float32))
         if network is not None:
-            found = matcher.match(view, views, network.depth)
+            informed = monocular.informed(torch.from_numpy(network.depth)[None], view, views)
+            found = matcher.match(view, views, informed[0])
             confidence = matched_confidence(found, "full")
             camera = torch.from_numpy(K_here)[None], torch.from_numpy(view.world_T_cam)[None]
             image = torch.from_numpy(frame.image).float()
@@ -188,7 +190,7 @@ def known(engine):
 def test_a_turning_camera_finds_its_focal_length_and_the_network_gets_it(make_engine, monkeypatch, caplog):
     """The prediction keeps the intrinsics that the camera came with: they are those of its pixels."""
     engine = make_engine("fast")
-    predictions = [engine.step(turning_frame(index)) for index in range(28)]
+    predictions = [engine.step(turning_frame(index)) for index in range(32)]
     assert caplog.text.count("% shorter than its intrinsics say") == 1
     assert -1.3 * FOCAL_ERROR < known(engine) < -0.5 * FOCAL_ERROR
     np.testing.assert_allclose(predictions[-1].K, turning_frame(0).K)
@@ -197,7 +199,7 @@ def test_a_turning_camera_finds_its_focal_length_and_the_network_gets_it(make_en
     depth = engine._runner.depth
     monkeypatch.setattr(engine._runner, "depth", lambda *inputs: given.append(inputs[5]) or depth(*inputs))
     before = known(engine)
-    assert engine.predict_without_update(turning_frame(28.5)) is not None
+    assert engine.predict_without_update(turning_frame(32.5)) is not None
     assert known(engine) == before
     np.testing.assert_allclose(given[0][0], SelfCalibration(before).K(turning_frame(0).K), rtol=1e-6)
     engine.reset()

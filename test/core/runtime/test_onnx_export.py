@@ -20,7 +20,7 @@ pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx onnx
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
 
 from dvmvs_core.errors import WeightsError  # noqa: E402
-from dvmvs_core.matching.choose_matcher import shared_extractor, shared_regulariser  # noqa: E402
+from dvmvs_core.matching.choose_matcher import shared_extractor, shared_monocular, shared_regulariser  # noqa: E402
 from dvmvs_core.model.checkpoint import load_network, save_checkpoint  # noqa: E402
 from dvmvs_core.model.regulariser import RegulariserInputs, example_inputs  # noqa: E402
 from dvmvs_core.preprocess import normalise  # noqa: E402
@@ -228,7 +228,7 @@ def test_depth_is_that_of_the_network(make_network, tmp_path, name):
 @pytest.mark.parametrize("kind", ["fusionnet", "pairnet"])
 def test_depth_is_that_of_the_shipped_network(tmp_path, kind):
     files = export_onnx("small", tmp_path / "out", kind)
-    assert len(files) == (6 if kind == "fusionnet" else 5) and all(file.is_file() for file in files)
+    assert len(files) == (7 if kind == "fusionnet" else 6) and all(file.is_file() for file in files)
     network, config = load_network("small", kind)
     played = walk(config.height, config.width, keyframes=4)
     assert_same(played_depths(Player(tmp_path / "out"), *played), plain_depths(network, *played))
@@ -245,6 +245,11 @@ def test_networks_of_matching_are_what_the_engine_runs(make_network, tmp_path):
     levels = player.run("lite0", {"image": image.numpy()})
     for found, expected in zip(levels.values(), shared_extractor(*size, "float32")(image), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
+    rays, focal_px = torch.randn(1, 2, size[0] // 16, size[1] // 16, generator=noise), torch.tensor((250.0,))
+    seen = dict(list(levels.items())[1:]) | {"rays": rays.numpy(), "focal_px": focal_px.numpy()}
+    expected = shared_monocular(*size, "float32")(*(torch.from_numpy(x) for x in seen.values()))
+    for found, wanted in zip(player.run("monocular", seen).values(), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
     inputs = RegulariserInputs(*(torch.rand(x.shape, generator=noise) for x in example_inputs(*size)))
     inputs = inputs._replace(image=inputs.image * 255, **{k: torch.from_numpy(v) for k, v in levels.items()})
     answer = player.run("regulariser", {name: x.numpy() for name, x in inputs._asdict().items()})

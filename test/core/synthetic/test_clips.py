@@ -255,6 +255,22 @@ def test_a_set_is_what_training_reads_and_goes_on_where_it_was(tmp_path, capsys)
         assert np.loadtxt(out / name / "poses.txt")[0] == pytest.approx(world_T_cam.ravel(), abs=1e-9)
 
 
+def test_clips_are_what_networks_are_trained_on(tmp_path):
+    """Scene by scene those of their seeds, all with the same textures."""
+    out = tmp_path / "set"
+    assert synthesize_set(out, "--npz", "--clips", "--scenes", "2") == 0
+    for name, seed in (("synthetic000004", 4), ("synthetic000005", 5)):
+        clip = SyntheticClips(*SIZE, 2, seed=seed, texture_seed=0).batch(1, 0)
+        with np.load(out / name / "000001.npz") as frame:
+            assert np.array_equal(frame["image"], clip.image[0, 1].permute(1, 2, 0).numpy())
+            assert frame["depth"] == pytest.approx(clip.depth[0, 1].numpy() * 1000, abs=0.51)
+        assert np.loadtxt(out / name / "poses.txt")[1] == pytest.approx(
+            clip.world_T_cam[0, 1].numpy().ravel(), abs=1e-6
+        )
+        assert np.loadtxt(out / name / "K.txt") == pytest.approx(clip.K[0].numpy(), rel=1e-6)
+    assert synthesize_set(out, "--npz", "--scenes", "2") == 1, "a walk is something else"
+
+
 def test_a_set_made_otherwise_is_in_the_way(tmp_path, capsys):
     assert synthesize_set(tmp_path / "set", "--scenes", "1") == 0
     assert synthesize_set(tmp_path / "set", "--scenes", "1", "--npz") == 1
