@@ -270,7 +270,7 @@ class DepthEngine:
             network_depth, state = self._depth(image, features, reference, measurements)
             depth, confidence, fused = network_depth, None, None
             if self._matcher:
-                depth, confidence, fused = self._match(straight, reference, network_depth)
+                depth, confidence, fused = self._match(straight, reference, measurements, network_depth)
                 depth, confidence = self._bent(depth, confidence, reference.matching_view.distortion)
             elif self.estimates_confidence:
                 confidence = self._confidence(depth, reference, measurements)
@@ -326,18 +326,25 @@ class DepthEngine:
         with self._timer("depth"):
             return self._runner.depth(image, features, matching, reference.world_T_cam, poses, K, self._past.previous)
 
-    def _match(self, image: Tensor, reference: StoredView, depth: Tensor) -> tuple[Tensor, Tensor | None, FusedDepth]:
+    def _informed(self, depth: Tensor, reference: StoredView, measurements: list[StoredView]) -> Tensor:
+        """Network depth (1, h, w) brought to what the image says by itself, as far as parallax could not tell."""
+        seen = [view.matching_view for view in measurements]
+        return self._monocular.informed(depth, reference.matching_view, seen, self._past.calibration)
+
+    def _match(
+        self, image: Tensor, reference: StoredView, measurements: list[StoredView], depth: Tensor
+    ) -> tuple[Tensor, Tensor | None, FusedDepth]:
         K = self._K(self._past.calibration)
         with self._timer("matching"):
-            view, past = reference.matching_view, self._past.described(reference)
-            matched = self._matcher.match(view, past, self._monocular.informed(depth, view, past)[0])
+            depth = self._informed(depth, reference, measurements)[0]
+            matched = self._matcher.match(reference.matching_view, self._past.described(reference), depth)
         with self._timer("confidence"):
             confidence = self.estimate_matched_confidence(matched, self.matching)
         # A GPU that can no longer match still has the depth of past keyframes.
         depth, confidence = (torch.as_tensor(x, device=self.device)[None] for x in (matched.depth, confidence))
         with self._timer("fusion"):
-            fused = self._past.fused
-            depth, confidence, fused = self._fuse(depth, confidence, image, K, reference.world_T_cam, fused)
+            past = self._past.fused
+            depth, confidence, fused = self._fuse(depth, confidence, image, K, reference.world_T_cam, past)
             with one_thread():
                 depth = least_relative_error(depth, torch.as_tensor(matched.blindness, device=self.device))
                 depth = depth.clamp(min=self._matcher.config.min_depth_m)

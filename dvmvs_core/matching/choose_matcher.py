@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig, ModelConfig, matching_preset
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.matching.monocular_prior import MonocularAnswer, MonocularPrior
 from dvmvs_core.model.lite0 import load_lite0
 from dvmvs_core.model.monocular import MonocularDepth, load_monocular
 from dvmvs_core.model.parts import Part, lite0_part, monocular_part, regulariser_part
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from dvmvs_core.matching.descriptors import Extractor
     from dvmvs_core.matching.gpu.checked_matcher import CheckedMatcher
     from dvmvs_core.matching.matcher import Matcher
+    from dvmvs_core.matching.monocular_prior import MonocularAnswer, MonocularPrior
     from dvmvs_core.matching.regularise import Regularise
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,8 @@ def choose_monocular(
     Raises:
         WeightsError: if its weights are missing or damaged.
     """
+    from dvmvs_core.matching.monocular_prior import MonocularPrior  # needs numba
+
     size = model.height, model.width
     if device.type == "cuda":
         return MonocularPrior(shared_monocular_on_gpu(device), matching.prior_parallax_px)

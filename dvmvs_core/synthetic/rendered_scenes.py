@@ -32,7 +32,7 @@ _SHEET_FRAMES = 6
 _SHEET_SCENES = 8
 _SHEET_NEAREST_M, _SHEET_FARTHEST_M = 0.6, 8.0
 _FIRST_STAMP_NS = 1_000_000_000
-_CLIP_TEXTURES = 0
+_CLIP_TEXTURES, _CLIP_RATE_HZ = 0, 1.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SceneFormat:
 
 
 def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int], None] = lambda steps: None) -> None:
-    """Render a walk and write it, whole or not at all.
+    """Render a walk or a clip and write it, whole or not at all.
 
     Args:
         out: The new folder.
@@ -78,7 +78,7 @@ def write_scene(out: Path, seed: int, how: SceneFormat, advance: Callable[[int],
     try:
         for number, (image, depth, world_T_cam) in enumerate(rendered):
             millimetres = np.rint(depth * 1000.0).clip(0, 65535).astype(np.uint16)
-            stamp_ns = _FIRST_STAMP_NS + round(number * 1e9 / FRAME_RATE_HZ)
+            stamp_ns = _FIRST_STAMP_NS + round(number * 1e9 / (_CLIP_RATE_HZ if how.clips else FRAME_RATE_HZ))
             folder.add(ImportedFrame(image, millimetres, world_T_cam, stamp_ns))
             if number in wanted:
                 in_colours = colour_depth(depth, _SHEET_NEAREST_M, _SHEET_FARTHEST_M)
@@ -137,7 +137,9 @@ def _film(seed: int, how: SceneFormat) -> tuple[Iterator[tuple[np.ndarray, np.nd
         return render_sequence(seed, how.frames, how.height, how.width, how.samples)
     size = how.height, how.width, how.frames
     # All share the textures of one seed, which take seconds to make.
-    clip = SyntheticClips(*size, seed=seed, samples=how.samples, texture_seed=_CLIP_TEXTURES).batch(1, 0)
+    clip = SyntheticClips(*size, seed=seed, samples=how.samples, pose_noise=0.0, texture_seed=_CLIP_TEXTURES).batch(
+        1, 0
+    )
     frames = (clip_frame(clip, index) for index in range(how.frames))
     filmed = (
         (frame.image, depth.numpy(), frame.world_T_cam) for frame, depth in zip(frames, clip.depth[0], strict=True)

@@ -28,7 +28,7 @@ from dvmvs_core.matching.blindness import LOG_DEPTH_DEVIATION, least_relative_er
 from dvmvs_core.matching.choose_matcher import choose_matcher, choose_monocular
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
-from dvmvs_core.matching.self_calibration import SelfCalibration
+from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
 from dvmvs_core.model.dvmvs import ending_at_half
 from dvmvs_core.plane_propagation import compiled_planes
 from dvmvs_core.preprocess import Preprocessor
@@ -99,7 +99,8 @@ def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(
         K_here = Preprocessor(frame.K, SIZE, SIZE).K
         view = MatchingView(matcher.describe(frame.image), K_here, frame.world_T_cam.astype(np.float32))
         if network is not None:
-            informed = monocular.informed(torch.from_numpy(network.depth)[None], view, views)
+            seen = [views[index] for index in network.measurement_index]
+            informed = monocular.informed(torch.from_numpy(network.depth)[None], view, seen, known_from(views))
             found = matcher.match(view, views, informed[0])
             confidence = matched_confidence(found, "full")
             camera = torch.from_numpy(K_here)[None], torch.from_numpy(view.world_T_cam)[None]

@@ -7,12 +7,14 @@
 
 """Single images with depth, from folders in the training layout, and what is made of them to learn from.
 
-Poses are not looked at. Within a folder, scenes are drawn by the square root of their length, so that many short
-recordings count for more than one long one.
+Poses are not used, but each frame must have one, such as the identity. Within a folder, scenes are drawn by the square
+root of their length, so that many short recordings count for more than one long one. Frames that cannot be read are
+left out, and named once.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +32,8 @@ from dvmvs_core.synthetic.defects import apply_defects, draw_defects
 from dvmvs_core.training.clip_sources import DataPart, warn_of_skipped
 from dvmvs_core.training.training_scenes import Split, TrainingScene, open_training_scenes, read_training_frame
 
+logger = logging.getLogger(__name__)
+
 MAX_ZOOM = 1.4
 """Largest enlargement of a part of an image."""
 
@@ -37,6 +41,8 @@ GAMMA, GAIN, TINT, CONTRAST = 0.25, 0.2, 0.08, 0.25
 """Deviations of the logarithms of what images are recoloured by ..."""
 SATURATION = 0.2, 1.3
 """... and the range of what their colours are multiplied by."""
+
+_ATTEMPTS = 4
 
 NEAREST_M, FARTHEST_M = 0.15, 12.0
 """Depth beyond is not learned from: sensors measure it badly."""
@@ -47,7 +53,7 @@ class LabelledImages(NamedTuple):
 
     Attributes:
         image: (B, 3, H, W) float32 RGB, 0…255.
-        depth: (B, n, m) float32 metres at the middles of the cells; 0 where there is none to learn from.
+        depth: (B, n, m) float32 metres at pixel 8 of 16 of each cell; 0 where there is none to learn from.
         K: (B, 3, 3) float32 intrinsics, pixels.
     """
 
@@ -66,23 +72,25 @@ class ImageFolders:
         split: which of the lists of each folder.
 
     Raises:
-        DataError: if a folder has no list, or there is nothing to learn from.
+        DataError: if a folder has no list, or names nothing to train on.
     """
 
     def __init__(self, parts: Sequence[DataPart], height: int, width: int, split: Split = "train") -> None:
         self._size = height, width
         self._scenes: list[TrainingScene] = []
+        self._unreadable: set[Path] = set()
         chances = []
         for part in parts:
             scenes, skipped = open_training_scenes(Path(part.name), split)
+            skipped |= {scene.name: "no frame of it has a pose" for scene in scenes if not scene.frames}
             warn_of_skipped(part.name, skipped)
             scenes = [scene for scene in scenes if scene.frames]
+            if split == "train" and not scenes:
+                raise DataError(f"{part.name}/train.txt must name at least one scene with frames to learn from")
             lengths = np.sqrt([len(scene.frames) for scene in scenes])
-            chances += list(float(part.weight) * lengths / (lengths.sum() or 1.0))
+            chances += [float(part.weight) * length / lengths.sum() for length in lengths]
             self._scenes += scenes
-        if split == "train" and not chances:
-            raise DataError(f"{' and '.join(part.name for part in parts)} name no scene with frames to learn from")
-        self._chances = np.array(chances) / (sum(chances) or 1.0)
+        self._chances = np.array(chances) / sum(chances) if chances else np.zeros(0)
 
     def __len__(self) -> int:
         """Return how many scenes there are."""
@@ -92,29 +100,41 @@ class ImageFolders:
         """Return so many images, each cut out and recoloured in its own way.
 
         Raises:
-            DataError: if a frame cannot be read.
+            DataError: if hardly any frame can be read.
         """
-        scenes = random.choice(len(self), count, p=self._chances)
-        return _together([_changed(*self._read(scene, random.random()), random) for scene in scenes])
+        made = []
+        for _ in range(_ATTEMPTS * count):
+            read = self._read(random.choice(len(self), p=self._chances), random.random())
+            if read is not None:
+                made.append(_changed(*read, random))
+            if len(made) == count:
+                return _together(made)
+        raise DataError(f"hardly any frame can be read, such as {min(self._unreadable)}; export the folders again")
 
-    def spread(self, count: int) -> LabelledImages:
-        """Return at least so many images from all over the scenes, as they are and the same ones every time.
+    def spread(self, count: int) -> list[LabelledImages]:
+        """Return about so many images, as they are and the same ones every time, one by one: some of every scene."""
+        each = max(1, round(count / max(1, len(self))))
+        read = (self._read(scene, (k + 0.5) / each) for scene in range(len(self)) for k in range(each))
+        images = [_together([image]) for image in read if image is not None]
+        return [image for image in images if (image.depth > 0).any()]
 
-        Raises:
-            DataError: if a frame cannot be read.
-        """
-        each = -(-count // len(self))
-        return _together([self._read(scene, (k + 0.5) / each) for scene in range(len(self)) for k in range(each)])
-
-    def _read(self, number: int, place: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The image (H, W, 3), depth (H, W) and intrinsics (3, 3) at a place, 0…1, of a scene."""
+    def _read(self, number: int, place: float) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The image (h, w, 3), depth (h, w) in metres and K (3, 3) at a place, 0…1, of a scene; None if damaged."""
         scene = self._scenes[number]
-        image, depth = read_training_frame(scene.frames[int(place * len(scene.frames))])
+        frame = scene.frames[int(place * len(scene.frames))]
+        try:
+            image, depth = read_training_frame(frame)
+        except DataError as error:
+            if frame not in self._unreadable:
+                logger.warning("%s; it is left out", error)
+            self._unreadable.add(frame)
+            return None
         preprocessor = Preprocessor(scene.K, depth.shape, self._size)
         return preprocessor.image(image), preprocessor.depth(depth).astype(np.float32) / MILLIMETRES, preprocessor.K
 
 
 def _together(made: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> LabelledImages:
+    """Images (h, w, 3), depths (h, w) in metres and intrinsics (3, 3), as a batch."""
     image, depth, K = (torch.from_numpy(np.stack(parts).astype(np.float32)) for parts in zip(*made, strict=True))
     depth = depth[:, CELL // 2 :: CELL, CELL // 2 :: CELL]
     depth = torch.where((depth > NEAREST_M) & (depth < FARTHEST_M), depth, 0.0)
@@ -124,7 +144,9 @@ def _together(made: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Labelled
 def _changed(
     image: np.ndarray, depth: np.ndarray, K: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A part of an image, enlarged and perhaps mirrored, as another camera would have recorded it."""
+    """A part of an image (h, w, 3) with its depth (h, w), enlarged to all of it and perhaps mirrored, as another camera
+    would have recorded it, and K (3, 3) of that camera.
+    """
     height, width = depth.shape
     zoom = float(np.exp(random.uniform(0, np.log(MAX_ZOOM))))
     left, top = random.uniform(0, width - width / zoom), random.uniform(0, height - height / zoom)

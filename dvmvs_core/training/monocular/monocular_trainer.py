@@ -117,6 +117,7 @@ class MonocularTrainer:
         )
         self._folder = RunFolder(plan.out)
         self._skipped = SkippedSteps()
+        self._commands = plan.commands
         self._losses: list[float] = []
         self._ahead: Future[LabelledImages] | None = None
 
@@ -137,7 +138,7 @@ class MonocularTrainer:
             Whether the end was reached.
 
         Raises:
-            DataError: if a frame cannot be read, or the last checkpoint cannot be written.
+            DataError: if hardly any frame can be read, or the last checkpoint cannot be written.
             WeightsError: if the last weights cannot be written.
         """
         with stop_on_signal() as stop, training_progress(True) as show:
@@ -161,7 +162,7 @@ class MonocularTrainer:
         """Do one optimiser step and return its loss; a step whose gradient is not finite changes no weight.
 
         Raises:
-            DataError: if that happened in many steps one after the other, or a frame cannot be read.
+            DataError: if that happened in many steps one after the other, or hardly any frame can be read.
         """
         config = self.config
         for group in self._optimiser.param_groups:
@@ -188,22 +189,26 @@ class MonocularTrainer:
     def validate(self) -> dict[str, float]:
         """Return figures of the averaged weights on scenes that are not learned from; none where there are none.
 
-        `abs_rel` is the relative error of cells, `scale` the deviation of the logarithm of an image's scale, and
-        `deviations` the error of log depth over the deviation that the head expected: 1 is right.
+        Means over images: `abs_rel` of cells, and `deviations`, the error of log depth over the deviation that the head
+        expected, where 1 is right. `scale` is the root mean square of the images' median errors of log depth.
         """
-        if not len(self._held_out):
+        held_out = self._held_out.spread(self.plan.held_out)
+        if not held_out:
             return {}
-        images = self._held_out.spread(self.plan.held_out)
-        answer = self._answers(self._average.network, images)
-        depth = images.depth.to(self._device)
-        valid = depth > 0
-        error = answer.log_depth - torch.where(valid, depth, 1.0).log()
-        scales = torch.stack([each[seen].median() for each, seen in zip(error, valid, strict=True) if seen.any()])
+        scales, relative, deviations = [], [], []
+        for images in held_out:
+            answer = self._answers(self._average.network, images)
+            depth = images.depth.to(self._device)
+            valid = depth > 0
+            error = answer.log_depth[valid] - depth[valid].log()
+            scales.append(error.median())
+            relative.append((error.exp() - 1).abs().mean())
+            deviations.append((error.abs() / answer.log_deviation[valid].exp()).mean())
         return {
-            "images": len(depth),
-            "abs_rel": (error.exp() - 1).abs()[valid].mean().item(),
-            "scale": scales.square().mean().sqrt().item(),
-            "deviations": (error.abs() / answer.log_deviation.exp())[valid].mean().item(),
+            "images": len(held_out),
+            "abs_rel": torch.stack(relative).mean().item(),
+            "scale": torch.stack(scales).square().mean().sqrt().item(),
+            "deviations": torch.stack(deviations).mean().item(),
         }
 
     def export(self) -> dict[str, float]:
@@ -211,12 +216,11 @@ class MonocularTrainer:
 
         Raises:
             WeightsError: if they cannot be written.
-            DataError: if a frame cannot be read.
         """
         figures = self.validate()
         self._folder.log({"step": self.step, "held_out": figures})
         metadata = {
-            "commands": list(self.plan.commands),
+            "commands": list(self._commands),
             "step": self.step,
             "minutes": round(self.elapsed_s / 60.0, 1),
             "finished": self.progress >= 1.0,
@@ -234,8 +238,16 @@ class MonocularTrainer:
             DataError: if that fails; the checkpoint before it is still whole.
         """
         parts = {"network": self.network, "average": self._average.network, "optimiser": self._optimiser}
-        state = {name: part.state_dict() for name, part in parts.items()}
-        self._folder.save({**state, "step": self.step, "elapsed_s": self.elapsed_s})
+        self._folder.save(
+            {
+                **{name: part.state_dict() for name, part in parts.items()},
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+                "bad_steps": self._skipped.in_a_row,
+                "losses": self._losses,
+                "commands": list(self._commands),
+            }
+        )
 
     def resume(self) -> None:
         """Go on from the checkpoint in the run folder.
@@ -249,6 +261,8 @@ class MonocularTrainer:
             self._average.network.load_state_dict(state["average"])
             self._optimiser.load_state_dict(state["optimiser"])
             self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+            self._skipped.in_a_row, self._losses = state["bad_steps"], state["losses"]
+            self._commands = (*state["commands"], *self._commands)
         self._ahead = None
         self._folder.forget_after(self.step)
 

@@ -163,6 +163,7 @@ OUTPUTS = (
     + ("import kitti SCENE", "import kitti SCENE FREE --json", "synthesize --frames 2", "weights import SCENE")
     + ("weights export small", "weights average small small --out", "weights calibrate --out", "benchmark --json")
     + ("train pairnet --steps 1 --out", "train all --minutes 1 --out", "train regulariser --steps 1 --out")
+    + ("train monocular --data SCENE --steps 1 --out",)
 )
 """Every option that names what is written, as the last."""
 

@@ -82,7 +82,16 @@ def test_the_version_is_printed(dvmvs):
     assert dvmvs("--version") == dvmvs("-V") == (0, f"dvmvs {__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ("", *COMMANDS, "train all", "train regulariser", "weights info", "import colmap"))
+@pytest.mark.parametrize(
+    "command",
+    (
+        "",
+        *COMMANDS,
+        *(f"train {network}" for network in ("all", "regulariser", "monocular")),
+        "weights info",
+        "import colmap",
+    ),
+)
 def test_help_fits_the_terminal(dvmvs, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
     lines = dvmvs(*command.split(), "--help")[1].splitlines()

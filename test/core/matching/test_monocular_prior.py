@@ -12,19 +12,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 import torch
 
 from dvmvs_core.matching.descriptors import Descriptors
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.monocular_prior import (
     BLIND_DEVIATION,
-    CELLS,
     LEAST_DEVIATION,
     MEASURED_DEVIATION,
     MonocularPrior,
-    _parallax,
-    _sent,
 )
 from dvmvs_core.matching.self_calibration import SelfCalibration
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS
@@ -38,7 +34,7 @@ EXACT = SelfCalibration(turn_squares=0.0, information=(1e12, 0.0, 1e12))
 REACH_PX = 2.0
 
 
-def view(x: float = 0.0, turned_deg: float = 0.0, calibration: SelfCalibration = EXACT) -> MatchingView:
+def view(x: float = 0.0, turned_deg: float = 0.0) -> MatchingView:
     levels = tuple(
         torch.zeros(1, channels, HEIGHT // side, WIDTH // side)
         for channels, side in zip(LEVEL_CHANNELS, (4, 8, 16, 32), strict=True)
@@ -47,24 +43,19 @@ def view(x: float = 0.0, turned_deg: float = 0.0, calibration: SelfCalibration =
     world_T_cam, angle = np.eye(4), math.radians(turned_deg)
     world_T_cam[0, 3] = x
     world_T_cam[:3, :3] = ((math.cos(angle), 0, math.sin(angle)), (0, 1, 0), (-math.sin(angle), 0, math.cos(angle)))
-    descriptors = Descriptors(nothing, nothing, nothing, nothing, nothing, levels)
-    matched = _Known(calibration)
-    return MatchingView(descriptors, K, world_T_cam, matched)
+    return MatchingView(Descriptors(nothing, nothing, nothing, nothing, nothing, levels), K, world_T_cam)
 
 
-class _Known:
-    """All that a past keyframe is asked for."""
-
-    def __init__(self, calibration: SelfCalibration) -> None:
-        self.calibration = calibration
-
-
-def informed(past: list[MatchingView], deviation: float = 0.05, depth_m: float = MONOCULAR_M) -> np.ndarray:
+def informed(
+    measurements: list[MatchingView], deviation: float = 0.05, calibration: SelfCalibration = EXACT
+) -> np.ndarray:
     def answer(*_inputs: torch.Tensor) -> MonocularDepth:
-        return MonocularDepth(torch.full((1, *SHAPE), math.log(depth_m)), torch.full((1, *SHAPE), math.log(deviation)))
+        return MonocularDepth(
+            torch.full((1, *SHAPE), math.log(MONOCULAR_M)), torch.full((1, *SHAPE), math.log(deviation))
+        )
 
     network = torch.full((1, HEIGHT, WIDTH), NETWORK_M)
-    return MonocularPrior(answer, REACH_PX).informed(network, view(), past)[0].numpy()
+    return MonocularPrior(answer, REACH_PX).informed(network, view(), measurements, calibration)[0].numpy()
 
 
 def expected(variance: float, monocular_variance: float) -> float:
@@ -96,7 +87,11 @@ def test_what_is_out_of_view_of_one_keyframe_is_blind():
 
 def test_parallax_counts_by_what_poses_are_off():
     rough = SelfCalibration(turn_squares=2 * math.radians(3) ** 2, information=(1e12, 0.0, 1e12))
-    assert informed([view(1.0, calibration=rough)])[:, -16:].max() < 0.8 * informed([view(1.0)])[:, -16:].min()
+    assert informed([view(1.0)], calibration=rough)[:, -16:].max() < 0.8 * informed([view(1.0)])[:, -16:].min()
+
+
+def test_a_camera_that_turns_is_as_blind_as_one_that_stands():
+    np.testing.assert_allclose(informed([view(turned_deg=5.0)]), informed([view()]), rtol=1e-5)
 
 
 def test_edges_stay_the_networks():
@@ -105,21 +100,16 @@ def test_edges_stay_the_networks():
 
     network = torch.full((1, HEIGHT, WIDTH), 2.0)
     network[:, :, 41:] = 2.8
-    depth = MonocularPrior(answer, REACH_PX).informed(network, view(), [view()])
+    depth = MonocularPrior(answer, REACH_PX).informed(network, view(), [view()], EXACT)
     assert (depth[0, 8:-8, 41] / depth[0, 8:-8, 40]).min() > 1.35
     assert depth.median() < 1.7
 
 
-@pytest.mark.parametrize("turned_deg", [0.0, 5.0])
-def test_parallax_is_that_of_points_moved_one_by_one(turned_deg):
-    reference, other = view(), view(0.4, turned_deg)
-    log_depth = torch.from_numpy(np.random.default_rng(0).uniform(0, 1, SHAPE).astype(np.float32))
-    found = _parallax(log_depth, _sent(reference, [other], torch.device("cpu"))[1])
-    other_T_world = np.linalg.inv(other.world_T_cam)
-    for row, column in ((0, 3), (2, 4), (3, 5)):
-        pixel = CELLS.pixel_from_cell @ (column, row, 1)
-        at = []
-        for depth in np.exp(log_depth[row, column].item()) * np.array((1, 1.25)):
-            point = other_T_world @ (*(depth * np.linalg.solve(K, pixel)), 1)
-            at.append((K @ point[:3] / point[2])[:2])
-        assert found[row, column] == pytest.approx(np.linalg.norm(at[1] - at[0]), rel=1e-3)
+def test_a_pixel_that_the_network_gave_no_depth_spoils_no_other():
+    def answer(*_inputs: torch.Tensor) -> MonocularDepth:
+        return MonocularDepth(torch.zeros(1, *SHAPE), torch.full((1, *SHAPE), math.log(0.1)))
+
+    network = torch.full((1, HEIGHT, WIDTH), 2.0)
+    network[0, 20, 30] = np.nan
+    depth = MonocularPrior(answer, REACH_PX).informed(network, view(), [view()], EXACT)
+    assert depth.isnan().sum() == 1

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from dvmvs_core.cli.main import main
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS
 from dvmvs_core.model.monocular import MonocularDepth, cell_rays, load_monocular
@@ -90,13 +91,14 @@ def test_a_resumed_run_comes_to_the_same_weights(folder, tmp_path, few_maps):
     whole.run()
     first = MonocularTrainer(plan(folder, tmp_path / "half", steps=4))
     first.train_step()
-    first.train_step()
     first.save()
     second = MonocularTrainer(plan(folder, tmp_path / "half", steps=4))
     second.resume()
     second.run()
-    for found, expected in zip(second.network.parameters(), whole.network.parameters(), strict=True):
+    for found, expected in zip(second._average.network.parameters(), whole._average.network.parameters(), strict=True):
         torch.testing.assert_close(found, expected)
+    half, once = ((tmp_path / run / "log.jsonl").read_text() for run in ("half", "whole"))
+    assert half == once
 
 
 def test_images_and_rays_stay_together(folder, monkeypatch):
@@ -106,7 +108,7 @@ def test_images_and_rays_stay_together(folder, monkeypatch):
     v, u = np.mgrid[:HEIGHT, :WIDTH]
     rays = np.stack(((u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.zeros_like(u)), axis=-1)
     image = ((rays + 1) / 2 * 255).astype(np.float32)
-    depth = (1 + rays[..., 0] ** 2).astype(np.float32)
+    depth = (1 + 5 * rays[..., 0] ** 2).astype(np.float32)
     mirrored = set()
     for seed in range(6):
         changed = labelled_images._together([labelled_images._changed(image, depth, K, np.random.default_rng(seed))])
@@ -117,7 +119,9 @@ def test_images_and_rays_stay_together(folder, monkeypatch):
         inner = slice(None), slice(1, -1)
         torch.testing.assert_close(sign * found[0][inner], expected[0][inner], atol=0.02, rtol=0)
         torch.testing.assert_close(found[1][inner], expected[1][inner], atol=0.02, rtol=0)
-        torch.testing.assert_close(changed.depth[0], 1 + expected[0] ** 2, atol=0.05, rtol=0)
+        v, u = np.mgrid[8:HEIGHT:16, 8:WIDTH:16]
+        rays_there = torch.from_numpy((u - changed.K[0, 0, 2].item()) / changed.K[0, 0, 0].item()).float()
+        torch.testing.assert_close(changed.depth[0], 1 + 5 * rays_there**2, atol=0.12, rtol=0)
     assert mirrored == {-1.0, 1.0}
 
 
@@ -142,6 +146,40 @@ def test_the_loss_is_least_for_the_right_depth_and_its_deviation():
     assert loss(0.2, 0.2) < min(loss(0.2, 0.1), loss(0.2, 0.4), loss(0.3, 0.2))
 
 
+def test_damaged_frames_are_left_out_and_named_once(folder, tmp_path, few_maps, caplog):
+    for frame in ("near/000001", "held/000000"):
+        (folder / f"{frame}.npz").write_bytes(b"PK")
+    trainer = MonocularTrainer(plan(folder, tmp_path / "run", steps=3))
+    assert trainer.run()
+    assert load_monocular(trainer.weights) is not None
+    assert (
+        caplog.text.count("near/000001.npz cannot be read") == caplog.text.count("held/000000.npz cannot be read") == 1
+    )
+    assert trainer.validate()["images"] == 3
+    for frame in folder.glob("*/*.npz"):
+        frame.write_bytes(b"PK")
+    with pytest.raises(DataError, match="hardly any frame can be read, such as"):
+        MonocularTrainer(plan(folder, tmp_path / "other")).run()
+
+
+def test_held_out_images_without_depth_give_no_figures(folder, tmp_path, few_maps):
+    for frame in range(4):
+        np.savez(
+            folder / "held" / f"{frame:06d}.npz",
+            image=np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+            depth=np.full((HEIGHT, WIDTH), 20000, np.uint16),
+        )
+    assert MonocularTrainer(plan(folder, tmp_path / "run")).export() == {}
+
+
+def test_the_command_trains_and_says_where_the_weights_are(folder, tmp_path, few_maps, capsys):
+    arguments = ["train", "monocular", "--data", str(folder), "--steps", "1", "--height", "64", "--width", "96"]
+    assert main([*arguments, "--device", "cpu", "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "monocular.safetensors")
+    assert main([*arguments, "--minutes", "1", "--out", str(tmp_path / "other")]) == 1
+    assert "give either steps or minutes" in capsys.readouterr().err
+
+
 def test_what_nothing_can_be_learned_from_is_refused(folder, tmp_path):
     good = plan(folder, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"write worlds to one with dvmvs synthesize --npz"):
@@ -149,7 +187,7 @@ def test_what_nothing_can_be_learned_from_is_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match="multiple of 32; got 100"):
         replace(good, width=100)
     (folder / "train.txt").write_text("")
-    with pytest.raises(DataError, match="no scene with frames to learn from"):
+    with pytest.raises(DataError, match=r"train.txt must name at least one scene with frames"):
         MonocularTrainer(good)
     (folder / "train.txt").unlink()
     with pytest.raises(DataError, match=r"train\.txt"):
