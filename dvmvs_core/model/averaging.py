@@ -24,7 +24,8 @@ from torch import nn
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.model.checkpoint import CheckpointInfo, load_network, read_info, save_checkpoint
-from dvmvs_core.model.regulariser import load_regulariser, regulariser_metadata, save_regulariser
+from dvmvs_core.model.part_files import save_part
+from dvmvs_core.model.regulariser import load_regulariser, regulariser_metadata
 
 
 def average_checkpoints(sources: Sequence[str | Path], out: str | Path) -> CheckpointInfo:
@@ -64,7 +65,7 @@ def average_regularisers(sources: Sequence[Path], out: Path) -> None:
     mean = _mean([load_regulariser(source) for source in sources])
     commands = [command for source in sources for command in regulariser_metadata(source).get("commands", ())]
     named = [f"{source.parent.name}/{source.name}" for source in sources]
-    save_regulariser(out, mean, {"commands": list(dict.fromkeys(commands)), "mean_of": named})
+    save_part(out, mean, {"commands": list(dict.fromkeys(commands)), "mean_of": named})
 
 
 def _check_count(sources: Sequence[str | Path]) -> None:

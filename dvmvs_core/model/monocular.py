@@ -16,6 +16,9 @@ The same thing looks the same to a camera of twice the focal length at twice the
 focal length, and the camera's own is counted in afterwards. Source: the canonical camera of Yin et al., "Metric3D",
 ICCV 2023.
 
+The maps are joined cell by cell, though Lite0's lie up to 16 pixels right of and below the middles of the cells; the
+convolutions have learned that.
+
 Symbols: B batch, H×W network resolution, n×m = H/16×W/16 cells.
 """
 
@@ -26,14 +29,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dvmvs_core.errors import WeightsError
-from dvmvs_core.foreign import foreign, regular
-from dvmvs_core.model.checkpoint import fill
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS, scaled_level
+from dvmvs_core.model.part_files import load_part
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "monocular.safetensors"
 
@@ -156,8 +156,4 @@ def load_monocular(path: Path = WEIGHTS) -> MonocularHead:
     Raises:
         WeightsError: if the file is missing, broken or not of this network.
     """
-    with foreign(f"cannot read the weights of monocular depth {path}", WeightsError, "; install the package again"):
-        tensors = load_file(regular(path))
-    network = MonocularHead()
-    fill(network, tensors, source=f"{path}, which dvmvs train monocular makes")
-    return network.eval().requires_grad_(False)
+    return load_part(MonocularHead(), path, "the weights of monocular depth", "dvmvs train monocular")

@@ -28,20 +28,18 @@ Stereo Regression", ICCV 2017; convex upsampling, Teed and Deng, "RAFT", ECCV 20
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dvmvs_core.errors import WeightsError
-from dvmvs_core.foreign import foreign, regular
-from dvmvs_core.model.checkpoint import fill, stored_tensor, write_tensors
+from dvmvs_core.foreign import foreign
 from dvmvs_core.model.lite0 import LEVEL_CHANNELS, SamePadConvolution, scaled_level
+from dvmvs_core.model.part_files import load_part
 from dvmvs_core.preprocess import normalised_tensor
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "regulariser.safetensors"
@@ -249,36 +247,17 @@ def load_regulariser(path: Path = WEIGHTS) -> Regulariser:
     Raises:
         WeightsError: if the file is missing, broken or not of this network.
     """
-    with foreign(f"cannot read the regulariser's weights {path}", WeightsError, "; install the package again"):
-        tensors = load_file(regular(path))
-    network = Regulariser()
-    fill(network, tensors, source=f"{path}, which dvmvs train regulariser makes")
-    return network.eval().requires_grad_(False)
+    return load_part(Regulariser(), path, "the regulariser's weights", "dvmvs train regulariser")
 
 
 def regulariser_metadata(path: Path) -> dict[str, Any]:
-    """Return what `save_regulariser` was told of weights that can be loaded; nothing where it was told nothing.
+    """Return what `save_part` was told of weights that can be loaded; nothing where it was told nothing.
 
     Raises:
         WeightsError: if the file is missing or broken.
     """
     with foreign(f"cannot read what {path} says of itself", WeightsError), safe_open(path, framework="pt") as file:
         return dict(json.loads((file.metadata() or {}).get("metadata", "{}")))
-
-
-def save_regulariser(path: Path, network: Regulariser, metadata: Mapping[str, Any]) -> None:
-    """Write the weights for `load_regulariser`, matrices and kernels as float16; a complete file replaces the old one.
-
-    Args:
-        path: the file.
-        network: with the weights.
-        metadata: what JSON can hold, of how they came about.
-
-    Raises:
-        WeightsError: if they hold NaN or infinity, or the file cannot be written.
-    """
-    tensors = {name: stored_tensor(tensor, name, path) for name, tensor in network.state_dict().items()}
-    write_tensors(path, tensors, {"metadata": json.dumps(dict(metadata))})
 
 
 class ResidualBlock(nn.Module):

@@ -13,15 +13,13 @@ A run folder holds `last.pt` (everything needed to go on), `log.jsonl` (one obje
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +29,9 @@ from dvmvs_core.config import SIZE_MULTIPLE
 from dvmvs_core.environment import versions
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.foreign import foreign
-from dvmvs_core.model.checkpoint import stored_tensor, write_tensors
 from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, LEVEL_STAGES, load_lite0
 from dvmvs_core.model.monocular import MonocularDepth, MonocularHead, cell_rays, focal_length
+from dvmvs_core.model.part_files import save_part
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.threads import in_background
 from dvmvs_core.training.clip_sources import DataPart
@@ -228,7 +226,7 @@ class MonocularTrainer:
             "held_out": figures,
             "versions": versions(),
         }
-        save_monocular(self.weights, self._average.network, metadata)
+        save_part(self.weights, self._average.network, metadata)
         return figures
 
     def save(self) -> None:
@@ -299,13 +297,3 @@ def monocular_loss(answer: MonocularDepth, depth: Tensor) -> Tensor:
     error = (answer.log_depth - torch.where(valid, depth, 1.0).log()).abs()
     losses = error * (-answer.log_deviation).exp() + answer.log_deviation
     return (losses * valid).sum() / valid.sum().clamp(min=1)
-
-
-def save_monocular(path: Path, network: MonocularHead, metadata: Mapping[str, Any]) -> None:
-    """Write the weights for `load_monocular`, matrices and kernels as float16; a complete file replaces the old one.
-
-    Raises:
-        WeightsError: if they hold NaN or infinity, or the file cannot be written.
-    """
-    tensors = {name: stored_tensor(tensor, name, path) for name, tensor in network.state_dict().items()}
-    write_tensors(path, tensors, {"metadata": json.dumps(dict(metadata))})

@@ -32,13 +32,13 @@ from dvmvs_core.config import SIZE_MULTIPLE
 from dvmvs_core.environment import versions
 from dvmvs_core.errors import ConfigError, DataError
 from dvmvs_core.foreign import foreign
+from dvmvs_core.model.part_files import save_part
 from dvmvs_core.model.regulariser import (
     Regulariser,
     RegulariserInputs,
     load_regulariser,
     prepared,
     regulariser_metadata,
-    save_regulariser,
 )
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.training.autocast import Arithmetic
@@ -266,7 +266,7 @@ class RegulariserTrainer:
             "held_out": figures,
             "versions": versions(),
         }
-        save_regulariser(self.weights, self._average.network, metadata)
+        save_part(self.weights, self._average.network, metadata)
         if self._deadline is not None:
             self._deadline.note_export(time.monotonic() - started + STOPPING_S)
         return figures

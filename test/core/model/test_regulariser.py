@@ -20,6 +20,7 @@ from dvmvs_core.errors import WeightsError
 from dvmvs_core.matching import choose_matcher as choose
 from dvmvs_core.model import regulariser
 from dvmvs_core.model.averaging import average_regularisers
+from dvmvs_core.model.part_files import save_part
 from dvmvs_core.model.regulariser import (
     ANCHOR,
     LITTLE_PARALLAX_PX,
@@ -30,7 +31,6 @@ from dvmvs_core.model.regulariser import (
     load_regulariser,
     prepared,
     regulariser_metadata,
-    save_regulariser,
 )
 
 HEIGHT, WIDTH = 64, 96
@@ -148,7 +148,7 @@ def test_a_correction_that_is_not_needed_is_not_made(inputs):
 
 def test_weights_survive_the_file(tmp_path, network, inputs):
     path = tmp_path / "regulariser.safetensors"
-    save_regulariser(path, network, {"step": 7})
+    save_part(path, network, {"step": 7})
     loaded = load_regulariser(path)
     assert regulariser_metadata(path) == {"step": 7}
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
@@ -160,12 +160,12 @@ def test_weights_survive_the_file(tmp_path, network, inputs):
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path):
     path, network = tmp_path / "regulariser.safetensors", Regulariser()
-    save_regulariser(path, network, {})
+    save_part(path, network, {})
     before = path.read_bytes()
     with torch.no_grad():
         network.cells.bias[0] = torch.nan
     with pytest.raises(WeightsError, match=r"cells\.bias holds NaN"):
-        save_regulariser(path, network, {})
+        save_part(path, network, {})
     assert path.read_bytes() == before
 
 
@@ -173,7 +173,7 @@ def test_missing_damaged_and_other_weights_are_named(tmp_path, network):
     path = tmp_path / "regulariser.safetensors"
     with pytest.raises(WeightsError, match=r"cannot read .*regulariser\.safetensors.*install the package again"):
         load_regulariser(path)
-    save_regulariser(path, network, {})
+    save_part(path, network, {})
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"cannot read .*install the package again"):
         load_regulariser(path)
@@ -189,7 +189,7 @@ def test_the_mean_of_two_has_the_mean_of_each_weight_and_the_commands_of_both(tm
     for seed, (file, commands) in enumerate(zip(files, (["first", "second"], ["first", "third"]), strict=True)):
         file.parent.mkdir()
         torch.manual_seed(seed)
-        save_regulariser(file, Regulariser(), {"commands": commands})
+        save_part(file, Regulariser(), {"commands": commands})
     average_regularisers(files, tmp_path / "mean.safetensors")
     one, other, mean = (load_regulariser(file).state_dict() for file in (*files, tmp_path / "mean.safetensors"))
     for key, value in mean.items():
