@@ -101,8 +101,7 @@ class DepthEngine:
         if matcher is None:
             self._matcher = matcher_on_device(self._matcher, network.config, network.device, self.config.mode)
         if self._matcher:
-            how = network.device, self.config.precision
-            self._monocular = choose_monocular(self._matcher.config, network.config, *how)
+            self._monocular = choose_monocular(network.config, network.device, self.config.precision)
         if timer is not None:
             network.timer = timer
         self.model_config: ModelConfig = network.config

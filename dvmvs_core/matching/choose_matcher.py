@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig, ModelConfig, matching_preset
+from dvmvs_core.config import MATCHING_PRESETS, ModelConfig, matching_preset
 from dvmvs_core.errors import DeviceError
 from dvmvs_core.model.lite0 import load_lite0
 from dvmvs_core.model.monocular import MonocularDepth, load_monocular
@@ -89,13 +89,10 @@ def matcher_on_device(
     return CheckedMatcher(matcher, model, device, mode)
 
 
-def choose_monocular(
-    matching: MatchingConfig, model: ModelConfig, device: torch.device, precision: str
-) -> MonocularPrior:
+def choose_monocular(model: ModelConfig, device: torch.device, precision: str) -> MonocularPrior:
     """Return what informs network depth before it is matched, on the device of the network.
 
     Args:
-        matching: how depth is matched.
         model: of the network.
         device: of the network.
         precision: as in `EngineConfig`.
@@ -105,10 +102,9 @@ def choose_monocular(
     """
     from dvmvs_core.matching.monocular_prior import MonocularPrior  # needs numba
 
-    size = model.height, model.width
     if device.type == "cuda":
-        return MonocularPrior(shared_monocular_on_gpu(device), matching.prior_parallax_px)
-    return MonocularPrior(shared_monocular(*size, cpu_precision(precision)), matching.prior_parallax_px)
+        return MonocularPrior(shared_monocular_on_gpu(device))
+    return MonocularPrior(shared_monocular(model.height, model.width, cpu_precision(precision)))
 
 
 @functools.cache

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.blindness import POSE_ERRORS
 from dvmvs_core.matching.gpu.torch_prior import parallax
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.relative_view import Grid, relative_views
@@ -42,6 +41,11 @@ LEAST_DEVIATION = 0.5
 """Deviation of monocular log depth at least, whatever the head expects: it has seen few places. The scale
 of fourteen that were left out of its training, when it had even fewer, was off by 0.55 in the root mean square."""
 
+REACH_PX, POSE_ERRORS = 0.5, 0.5
+"""Parallax of a 25 % step at which the network's blindness has fallen to 1/e: pixels, where poses are exact, and
+deviations of a pose, where they are rough. With 2 px and two deviations, as `matching.blindness` counts, worlds lost
+what the network had measured. They would do without the second, recordings of cameras that turn would not."""
+
 CELLS = Grid(CELL, CELL // 2)
 
 MonocularAnswer = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], MonocularDepth]
@@ -53,12 +57,10 @@ class MonocularPrior:
 
     Args:
         answer: runs the head, on the device of the depth.
-        parallax_px: pixels of parallax at which blindness has fallen to 1/e, where poses are exact.
     """
 
-    def __init__(self, answer: MonocularAnswer, parallax_px: float) -> None:
+    def __init__(self, answer: MonocularAnswer) -> None:
         self._answer = answer
-        self._parallax_px = parallax_px
 
     def informed(
         self,
@@ -81,8 +83,7 @@ class MonocularPrior:
         levels = (level.to(network_depth.device) for level in reference.descriptors.levels[1:])
         answer = self._answer(*levels, cell_rays(K, *network_depth.shape[1:]), focal_length(K))
         guess = functional.avg_pool2d(network_depth.log()[None], CELL)[0, 0]
-        # As in `matching.blindness`, but that nothing has been matched yet.
-        reach_px = max(POSE_ERRORS * calibration.pose_error_px(reference, measurements), self._parallax_px)
+        reach_px = max(POSE_ERRORS * calibration.pose_error_px(reference, measurements), REACH_PX)
         blind = (-parallax(guess.exp(), matrices, CELL, float(CELLS.margin)) / reach_px).exp()
         variance = MEASURED_DEVIATION**2 + blind * (BLIND_DEVIATION**2 - MEASURED_DEVIATION**2)
         # The head's is a Laplace distribution.

@@ -91,7 +91,7 @@ def trusts_intrinsics(monkeypatch):
 def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine, trusts_intrinsics):
     engine, alone = make_engine("full"), make_engine("off", ends_at_half=True)
     matcher = choose_matcher("full", alone.model_config, "float32")
-    monocular = choose_monocular(matcher.config, alone.model_config, torch.device("cpu"), "float32")
+    monocular = choose_monocular(alone.model_config, torch.device("cpu"), "float32")
     views, means = [], []
     for index in range(5):
         frame = wall_frame(index)
