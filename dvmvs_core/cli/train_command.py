@@ -190,8 +190,7 @@ class RegulariserOptions:
 class MonocularOptions:
     """The head that says how far away things are by what one image shows.
 
-    It learns from single images with depth, of any camera; each is cut out and
-    recoloured anew every time.
+    It learns from single images with depth, each changed anew every time.
     """
 
     out: RequiredFolder

@@ -80,7 +80,7 @@ def test_blind_depth_has_the_least_expected_relative_error():
     least = min(np.linspace(1, 3, 401), key=error)
     assert depth == pytest.approx(least, rel=0.02)
     assert error(depth) < 0.98 * error(2.0)
-    assert depth == pytest.approx(1.633, abs=1e-3)
+    assert depth == pytest.approx(1.828, abs=1e-3)
 
 
 def test_depth_that_was_measured_stays_as_it_is_and_the_change_is_smooth():
