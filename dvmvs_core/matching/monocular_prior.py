@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dvmvs_core.matching.gpu.packed import NUMBERS
 from dvmvs_core.matching.gpu.torch_prior import parallax
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.relative_view import Grid, relative_views
@@ -38,8 +39,8 @@ MEASURED_DEVIATION = 0.1
 """The same with much parallax."""
 
 LEAST_DEVIATION = 0.5
-"""Deviation of monocular log depth at least, whatever the head expects: it has seen few places. The scale
-of fourteen that were left out of its training, when it had even fewer, was off by 0.55 in the root mean square."""
+"""Deviation of monocular log depth at least, whatever the head expects: it has seen few places. The scale of fourteen
+that were left out of its training, when it had even fewer, was off by 0.55 in the root mean square."""
 
 REACH_PX, POSE_ERRORS = 0.5, 0.5
 """Parallax of a 25 % step at which the network's blindness has fallen to 1/e: pixels, where poses are exact, and
@@ -93,11 +94,10 @@ class MonocularPrior:
 
 
 def _sent(reference: MatchingView, views: Sequence[MatchingView], device: torch.device) -> tuple[Tensor, Tensor]:
-    """K (1, 3, 3), and homographies and translations (V, 12) to the cells of other views, on a device."""
+    """K (1, 3, 3), and homographies and translations (V, NUMBERS) to the cells of other views, on a device."""
     own = [reference.world_T_cam] * len(views), [reference.K] * len(views)
     homographies, translations = relative_views(*own, [v.world_T_cam for v in views], [v.K for v in views], CELLS)
-    numbers = np.concatenate((reference.K.ravel(), homographies.ravel(), translations.ravel()), dtype=np.float32)
-    K, homographies, translations = to_device(torch.from_numpy(numbers), device).split(
-        (9, 9 * len(views), 3 * len(views))
-    )
-    return K.view(1, 3, 3), torch.cat((homographies.view(-1, 9), translations.view(-1, 3)), dim=1)
+    matrices = np.concatenate((homographies.reshape(-1, NUMBERS - 3), translations), axis=1)
+    K = reference.K.astype(np.float32).ravel()
+    K, matrices = to_device(torch.from_numpy(np.concatenate((K, matrices.ravel()))), device).split((9, matrices.size))
+    return K.view(1, 3, 3), matrices.view(-1, NUMBERS)

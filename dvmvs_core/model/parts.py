@@ -118,9 +118,8 @@ def regulariser_part(network: Regulariser, height: int, width: int) -> Part:
 
 def monocular_part(network: MonocularHead, height: int, width: int) -> Part:
     """Return the head of monocular depth for images of that size."""
-    levels = {name: shape for name, shape in _regulariser_shapes(height, width).items() if name.startswith("level")}
-    cells = (1, height // CELL, width // CELL)
-    inputs = {name: levels[name] for name in ("level8", "level16", "level32")}
+    shapes, cells = _regulariser_shapes(height, width), (1, height // CELL, width // CELL)
+    inputs = {name: shapes[name] for name in ("level8", "level16", "level32")}
     inputs |= {"rays": (1, 2, *cells[1:]), "focal_px": (1,)}
 
     def answer(*inputs: Tensor) -> tuple[Tensor, ...]:

@@ -13,8 +13,6 @@ A run folder holds `last.pt` (everything needed to go on), `log.jsonl` (one obje
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -23,26 +21,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dvmvs_core.config import SIZE_MULTIPLE
-from dvmvs_core.environment import versions
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.foreign import foreign
 from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, LEVEL_STAGES, load_lite0
 from dvmvs_core.model.monocular import MonocularDepth, MonocularHead, cell_rays, focal_length
-from dvmvs_core.model.part_files import save_part
 from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.runtime.threads import in_background
 from dvmvs_core.training.clip_sources import DataPart
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.monitoring import training_progress
 from dvmvs_core.training.monocular.labelled_images import ImageFolders, LabelledImages
-from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at
-from dvmvs_core.training.run_folder import RunFolder, attempt
-from dvmvs_core.training.stopping import SkippedSteps, stop_on_signal
-
-logger = logging.getLogger(__name__)
+from dvmvs_core.training.part_trainer import PartTrainer
+from dvmvs_core.training.run_folder import attempt
+from dvmvs_core.training.stopping import stop_on_signal
 
 WEIGHTS_NAME = "monocular.safetensors"
 WEIGHT_DECAY = 0.02
@@ -87,7 +80,7 @@ class MonocularPlan:
             )
 
 
-class MonocularTrainer:
+class MonocularTrainer(PartTrainer):
     """Trains the head.
 
     Args:
@@ -100,34 +93,15 @@ class MonocularTrainer:
 
     def __init__(self, plan: MonocularPlan) -> None:
         self.plan = plan
-        self.config = plan.loop
-        self.step = 0
-        self.elapsed_s = 0.0
         self._device = resolve_device(plan.device)
         self._data = ImageFolders(plan.data, plan.height, plan.width)
         self._held_out = ImageFolders(plan.data, plan.height, plan.width, "validation")
         torch.manual_seed(plan.loop.seed)
-        self.network = MonocularHead().to(self._device)
+        network = MonocularHead().to(self._device)
+        optimiser = torch.optim.AdamW(network.parameters(), plan.loop.learning_rate, weight_decay=WEIGHT_DECAY)
+        super().__init__("monocular depth", plan.out / WEIGHTS_NAME, plan.loop, network, optimiser, plan.commands)
         self._lite0 = load_lite0().to(self._device)
-        self._average = WeightAverage(self.network, self.config.average_decay)
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), self.config.learning_rate, weight_decay=WEIGHT_DECAY
-        )
-        self._folder = RunFolder(plan.out)
-        self._skipped = SkippedSteps()
-        self._commands = plan.commands
-        self._losses: list[float] = []
         self._ahead: Future[LabelledImages] | None = None
-
-    @property
-    def weights(self) -> Path:
-        """The file that is written."""
-        return self.plan.out / WEIGHTS_NAME
-
-    @property
-    def progress(self) -> float:
-        """The part of the run that is over, 0…1."""
-        return self.config.progress(self.step, self.elapsed_s)
 
     def run(self) -> bool:
         """Train to the end of the run, or until the first Ctrl-C or SIGTERM, and write checkpoint and weights.
@@ -162,26 +136,14 @@ class MonocularTrainer:
         Raises:
             DataError: if that happened in many steps one after the other, or hardly any frame can be read.
         """
-        config = self.config
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate_at(
-                config.learning_rate, self.step, self.progress, config.warm_up_steps, config.final_rate
-            )
+        self._set_learning_rate()
         images = self._images()
-        torch.manual_seed(1_000_003 * config.seed + self.step)  # for dropout
+        torch.manual_seed(1_000_003 * self.config.seed + self.step)  # for dropout
         answer = self._answers(self.network, images)
         loss = monocular_loss(answer, images.depth.to(self._device))
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm or math.inf)
-        finite = bool(torch.isfinite(norm))
-        if finite:
-            self._optimiser.step()
-            self._average.update(self.network, self.step)
-        self._losses.append(loss.item())
-        self._skipped.note(self.step, finite, self._folder.checkpoint)
-        self.step += 1
-        return self._losses[-1]
+        return self._finish_step(loss)
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
@@ -217,52 +179,13 @@ class MonocularTrainer:
         """
         figures = self.validate()
         self._folder.log({"step": self.step, "held_out": figures})
-        metadata = {
-            "commands": list(self._commands),
-            "step": self.step,
-            "minutes": round(self.elapsed_s / 60.0, 1),
-            "finished": self.progress >= 1.0,
-            "size": [self.plan.height, self.plan.width],
-            "held_out": figures,
-            "versions": versions(),
-        }
-        save_part(self.weights, self._average.network, metadata)
+        self._write_weights(figures, (self.plan.height, self.plan.width))
         return figures
 
-    def save(self) -> None:
-        """Write everything that is needed to go on from here.
-
-        Raises:
-            DataError: if that fails; the checkpoint before it is still whole.
-        """
-        parts = {"network": self.network, "average": self._average.network, "optimiser": self._optimiser}
-        self._folder.save(
-            {
-                **{name: part.state_dict() for name, part in parts.items()},
-                "step": self.step,
-                "elapsed_s": self.elapsed_s,
-                "bad_steps": self._skipped.in_a_row,
-                "losses": self._losses,
-                "commands": list(self._commands),
-            }
-        )
-
     def resume(self) -> None:
-        """Go on from the checkpoint in the run folder.
-
-        Raises:
-            DataError: if there is none, it is broken, or it is of another network.
-        """
-        state = self._folder.load()
-        with foreign(f"{self._folder.checkpoint} is no checkpoint of monocular depth"):
-            self.network.load_state_dict(state["network"])
-            self._average.network.load_state_dict(state["average"])
-            self._optimiser.load_state_dict(state["optimiser"])
-            self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-            self._skipped.in_a_row, self._losses = state["bad_steps"], state["losses"]
-            self._commands = (*state["commands"], *self._commands)
+        """Go on from the checkpoint in the run folder, see `PartTrainer.resume`."""
+        super().resume()
         self._ahead = None
-        self._folder.forget_after(self.step)
 
     def _images(self) -> LabelledImages:
         """Images of this step, drawn while the one before was computed."""

@@ -17,7 +17,6 @@ to the same weights, resumed or not.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,13 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from dvmvs_core.config import SIZE_MULTIPLE
-from dvmvs_core.environment import versions
 from dvmvs_core.errors import ConfigError, DataError
-from dvmvs_core.foreign import foreign
-from dvmvs_core.model.part_files import save_part
 from dvmvs_core.model.regulariser import (
     Regulariser,
     RegulariserInputs,
@@ -44,15 +39,15 @@ from dvmvs_core.runtime.devices import resolve_device
 from dvmvs_core.training.autocast import Arithmetic
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.monitoring import Stopwatch, training_progress
-from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at
+from dvmvs_core.training.part_trainer import PartTrainer
 from dvmvs_core.training.regulariser.clip_files import Keyframes, joined, read_clip
 from dvmvs_core.training.regulariser.held_out_figures import held_out_figures
 from dvmvs_core.training.regulariser.input_augmentation import augmented
 from dvmvs_core.training.regulariser.recording import Walks
 from dvmvs_core.training.regulariser.recording_processes import STOPPING_S, ClipFolder, RecordingProcesses
 from dvmvs_core.training.regulariser.regulariser_loss import keyframes_loss
-from dvmvs_core.training.run_folder import RunFolder, attempt
-from dvmvs_core.training.stopping import Deadline, SkippedSteps, stop_on_signal
+from dvmvs_core.training.run_folder import attempt
+from dvmvs_core.training.stopping import Deadline, stop_on_signal
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +109,7 @@ class RegulariserPlan:
             raise ConfigError(f"workers must be 0 or more; got {self.workers}")
 
 
-class RegulariserTrainer:
+class RegulariserTrainer(PartTrainer):
     """Trains the regulariser.
 
     Args:
@@ -128,41 +123,24 @@ class RegulariserTrainer:
 
     def __init__(self, plan: RegulariserPlan) -> None:
         self.plan = plan
-        self.config = plan.loop
-        self.step = 0
-        self.elapsed_s = 0.0
         self._deadline = None if plan.loop.deadline_s is None else Deadline(plan.loop.deadline_s)
-        self._left_s = math.inf
         device = resolve_device(plan.device)
         self._device = device
         torch.manual_seed(plan.loop.seed)
         network = load_regulariser(plan.init).requires_grad_(True).train() if plan.init else Regulariser()
-        self.network = network.to(device, memory_format=torch.channels_last)
+        network = network.to(device, memory_format=torch.channels_last)
+        rates = {"betas": (0.9, 0.99), "weight_decay": 1e-4}
+        optimiser = torch.optim.AdamW(network.parameters(), plan.loop.learning_rate, **rates)
+        self._arithmetic = Arithmetic(plan.loop.precision, device)
+        before = regulariser_metadata(plan.init).get("commands", ()) if plan.init else ()
+        commands = (*before, *plan.commands)
+        super().__init__("a regulariser", plan.out / WEIGHTS_NAME, plan.loop, network, optimiser, commands)
         self.stopwatch = Stopwatch(device)
-        self._average = WeightAverage(self.network, self.config.average_decay)
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), self.config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
-        )
-        self._arithmetic = Arithmetic(self.config.precision, device)
-        self._folder = RunFolder(plan.out)
-        self._commands = (*(regulariser_metadata(plan.init).get("commands", ()) if plan.init else ()), *plan.commands)
-        self._losses: list[float] = []
-        self._skipped = SkippedSteps()
         self._damaged: set[Path] = set()
         size = (plan.height, plan.width)
         self._clips = ClipFolder(plan.out / "clips", Walks(*size, self.config.seed, plan.textures), plan.clips)
         self._held_out = ClipFolder(plan.out / "held_out", Walks(*size, HELD_OUT_SEED, plan.textures), plan.held_out)
         self._files: list[Path] = []
-
-    @property
-    def weights(self) -> Path:
-        """The file that is written."""
-        return self.plan.out / WEIGHTS_NAME
-
-    @property
-    def progress(self) -> float:
-        """The part of the run that is over, 0…1."""
-        return self.config.progress(self.step, self.elapsed_s, self._left_s)
 
     def run(self) -> bool:
         """Record and train to the end of the run, or until the first Ctrl-C or SIGTERM.
@@ -215,10 +193,7 @@ class RegulariserTrainer:
         """
         clock = self.stopwatch.phase
         random = np.random.default_rng([self.config.seed, _DRAWS, self.step])
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate_at(
-                self.config.learning_rate, self.step, self.progress, self.config.warm_up_steps, self.config.final_rate
-            )
+        self._set_learning_rate()
         with clock("data"):
             keyframes = self._drawn(random).to(self._device)
         with clock("augmentation"):
@@ -230,16 +205,7 @@ class RegulariserTrainer:
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
         with clock("optimiser"):
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm or math.inf)
-            finite = bool(torch.isfinite(norm))
-            if finite:
-                self._optimiser.step()
-                self._average.update(self.network, self.step)
-            value = loss.item()
-        self._losses.append(value)
-        self._skipped.note(self.step, finite, self._folder.checkpoint)
-        self.step += 1
-        return value
+            return self._finish_step(loss)
 
     def validate(self) -> dict[str, float | None]:
         """Return the figures of the averaged weights on the held-out clips."""
@@ -256,55 +222,10 @@ class RegulariserTrainer:
         started = time.monotonic()
         figures = self.validate()
         self._log({"held_out": figures})
-        metadata = {
-            "commands": list(self._commands),
-            "step": self.step,
-            "minutes": round(self.elapsed_s / 60.0, 1),
-            "finished": self.progress >= 1.0,
-            "clips": len(self._clips.files()),
-            "size": [self.plan.height, self.plan.width],
-            "held_out": figures,
-            "versions": versions(),
-        }
-        save_part(self.weights, self._average.network, metadata)
+        self._write_weights(figures, (self.plan.height, self.plan.width), clips=len(self._clips.files()))
         if self._deadline is not None:
             self._deadline.note_export(time.monotonic() - started + STOPPING_S)
         return figures
-
-    def save(self) -> None:
-        """Write everything that is needed to go on from here.
-
-        Raises:
-            DataError: if that fails; the checkpoint before it is still whole.
-        """
-        self._folder.save(
-            {
-                "network": self.network.state_dict(),
-                "average": self._average.network.state_dict(),
-                "optimiser": self._optimiser.state_dict(),
-                "step": self.step,
-                "elapsed_s": self.elapsed_s,
-                "bad_steps": self._skipped.in_a_row,
-                "losses": self._losses,
-                "commands": list(self._commands),
-            }
-        )
-
-    def resume(self) -> None:
-        """Go on from the checkpoint in the run folder.
-
-        Raises:
-            DataError: if there is none, it is broken, or it is of another network.
-        """
-        state = self._folder.load()
-        with foreign(f"{self._folder.checkpoint} is no checkpoint of a regulariser"):
-            self.network.load_state_dict(state["network"])
-            self._average.network.load_state_dict(state["average"])
-            self._optimiser.load_state_dict(state["optimiser"])
-            self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-            self._skipped.in_a_row, self._losses = state["bad_steps"], state["losses"]
-            self._commands = (*state["commands"], *self._commands)
-        self._folder.forget_after(self.step)
 
     def _wait_for_clips(
         self, recording: RecordingProcesses, stop: Callable[[], bool], show: Callable[[float, float, str], None]
