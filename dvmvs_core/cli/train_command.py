@@ -291,7 +291,8 @@ def _train_monocular(options: MonocularOptions) -> bool:
     names = ("minutes", "steps", "seed", "learning_rate", "log_steps", "save_minutes")
     loop = LoopConfig(**_values(options, *names))
     names = ("out", "height", "width", "held_out", "device")
-    plan = MonocularPlan(data=parse_data(options.data), loop=loop, commands=(_command(),), **_values(options, *names))
+    data = parse_data(options.data, rendered=False)
+    plan = MonocularPlan(data=data, loop=loop, commands=(_command(),), **_values(options, *names))
     return _run(MonocularTrainer(plan), options.resume)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from dvmvs_core.matching.descriptors import Extractor
     from dvmvs_core.matching.gpu.checked_matcher import CheckedMatcher
+    from dvmvs_core.matching.gpu.checked_prior import CheckedMonocularPrior
     from dvmvs_core.matching.matcher import Matcher
     from dvmvs_core.matching.monocular_prior import MonocularAnswer, MonocularPrior
     from dvmvs_core.matching.regularise import Regularise
@@ -89,8 +90,10 @@ def matcher_on_device(
     return CheckedMatcher(matcher, model, device, mode)
 
 
-def choose_monocular(model: ModelConfig, device: torch.device, precision: str) -> MonocularPrior:
-    """Return what informs network depth before it is matched, on the device of the network.
+def choose_monocular(
+    model: ModelConfig, device: torch.device, precision: str
+) -> MonocularPrior | CheckedMonocularPrior:
+    """Return what informs network depth before it is matched, where the network runs as long as that works.
 
     Args:
         model: of the network.
@@ -102,9 +105,14 @@ def choose_monocular(model: ModelConfig, device: torch.device, precision: str) -
     """
     from dvmvs_core.matching.monocular_prior import MonocularPrior  # needs numba
 
-    if device.type == "cuda":
-        return MonocularPrior(shared_monocular_on_gpu(device))
-    return MonocularPrior(shared_monocular(model.height, model.width, cpu_precision(precision)))
+    def on_cpu() -> MonocularPrior:
+        return MonocularPrior(shared_monocular(model.height, model.width, cpu_precision(precision)))
+
+    if device.type != "cuda":
+        return on_cpu()
+    from dvmvs_core.matching.gpu.checked_prior import CheckedMonocularPrior
+
+    return CheckedMonocularPrior(MonocularPrior(shared_monocular_on_gpu(device)), on_cpu)
 
 
 @functools.cache

@@ -56,25 +56,28 @@ class DataPart:
         return self.name == SYNTHETIC
 
 
-def parse_data(entries: Sequence[str]) -> tuple[DataPart, ...]:
+def parse_data(entries: Sequence[str], rendered: bool = True) -> tuple[DataPart, ...]:
     """Read `NAME` or `NAME:WEIGHT` of each part; a part without a weight weighs 1.
+
+    Args:
+        entries: the parts.
+        rendered: whether worlds may be rendered while they are trained on.
 
     Raises:
         ConfigError: if a weight is not positive, or a folder does not exist.
     """
+    folder = "a folder that holds train.txt"
+    allowed, example = (f"{SYNTHETIC}, or {folder}", SYNTHETIC) if rendered else (folder, "FOLDER")
     parts = []
     for entry in entries:
         name, weight = _split_weight(entry)
         if weight <= 0:
             raise ConfigError(f"the weight of {name} must be positive; got {entry!r}")
         if name != SYNTHETIC and not Path(name).is_dir():
-            raise ConfigError(
-                f"data must be {SYNTHETIC}, or a folder that holds train.txt; {name!r} is no folder."
-                " Add a weight as in synthetic:0.7"
-            )
+            raise ConfigError(f"data must be {allowed}; {name!r} is no folder. Add a weight as in {example}:0.7")
         parts.append(DataPart(name, weight))
     if not parts:
-        raise ConfigError(f"name at least one part of data: {SYNTHETIC}, or a folder that holds train.txt")
+        raise ConfigError(f"name at least one part of data: {allowed}")
     return tuple(parts)
 
 

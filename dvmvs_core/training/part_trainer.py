@@ -5,12 +5,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""What trainers of the networks that serve matching have in common: a step, and going on from a checkpoint."""
+"""What trainers of the networks that serve matching have in common: loop, step, and going on from a checkpoint."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,11 @@ from dvmvs_core.foreign import foreign
 from dvmvs_core.model.part_files import save_part
 from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.optimisation import WeightAverage, learning_rate_at
-from dvmvs_core.training.run_folder import RunFolder
+from dvmvs_core.training.run_folder import RunFolder, attempt
 from dvmvs_core.training.stopping import SkippedSteps
 
 
-class PartTrainer:
+class PartTrainer(ABC):
     """Trains one network. A subclass draws what it learns from, and says what a step is.
 
     Args:
@@ -103,6 +105,35 @@ class PartTrainer:
             self._skipped.in_a_row, self._losses = state["bad_steps"], state["losses"]
             self._commands = (*state["commands"], *self._commands)
         self._folder.forget_after(self.step)
+
+    @abstractmethod
+    def train_step(self) -> float:
+        """Do one optimiser step and return its loss."""
+
+    @abstractmethod
+    def export(self) -> Mapping[str, float | None]:
+        """Validate and write the averaged weights, and return the figures."""
+
+    def _steps(self, stop: Callable[[], bool]) -> Iterator[int]:
+        """Do step after step to the end of the run, or until stopped, and yield the number of each that is done.
+
+        Their time counts, and checkpoints are written on the way.
+        """
+        last_saved, clock = self.elapsed_s, time.monotonic()
+        while self.progress < 1.0 and not stop():
+            self.train_step()
+            now = time.monotonic()
+            self.elapsed_s, clock = self.elapsed_s + now - clock, now
+            yield self.step
+            if self.elapsed_s - last_saved >= 60.0 * self.config.save_minutes:
+                attempt(self.save)
+                last_saved = self.elapsed_s
+
+    def _end(self) -> bool:
+        """Write checkpoint and weights, and return whether the end of the run was reached."""
+        self.save()
+        self.export()
+        return self.progress >= 1.0
 
     def _set_learning_rate(self) -> None:
         """Set that of the next step."""

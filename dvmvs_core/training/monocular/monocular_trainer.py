@@ -13,7 +13,6 @@ A run folder holds `last.pt` (everything needed to go on), `log.jsonl` (one obje
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ from dvmvs_core.training.loop import LoopConfig
 from dvmvs_core.training.monitoring import training_progress
 from dvmvs_core.training.monocular.labelled_images import ImageFolders, LabelledImages
 from dvmvs_core.training.part_trainer import PartTrainer
-from dvmvs_core.training.run_folder import attempt
 from dvmvs_core.training.stopping import stop_on_signal
 
 WEIGHTS_NAME = "monocular.safetensors"
@@ -114,21 +112,12 @@ class MonocularTrainer(PartTrainer):
             WeightsError: if the last weights cannot be written.
         """
         with stop_on_signal() as stop, training_progress(True) as show:
-            last_saved, clock = self.elapsed_s, time.monotonic()
-            while self.progress < 1.0 and not stop():
-                self.train_step()
-                now = time.monotonic()
-                self.elapsed_s, clock = self.elapsed_s + now - clock, now
-                if self.step % self.config.log_steps == 0:
-                    self._folder.log({"step": self.step, "loss": float(np.mean(self._losses))})
+            for step in self._steps(stop):
+                if step % self.config.log_steps == 0:
+                    self._folder.log({"step": step, "loss": float(np.mean(self._losses))})
                     self._losses.clear()
-                show(self.progress, self.elapsed_s, f"step {self.step}")
-                if self.elapsed_s - last_saved >= 60.0 * self.config.save_minutes:
-                    attempt(self.save)
-                    last_saved = self.elapsed_s
-        self.save()
-        self.export()
-        return self.progress >= 1.0
+                show(self.progress, self.elapsed_s, f"step {step}")
+        return self._end()
 
     def train_step(self) -> float:
         """Do one optimiser step and return its loss; a step whose gradient is not finite changes no weight.

@@ -162,28 +162,19 @@ class RegulariserTrainer(PartTrainer):
         ):
             if not self._wait_for_clips(recording, stop, show):
                 return False
-            last_saved = last_validated = self.elapsed_s
+            last_validated = self.elapsed_s
             self._look_at_the_deadline()
-            clock = time.monotonic()
-            while self.progress < 1.0 and not stop():
-                self.train_step()
-                now = time.monotonic()
-                self.elapsed_s, clock = self.elapsed_s + now - clock, now
+            for step in self._steps(stop):
                 self._look_at_the_deadline()
-                if self.step % self.config.log_steps == 0:
+                if step % self.config.log_steps == 0:
                     self._log_training()
-                show(self.progress, self.elapsed_s, f"step {self.step}, {len(self._files)} clips")
-                if self.step % _LOOK_STEPS == 0:
+                show(self.progress, self.elapsed_s, f"step {step}, {len(self._files)} clips")
+                if step % _LOOK_STEPS == 0:
                     recording.check()
                 if self.elapsed_s - last_validated >= 60.0 * self.config.validate_minutes:
                     attempt(self.export)
                     last_validated = self.elapsed_s
-                if self.elapsed_s - last_saved >= 60.0 * self.config.save_minutes:
-                    attempt(self.save)
-                    last_saved = self.elapsed_s
-        self.save()
-        self.export()
-        return self.progress >= 1.0
+        return self._end()
 
     def train_step(self) -> float:
         """Do one optimiser step and return its loss; a step whose gradient is not finite changes no weight.

@@ -12,9 +12,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from dvmvs_core.matching.descriptors import Descriptors
+from dvmvs_core.matching.gpu.checked_prior import CheckedMonocularPrior
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.monocular_prior import (
     BLIND_DEVIATION,
@@ -46,16 +48,23 @@ def view(x: float = 0.0, turned_deg: float = 0.0) -> MatchingView:
     return MatchingView(Descriptors(nothing, nothing, nothing, nothing, nothing, levels), K, world_T_cam)
 
 
-def informed(
-    measurements: list[MatchingView], deviation: float = 0.05, calibration: SelfCalibration = EXACT
-) -> np.ndarray:
+def prior(deviation: float = 0.05) -> MonocularPrior:
     def answer(*_inputs: torch.Tensor) -> MonocularDepth:
         return MonocularDepth(
             torch.full((1, *SHAPE), math.log(MONOCULAR_M)), torch.full((1, *SHAPE), math.log(deviation))
         )
 
+    return MonocularPrior(answer)
+
+
+def informed(
+    measurements: list[MatchingView],
+    deviation: float = 0.05,
+    calibration: SelfCalibration = EXACT,
+    by: MonocularPrior | CheckedMonocularPrior | None = None,
+) -> np.ndarray:
     network = torch.full((1, HEIGHT, WIDTH), NETWORK_M)
-    return MonocularPrior(answer).informed(network, view(), measurements, calibration)[0].numpy()
+    return (by or prior(deviation)).informed(network, view(), measurements, calibration)[0].numpy()
 
 
 def expected(variance: float, monocular_variance: float) -> float:
@@ -113,3 +122,27 @@ def test_a_pixel_that_the_network_gave_no_depth_spoils_no_other():
     network[0, 20, 30] = np.nan
     depth = MonocularPrior(answer).informed(network, view(), [view()], EXACT)
     assert depth.isnan().sum() == 1
+
+
+def test_what_fails_on_the_gpu_goes_on_on_the_cpu(caplog: pytest.LogCaptureFixture):
+    asked = []
+
+    def fails(*_inputs: torch.Tensor) -> MonocularDepth:
+        asked.append("the GPU")
+        raise RuntimeError("CUDA error: an illegal instruction\nmore of it")
+
+    by = CheckedMonocularPrior(MonocularPrior(fails), prior)
+    for _ in range(3):
+        np.testing.assert_array_equal(informed([view()], by=by), informed([view()]))
+    assert asked == ["the GPU"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "cpu cannot tell depth from one image (RuntimeError: CUDA error: an illegal instruction); the CPU does"
+    ]
+
+
+def test_a_gpu_that_works_needs_no_cpu():
+    def refuses() -> MonocularPrior:
+        raise AssertionError("the CPU was asked")
+
+    by = CheckedMonocularPrior(prior(), refuses)
+    np.testing.assert_array_equal(informed([view()], by=by), informed([view()]))

@@ -61,6 +61,11 @@ def test_parts_that_cannot_be(entries, message) -> None:
         parse_data(entries)
 
 
+def test_worlds_are_not_offered_where_they_cannot_be_rendered() -> None:
+    with pytest.raises(ConfigError, match=r"must be a folder that holds train\.txt; 'x' .* as in FOLDER:0\.7"):
+        parse_data(("x",), rendered=False)
+
+
 def test_worlds_are_validated_on_other_worlds() -> None:
     parts = parse_data(("synthetic",))
     held = held_out_clips(parts, opened(parts), SIZE, 3, batch_size=1, batches=2)
