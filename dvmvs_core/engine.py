@@ -305,12 +305,16 @@ class DepthEngine:
                 self._features(*self._network_image(view.image)[:2], view)
 
     def _features(self, image: Tensor, resized: Tensor, view: StoredView) -> ImageFeatures:
+        finish = None
+        if self._matcher and view.matching_view is None:
+            with self._timer("descriptors"):
+                finish = self._matcher.describe_beside(resized)
         with self._timer("features"):
             features = self._runner.features(image)
         view.matching = features.matching
-        if self._matcher and view.matching_view is None:
+        if finish:
             with self._timer("descriptors"):
-                descriptors = self._matcher.describe(resized)
+                descriptors = finish()
             camera = self._preprocessor.K, view.world_T_cam[0].numpy()
             view.matching_view = MatchingView(descriptors, *camera, distortion=self._removed_distortion())
         if self._runner.keeps_features:

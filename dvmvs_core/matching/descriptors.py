@@ -13,7 +13,9 @@ Both are compared by their cosine. Symbols: (H, w) pixels, (h, w) cells of a gri
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -84,10 +86,16 @@ class Describer:
         Args:
             image: (H, W, 3) uint8 RGB, or a tensor of values 0…255 on any device.
         """
+        return self.begun(image)()
+
+    def begun(self, image: np.ndarray | Tensor) -> Callable[[], Descriptors]:
+        """Begin with an image in a thread beside, and return what finishes its descriptors."""
         if isinstance(image, Tensor):
             image = rounded(image).cpu().numpy()
         # Its many small layers keep one core busy, however many there are.
-        levels = in_background(self._levels, image)
+        return partial(self._finished, image, in_background(self._levels, image))
+
+    def _finished(self, image: np.ndarray, levels: Future[tuple[Tensor, ...]]) -> Descriptors:
         smoothed = cv2.sepFilter2D(image, cv2.CV_32F, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
         colours = np.ascontiguousarray(smoothed)
         grey = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)

@@ -20,7 +20,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor
 from dvmvs_core.config import MatchingConfig
 from dvmvs_core.geometry import inverse_pose
 from dvmvs_core.matching.blindness import blindness
-from dvmvs_core.matching.descriptors import INT8_SCALE, Describer
+from dvmvs_core.matching.descriptors import INT8_SCALE, Describer, Descriptors
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView, on_host
 from dvmvs_core.matching.measured_around import FARTHEST_M
 from dvmvs_core.matching.plane_scores import add_upsampled, best_planes, box_means
@@ -108,6 +108,10 @@ class Matcher:
     def description(self) -> str:
         """What it is, for a person."""
         return self.config.preset
+
+    def describe_beside(self, image: Tensor) -> Callable[[], Descriptors]:
+        """Begin to describe an image in a thread beside, see `Describer.begun`."""
+        return self.describe.begun(image)
 
     def match(
         self, reference: MatchingView, past: Sequence[MatchingView], network_depth: np.ndarray | Tensor

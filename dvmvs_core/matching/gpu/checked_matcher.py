@@ -14,8 +14,9 @@ compared with the CPU's, and what fails later is done again by the CPU.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from itertools import islice
 from weakref import WeakKeyDictionary
 
@@ -82,6 +83,10 @@ class CheckedMatcher:
             except Exception as error:
                 self._fall_back(error)
         return self._on_cpu.describe(image)
+
+    def describe_beside(self, image: Tensor) -> Callable[[], Descriptors]:
+        """Return what describes an image; where that is the CPU, it has begun in a thread beside."""
+        return self._on_cpu.describe_beside(image) if self._on_gpu is None else partial(self.describe, image)
 
     def match(self, reference: MatchingView, past: Sequence[MatchingView], network_depth: Tensor) -> MatchedDepth:
         """Return the depth of a keyframe, see `Matcher.match`."""
