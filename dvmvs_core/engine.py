@@ -305,10 +305,8 @@ class DepthEngine:
                 self._features(*self._network_image(view.image)[:2], view)
 
     def _features(self, image: Tensor, resized: Tensor, view: StoredView) -> ImageFeatures:
-        finish = None
-        if self._matcher and view.matching_view is None:
-            with self._timer("descriptors"):
-                finish = self._matcher.describe_beside(resized)
+        describes = self._matcher and view.matching_view is None
+        finish = self._matcher.describe_beside(resized) if describes else None
         with self._timer("features"):
             features = self._runner.features(image)
         view.matching = features.matching

@@ -121,6 +121,15 @@ def test_what_fails_later_is_done_again(on_cpu, keyframes, monkeypatch, caplog, 
         assert np.median(relative) < 1e-5 and (relative > 1e-2).mean() < 0.01
 
 
+def test_an_image_is_described_beside_what_else_runs(on_cpu, keyframes, monkeypatch):
+    image = torch.from_numpy(keyframes[0][0].image).float()
+    matcher = CheckedMatcher(on_cpu, MODEL, CPU, "fast")
+    begun = matcher.describe_beside(image)
+    monkeypatch.setattr(matcher._on_gpu, "_describe", no_memory)
+    for finish in (begun, matcher.describe_beside(image)):  # the GPU fails; from then on the CPU describes
+        np.testing.assert_array_equal(finish().maps, on_cpu.describe(image).maps)
+
+
 def test_the_check_has_something_to_match(on_cpu):
     """What matching does counts, so a fault of it is noticed: depth is no longer what the network said."""
     depths = checked._walk(on_cpu, list(islice(wall_frames(SIZE), 4)), CPU)
