@@ -60,6 +60,7 @@ def test_frames_are_all_keyframes_and_come_back():
     assert not np.array_equal(frames[3].image, frames[4].image)
 
 
+@pytest.mark.slow
 def test_the_fast_path_is_faster_than_the_reference_path(network):
     figures = compare(network, CONFIG, keyframes=5)
     assert figures["cpu_speedup"] >= LEAST_SPEEDUP

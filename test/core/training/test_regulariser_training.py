@@ -92,6 +92,7 @@ def entries(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_it_learns_whom_to_trust_and_writes_weights_that_load(folder, monkeypatch):
     arguments = ("train", "regulariser", "--out", str(folder), "--steps", "40", "--workers", "0", "--clips", "4")
     arguments += ("--held-out", "1", "--height", str(HEIGHT), "--width", str(WIDTH), "--log-steps", "1")

@@ -65,6 +65,7 @@ def losses(folder):
     return {entry["step"]: entry["loss"] for entry in entries(folder) if "loss" in entry}
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_losses(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(data, "SyntheticClips", functools.partial(SyntheticClips, textures=8))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
