@@ -28,12 +28,12 @@ class CheckedMonocularPrior:
 
     Args:
         on_gpu: informs it there.
-        on_cpu: makes what informs it where the GPU fails.
+        on_cpu: returns what informs it where the GPU fails; asked for each keyframe from then on.
     """
 
     def __init__(self, on_gpu: MonocularPrior, on_cpu: Callable[[], MonocularPrior]) -> None:
         self._on_gpu: MonocularPrior | None = on_gpu
-        self._make_on_cpu = on_cpu
+        self._on_cpu = on_cpu
 
     def informed(
         self,
@@ -49,8 +49,8 @@ class CheckedMonocularPrior:
             except Exception as error:  # drivers and kernels fail in many ways
                 reason = f"{type(error).__name__}: {first_line(error)}"
                 logger.warning("%s cannot tell depth from one image (%s); the CPU does", network_depth.device, reason)
-                self._on_gpu, self._on_cpu = None, self._make_on_cpu()
+                self._on_gpu = None
                 if network_depth.is_cuda:
                     torch.cuda.empty_cache()
-        depth = self._on_cpu.informed(network_depth.cpu(), reference, measurements, calibration)
+        depth = self._on_cpu().informed(network_depth.cpu(), reference, measurements, calibration)
         return depth.to(network_depth.device)
