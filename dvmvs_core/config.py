@@ -303,7 +303,7 @@ class MatchingConfig(_Config):
     next_penalty: float = 0.3
     jump_penalty: float = 4.0
     edge: float = 12.0
-    fine_planes: int = 8
+    fine_planes: int = 4
     fine_reach: float = 0.5
     fine_neighbourhoods: tuple[int, ...] = (3, 7)
     fine_bias: float = 0.1

@@ -36,7 +36,7 @@ from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.self_calibration import SelfCalibration
 from dvmvs_core.model.checkpoint import load_network
 from dvmvs_core.model.convlstm import LSTMState
-from dvmvs_core.model.dvmvs import FusionNet, PairNet, ending_at_half
+from dvmvs_core.model.dvmvs import FusionNet, PairNet, ending_at_quarter
 from dvmvs_core.model.features import ImageFeatures
 from dvmvs_core.preprocess import Preprocessor, normalised_tensor
 from dvmvs_core.radial_distortion import bent, removable, straightened
@@ -92,10 +92,10 @@ class DepthEngine:
         # First: it compiles in a thread.
         self._matcher = matcher or choose_matcher(self.config.matching, network.config, self.config.precision)
         if isinstance(network, nn.Module):
-            network = choose_runner(ending_at_half(network) if self._matcher else network, self.config)
-        elif network.ends_at_half and not self._matcher:
+            network = choose_runner(ending_at_quarter(network) if self._matcher else network, self.config)
+        elif network.ends_at_quarter and not self._matcher:
             raise ConfigError(
-                "the network of an engine that matches cannot be shared with one that does not: it ends at half"
+                "the network of an engine that matches cannot be shared with one that does not: it ends at quarter"
                 f" resolution; matching is {self.config.matching} here: give this engine a network of its own"
             )
         if matcher is None:

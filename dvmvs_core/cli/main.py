@@ -29,7 +29,7 @@ COMMANDS = {
     "synthesize": "render procedural scenes with exact depth",
     "train": "train PairNet, FusionNet or the regulariser",
     "benchmark": "measure latency by stage and memory, and compare with plain torch",
-    "weights": "list, describe, import, export, average and calibrate checkpoints",
+    "weights": "list, describe, import, export, average, calibrate and compress checkpoints",
     "completion": "print a completion script for bash or zsh",
     "warm-up": "compile a network for this machine, so that later starts take seconds",
 }

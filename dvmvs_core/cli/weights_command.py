@@ -5,7 +5,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language
 # governing permissions and limitations under the License.
 
-"""List, describe, import, export, average and calibrate checkpoints."""
+"""List, describe, import, export, average, calibrate and compress checkpoints."""
 
 from __future__ import annotations
 
@@ -93,6 +93,20 @@ class Calibrate:
     """file for the coefficients; by default the one that the engine reads"""
 
 
+@dataclass(frozen=True)
+class Compress:
+    """Find on synthetic worlds what convolutions can do without: kept next to the weights, used with matching."""
+
+    weights: _Weights
+    """a safetensors file, or the name of a shipped checkpoint"""
+    network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
+    """which of the networks, where the weights hold both"""
+    clips: Count = 24
+    """number of worlds, 10 keyframes each"""
+    error: Annotated[float, tyro.conf.arg(metavar="PART")] = 1e-3
+    """largest mean squared error of what a convolution puts out, of its variance"""
+
+
 Options = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Info, tyro.conf.subcommand("info")]
@@ -100,11 +114,12 @@ Options = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Average, tyro.conf.subcommand("average")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+    | Annotated[Compress, tyro.conf.subcommand("compress")]
 )
 
 
-def run(options: List | Info | ImportReleased | Export | Average | Calibrate) -> None:
-    """Run one of the six."""
+def run(options: List | Info | ImportReleased | Export | Average | Calibrate | Compress) -> None:
+    """Run one of the seven."""
     commands = {
         List: _list,
         Info: _info,
@@ -112,6 +127,7 @@ def run(options: List | Info | ImportReleased | Export | Average | Calibrate) ->
         Export: _export,
         Average: _average,
         Calibrate: _calibrate,
+        Compress: _compress,
     }
     commands[type(options)](options)
 
@@ -191,6 +207,24 @@ def _calibrate(options: Calibrate) -> None:
     sha256 = fingerprint(read_info(options.engine.weights).path)
     write_calibration(out, calibration, command=command_line(), weights_sha256=sha256)
     print(f"coefficients: {out}")
+
+
+def _compress(options: Compress) -> None:
+    from dvmvs_core.environment import command_line
+    from dvmvs_core.model.checkpoint import load_network, read_info
+    from dvmvs_core.model.low_rank import save_directions
+    from dvmvs_core.training.compression import find_directions
+
+    network, _ = load_network(options.weights, options.network)
+    with progress("walking through worlds", options.clips) as advance:
+        found = find_directions(network, options.clips, options.error, advance)
+    print_table(
+        "convolutions that become two",
+        ("convolution", "channels", "directions"),
+        [(name, one.onto.shape[1], one.onto.shape[0]) for name, one in found.items()],
+    )
+    written = save_directions(read_info(options.weights).path, found, {"command": command_line()})
+    print(f"directions: {written}")
 
 
 def _describe(info) -> None:

@@ -23,19 +23,13 @@ import torch
 from torch import Tensor
 
 from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE
+from dvmvs_core.model.patch_matching import PATCH_BASIS, PATCH_CHANNELS
 from dvmvs_core.preprocess import rounded
 from dvmvs_core.runtime.compiled import compiled
 from dvmvs_core.runtime.threads import in_background, parallel_rows
 
-PATCH_CHANNELS, MAP_CHANNELS = 8, 64
-"""Of a 3×3 patch without its mean, by `PATCH_BASIS`; 24 channels of the 1/4 map and 40 of the 1/8 map."""
-
-COSINES = np.array(((1, 1, 1), (1, 0, -1), (1, -2, 1))) / np.sqrt(((3,), (2,), (6,)))
-"""(3, 3) cosine transform of three numbers."""
-
-PATCH_BASIS = np.kron(COSINES, COSINES)[1:].astype(np.float32)
-"""(8, 9) two-dimensional cosine transform of a patch, row by row, without the constant. It is orthonormal: products of
-patches without their mean, and of what lies between two of them, are products of eight numbers."""
+MAP_CHANNELS = 64
+"""24 channels of the 1/4 map and 40 of the 1/8 map."""
 
 INT8_SCALE = 127.0
 """What 1 is in the bytes of a descriptor."""

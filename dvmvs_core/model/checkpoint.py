@@ -30,16 +30,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from dvmvs_core.atomic import replacing, unfinished_folder
+from dvmvs_core.atomic import unfinished_folder
 from dvmvs_core.config import NETWORKS, PRESETS, ModelConfig
 from dvmvs_core.errors import DamagedError, WeightsError
 from dvmvs_core.foreign import foreign, quoted, reason
 from dvmvs_core.model.checkpoint_parts import join_parts
 from dvmvs_core.model.dvmvs import FusionNet, PairNet, build_network
+from dvmvs_core.model.low_rank import load_directions
+from dvmvs_core.model.tensor_files import write_tensors
 
 FORMAT = "dvmvs-1"
 SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -109,23 +110,6 @@ def save_checkpoint(
     write_tensors(path, tensors, header)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Writes a safetensors file; one that is there is replaced only by a complete one.
-
-    Raises:
-        WeightsError: If it cannot be written.
-    """
-    try:
-        # safetensors' own file writer would leave it readable by its owner only.
-        content = save(dict(tensors), dict(header))
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {path.parent}")
-        with replacing(path) as unfinished:
-            unfinished.write_bytes(content)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"cannot write {path}: {error}; is its folder there and writable?") from error
-
-
 def load_network(
     path_or_name: str | Path, network: str | None = None, preset: str | None = None
 ) -> tuple[PairNet | FusionNet, ModelConfig]:
@@ -159,6 +143,7 @@ def load_network(
         _check_fit(outline, tensors, f"{info.path}, {name}")
     built = build_network(config)
     fill(built, tensors, source=f"{info.path}, {name}")
+    built.low_rank = load_directions(info.path)
     return built.eval(), config
 
 

@@ -34,16 +34,23 @@ from dvmvs_core.model.encoder_decoder import (
 from dvmvs_core.model.features import FeatureExtractor, FeaturePyramid, ImageFeatures
 from dvmvs_core.model.fine_sweep import FineSweep
 from dvmvs_core.model.hidden_state import warp_hidden_state
+from dvmvs_core.model.low_rank import Directions, split
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.model.pinhole import scale_intrinsics
 
 
 class _PlaneSweepNet(nn.Module):
-    """What both networks share: features of one image, and the encoded comparison of several."""
+    """What both networks share: features of one image, and the encoded comparison of several.
+
+    Attributes:
+        low_rank: directions that tell what convolutions do, by name, where they were found for these weights;
+            `ending_at_quarter` uses them.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.low_rank: dict[str, Directions] = {}
         planes = inverse_depth_planes(config.min_depth_m, config.max_depth_m, config.depth_hypotheses)
         self.register_buffer("inverse_depths", planes, persistent=False)
         self.feature_extractor = FeatureExtractor(config.extractor_stem, config.extractor_channels)
@@ -51,9 +58,9 @@ class _PlaneSweepNet(nn.Module):
         self.encoder = CostVolumeEncoder(config.pyramid_channels, config.depth_hypotheses, config.hyper_channels)
 
     @property
-    def ends_at_half(self) -> bool:
-        """Whether depth ends at half resolution, see the function `ending_at_half`."""
-        return self.decoder.refine is None
+    def ends_at_quarter(self) -> bool:
+        """Whether depth ends at quarter resolution, see the function `ending_at_quarter`."""
+        return self.decoder.decoder_block4 is None
 
     def extract(self, image: Tensor) -> ImageFeatures:
         """Features of a normalised image (B, 3, H, W), whether as reference or as measurement frame."""
@@ -194,18 +201,18 @@ class FusionNet(_PlaneSweepNet):
 
     def decode(
         self, image: Tensor | None, reference: ImageFeatures, costs: Tensor, state: LSTMState | None
-    ) -> tuple[DepthPyramid, Tensor, LSTMState]:
+    ) -> tuple[DepthPyramid, Tensor | None, LSTMState]:
         """What follows the plane sweep, up to the fine sweep.
 
         Args:
-            image: Normalised image of the reference frame, (B, 3, H, W); not needed where depth ends at half
+            image: Normalised image of the reference frame, (B, 3, H, W); not needed where depth ends at quarter
                 resolution.
             reference: Its features.
             costs: Cost volume, (B, D, H/2, W/2).
             state: The last state, its hidden part in the current view; None at the start.
 
         Returns:
-            Depth at five scales, metres; the decoder's last map at half resolution; the new state.
+            Depth at five scales, metres; the decoder's last map at half resolution, if it gets there; the new state.
         """
         encoded = self.encoder(reference, costs)
         state = self.lstm_fusion(encoded.bottom, state)
@@ -242,14 +249,17 @@ def build_network(config: ModelConfig) -> PairNet | FusionNet:
     return FusionNet(config) if config.network == "fusionnet" else PairNet(config)
 
 
-def ending_at_half(network: PairNet | FusionNet) -> PairNet | FusionNet:
-    """Return a copy whose depth ends at half resolution, in half the time: matching, which follows, needs no more.
+def ending_at_quarter(network: PairNet | FusionNet) -> PairNet | FusionNet:
+    """Return a copy that takes a third of the time, for matching to go on from: depth ends at quarter resolution.
 
-    Its full-resolution depth is that of half resolution, each value four times. It has no fine sweep either. Matched
-    depth of 582 keyframes of rendered worlds, and of ten recordings, is as good with it: benchmarks/ablation.md.
+    Finer depth is interpolated, as it is between the scales of the decoder, and there is no fine sweep. Convolutions
+    are of low rank where `low_rank` says how. Matched depth of 299 keyframes of rendered worlds, and of fourteen
+    recordings, is as good with it: benchmarks/ablation.md.
     """
     network = copy.deepcopy(network)
-    network.decoder.refine = network.decoder.depth_layer_full = None
+    decoder = network.decoder
+    decoder.decoder_block4 = decoder.depth_layer_half = decoder.refine = decoder.depth_layer_full = None
     if isinstance(network, FusionNet):
         network.fine_sweep = None
+    split(network, network.low_rank)
     return network

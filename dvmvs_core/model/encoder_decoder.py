@@ -88,7 +88,7 @@ class CostVolumeEncoder(nn.Module):
 class CostVolumeDecoder(nn.Module):
     """Turns the bottleneck (or the hidden state) back into depth.
 
-    Where `refine` and `depth_layer_full` are None, it ends at half resolution, see `dvmvs.ending_at_half`.
+    Where `decoder_block4` and what follows it are None, it ends at quarter resolution, see `dvmvs.ending_at_quarter`.
 
     Args:
         hyper_channels: N, the width at half resolution.
@@ -112,13 +112,13 @@ class CostVolumeDecoder(nn.Module):
         self.depth_layer_half = DepthHead(n)
         self.depth_layer_full = DepthHead(n)
 
-    def forward(self, image: Tensor | None, encoded: EncodedVolume) -> tuple[DepthPyramid, Tensor]:
+    def forward(self, image: Tensor | None, encoded: EncodedVolume) -> tuple[DepthPyramid, Tensor | None]:
         """Decodes with the normalised image (B, 3, H, W); ``encoded.bottom`` may be the hidden state.
 
-        A decoder that ends at half resolution does not look at the image.
+        A decoder that ends at quarter resolution does not look at the image.
 
         Returns:
-            Depth at five scales; the last map at half resolution, (B, N, H/2, W/2).
+            Depth at five scales; the last map at half resolution, (B, N, H/2, W/2), if it gets there.
         """
         features16 = self.decoder_block1(encoded.bottom, encoded.skip_sixteenth)
         sigmoid16 = self.depth_layer_one_sixteen(features16)
@@ -126,11 +126,12 @@ class CostVolumeDecoder(nn.Module):
         sigmoid8 = self.depth_layer_one_eight(features8)
         features4 = self.decoder_block3(features8, encoded.skip_quarter, sigmoid8)
         sigmoid4 = self.depth_layer_quarter(features4)
-        features2 = self.decoder_block4(features4, encoded.skip_half, sigmoid4)
-        sigmoid2 = self.depth_layer_half(features2)
-        if self.refine is None:
-            sigmoid1 = functional.interpolate(sigmoid2, scale_factor=2)
+        if self.decoder_block4 is None:
+            features2, sigmoid2 = None, _upsample(sigmoid4)
+            sigmoid1 = _upsample(sigmoid2)
         else:
+            features2 = self.decoder_block4(features4, encoded.skip_half, sigmoid4)
+            sigmoid2 = self.depth_layer_half(features2)
             near = [_upsample(features2), _upsample(sigmoid2).to(image.dtype), image]
             sigmoid1 = self.depth_layer_full(self.refine(torch.cat(near, dim=1)))
         return DepthPyramid(*map(self._depth, (sigmoid1, sigmoid2, sigmoid4, sigmoid8, sigmoid16))), features2

@@ -19,7 +19,8 @@ from torch import nn
 
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.foreign import foreign, regular
-from dvmvs_core.model.checkpoint import fill, stored_tensor, write_tensors
+from dvmvs_core.model.checkpoint import fill, stored_tensor
+from dvmvs_core.model.tensor_files import write_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -62,7 +62,7 @@ def network_parts(network: PairNet | FusionNet) -> dict[str, Part]:
     def extract(image: Tensor) -> tuple[Tensor, ...]:
         return tuple(network.extract(image))
 
-    sees_image = not network.ends_at_half
+    sees_image = not network.ends_at_quarter
 
     def decode(*inputs: Tensor) -> tuple[Tensor, ...]:
         image, inputs = (inputs[0], inputs[1:]) if sees_image else (None, inputs)

@@ -53,7 +53,7 @@ class CheckedRunner:
     keeps_features = True
 
     def __init__(self, network: PairNet | FusionNet, device: torch.device, config: EngineConfig) -> None:
-        self.config, self.ends_at_half = network.config, network.ends_at_half
+        self.config, self.ends_at_quarter = network.config, network.ends_at_quarter
         self.device = device
         self._plain = PlainRunner(network, keeps_features=True, description="plain network on CUDA")
         self._captured: CudaRunner | None = None

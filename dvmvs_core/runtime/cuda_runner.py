@@ -58,7 +58,7 @@ class CudaRunner:
     keeps_features = True
 
     def __init__(self, network: PairNet | FusionNet, device: torch.device, dtype: torch.dtype, strict: bool) -> None:
-        self.config, self.ends_at_half = network.config, network.ends_at_half
+        self.config, self.ends_at_quarter = network.config, network.ends_at_quarter
         self.device = device
         self.timer: Timer = untimed
         self._dtype = dtype

@@ -57,7 +57,7 @@ class OpenVinoRunner:
     device = torch.device("cpu")
 
     def __init__(self, network: PairNet | FusionNet, device: str, precision: str, strict: bool) -> None:
-        self.config, self.ends_at_half = network.config, network.ends_at_half
+        self.config, self.ends_at_quarter = network.config, network.ends_at_quarter
         self.timer: Timer = untimed
         self._lock = threading.Lock()
         self._inverse_depths = network.inverse_depths.numpy()
@@ -102,7 +102,7 @@ class OpenVinoRunner:
                 state = self._initial_state
                 if state is not None and previous is not None:
                     state = previous.state._replace(hidden=_warped_hidden_state(previous, geometry))
-                given = () if self.ends_at_half else (image,)
+                given = () if self.ends_at_quarter else (image,)
                 depth, *state = self._decode(*given, *reference[:4], costs, *(state or ()))
                 if self._correct is not None:
                     decoded, *state = state

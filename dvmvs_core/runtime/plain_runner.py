@@ -30,7 +30,7 @@ class PlainRunner:
     """
 
     def __init__(self, network: PairNet | FusionNet, keeps_features: bool, description: str = "plain network") -> None:
-        self.config, self.ends_at_half = network.config, network.ends_at_half
+        self.config, self.ends_at_quarter = network.config, network.ends_at_quarter
         self.device = next(network.parameters()).device
         self.description = description
         self.keeps_features = keeps_features

@@ -59,7 +59,7 @@ class Runner(Protocol):
         config: configuration of the network.
         device: where its tensors are.
         description: what it runs the network with, for a person.
-        ends_at_half: whether its depth ends at half resolution, for matching to go on from.
+        ends_at_quarter: whether its depth ends at quarter resolution, for matching to go on from.
         keeps_features: whether features of a frame may be kept; otherwise they are extracted again at each use.
         timer: is told of the parts of `depth`, plane_sweep and network, where they run one after another.
     """
@@ -67,7 +67,7 @@ class Runner(Protocol):
     config: ModelConfig
     device: torch.device
     description: str
-    ends_at_half: bool
+    ends_at_quarter: bool
     keeps_features: bool
     timer: Timer
 

@@ -19,8 +19,8 @@ from dvmvs_core.model.ray_matching import MIN_NORM
 from dvmvs_core.runtime.sweep_kernels import FIRST_PLANE, ONE_METRE, sweep_rows
 from dvmvs_core.runtime.threads import parallel_rows
 
-CHANNELS_MULTIPLE = 16
-"""Floats of the widest registers; channels past the real ones are zeros."""
+CHANNELS_MULTIPLE = 8
+"""Floats of a register of AVX; channels past the real ones are zeros."""
 
 _LINE = 64
 """Bytes of a line of the cache."""

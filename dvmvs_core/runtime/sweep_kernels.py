@@ -43,7 +43,7 @@ def sweep_rows(
         last: row after the last.
         start: row and column of the first cell that is compared.
         step: cells from one that is compared to the next; the result has h' rows and w' columns of them.
-        reference: (h, w, C) descriptors of the reference frame; C a multiple of 16 is fastest.
+        reference: (h, w, C) descriptors of the reference frame; C a multiple of 8 is fastest.
         measurements: (M, h+2, w+2, C) those of the measurement frames, with a border of one cell.
         homographies: (M, 3, 3) float32, from cells of the reference frame to those of a measurement frame, for points
             at infinity.
@@ -72,6 +72,7 @@ def sweep_rows(
     high_x = min(np.float32(width) + margin, np.nextafter(edge_x, _ZERO))
     high_y = min(np.float32(height) + margin, np.nextafter(edge_y, _ZERO))
     nearest_z = _ZERO if masked else -_FAR
+    least = min_norm * min_norm  # so written, LLVM takes the reciprocal square root of a whole vector
     normalised, counted = min_norm > _ZERO, counts.shape[0] > 0
     one_centre, one_start, one_scale = centres.size == 1, starts.size == 1, scales.size == 1
     # The loops over the planes of a pixel, which numba turns into vectors, are separate from what cannot be done for
@@ -132,7 +133,7 @@ def sweep_rows(
                             norm += sample * sample
                         product[p], square[p] = dot, norm
                     for p in range(planes):
-                        total[p] += product[p] / max(np.sqrt(square[p]), min_norm)
+                        total[p] += product[p] / np.sqrt(square[p] if square[p] > least else least)
                 else:
                     for p in range(planes):
                         if cell[p] < 0:

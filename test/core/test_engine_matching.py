@@ -29,7 +29,7 @@ from dvmvs_core.matching.choose_matcher import choose_matcher, choose_monocular
 from dvmvs_core.matching.keyframe import MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.self_calibration import SelfCalibration, known_from
-from dvmvs_core.model.dvmvs import ending_at_half
+from dvmvs_core.model.dvmvs import ending_at_quarter
 from dvmvs_core.plane_propagation import compiled_planes
 from dvmvs_core.preprocess import Preprocessor
 from dvmvs_core.temporal_fusion import compiled_fusion
@@ -58,10 +58,10 @@ def wall_frame(index, size=SIZE):
 def make_engine():
     """Return engines that share one set of random weights, by their kind of matching."""
 
-    def make(matching, timer=None, ends_at_half=False):
+    def make(matching, timer=None, ends_at_quarter=False):
         config = EngineConfig(device="cpu", precision="float32", matching=matching)
         network = tiny_network(height=SIZE[0], width=SIZE[1])
-        return DepthEngine(ending_at_half(network) if ends_at_half else network, config, timer)
+        return DepthEngine(ending_at_quarter(network) if ends_at_quarter else network, config, timer)
 
     return make
 
@@ -89,7 +89,7 @@ def trusts_intrinsics(monkeypatch):
 
 
 def test_the_engine_matches_as_the_matcher_alone_does_then_propagates_and_fuses(make_engine, trusts_intrinsics):
-    engine, alone = make_engine("full"), make_engine("off", ends_at_half=True)
+    engine, alone = make_engine("full"), make_engine("off", ends_at_quarter=True)
     matcher = choose_matcher("full", alone.model_config, "float32")
     monocular = choose_monocular(alone.model_config, torch.device("cpu"), "float32")
     views, means = [], []
@@ -144,7 +144,7 @@ def test_a_frame_may_be_predicted_twice(make_engine):
 
 
 def test_the_network_does_not_notice_that_its_depth_is_matched(make_engine, trusts_intrinsics):
-    engine, alone = make_engine("fast"), make_engine("off", ends_at_half=True)
+    engine, alone = make_engine("fast"), make_engine("off", ends_at_quarter=True)
     step(engine, alone, frames=range(5))
     np.testing.assert_array_equal(engine._past.previous.depth, alone._past.previous.depth)
     np.testing.assert_array_equal(engine._past.previous.state, alone._past.previous.state)
@@ -302,7 +302,9 @@ def test_siblings_share_what_extracts_the_maps(make_engine):
 def test_siblings_match_alike(make_engine):
     engine = make_engine("fast")
     assert engine.sibling(engine.config.replace(matching="full")).matching == "full"
-    with pytest.raises(ConfigError, match="ends at half resolution; matching is off here: give this engine a network"):
+    with pytest.raises(
+        ConfigError, match="ends at quarter resolution; matching is off here: give this engine a network"
+    ):
         engine.sibling(engine.config.replace(matching="off"))
     whole = make_engine("off")
     assert whole.sibling(engine.config).matching == "fast"

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dvmvs_core.matching.descriptors import COSINES, INT8_SCALE, NOISE_LEVELS, joined_maps
+from dvmvs_core.matching.descriptors import INT8_SCALE, NOISE_LEVELS, joined_maps
 from dvmvs_core.model.lite0 import IMAGE_MEAN, IMAGE_SCALE, LEVEL_STAGES, Lite0
+from dvmvs_core.model.patch_matching import transformed_patches
 
 _GREY = (0.299, 0.587, 0.114)
 
@@ -41,18 +42,9 @@ def _smoothed(image: Tensor) -> Tensor:
 
 def _patches(grey: Tensor) -> Tensor:
     """Patches (h, w, 8) of grey levels (h, w), see `matching.descriptors.patch_rows`."""
-    height, width = grey.shape
-    padded = functional.pad(grey[None, None], (1, 1, 1, 1), "replicate")[0, 0]
-    across = _transformed([padded[:, x : x + width] for x in range(3)])
-    down = zip(*(_transformed([part[y : y + height] for y in range(3)]) for part in across), strict=True)
-    patches = torch.stack([part for parts in down for part in parts][1:], dim=-1)
+    patches = transformed_patches(grey[None])[0].permute(1, 2, 0)
     floor = 9 * NOISE_LEVELS * NOISE_LEVELS
-    return patches * (patches.square().sum(dim=-1, keepdim=True) + floor).rsqrt()
-
-
-def _transformed(three: list[Tensor]) -> list[Tensor]:
-    """The three coefficients of neighbours along a line. The weights are numbers: an array would have to be sent."""
-    return [sum(float(weight) * part for weight, part in zip(weights, three, strict=True)) for weights in COSINES]
+    return (patches * (patches.square().sum(dim=-1, keepdim=True) + floor).rsqrt()).contiguous()
 
 
 def _bytes(descriptors: Tensor) -> Tensor:

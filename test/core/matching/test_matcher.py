@@ -18,12 +18,12 @@ import torch
 
 from dvmvs_core.config import MATCHING_PRESETS, MatchingConfig
 from dvmvs_core.errors import ConfigError
-from dvmvs_core.matching.descriptors import INT8_SCALE, PATCH_BASIS, compiled_joined_maps, joined_maps, patch_rows
+from dvmvs_core.matching.descriptors import INT8_SCALE, compiled_joined_maps, joined_maps, patch_rows
 from dvmvs_core.matching.keyframe import MatchedDepth, MatchingView
 from dvmvs_core.matching.matched_confidence import matched_confidence
 from dvmvs_core.matching.matcher import Matcher
 from dvmvs_core.matching.regularise import unregularised
-from dvmvs_core.model.patch_matching import full_patch_descriptors
+from dvmvs_core.model.patch_matching import PATCH_BASIS, full_patch_descriptors
 from dvmvs_core.preprocess import normalise
 
 
@@ -137,8 +137,8 @@ def test_patches_are_those_of_the_plain_version():
     image[:, :5] = 77
     patches = np.full((12, 14, 8), np.nan, np.float32)
     patch_rows(0, 12, image[..., 0].astype(np.float32), np.float32(1), PATCH_BASIS, patches)
-    plain = full_patch_descriptors(torch.from_numpy(normalise(image))[None])[0].permute(1, 2, 0).numpy() / 3
-    np.testing.assert_allclose(patches @ PATCH_BASIS, plain, atol=2e-3)
+    plain = full_patch_descriptors(torch.from_numpy(normalise(image))[None])[0].permute(1, 2, 0).numpy() / 8**0.5
+    np.testing.assert_allclose(patches, plain, atol=2e-3)
     assert np.abs(patches[:, :4]).max() < 1e-6
 
 

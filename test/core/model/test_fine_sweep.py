@@ -17,7 +17,7 @@ from camera_poses import pose_tensor as pose_at
 
 from dvmvs_core.config import preset
 from dvmvs_core.model.cost_volume import sweep_geometry
-from dvmvs_core.model.dvmvs import build_network, ending_at_half
+from dvmvs_core.model.dvmvs import build_network, ending_at_quarter
 from dvmvs_core.model.fine_sweep import LOG_SHIFTS, PREDICTED, FineSweep, upsampled
 from dvmvs_core.model.patch_matching import patch_descriptors
 from dvmvs_core.runtime.step_geometry import step_geometry
@@ -138,21 +138,24 @@ def test_fusionnet_differs_by_the_fine_sweep_at_full_resolution_alone(view_of_no
     assert all(torch.equal(a, b) for a, b in zip(state, plain_state, strict=True))
 
 
-def test_a_network_that_ends_at_half_resolution_says_the_same_there(view_of_noise) -> None:
+def test_a_network_that_ends_at_quarter_resolution_says_the_same_there(view_of_noise) -> None:
     torch.manual_seed(0)
     config = preset("small", height=HEIGHT, width=WIDTH, depth_hypotheses=4, hyper_channels=2, refinement_channels=4)
     network = build_network(config).eval()
     stored = network.state_dict().keys()
-    (whole, state), (found, found_state) = view_of_noise(network), view_of_noise(ending_at_half(network))
-    assert all(torch.equal(a, b) for a, b in zip((*whole[1:], *state), (*found[1:], *found_state), strict=True))
-    for pixels in (found.full[:, i::2, j::2] for i in (0, 1) for j in (0, 1)):
-        assert torch.equal(pixels, whole.half)
+    (whole, state), (found, found_state) = view_of_noise(network), view_of_noise(ending_at_quarter(network))
+    assert all(torch.equal(a, b) for a, b in zip((*whole[2:], *state), (*found[2:], *found_state), strict=True))
+    for finer in (found.half, found.full):
+        corners = [depth[:, :: depth.shape[1] - 1, :: depth.shape[2] - 1] for depth in (finer, whole.quarter)]
+        torch.testing.assert_close(*corners)
+        assert 0.999 * whole.quarter.min() < finer.min() < finer.max() < 1.001 * whole.quarter.max()
+    assert found.half.shape == whole.half.shape and found.full.shape == whole.full.shape
     assert network.state_dict().keys() == stored, "the network itself stays whole"
     pair = build_network(config.replace(network="pairnet", refinement_channels=0)).eval()
     image = torch.randn(1, 3, HEIGHT, WIDTH)
     costs = torch.rand(1, 4, HEIGHT // 2, WIDTH // 2)
-    half = ending_at_half(pair).decode(None, pair.extract(image), costs)
-    assert torch.equal(half.half, pair.decode(image, pair.extract(image), costs).half)
+    quarter = ending_at_quarter(pair).decode(None, pair.extract(image), costs).quarter
+    assert torch.equal(quarter, pair.decode(image, pair.extract(image), costs).quarter)
 
 
 def test_geometry_stays_exact_where_convolutions_are_in_half_precision(view_of_noise) -> None:

@@ -19,7 +19,7 @@ import torch
 import dvmvs_core.runtime.devices
 from dvmvs_core.config import EngineConfig
 from dvmvs_core.errors import DeviceError
-from dvmvs_core.model.dvmvs import ending_at_half
+from dvmvs_core.model.dvmvs import ending_at_quarter
 from dvmvs_core.runtime.choose_runner import choose_runner
 from dvmvs_core.runtime.cuda_runner import CudaRunner
 from dvmvs_core.runtime.devices import cpu_precision, network_precision, openvino_core
@@ -61,8 +61,8 @@ def test_keyframes_with_a_fine_sweep_in_a_row(make_network, plain_depths, runner
 
 @pytest.mark.parametrize("network", ["fusionnet", "pairnet"])
 @pytest.mark.parametrize("make", [openvino_runner, cuda_runner, plain_runner])
-def test_keyframes_that_end_at_half_resolution_in_a_row(make_network, plain_depths, runner_depths, make, network):
-    _assert_same(ending_at_half(make_network("small", network)), plain_depths, runner_depths, make)
+def test_keyframes_that_end_at_quarter_resolution_in_a_row(make_network, plain_depths, runner_depths, make, network):
+    _assert_same(ending_at_quarter(make_network("small", network)), plain_depths, runner_depths, make)
 
 
 def _assert_same(plain, plain_depths, runner_depths, make):
