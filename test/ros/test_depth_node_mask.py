@@ -177,6 +177,7 @@ def test_each_of_two_cameras_has_its_own_mask_and_hides_to_the_pixel_at_the_imag
     client.node.destroy_publisher(remapped)
 
 
+@pytest.mark.slow
 def test_a_recording_is_played_with_its_mask_and_recorded_with_it(start_node, play, client, masked_scene, tmp_path):
     recorder = start_node("recorder_node", {"out": str(tmp_path / "recorded")})
     recorder.wait_for("recording to")

@@ -197,6 +197,7 @@ def test_without_a_depth_node_it_says_so_at_the_end(start_node):
     assert "no depth node was heard that publishes /nobody/frame_status" in evaluation.log()
 
 
+@pytest.mark.slow
 def test_the_recorder_listens_to_images_once_the_depth_node_knows_it(start_node, start_depth_node, client, tmp_path):
     node = start_depth_node(confidence=False)
     client.wait_until_connected()

@@ -219,6 +219,7 @@ def test_it_pauses_resumes_and_changes_its_rate_when_asked(start_node, client, l
     assert player.wait() == 0, player.log()
 
 
+@pytest.mark.slow
 def test_a_loop_starts_again_loses_nothing_and_gives_the_same_depth(start_played_node, play, client, scene):
     depths = []
     subscription = client.node.create_subscription(Image, "/depth/image", depths.append, QoSProfile(depth=100))

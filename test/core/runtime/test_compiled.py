@@ -177,6 +177,7 @@ assert signatures() == compiled and set(compiled.values()) <= {0, 1}, (compiled,
 )
 
 
+@pytest.mark.slow
 def test_keyframes_find_every_loop_compiled_once(tmp_path):
     done = subprocess.run([sys.executable, "-c", KEYFRAMES], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

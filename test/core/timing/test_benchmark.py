@@ -74,6 +74,7 @@ def test_the_fast_path_is_faster_than_the_reference_path(network):
     assert figures["peak_memory_mb"] > 50 and figures["peak_device_memory_mb"] is None
 
 
+@pytest.mark.slow
 def test_scaling_varies_one_thing_at_a_time(network, monkeypatch):
     monkeypatch.setattr(scaling_module, "MEASUREMENT_FRAMES", (1, 3))
     monkeypatch.setattr(scaling_module, "PLANES", (8,))
@@ -88,6 +89,7 @@ def test_scaling_varies_one_thing_at_a_time(network, monkeypatch):
     assert all(row["frame_ms"] > 0 and row["memory_mb"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(network, monkeypatch):
     monkeypatch.setattr(growth_module, "SIZE", (64, 96))
     figures = growth(network, CONFIG, keyframes=60)
