@@ -11,12 +11,12 @@ import copy
 
 import pytest
 import torch
+from tiny_networks import tiny_network
 from torch import nn
 
-from dvmvs_core.config import preset
 from dvmvs_core.errors import WeightsError
 from dvmvs_core.model.checkpoint import load_network, save_checkpoint
-from dvmvs_core.model.dvmvs import build_network, ending_at_quarter
+from dvmvs_core.model.dvmvs import ending_at_quarter
 from dvmvs_core.model.lite0 import SamePadConvolution
 from dvmvs_core.model.low_rank import (
     Directions,
@@ -113,10 +113,8 @@ def test_a_convolution_keeps_its_own_way_to_pad_and_its_place():
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    torch.manual_seed(0)
-    network = build_network(preset("small", height=64, width=96, depth_hypotheses=32, hyper_channels=8))
     path = tmp_path / "mine.safetensors"
-    save_checkpoint(path, {"fusionnet": network}, {})
+    save_checkpoint(path, {"fusionnet": tiny_network()}, {})
     return path
 
 
@@ -132,16 +130,14 @@ def test_a_network_that_ends_early_uses_the_directions_next_to_its_weights(check
     network, _ = load_network(checkpoint)
     assert network.encoder.aggregator0[0].weight.shape == whole.shape, "alone, the network stays as it is"
     early = ending_at_quarter(network)
-    assert [tuple(m.weight.shape[:2]) for m in early.encoder.aggregator0[:2]] == [(8, whole.shape[1]), (8, 8)]
+    assert [tuple(m.weight.shape[:2]) for m in early.encoder.aggregator0[:2]] == [(8, whole.shape[1]), (len(whole), 8)]
     torch.testing.assert_close(early.encoder.aggregator0[1].weight, whole[:, :8])
     assert network.encoder.aggregator0[0].weight.shape == whole.shape
 
 
 def test_directions_are_for_the_weights_that_they_were_found_for(checkpoint):
     save_directions(checkpoint, {AGGREGATOR: first_eight(48)}, {})
-    torch.manual_seed(1)
-    other = build_network(load_network(checkpoint)[1])
-    save_checkpoint(checkpoint, {"fusionnet": other}, {})
+    save_checkpoint(checkpoint, {"fusionnet": tiny_network(seed=1)}, {})
     assert load_directions(checkpoint) == {}
 
 

@@ -9,14 +9,14 @@
 
 import numpy as np
 import pytest
-import torch
+from tiny_networks import tiny_network
 
 from dvmvs_core.cli.main import main
-from dvmvs_core.config import EngineConfig, preset
+from dvmvs_core.config import EngineConfig
 from dvmvs_core.engine import DepthEngine
 from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import load_network, save_checkpoint
-from dvmvs_core.model.dvmvs import build_network, ending_at_quarter
+from dvmvs_core.model.dvmvs import ending_at_quarter
 from dvmvs_core.model.low_rank import directions_path
 from dvmvs_core.runtime.plain_runner import PlainRunner
 from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame
@@ -27,10 +27,8 @@ WORLDS = 1
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    torch.manual_seed(0)
-    network = build_network(preset("small", height=64, width=96, depth_hypotheses=32, hyper_channels=8))
     path = tmp_path / "mine.safetensors"
-    save_checkpoint(path, {"fusionnet": network}, {})
+    save_checkpoint(path, {"fusionnet": tiny_network()}, {})
     return path
 
 
