@@ -66,17 +66,25 @@ def compiled_edges(depth: Tensor, image: Tensor) -> Tensor:
     moved, features = np.empty_like(logs), np.empty((4, *logs.shape), np.float32)
     np.multiply(image.numpy().transpose(2, 0, 1), np.float32(1 / 255), out=features[:3])
     np.square(features[:3]).sum(axis=0, out=features[3])
+    ranges = np.empty((4, *logs.shape), np.float32)
     surfaces = (*np.empty((3, *logs.shape), np.float32), np.empty((2, 5, *logs.shape), np.float32))
     of_a_step = [np.float32(x) for x in (MIN_RANGE, SLANTED, STEPPED)]
     of_colours = [np.float32(x) for x in (NOISE * NOISE, COLOUR_WEIGHT, MAX_LOG_ODDS, CERTAIN_PLACE)]
     for reach in REACHES:
-        squares = [np.ones((side, side), np.uint8) for side in (2 * reach + 1, 4 * reach + 1)]
-        ranges = [extreme(logs, square) for square in squares for extreme in (cv2.erode, cv2.dilate)]
+        parallel_rows(_extremes, 4, logs, (reach, 2 * reach), ranges)
         parallel_rows(kernels.surface_rows, len(logs), logs, features, *ranges, *of_a_step, *surfaces)
         parallel_rows(_average, 10, surfaces[-1].reshape(10, *logs.shape), reach + 1)
         parallel_rows(kernels.sharpen_rows, len(logs), logs, features, *surfaces, *of_colours, moved)
         logs, moved = moved, logs
     return torch.from_numpy(np.exp(logs))[None]
+
+
+def _extremes(first: int, last: int, logs: np.ndarray, reaches: tuple[int, int], found: np.ndarray) -> None:
+    """Writes maps first…last of found (4, H, W): lowest and highest within the first reach, and within the second."""
+    for i in range(first, last):
+        side = 2 * reaches[i // 2] + 1
+        extreme = cv2.dilate if i % 2 else cv2.erode
+        extreme(logs, np.ones((side, side), np.uint8), dst=found[i])
 
 
 def _average(first: int, last: int, maps: np.ndarray, reach: int) -> None:

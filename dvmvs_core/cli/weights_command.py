@@ -99,10 +99,8 @@ class Compress:
 
     weights: _Weights
     """a safetensors file, or the name of a shipped checkpoint"""
-    network: Annotated[Literal["fusionnet", "pairnet"] | None, tyro.conf.arg(metavar="{fusionnet,pairnet}")] = None
-    """which of the networks, where the weights hold both"""
     clips: Count = 24
-    """number of worlds, 10 keyframes each"""
+    """number of worlds, 10 keyframes each, for each network that the weights hold"""
     error: Annotated[float, tyro.conf.arg(metavar="PART")] = 1e-3
     """largest mean squared error of what a convolution puts out, of its variance"""
 
@@ -215,16 +213,21 @@ def _compress(options: Compress) -> None:
     from dvmvs_core.model.low_rank import save_directions
     from dvmvs_core.training.compression import find_directions
 
-    network, _ = load_network(options.weights, options.network)
-    with progress("walking through worlds", options.clips) as advance:
-        found = find_directions(network, options.clips, options.error, advance)
+    info, found = read_info(options.weights), {}
+    with progress("walking through worlds", options.clips * len(info.networks)) as advance:
+        for name in info.networks:
+            network, _ = load_network(options.weights, name)
+            found[name] = find_directions(network, options.clips, options.error, advance)
     print_table(
         "convolutions that become two",
-        ("convolution", "channels", "directions"),
-        [(name, one.onto.shape[1], one.onto.shape[0]) for name, one in found.items()],
+        ("network", "convolution", "channels", "directions"),
+        [
+            (name, convolution, one.onto.shape[1], one.onto.shape[0])
+            for name, of_network in found.items()
+            for convolution, one in of_network.items()
+        ],
     )
-    written = save_directions(read_info(options.weights).path, found, {"command": command_line()})
-    print(f"directions: {written}")
+    print(f"directions: {save_directions(info.path, found, {'command': command_line()})}")
 
 
 def _describe(info) -> None:

@@ -143,7 +143,7 @@ def load_network(
         _check_fit(outline, tensors, f"{info.path}, {name}")
     built = build_network(config)
     fill(built, tensors, source=f"{info.path}, {name}")
-    built.low_rank = load_directions(info.path)
+    built.low_rank = load_directions(info.path, name)
     return built.eval(), config
 
 

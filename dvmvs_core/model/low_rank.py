@@ -123,25 +123,34 @@ def directions_path(weights: Path) -> Path:
     return weights.with_name(f"{weights.stem}.low_rank.safetensors")
 
 
-def save_directions(weights: Path, found: Mapping[str, Directions], metadata: Mapping[str, Any]) -> Path:
+def save_directions(weights: Path, found: Mapping[str, Mapping[str, Directions]], metadata: Mapping[str, Any]) -> Path:
     """Write directions for a file of weights next to it, and return where.
 
     Args:
         weights: the file.
-        found: by the name of the convolution.
+        found: of each network in it, by the name of the convolution.
         metadata: what JSON can hold, of how they came about.
 
     Raises:
         WeightsError: if they cannot be written.
     """
-    tensors = {f"{name}/{key}": x.contiguous() for name, one in found.items() for key, x in one._asdict().items()}
+    tensors = {
+        f"{network}/{name}/{key}": x.contiguous()
+        for network, of_network in found.items()
+        for name, one in of_network.items()
+        for key, x in one._asdict().items()
+    }
     path = directions_path(weights)
     write_tensors(path, tensors, {"weights_sha256": _sha256(weights), "metadata": json.dumps(dict(metadata))})
     return path
 
 
-def load_directions(weights: Path) -> dict[str, Directions]:
-    """Return the directions for a file of weights; none where none were found for exactly these weights.
+def load_directions(weights: Path, network: str) -> dict[str, Directions]:
+    """Return the directions for a network; none where none were found for exactly these weights.
+
+    Args:
+        weights: the file that holds it.
+        network: its name there.
 
     Raises:
         WeightsError: if they cannot be read.
@@ -153,8 +162,11 @@ def load_directions(weights: Path) -> dict[str, Directions]:
     with foreign(f"cannot read {path}", WeightsError, hint), safe_open(regular(path), framework="pt") as file:
         if file.metadata()["weights_sha256"] != _sha256(weights):
             return {}
-        names = {key.rpartition("/")[0] for key in file.keys()}
-        return {name: Directions(*(file.get_tensor(f"{name}/{key}") for key in Directions._fields)) for name in names}
+        names = [key.split("/")[1] for key in file.keys() if key.startswith(f"{network}/") and key.endswith("/onto")]
+        return {
+            name: Directions(*(file.get_tensor(f"{network}/{name}/{key}") for key in Directions._fields))
+            for name in names
+        }
 
 
 def _sha256(path: Path) -> str:

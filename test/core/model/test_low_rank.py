@@ -125,7 +125,9 @@ def first_eight(channels):
 def test_a_network_that_ends_early_uses_the_directions_next_to_its_weights(checkpoint):
     assert load_network(checkpoint)[0].low_rank == {}
     whole = load_network(checkpoint)[0].encoder.aggregator0[0].weight
-    written = save_directions(checkpoint, {AGGREGATOR: first_eight(whole.shape[1])}, {"command": "a test"})
+    written = save_directions(
+        checkpoint, {"fusionnet": {AGGREGATOR: first_eight(whole.shape[1])}}, {"command": "a test"}
+    )
     assert written == directions_path(checkpoint) == checkpoint.with_name("mine.low_rank.safetensors")
     network, _ = load_network(checkpoint)
     assert network.encoder.aggregator0[0].weight.shape == whole.shape, "alone, the network stays as it is"
@@ -135,14 +137,23 @@ def test_a_network_that_ends_early_uses_the_directions_next_to_its_weights(check
     assert network.encoder.aggregator0[0].weight.shape == whole.shape
 
 
+def test_directions_are_for_the_network_that_they_were_found_for(tmp_path):
+    networks = {name: tiny_network(network=name) for name in ("fusionnet", "pairnet")}
+    path = tmp_path / "both.safetensors"
+    save_checkpoint(path, networks, {})
+    save_directions(path, {"pairnet": {AGGREGATOR: first_eight(12)}}, {})
+    assert load_network(path, "fusionnet")[0].low_rank == {}
+    assert load_network(path, "pairnet")[0].low_rank.keys() == {AGGREGATOR}
+
+
 def test_directions_are_for_the_weights_that_they_were_found_for(checkpoint):
-    save_directions(checkpoint, {AGGREGATOR: first_eight(48)}, {})
+    save_directions(checkpoint, {"fusionnet": {AGGREGATOR: first_eight(12)}}, {})
     save_checkpoint(checkpoint, {"fusionnet": tiny_network(seed=1)}, {})
-    assert load_directions(checkpoint) == {}
+    assert load_directions(checkpoint, "fusionnet") == {}
 
 
 def test_damaged_directions_are_an_error_that_says_what_to_do(checkpoint):
-    path = save_directions(checkpoint, {AGGREGATOR: first_eight(48)}, {})
+    path = save_directions(checkpoint, {"fusionnet": {AGGREGATOR: first_eight(12)}}, {})
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(WeightsError, match="dvmvs weights compress"):
         load_network(checkpoint)
