@@ -227,7 +227,8 @@ def _compress(options: Compress) -> None:
             for convolution, one in of_network.items()
         ],
     )
-    print(f"directions: {save_directions(info.path, found, {'command': command_line()})}")
+    written = save_directions(info.path, found, {"command": command_line()})
+    print(f"directions: {written}")
 
 
 def _describe(info) -> None:

@@ -33,7 +33,7 @@ KEYFRAMES, TEXTURES, POSE_NOISE = 10, 96, 1.0
 """Of a clip; that the worlds share; see `SyntheticClips`."""
 
 MISALIGNED = 0.6
-"""Part of the clips whose cameras are turned, as for the regulariser."""
+"""Part of the clips that `with_misaligned_poses` gets, which turns three cameras of five."""
 
 
 def find_directions(
@@ -54,7 +54,7 @@ def find_directions(
         raise ConfigError(f"compression needs at least one clip and an error above 0; got {clips} and {error}")
     whole = copy.copy(network)
     whole.low_rank = {}
-    whole = ending_at_quarter(whole).eval()
+    whole = ending_at_quarter(whole)
     size = network.config.height, network.config.width
     engine = DepthEngine(PlainRunner(whole, keeps_features=True), EngineConfig(matching="fast"))
     worlds = SyntheticClips(*size, KEYFRAMES, seed=SEED, textures=TEXTURES, pose_noise=POSE_NOISE)

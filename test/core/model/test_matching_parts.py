@@ -82,14 +82,16 @@ def test_shape_and_no_gradient():
     assert not descriptors.requires_grad
 
 
-def test_product_with_itself_is_one():
-    descriptors = patch_descriptors(textured())
-    torch.testing.assert_close(descriptors.square().mean(dim=1), torch.ones(1, 8, 12), atol=0.05, rtol=0)
-
-
 def as_patch(descriptor):
     """3×3 pixels without their mean, of deviation 1, from the eight numbers of a descriptor."""
     return (descriptor @ torch.from_numpy(PATCH_BASIS)).view(3, 3) * (9 / 8) ** 0.5
+
+
+def test_product_with_itself_is_one_and_patches_have_no_mean():
+    descriptors = patch_descriptors(textured())
+    torch.testing.assert_close(descriptors.square().mean(dim=1), torch.ones(1, 8, 12), atol=0.05, rtol=0)
+    patches = torch.stack([as_patch(descriptor) for descriptor in descriptors[0].flatten(1).T])
+    assert patches.mean(dim=(1, 2)).abs().max() < 1e-5
 
 
 def test_brightness_and_contrast_do_not_matter():

@@ -18,7 +18,6 @@ from dvmvs_core.errors import ConfigError
 from dvmvs_core.model.checkpoint import load_network, save_checkpoint
 from dvmvs_core.model.dvmvs import ending_at_quarter
 from dvmvs_core.model.low_rank import directions_path
-from dvmvs_core.runtime.plain_runner import PlainRunner
 from dvmvs_core.synthetic.clips import SyntheticClips, clip_frame
 from dvmvs_core.training.compression import find_directions
 
@@ -44,9 +43,7 @@ def test_a_network_says_the_same_with_fewer_products(checkpoint, capsys):
     counts = [sum(p.numel() for p in one.parameters()) for one in (early, early_whole)]
     assert counts[0] < 0.8 * counts[1]
     clip = SyntheticClips(config.height, config.width, 4, seed=3, textures=16).batch(1, 0)
-    engines = [DepthEngine(one, EngineConfig(matching="off", mode="reference")) for one in (network, whole)]
-    for one, ending in zip(engines, (early, early_whole), strict=True):
-        one._runner = PlainRunner(ending, keeps_features=True)
+    engines = [DepthEngine(one, EngineConfig(matching="off", mode="reference")) for one in (early, early_whole)]
     for t in range(4):
         predictions = [engine.step(clip_frame(clip, t)) for engine in engines]
         if predictions[0] is None:
